@@ -1,0 +1,47 @@
+# Everything a user needs is `make compare` and `make test`; both work on a
+# machine that has only Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+STAMP := $(VENV)/.synced
+# A lock file would pin package-index addresses; bounds live in pyproject.toml.
+SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --extra dev --inexact
+
+.PHONY: help compare test check format bench clean
+
+help:
+	@echo "make compare  train priors x guides x objectives on digits, compare ELBO with evidence"
+	@echo "make test     run the test suite"
+	@echo "make check    lint, format check, types"
+	@echo "make bench    speed ratios against Pyro"
+
+$(UV):
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pyrovae needs Python >= 3.11, got %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+
+$(STAMP): pyproject.toml $(UV)
+	$(SYNC)
+	@touch $@
+
+compare: $(STAMP)
+	$(BIN)/python inference/compare.py $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info uv.lock

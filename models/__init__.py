@@ -1,0 +1,1 @@
+"""Complete generative models, each one file: a Pyro model and its guide."""

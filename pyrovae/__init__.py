@@ -1,0 +1,25 @@
+"""Deep latent-variable models in Pyro, with evidence you can trust."""
+
+from . import data as data
+from . import guides as guides
+from . import likelihoods as likelihoods
+from . import networks as networks
+from . import priors as priors
+from .evidence import ELBO as ELBO
+from .evidence import IS as IS
+from .evidence import Chunk as Chunk
+from .evidence import Evidence as Evidence
+from .evidence import evidence as evidence
+from .evidence import log_weights as log_weights
+from .programs import ParameterStore as ParameterStore
+from .programs import program as program
+from .svi import SVI as SVI
+from .training import Constant as Constant
+from .training import Cyclical as Cyclical
+from .training import Exponential as Exponential
+from .training import Fit as Fit
+from .training import Trainer as Trainer
+from .training import Warmup as Warmup
+from .training import fit as fit
+
+__version__ = "0.1.0"

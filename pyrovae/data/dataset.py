@@ -1,0 +1,96 @@
+"""The data set that `load` returns."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from . import seeds
+from .binarisation import bernoulli
+from .spec import DataSpec
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Three splits in memory, and what is known about them.
+
+    Attributes:
+        train: Training data `[N, *event_shape]`, float32 and contiguous, within `spec.support`.
+        valid: Validation data, likewise.
+        test: Test data, likewise.
+        spec: Shape, support, binarisation, seed, hash and sizes.
+        labels: Split -> int64 classes `[N]`, or None.
+        log_evidence: Split -> exact ln p_data(x) `[N]` in nats (float64), where the data know their own
+            law, else None.
+        parameters: The parameters of that law (float64), or None.
+        probabilities: Bernoulli probabilities of the training data `[N, *event_shape]`, where they are
+            redrawn every epoch, else None.
+    """
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    spec: DataSpec
+    labels: dict[str, Tensor] | None = None
+    log_evidence: dict[str, Tensor] | None = None
+    parameters: dict[str, Tensor] | None = None
+    probabilities: Tensor | None = None
+
+    def split(self, name: str) -> Tensor:
+        """Data of the split "train", "valid" or "test".
+
+        Raises:
+            ValueError: If `name` is none of these.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {name!r}")
+        data: Tensor = getattr(self, name)
+        return data
+
+    def epoch(self, epoch: int, seed: int | None = None) -> Tensor:
+        """Training data of one epoch `[N, *event_shape]`.
+
+        Under dynamic binarisation this is a Bernoulli draw that depends on `(seed, epoch)` only, so a run
+        that resumes at an epoch sees what an uninterrupted one sees (Salakhutdinov and Murray, 2008,
+        https://doi.org/10.1145/1390156.1390266, redraw the pixels in this way). It is drawn on the device
+        that holds the data; torch's generators differ between kinds of devices. Other data are `train`.
+
+        Args:
+            epoch: The epoch, from 0.
+            seed: The run's seed; `spec.seed` where None, under which epoch 0 (on the CPU) is `train`.
+
+        Raises:
+            ValueError: If `epoch` or `seed` is not an integer >= 0.
+        """
+        p = self.probabilities
+        random = seeds.generator(
+            self.spec.seed if seed is None else seed, seeds.TRAIN, epoch, self.train.device
+        )
+        return self.train if p is None else bernoulli(p, random)
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data set with every tensor on `device`."""
+
+        def move(values: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+            return None if values is None else {key: x.to(device) for key, x in values.items()}
+
+        return replace(
+            self,
+            train=self.train.to(device),
+            valid=self.valid.to(device),
+            test=self.test.to(device),
+            labels=move(self.labels),
+            log_evidence=move(self.log_evidence),
+            parameters=move(self.parameters),
+            probabilities=None if self.probabilities is None else self.probabilities.to(device),
+        )
+
+    def __repr__(self) -> str:
+        s = self.spec
+        sizes = ", ".join(f"{name}={n}" for name, n in s.splits.items())
+        return (
+            f"Dataset({s.name!r}, {sizes}, event_shape={s.event_shape}, support={s.support!r}, "
+            f"binarisation={s.binarisation!r})"
+        )

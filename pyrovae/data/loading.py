@@ -1,0 +1,128 @@
+"""`load`: from a name or a user's data to a checked `Dataset`."""
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import seeds
+from .arrays import from_object
+from .binarisation import binarised, check_binarise
+from .binarized_mnist import load_binarized_mnist
+from .checks import check_splits, detect_support
+from .dataset import Dataset
+from .digits import load_digits
+from .files import SUFFIXES
+from .hashing import content_hash
+from .linear_gaussian import load_linear_gaussian
+from .mnist import load_fashion_mnist, load_mnist
+from .raw import Raw, Request, Size
+from .spec import Binarisation, DataSpec
+
+SOURCES: dict[str, Callable[[Request], Raw]] = {
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "fashion-mnist": load_fashion_mnist,
+    "binarized-mnist": load_binarized_mnist,
+    "linear-gaussian": load_linear_gaussian,
+}
+NAMES = tuple(SOURCES)
+
+Source = str | os.PathLike[str] | Tensor | np.ndarray | Mapping[str, Any] | torch.utils.data.Dataset[Any]
+
+
+def load(
+    source: Source,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    binarise: Binarisation | None = None,
+    valid: Size | None = None,
+    test: Size | None = None,
+    seed: int = 0,
+    download: bool = True,
+) -> Dataset:
+    """Load a data set into memory, in three splits.
+
+    Args:
+        source: A name (`NAMES`), or data of your own: a tensor or numpy array `[N, *event]`; a path to a
+            `.npy`, `.npz` or `.pt` file; a mapping from "train" (and "valid", "test") or "x" (and "y" or
+            "labels") to arrays; or a torch `Dataset`. Files are never unpickled.
+        root: Folder of the data sets; else `PYROVAE_DATA`, else the user's cache (see `data_root`).
+        binarise: None keeps grey levels and real values; "dynamic" redraws the training data every epoch
+            (`Dataset.epoch`), "static" draws once, "threshold" is p > 0.5.
+        valid: Number or fraction of the data for validation, where the source does not fix it.
+        test: The same for testing.
+        seed: Seed of shuffles, draws and simulated data; the global generator is not touched.
+        download: Whether missing MNIST and Fashion-MNIST files are fetched into the root.
+
+    Returns:
+        Data set whose splits are float32 `[N, *event_shape]` within `spec.support`.
+
+    Raises:
+        FileNotFoundError: If the files are missing.
+        ImportError: If torchvision does not fit the installed torch.
+        ValueError: If the source or an option is not understood, or the data are empty, not numeric, not
+            finite, of several shapes, corrupt or pickled.
+
+    Example:
+        >>> data = load("digits", binarise="dynamic")
+        >>> data.train.shape, data.spec.support, data.spec.image_shape
+        (torch.Size([1257, 64]), 'binary', (8, 8))
+    """
+    check_binarise(binarise)
+    seeds.generator(seed, seeds.SPLIT)  # refuses a bad seed before anything is read
+    request = Request(root, valid, test, seed, download)
+    if isinstance(source, str) and not _is_path(source):
+        raw = _named(source)(request)
+    else:
+        raw = from_object(source, request)
+    check_splits(raw.splits, raw.rows)
+    if raw.support is None:
+        support, levels = detect_support(raw.splits)
+        raw = raw.replace(support=support, levels=levels)
+    probabilities = None
+    if binarise is not None:
+        raw, probabilities = binarised(raw, binarise, seed)
+    assert raw.support is not None
+    splits = {name: x.contiguous() for name, x in raw.splits.items()}
+    spec = DataSpec(
+        name=raw.name,
+        event_shape=tuple(splits["train"].shape[1:]),
+        support=raw.support,
+        levels=raw.levels,
+        binarisation=raw.binarisation,
+        seed=int(seed),
+        hash=content_hash(splits),
+        splits={name: len(x) for name, x in splits.items()},
+    )
+    return Dataset(
+        **splits,
+        spec=spec,
+        labels=raw.labels,
+        log_evidence=raw.log_evidence,
+        parameters=raw.parameters,
+        probabilities=probabilities,
+    )
+
+
+def _is_path(source: str) -> bool:
+    if source in SOURCES:
+        return False
+    path = Path(source)
+    return path.suffix in SUFFIXES or path.name != source or path.expanduser().exists()
+
+
+def _named(name: str) -> Callable[[Request], Raw]:
+    if name in SOURCES:
+        return SOURCES[name]
+    close = difflib.get_close_matches(name.lower(), NAMES, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"expected a data set among {', '.join(NAMES)}, or a path ({', '.join(SUFFIXES)}) or an array, "
+        f"got {name!r}{hint}"
+    )

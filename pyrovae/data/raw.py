@@ -1,0 +1,56 @@
+"""What a source of data hands to `load`: splits and what is known of them, not yet checked as a whole."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .spec import Binarisation, Support
+
+Size = int | float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of a source; each source refuses what it cannot grant."""
+
+    root: str | os.PathLike[str] | None
+    valid: Size | None
+    test: Size | None
+    seed: int
+    download: bool
+
+    def refuse_sizes(self, name: str, *splits: str) -> None:
+        """Refuse a size for splits that are fixed by the source.
+
+        Raises:
+            ValueError: If the user gave one.
+        """
+        for split in splits:
+            size = getattr(self, split)
+            if size is not None:
+                raise ValueError(
+                    f"expected {split}=None, since {name!r} comes with its own {split} split, "
+                    f"got {split}={size!r}; try to leave it out"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """Splits of a source, float32 `[N, *event_shape]` each, with their support if it is known."""
+
+    name: str
+    splits: dict[str, Tensor]
+    support: Support | None = None
+    levels: int | None = None
+    binarisation: Binarisation | None = None
+    labels: dict[str, Tensor] | None = None
+    rows: dict[str, Tensor] | None = None
+    log_evidence: dict[str, Tensor] | None = None
+    parameters: dict[str, Tensor] | None = None
+
+    def replace(self, **changes: Any) -> "Raw":
+        """Copy with some fields changed."""
+        return dataclasses.replace(self, **changes)

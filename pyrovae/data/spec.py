@@ -1,0 +1,114 @@
+"""What a data set is, in a form that fits into a checkpoint or a report."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from torch.distributions import constraints
+
+Support = Literal["binary", "levels", "unit_interval", "real", "nonnegative_integer"]
+Binarisation = Literal["dynamic", "static", "threshold", "fixed"]
+
+IMAGE_SHAPES = {
+    "digits": (8, 8),
+    "mnist": (28, 28),
+    "fashion-mnist": (28, 28),
+    "binarized-mnist": (28, 28),
+}
+CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Description of a data set: what a likelihood, a report or a checkpoint has to know about it.
+
+    Attributes:
+        name: The name given to `load`, a file's name, or the kind of object the data came from.
+        event_shape: Shape of one datum.
+        support: Token of the set in which every value lies; `constraint` is torch's object for it.
+        levels: Number of grey levels (values 0 ... levels - 1) where `support` is "levels", else None.
+        binarisation: How the values became binary: "dynamic", "static", "threshold" or "fixed" (it came
+            so), or None.
+        seed: Seed of the splits and of the Bernoulli draws.
+        hash: SHA-256 (hexadecimal) of the content, dtype and shape of all splits as they are stored.
+        splits: Number of data in each split.
+
+    Raises:
+        ValueError: If a token is unknown, or `levels` is missing or superfluous.
+    """
+
+    name: str
+    event_shape: tuple[int, ...]
+    support: Support
+    levels: int | None
+    binarisation: Binarisation | None
+    seed: int
+    hash: str
+    splits: dict[str, int] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        if self.support not in get_args(Support):
+            raise ValueError(f"expected support to be one of {get_args(Support)}, got {self.support!r}")
+        if self.binarisation is not None and self.binarisation not in get_args(Binarisation):
+            raise ValueError(
+                f"expected binarisation to be None or one of {get_args(Binarisation)}, "
+                f"got {self.binarisation!r}"
+            )
+        if (self.levels is not None) != (self.support == "levels"):
+            raise ValueError(
+                f"expected levels exactly where support is 'levels', got levels={self.levels!r} "
+                f"with support={self.support!r}"
+            )
+
+    @property
+    def constraint(self) -> constraints.Constraint:
+        """The support as a constraint of `torch.distributions`."""
+        if self.support == "levels":
+            assert self.levels is not None
+            return constraints.integer_interval(0, self.levels - 1)
+        return {
+            "binary": constraints.boolean,
+            "unit_interval": constraints.unit_interval,
+            "real": constraints.real,
+            "nonnegative_integer": constraints.nonnegative_integer,
+        }[self.support]
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Height and width in pixels where the data are images, else None."""
+        shape = self.event_shape
+        known = IMAGE_SHAPES.get(self.name)
+        if known is not None and shape == (math.prod(known),):
+            return known
+        if len(shape) == 2:
+            return (shape[0], shape[1])
+        if len(shape) == 3 and shape[0] in CHANNELS:
+            return (shape[1], shape[2])
+        if len(shape) == 3 and shape[2] in CHANNELS:
+            return (shape[0], shape[1])
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary of JSON types; `from_json` is its inverse."""
+        return asdict(self) | {"event_shape": list(self.event_shape)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "DataSpec":
+        """Specification from the dictionary that `to_json` gave.
+
+        Raises:
+            ValueError: If keys are missing or unknown, or a value is not allowed.
+        """
+        expected = {f.name for f in fields(cls)}
+        if set(values) != expected:
+            raise ValueError(
+                f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
+            )
+        return cls(
+            **{
+                **values,
+                "event_shape": tuple(int(n) for n in values["event_shape"]),
+                "splits": {str(k): int(n) for k, n in values["splits"].items()},
+            }
+        )

@@ -1,0 +1,55 @@
+"""What an estimator is, and what it says of one datum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+Direction = Literal["<=", ">=", "~", "none"]
+
+
+@dataclass(frozen=True)
+class PerDatum:
+    """An estimator's result for n data; tensors `[n]`, float64, nats.
+
+    Attributes:
+        log_evidence: the estimate.
+        variance: its Monte-Carlo variance (nats squared), itself estimated.
+        bias: estimate of (expected value - ln p(x)); NaN where unknown.
+        ess: effective sample size; None where the estimator has no weights.
+        khat: Pareto tail index of the weights; None likewise.
+        curve: L_k for k samples, over disjoint blocks: k to `[n]`.
+    """
+
+    log_evidence: Tensor
+    variance: Tensor
+    bias: Tensor
+    ess: Tensor | None = None
+    khat: Tensor | None = None
+    curve: dict[int, Tensor] = field(default_factory=dict)
+
+
+class WeightEstimator(Protocol):
+    """An estimator that needs nothing but the log-weights; all of these share one draw.
+
+    Attributes:
+        direction: `"<="`: at most ln p(x) in expectation; `">="`; `"~"`: unbiased or
+            asymptotically so; `"none"`.
+        unbiased_for_p: whether its exponential is an unbiased estimate of p(x), which is what
+            the data-set certificate needs.
+        num_samples: K; None: as many as are drawn for others.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def unbiased_for_p(self) -> bool: ...
+    @property
+    def num_samples(self) -> int | None: ...
+    def estimate(self, log_weights: Tensor) -> PerDatum:
+        """From `[K, n]` log-weights in nats."""
+        ...

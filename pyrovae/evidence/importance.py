@@ -1,0 +1,98 @@
+"""The importance-sampled evidence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .diagnostics import effective_sample_size, pareto_khat
+from .estimators import Direction, PerDatum
+from .log_weights import check_num_samples
+
+
+@dataclass(frozen=True)
+class IS:
+    """ln p(x) >= E ln (1/K) sum_k w_k, non-decreasing in K (Burda et al. 2016).
+
+    exp of the estimate is unbiased for p(x); the estimate itself has bias -mu_2 / (2 mu^2 K) to
+    first order. Its Monte-Carlo variance is 1/ESS - 1/K (delta method); the bias indicator is
+    IS minus the jackknife K L_K - (K-1) mean_i L_{-i} (Nowozin 2018).
+    https://arxiv.org/abs/1509.00519, https://openreview.net/forum?id=HyZoi-WRb
+
+    Args:
+        num_samples: K.
+
+    Raises:
+        ValueError: K < 1.
+    """
+
+    num_samples: int = 5000
+
+    def __post_init__(self) -> None:
+        check_num_samples(self.num_samples)
+
+    @property
+    def name(self) -> str:
+        """Key in the results."""
+        return "IS"
+
+    @property
+    def direction(self) -> Direction:
+        """A lower bound, in expectation."""
+        return "<="
+
+    @property
+    def unbiased_for_p(self) -> bool:
+        """E exp(estimate) = p(x)."""
+        return True
+
+    def estimate(self, log_weights: Tensor) -> PerDatum:
+        """ln of the mean weight, in float64."""
+        lw = log_weights.double()
+        k = len(lw)
+        value = torch.logsumexp(lw, 0) - math.log(k)
+        ess = effective_sample_size(lw)
+        variance = (1 / ess - 1 / k).clamp(min=0.0) if k > 1 else torch.full_like(value, torch.nan)
+        return PerDatum(
+            value, variance, -jackknife_shift(lw), ess=ess, khat=pareto_khat(lw), curve=block_curve(lw)
+        )
+
+
+def jackknife_shift(log_weights: Tensor) -> Tensor:
+    """Jackknife estimate minus IS estimate, (K-1) (L_K - mean_i L_{-i}), `[K, N]` to `[N]`, in nats.
+
+    L_{-i} = ln (S - w_i) - ln(K-1) in O(K). Where one weight holds nearly all of S, the
+    difference S - w_i is re-summed without it, since subtraction would cancel.
+    """
+    lw = log_weights.double()
+    k = len(lw)
+    if k < 2:
+        return torch.full_like(lw[0], torch.nan)
+    total = torch.logsumexp(lw, 0)
+    share = (lw - total).exp()
+    rest = torch.log1p(-share.clamp(max=1 - 1e-16))
+    top = lw.argmax(0, keepdim=True)
+    without = torch.logsumexp(lw.scatter(0, top, -torch.inf), 0) - total
+    rest = rest.scatter(0, top, without.unsqueeze(0))
+    # L_K - mean_i L_{-i} = -ln K + ln(K-1) - mean_i ln(1 - share_i)
+    return (k - 1) * (math.log1p(-1 / k) - rest.mean(0))
+
+
+def block_curve(log_weights: Tensor) -> dict[int, Tensor]:
+    """L_k for k = 1, 2, 4, ... <= K: mean over disjoint blocks of k samples; k to `[N]`, in nats.
+
+    Blocks are independent, so (unlike prefixes) the points of one k can be averaged honestly.
+    """
+    lw = log_weights.double()
+    curve: dict[int, Tensor] = {}
+    k = 1
+    level = lw  # ln of sums over blocks of k; the next k pairs them up
+    while True:
+        curve[k] = level.mean(0) - math.log(k)
+        if len(level) < 2:
+            return curve
+        level = torch.logaddexp(level[0 : len(level) // 2 * 2 : 2], level[1::2])
+        k *= 2

@@ -1,0 +1,183 @@
+"""Importance log-weights of any Pyro program, per sample and per datum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ..programs import Program, check_support, inspect_program, module_mode, seeded
+from ..programs.memory import bytes_per_pair
+
+# Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
+# enough rows to fill it.
+BUDGET = {"cpu": 24 * 2**20, "cuda": 2 * 2**30}
+SAMPLES_PER_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """How many data and how many samples are run at once.
+
+    Noise is seeded per chunk: results are equal for equal chunks, wherever and in whatever
+    order they run.
+    """
+
+    data: int
+    samples: int
+
+    def __post_init__(self) -> None:
+        if self.data < 1 or self.samples < 1:
+            raise ValueError(f"expected a chunk of at least one datum and one sample, got {self}")
+
+
+def log_weights(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    x: Tensor,
+    *context: Any,
+    num_samples: int,
+    seed: int = 0,
+    plate: str | None = None,
+    chunk: Chunk | None = None,
+    budget: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """ln w_k(x_n) = ln p(x_n, z_nk) - ln q(z_nk | x_n), with z_nk ~ q(z | x_n).
+
+    For any pair that keeps the contract: one plate over data (by name) with all latents inside.
+    Unscaled: plate subsampling (`x[ind]` in a subsampled plate, or `subsample_size=len(x)` as a
+    scale) and `poutine.scale` are divided out, masks are honoured, enumerated discrete sites
+    are summed out, auxiliary guide sites count with the guide. E_q[w] = p(x).
+
+    Args:
+        model: `model(x, *context)`.
+        guide: `guide(x, *context)`.
+        x: data, `[N, *event]`.
+        *context: tensors with N rows are taken per datum, all else is passed on whole.
+        num_samples: K, exactly.
+        seed: of the noise, which is drawn per chunk (independent between data).
+        plate: name of the data plate; default: what the model declares, else `"data"`.
+        chunk: data and samples run at once; default: measured, to fit `budget`.
+        budget: bytes of live tensors per chunk; default 24 MiB on CPU, 2 GiB on CUDA.
+        progress: called as `progress(done, total)` in (datum, sample) pairs.
+
+    Returns:
+        `[K, N]` in nats, in the program's dtype, on the data's device.
+
+    Raises:
+        ValueError: K < 1, a pair that breaks the contract, data outside the likelihood's
+            support, a density that is not exact (a `pyro.factor` undeclared, `bound_only`), or
+            log-weights that are NaN or +inf.
+    """
+    check_num_samples(num_samples)
+    program = inspect_program(model, guide, x, *context, plate=plate)
+    blocks = iterate(program, num_samples, seed=seed, chunk=chunk, budget=budget, progress=progress)
+    out: Tensor | None = None
+    for indices, block in blocks:
+        if out is None:
+            out = block.new_empty(num_samples, program.arguments.num_data)
+        out[:, indices] = block
+    assert out is not None
+    return out
+
+
+def iterate(
+    program: Program,
+    num_samples: int,
+    *,
+    seed: int = 0,
+    chunk: Chunk | None = None,
+    budget: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields `(indices [n], log-weights [K, n])`, one chunk of data at a time.
+
+    Memory beyond the block yielded is that of one chunk, whatever K is.
+    """
+    check_num_samples(num_samples)
+    check_density(program)
+    args = program.arguments
+    done = 0
+    with torch.no_grad(), module_mode(program.model, program.guide, training=False):
+        chunk = chunk or choose_chunk(program, num_samples, budget)
+        # Shapes and supports are checked by us, once; Pyro would check at every site, every run.
+        for i, indices in enumerate(args.chunks(chunk.data)):
+            block: Tensor | None = None
+            for j, start in enumerate(range(0, num_samples, chunk.samples)):
+                k = min(chunk.samples, num_samples - start)
+                with seeded(seed, "weights", i, j, device=args.x.device), pyro.validation_enabled(False):
+                    sites = program.run(indices, k)
+                if j == 0 and sites.traces is not None:
+                    check_support(sites.traces[1])
+                weights = sites.log_weights()
+                if block is None:
+                    block = weights.new_empty(num_samples, len(indices))
+                block[start : start + k] = weights
+                done += k * len(indices)
+                if progress is not None:
+                    progress(done, num_samples * args.num_data)
+            assert block is not None
+            _check_weights(block, indices)
+            yield indices, block
+
+
+def choose_chunk(program: Program, num_samples: int, budget: int | None = None) -> Chunk:
+    """A chunk whose live tensors fit the budget, from the bytes a (datum, sample) pair takes.
+
+    Bytes are counted from tensor sizes, not from the process, so the choice (and with it the
+    noise) is the same on every machine.
+    """
+    args = program.arguments
+    budget = budget or BUDGET.get(args.x.device.type, BUDGET["cpu"])
+    if budget < 1:
+        raise ValueError(f"expected a budget of at least one byte, got {budget}")
+    if not program.vectorised:
+        return Chunk(args.num_data, 1 if num_samples == 1 else min(num_samples, SAMPLES_PER_CHUNK))
+    pairs = max(1, budget // bytes_per_pair(program))
+    if args.calling != "sliced":
+        rows = args.subsample_size or args.num_data
+        return Chunk(rows, max(1, min(num_samples, pairs // rows)))
+    # Samples before data: the guide encodes each datum once per chunk, whatever its samples.
+    samples = min(num_samples, SAMPLES_PER_CHUNK, pairs)
+    return Chunk(max(1, min(args.num_data, pairs // samples)), samples)
+
+
+def check_num_samples(num_samples: Any) -> None:
+    """Raises ValueError unless `num_samples` is a whole number >= 1."""
+    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
+        raise ValueError(f"expected num_samples (K) to be a whole number >= 1, got {num_samples!r}")
+
+
+def check_density(program: Program) -> None:
+    """Refuses programs for which exp(log w) does not estimate p(x).
+
+    Raises:
+        ValueError: for a surrogate density, or a factor that is not declared.
+    """
+    density = program.declaration.density
+    if density == "bound_only":
+        raise ValueError(
+            "expected a program with a density, got one declared density='bound_only': its factors are "
+            "surrogates whose expectation bounds ln p(x), and exp(log w) means nothing; use its bound (pv.ELBO)"
+        )
+    if program.factors and density is None:
+        raise ValueError(
+            f"expected a model whose density is known, got pyro.factor at {list(program.factors)} undeclared; "
+            "decorate it with @pyrovae.program(density='exact' | 'unnormalised' | 'bound_only')"
+        )
+
+
+def _check_weights(block: Tensor, indices: Tensor) -> None:
+    """-inf is a weight of zero and allowed; NaN and +inf are no weights."""
+    bad = torch.isnan(block) | (block == torch.inf)
+    if bad.any():
+        k, n = (int(i) for i in bad.nonzero()[0])
+        raise ValueError(
+            f"expected finite log-weights (or -inf), got {block[k, n].item()} for datum {int(indices[n])}, sample "
+            f"{k} ({int(bad.sum())} of {bad.numel()} in this chunk); the model or guide returned no density there"
+        )

@@ -1,0 +1,151 @@
+"""Results of evidence estimation: numbers with direction, errors apart, and what may be said."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .diagnostics import MIN_ESS, khat_threshold
+from .estimators import Direction
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One estimator over a data set. All figures in nats; per-datum tensors are `[N]`, float64.
+
+    Attributes:
+        name: the estimator's.
+        direction: of its expectation against ln p(x): `"<="`, `">="`, `"~"`, `"none"`.
+        num_samples: K.
+        per_datum: estimate of ln p(x_n).
+        variance: Monte-Carlo variance of each.
+        bias: estimated bias of each (NaN: unknown).
+        ess, khat: diagnostics of the weights, where there are weights.
+        curve: mean over data of L_k against k, from disjoint blocks.
+        certificate: with probability >= 1 - delta, the mean of ln p(x_n) over THESE data is at
+            least this; None where the estimator gives none.
+        delta: of the certificate.
+    """
+
+    name: str
+    direction: Direction
+    num_samples: int
+    per_datum: Tensor
+    variance: Tensor
+    bias: Tensor
+    ess: Tensor | None = None
+    khat: Tensor | None = None
+    curve: dict[int, float] = field(default_factory=dict)
+    certificate: float | None = None
+    delta: float = 0.05
+
+    @property
+    def log_evidence(self) -> float:
+        """Mean over data, nats per datum."""
+        return float(self.per_datum.mean())
+
+    @property
+    def se_data(self) -> float:
+        """Standard error of the mean as an estimate for the population the data came from."""
+        n = len(self.per_datum)
+        return float(self.per_datum.std() / math.sqrt(n)) if n > 1 else math.nan
+
+    @property
+    def se_mc(self) -> float:
+        """Monte-Carlo standard error of the mean over these very data."""
+        return float(self.variance.sum().sqrt() / len(self.variance))
+
+    @property
+    def bias_indicator(self) -> float:
+        """Estimated bias of the mean; averaging over data removes variance, not this."""
+        return float(self.bias.mean())
+
+    @property
+    def reliable(self) -> Tensor:
+        """`[N]` bool: data whose weights support a two-sided statement (ESS >= 200, k-hat below threshold)."""
+        if self.ess is None or self.khat is None:
+            return torch.isfinite(self.variance)
+        # k-hat = -inf marks weights that are all equal: exact, however few they are.
+        enough = (self.ess >= MIN_ESS) | (self.khat == -torch.inf)
+        return enough & (self.khat <= khat_threshold(self.num_samples))
+
+    @property
+    def unreliable_share(self) -> float:
+        """Share of data whose weights support no two-sided statement."""
+        return 1.0 - float(self.reliable.double().mean())
+
+    def interval(self, level: float = 0.95) -> Tensor:
+        """Two-sided per-datum interval for ln p(x_n), `[N, 2]`; NaN where diagnostics refuse it.
+
+        A bound's interval is one for its own expectation, not for ln p(x): only IS with reliable
+        weights has one here.
+
+        Raises:
+            ValueError: level outside (0, 1), or an estimator that only bounds ln p(x).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"expected a level in (0, 1), got {level}")
+        if self.ess is None:
+            raise ValueError(f"expected an estimator with weights, got {self.name}: it only bounds ln p(x)")
+        half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()
+        centre = self.per_datum - torch.nan_to_num(self.bias)
+        out = torch.stack([centre - half, centre + half], -1)
+        out[~self.reliable] = torch.nan
+        return out
+
+    def __repr__(self) -> str:
+        return (
+            f"Estimate({self.name}, K={self.num_samples}: ln p(x) {_symbol(self.direction)} {self.log_evidence:.4f} "
+            f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats, N={len(self.per_datum)})"
+        )
+
+
+def _symbol(direction: Direction) -> str:
+    """ln p(x) against the estimate: a lower bound reads '>='."""
+    return {"<=": "≥", ">=": "≤", "~": "≈", "none": "?"}[direction]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference of two evidences on the same data, in nats per datum.
+
+    Attributes:
+        difference: mean of (first - second).
+        se: standard error over the paired data (Monte-Carlo error included).
+        directed: False where both are bounds: the difference of two lower bounds has no direction.
+    """
+
+    difference: float
+    se: float
+    num_data: int
+    directed: bool
+
+    def __repr__(self) -> str:
+        note = "" if self.directed else "; of two bounds: no direction"
+        return f"{self.difference:+.4f} ± {self.se:.4f} nats per datum (paired, N={self.num_data}{note})"
+
+
+def paired_difference(first: Estimate, second: Estimate) -> Comparison:
+    """Mean paired difference ± SE.
+
+    Raises:
+        ValueError: for different numbers of data.
+    """
+    if len(first.per_datum) != len(second.per_datum):
+        raise ValueError(
+            f"expected two evidences on the same data, got {len(first.per_datum)} and {len(second.per_datum)} data"
+        )
+    d = first.per_datum.cpu() - second.per_datum.cpu()
+    # The same zero-probability datum on both sides is no difference, not NaN.
+    d = torch.where(first.per_datum.cpu() == second.per_datum.cpu(), torch.zeros_like(d), d)
+    se = float(d.std() / math.sqrt(len(d))) if len(d) > 1 else math.nan
+    directed = first.direction == "~" and second.direction == "~"
+    return Comparison(float(d.mean()), se, len(d), directed)
+
+
+Attributes = dict[str, Any]

@@ -1,0 +1,71 @@
+"""What a program says of itself, where its traces cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+Density = Literal["exact", "unnormalised", "bound_only"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ATTRIBUTE = "__pyrovae_declaration__"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a model declares of itself; the tools believe it.
+
+    Attributes:
+        density: `"exact"`: the trace's log-probability is ln p(x, z). `"unnormalised"`: it is
+            an energy (a Boltzmann machine). `"bound_only"`: it is a surrogate whose expectation
+            bounds ln p(x) (continuous-time diffusion); exp(log w) then means nothing. None:
+            undeclared, which is taken as exact unless the trace holds a `pyro.factor`.
+        plate: name of the plate over data.
+        observed: name of the observed site, where there are several.
+        simulate: draws `(x, z)` from the model, for bounds that need an exact posterior draw.
+    """
+
+    density: Density | None = None
+    plate: str | None = None
+    observed: str | None = None
+    simulate: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.density is not None and self.density not in get_args(Density):
+            raise ValueError(f"expected density to be one of {get_args(Density)}, got {self.density!r}")
+
+
+def program(
+    *,
+    density: Density | None = None,
+    plate: str | None = None,
+    observed: str | None = None,
+    simulate: Callable[..., Any] | None = None,
+) -> Callable[[F], F]:
+    """Decorates a model (function or method) with what it declares; see `Declaration`.
+
+    Example:
+        >>> @program(density="bound_only", plate="images")
+        ... def model(x): ...
+        >>> declaration_of(model).plate
+        'images'
+    """
+    declared = Declaration(density, plate, observed, simulate)
+
+    def decorate(fn: F) -> F:
+        setattr(fn, _ATTRIBUTE, declared)
+        return fn
+
+    return decorate
+
+
+def declaration_of(fn: Callable[..., Any]) -> Declaration:
+    """The declaration a program carries, through `functools.partial` and bound wrappers."""
+    seen: Any = fn
+    while seen is not None:
+        found = getattr(seen, _ATTRIBUTE, None)
+        if isinstance(found, Declaration):
+            return found
+        seen = getattr(seen, "__wrapped__", None) or getattr(seen, "func", None)
+    return Declaration()

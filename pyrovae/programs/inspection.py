@@ -1,0 +1,230 @@
+"""A model and a guide, looked at once and then run on any chunk of data x samples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.enum_messenger import EnumMessenger
+from torch import Tensor
+
+from .declaration import Declaration, declaration_of
+from .modules import module_mode
+from .plates import Arguments, Calling, ChooseSubsample
+from .seeds import seeded
+from .sites import Sites, collect, sample_sites, stack_samples
+from .structure import check_arguments, check_structure, data_frame
+from .substitute import Substitute
+
+PARTICLES = "_pyrovae_particles"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model/guide pair on some data, with what a look at its traces has shown.
+
+    Attributes:
+        arguments: the data, and how a subset of it reaches the program.
+        declaration: what the model declares.
+        max_plate_nesting: depth of its plates; the particle dim is one further left.
+        enumerated: whether discrete sites are summed out.
+        vectorised: whether it broadcasts over a particle plate (else samples are looped over).
+        factors: names of the model's `pyro.factor` sites.
+        full_size: size of the data plate where it stands for more data than are passed (the
+            subsampling scale is full_size / len(x)); else None.
+    """
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    arguments: Arguments
+    declaration: Declaration
+    max_plate_nesting: int
+    enumerated: bool
+    vectorised: bool
+    factors: tuple[str, ...]
+    full_size: int | None
+
+    @property
+    def plate(self) -> str:
+        return self.arguments.plate
+
+    def run(self, indices: Tensor, num_samples: int) -> Sites:
+        """Draws `num_samples` from the guide for the data at `indices`; all sites `[K, n]`."""
+        if self.vectorised:
+            return self._run(indices, num_samples)
+        return stack_samples([self._run(indices, None) for _ in range(num_samples)])
+
+    def _run(self, indices: Tensor, num_samples: int | None) -> Sites:
+        args = self.arguments
+        with ExitStack() as stack:
+            if args.calling == "indexed" and args.subsample_size is not None:
+                pad = args.subsample_size - len(indices)
+                padded = torch.cat([indices, indices[-1:].expand(pad)]) if pad else indices
+                stack.enter_context(ChooseSubsample(args.plate, padded))
+            given = args.slice(indices) if args.calling == "sliced" else args.whole()
+            traces = self.traces(given, num_samples)
+        sites = collect(*traces, plate=self.plate, particles=None if num_samples is None else PARTICLES)
+        return _first(sites, len(indices)) if args.calling == "indexed" else sites
+
+    def traces(self, given: tuple[Any, ...], num_samples: int | None) -> tuple[Any, Any]:
+        """(guide trace, model trace replayed against it); with a particle plate unless None."""
+        guide, model = self.guide, self.model
+        particle_dim = -1 - self.max_plate_nesting
+        if num_samples is not None:
+            guide = pyro.plate(PARTICLES, num_samples, dim=particle_dim)(guide)
+            model = pyro.plate(PARTICLES, num_samples, dim=particle_dim)(model)
+        if self.enumerated:
+            guide = EnumMessenger(particle_dim - 1)(guide)
+            model = EnumMessenger()(model)
+        guide_trace = poutine.trace(guide).get_trace(*given)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*given)
+        return guide_trace, model_trace
+
+
+def inspect_program(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    x: Tensor,
+    *context: Any,
+    plate: str | None = None,
+    vectorised: bool | None = None,
+) -> Program:
+    """Looks at a program on a few data: its plate, its nesting, whether it broadcasts.
+
+    Runs under its own random state, in eval mode and without gradients.
+
+    Raises:
+        ValueError: where the pair breaks the contract: no data plate, latents outside of it or
+            missing from the guide, guide sites the model does not know, event shapes that
+            differ, NaN in the data.
+    """
+    check_arguments(x)
+    declared = declaration_of(model)
+    plate = plate or declared.plate or "data"
+    with (
+        seeded(0, "inspect", device=x.device),
+        torch.no_grad(),
+        module_mode(model, guide, training=False),
+    ):
+        arguments, guide_trace, prior_trace = _find_calling(model, guide, x, context, plate)
+        check_structure(guide_trace, prior_trace, plate, declared)
+        sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
+        frame = data_frame(prior_trace, plate)
+        program = Program(
+            model=model,
+            guide=guide,
+            arguments=arguments,
+            declaration=declared,
+            max_plate_nesting=max(-f.dim for s in sites for f in s["cond_indep_stack"] if f.vectorized),
+            enumerated=any(s["infer"].get("enumerate") == "parallel" and not s["is_observed"] for s in sites),
+            vectorised=True,
+            factors=tuple(n for n, s in sample_sites(prior_trace) if type(s["fn"]).__name__ == "Unit"),
+            full_size=frame.full_size if frame.full_size != frame.size else None,
+        )
+        if vectorised is None:
+            vectorised = broadcasts(program)
+    if not vectorised:
+        if program.enumerated:
+            raise ValueError(
+                "expected a program that broadcasts over a particle plate at dim "
+                f"{-1 - program.max_plate_nesting}, as summing out enumerated sites needs; got one that "
+                "does not; try `...` indexing and negative dims in place of fixed shapes"
+            )
+        program = replace(program, vectorised=False)
+    return program
+
+
+def _find_calling(
+    model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: str
+) -> tuple[Arguments, Any, Any]:
+    """Tries subsets of one and two data; a program whose plate follows takes slices."""
+
+    def look(args: Arguments, given: tuple[Any, ...]) -> tuple[int, int, Any, Any]:
+        guide_trace = poutine.trace(guide).get_trace(*given)
+        prior_trace = poutine.trace(model).get_trace(*given)
+        frame = data_frame(prior_trace, args.plate)
+        return frame.size, len(given[0]), guide_trace, prior_trace
+
+    sliced = Arguments(x, context, plate, "sliced")
+    try:
+        for n in (1, min(2, len(x))):
+            size, expected, *traces = look(sliced, sliced.slice(torch.arange(n, device=x.device)))
+            if size != expected:
+                break
+        else:
+            return sliced, *traces
+    except Exception:
+        # A plate of fixed size fails on a slice in any way its author's code can fail; whether
+        # it is that, or a mistake, shows on the whole data.
+        pass
+    size, _, guide_trace, prior_trace = look(sliced, sliced.whole())
+    if size > len(x):
+        raise ValueError(f"expected the plate {plate!r} to have at most {len(x)} rows (len(x)), got {size}")
+    calling: Calling = "whole" if size == len(x) else "indexed"
+    if calling == "indexed" and plate not in prior_trace.nodes:
+        raise ValueError(f"expected the plate {plate!r} to draw its own subsample, got fixed indices")
+    return Arguments(x, context, plate, calling, size), guide_trace, prior_trace
+
+
+def broadcasts(program: Program) -> bool:
+    """Whether a vectorised run gives each sample the log-weights it has when run alone.
+
+    An exception is not the only sign: a reshape can mix particles with data in silence, so the
+    numbers are compared.
+    """
+    args = program.arguments
+    indices = args.chunks(2)[0]
+    try:
+        vector = program._run(indices, 3)
+        log_weights = vector.log_weights()
+    except Exception:
+        return False
+    if program.enumerated:
+        return True
+    guide_trace, _ = vector.traces or (None, None)
+    lone = replace(program, vectorised=False)
+    for k in range(3):
+        values = {
+            name: _particle(site, k, -1 - program.max_plate_nesting)
+            for name, site in sample_sites(guide_trace)
+            if not site["is_observed"]
+        }
+        given = replace(lone, guide=Substitute(values)(program.guide))
+        try:
+            alone = given._run(indices, None).log_weights()[0]
+        except Exception:  # it cannot run alone on what the vectorised run drew: shapes differ
+            return False
+        scale = alone.abs().clamp(min=1.0)
+        same = (alone - log_weights[k]).abs() <= 2e-3 * scale
+        if not (same | (alone == log_weights[k])).all():
+            warnings.warn(
+                "this program gives other numbers when samples are vectorised over a particle plate; "
+                "running samples one at a time (slower). Use negative dims and `...` indexing to vectorise",
+                stacklevel=3,
+            )
+            return False
+    return True
+
+
+def _particle(site: dict[str, Any], k: int, particle_dim: int) -> Tensor:
+    value = site["value"]
+    dim = particle_dim - site["fn"].event_dim
+    if value.dim() < -dim:
+        return value
+    return value.select(dim, k if value.size(dim) > 1 else 0)
+
+
+def _first(sites: Sites, n: int) -> Sites:
+    """The first n data of `sites` (the rest was padding)."""
+
+    def cut(group: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: v[:, :n] for k, v in group.items()}
+
+    marginal = None if sites.marginal is None else sites.marginal[:, :n]
+    return Sites(cut(sites.prior), cut(sites.likelihood), cut(sites.guide), marginal, sites.traces)

@@ -1,0 +1,67 @@
+"""Live tensor bytes of a program run, counted from tensor sizes."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .inspection import Program
+from .modules import module_mode
+from .seeds import seeded
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts bytes of storages that are alive at once among those allocated in the body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                key = storage._cdata
+                if key not in self._known:
+                    self._known.add(key)
+                    size = storage.nbytes()
+                    self.live += size
+                    weakref.finalize(storage, self._free, key, size)
+        self.peak = max(self.peak, self.live)
+        return out
+
+
+def bytes_per_pair(program: Program) -> int:
+    """Live bytes that one more (datum, sample) pair takes, at least 1.
+
+    A slope between two runs, so that what is paid per datum (the encoder) or per call does not
+    count as if it were paid per sample.
+    """
+    args = program.arguments
+    indices = args.chunks(1)[0]
+    if args.calling == "sliced":
+        indices = indices[:1]
+    peaks = []
+    low, high = 32, 96
+    for num_samples in (low, high):
+        with (
+            seeded(0, "memory", device=args.x.device),
+            torch.no_grad(),
+            module_mode(program.model, program.guide, training=False),
+            LiveBytes() as counter,
+        ):
+            program.run(indices, num_samples).log_weights()
+        peaks.append(counter.peak)
+    return max(1, (peaks[1] - peaks[0]) // ((high - low) * len(indices)))

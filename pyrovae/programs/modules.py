@@ -1,0 +1,48 @@
+"""The mode (train or eval) of the torch modules that a program runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+@contextmanager
+def module_mode(*programs: Callable[..., Any], training: bool) -> Iterator[list[nn.Module]]:
+    """Every module that runs in the body runs in the given mode, and gets its own back after.
+
+    A program is any callable: its networks may sit in closures, globals, partials or
+    attributes, so they are met as they run instead of being searched for. Yields the list of
+    modules met, which grows as the body runs.
+    """
+    before: dict[int, tuple[nn.Module, bool]] = {}
+    met: list[nn.Module] = []
+
+    def switch(module: nn.Module, _inputs: Any = None) -> None:
+        if id(module) not in before:
+            before[id(module)] = (module, module.training)
+            met.append(module)
+            module.training = training
+
+    for fn in programs:
+        for module in owners(fn):
+            for part in module.modules():
+                switch(part)
+    handle = register_module_forward_pre_hook(switch)
+    try:
+        yield met
+    finally:
+        handle.remove()
+        for module, mode in before.values():
+            module.training = mode
+
+
+def owners(fn: Callable[..., Any]) -> list[nn.Module]:
+    """The modules that a program is, or is a bound method of."""
+    seen: Any = fn
+    while hasattr(seen, "__wrapped__"):
+        seen = seen.__wrapped__
+    return [m for m in (seen, getattr(seen, "__self__", None)) if isinstance(m, nn.Module)]

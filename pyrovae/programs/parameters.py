@@ -1,0 +1,116 @@
+"""A home for a program's parameters, apart from Pyro's global store."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+
+class ParameterStore:
+    """One program's parameters. Nothing in it is seen by, or taken from, Pyro's global store.
+
+    Pyro registers `pyro.param`, `pyro.module` and `PyroModule` parameters under their names in
+    one store per process, so two programs that both say `pyro.module("decoder", ...)` would
+    share (and silently overwrite) each other's parameters. Inside `active()` the process-wide
+    store holds this object's parameters only; the former content is put back on leaving.
+    """
+
+    def __init__(self) -> None:
+        self._params: dict[str, Tensor] = {}
+        self._constraints: dict[str, Any] = {}
+        self._names: dict[Tensor, str] = {}
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Makes this the store that Pyro programs see. Reentrant."""
+        # The store's dicts are exchanged, not copied as `scope()` does: that costs time at every
+        # step, and drops the link from a parameter to its unconstrained leaf, which the
+        # optimizer needs after the program has run.
+        store = pyro.get_param_store()
+        outer = (store._params, store._constraints, store._param_to_name)
+        store._params, store._constraints, store._param_to_name = (
+            self._params,
+            self._constraints,
+            self._names,
+        )
+        try:
+            yield
+        finally:
+            store._params, store._constraints, store._param_to_name = outer
+
+    def bind(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn`, always run with this store active."""
+
+        @functools.wraps(fn, updated=())
+        def bound(*args: Any, **kwargs: Any) -> Any:
+            with self.active():
+                return fn(*args, **kwargs)
+
+        bound.pyrovae_store = self  # type: ignore[attr-defined]
+        return bound
+
+    def unconstrained(self) -> dict[str, Tensor]:
+        """Name to unconstrained leaf tensor, in order of registration."""
+        return dict(self._params)
+
+    def __len__(self) -> int:
+        return len(self._params)
+
+    def __repr__(self) -> str:
+        total = sum(p.numel() for p in self._params.values())
+        return f"ParameterStore({len(self)} tensors, {total:,} numbers)"
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Unconstrained values by name, detached; a tensor under several names appears once."""
+        seen: set[int] = set()
+        out = {}
+        for name, value in self._params.items():
+            if id(value) not in seen:
+                seen.add(id(value))
+                out[name] = value.detach()
+        return out
+
+    def load_state_dict(self, values: dict[str, Tensor]) -> None:
+        """Copies values into the parameters that exist, all of them or none.
+
+        Run the program once before, so that its parameters exist.
+
+        Raises:
+            ValueError: naming what is missing, left over or of another shape.
+        """
+        own = self.state_dict()
+        missing, extra = sorted(own.keys() - values.keys()), sorted(values.keys() - own.keys())
+        shapes = [
+            f"{k}: expected {tuple(own[k].shape)}, got {tuple(values[k].shape)}"
+            for k in own
+            if k in values and own[k].shape != values[k].shape
+        ]
+        if missing or extra or shapes:
+            parts = [
+                text
+                for text, found in (
+                    (f"missing {missing[:5]}", missing),
+                    (f"not in this program {extra[:5]}", extra),
+                    ("; ".join(shapes[:5]), shapes),
+                )
+                if found
+            ]
+            raise ValueError(
+                f"expected weights of this program's {len(own)} parameters, got weights of another "
+                f"architecture: {'; '.join(parts)}"
+            )
+        with torch.no_grad():
+            for name, value in values.items():
+                self._params[name].copy_(value)
+
+
+def store_of(fn: Callable[..., Any]) -> ParameterStore | None:
+    """The store a bound program carries, if it is bound."""
+    found = getattr(fn, "pyrovae_store", None)
+    return found if isinstance(found, ParameterStore) else None

@@ -1,0 +1,73 @@
+"""The plate over data: finding it, and running a program on some of the data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.subsample_messenger import _Subsample
+from torch import Tensor
+
+Calling = Literal["sliced", "indexed", "whole"]
+
+
+class ChooseSubsample(Messenger):
+    """Makes the plate `name` take `indices` where it would draw a random subsample."""
+
+    def __init__(self, name: str, indices: Tensor) -> None:
+        super().__init__()
+        self.name = name
+        self.indices = indices
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] == self.name and isinstance(msg["fn"], _Subsample):
+            msg["value"] = self.indices
+            msg["done"] = True
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A program's arguments, and how a subset of the data is handed to it.
+
+    Attributes:
+        calling: `"sliced"`: the program takes a subset as its argument (also where its plate is
+            `plate("data", N, subsample_size=len(x))`). `"indexed"`: it takes all data and picks
+            `x[ind]` inside a subsampled plate, always `subsample_size` at a time. `"whole"`: its
+            plate has a fixed size, so it only runs on all data at once.
+    """
+
+    x: Tensor
+    context: tuple[Any, ...]
+    plate: str
+    calling: Calling
+    subsample_size: int | None = None
+
+    @property
+    def num_data(self) -> int:
+        return len(self.x)
+
+    def slice(self, indices: Tensor) -> tuple[Any, ...]:
+        """`(x, *context)` along the data dim; context that is not per datum passes whole."""
+        return (self.x[indices], *(take(c, indices, self.num_data) for c in self.context))
+
+    def whole(self) -> tuple[Any, ...]:
+        """`(x, *context)` as given."""
+        return (self.x, *self.context)
+
+    def chunks(self, size: int) -> list[Tensor]:
+        """Index sets that cover the data, each at most `size` (all of a fixed size if indexed)."""
+        every = torch.arange(self.num_data, device=self.x.device)
+        if self.calling == "whole":
+            return [every]
+        if self.calling == "indexed":
+            size = self.subsample_size or size
+        return list(every.split(size))
+
+
+def take(value: Any, indices: Tensor, num_data: int) -> Any:
+    """`value[indices]` if it is a tensor with one row per datum, else `value`."""
+    if isinstance(value, Tensor) and value.dim() > 0 and len(value) == num_data:
+        return value[indices]
+    return value

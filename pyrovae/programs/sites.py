@@ -1,0 +1,199 @@
+"""The one site collector: log-probabilities per site, per sample and per datum."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.ops import packed
+from pyro.ops.contract import contract_tensor_tree
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Log-probabilities of one joint run of guide and model, each `[K, N]`, in nats.
+
+    Unscaled (plate subsampling and `poutine.scale` are divided out: inside a log-sum-exp they
+    would make it no bound) and mask-aware. Everything that is an expectation over the guide
+    (ELBO, IS, per-level KL, rate and distortion) is a sum of these.
+
+    Attributes:
+        prior: model log-probability of each latent site.
+        likelihood: model log-probability of each observed site.
+        guide: guide log-probability of each latent and auxiliary site.
+        marginal: what remains once enumerated discrete sites are summed out, together with
+            every term that touches them; None where nothing is enumerated.
+    """
+
+    prior: dict[str, Tensor]
+    likelihood: dict[str, Tensor]
+    guide: dict[str, Tensor]
+    marginal: Tensor | None = None
+    traces: tuple[Any, Any] | None = field(default=None, repr=False)
+
+    def log_weights(self) -> Tensor:
+        """ln w = ln p(x, z) - ln q(z | x), `[K, N]`, in nats."""
+        plus = [*self.prior.values(), *self.likelihood.values()]
+        minus = list(self.guide.values())
+        if self.marginal is not None:
+            plus.append(self.marginal)
+        if not plus:
+            raise ValueError("expected a model with at least one site in the data plate, got none")
+        total = plus[0]
+        for term in plus[1:]:
+            total = total + term
+        for term in minus:
+            total = total - term
+        return total
+
+
+def sample_sites(trace: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`(name, site)` of the stochastic sites of a trace, without the plates' own subsample sites."""
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample":
+            yield name, site
+
+
+def unscaled_log_prob(site: dict[str, Any]) -> Tensor:
+    """ln p of a site at its value, mask kept, scale divided out; the site's batch shape."""
+    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return scale_and_mask(log_prob, 1.0, site["mask"])
+
+
+def reduce_to(log_prob: Tensor, dims: tuple[int, int], sizes: tuple[int, int]) -> Tensor:
+    """Sums a site's log-prob over all batch dims but (particle, datum): `[K, N]`.
+
+    Args:
+        log_prob: batch-shaped log-probabilities; missing leading dims broadcast.
+        dims: the (particle, datum) dims, negative.
+        sizes: (K, N).
+    """
+    particle, datum = dims
+    width = max(-particle, -datum, log_prob.dim())
+    log_prob = log_prob.reshape((1,) * (width - log_prob.dim()) + tuple(log_prob.shape))
+    keep = {width + particle, width + datum}
+    rest = [d for d in range(width) if d not in keep]
+    if rest:
+        log_prob = log_prob.sum(rest)
+    return log_prob.expand(sizes)  # the particle plate is outermost: order is (K, N)
+
+
+def collect(guide_trace: Any, model_trace: Any, *, plate: str, particles: str | None) -> Sites:
+    """Collects `Sites` from a guide trace and the model trace replayed against it.
+
+    Args:
+        guide_trace: trace of the guide.
+        model_trace: trace of the model, replayed.
+        plate: name of the data plate.
+        particles: name of the particle plate; None for a run without one (K = 1).
+    """
+    data = next(f for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"] if f.name == plate)
+    outer = next(
+        (f for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"] if f.name == particles), None
+    )
+    depth = max(-f.dim for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"])
+    dims = (outer.dim if outer else -depth - 1, data.dim)
+    sizes = (outer.size if outer else 1, data.size)
+
+    if any(
+        site["infer"].get("_enumerate_dim") is not None
+        for trace in (guide_trace, model_trace)
+        for _, site in sample_sites(trace)
+    ):
+        return _collect_enumerated(guide_trace, model_trace, data, outer, sizes)
+
+    prior, likelihood, guide = {}, {}, {}
+    for name, site in sample_sites(model_trace):
+        group = likelihood if site["is_observed"] else prior
+        group[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
+    for name, site in sample_sites(guide_trace):
+        if not site["is_observed"]:
+            guide[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
+    return Sites(prior, likelihood, guide, traces=(guide_trace, model_trace))
+
+
+def _collect_enumerated(
+    guide_trace: Any, model_trace: Any, data: Any, outer: Any, sizes: tuple[int, int]
+) -> Sites:
+    """Sums enumerated sites out: Σ_c p(c, z_c, x) / q(z_c | x, c).
+
+    All factors, with the guide's entering inverted, form one tensor tree which Pyro contracts
+    respecting inner plates; q of a site that the guide itself enumerates drops out, since the
+    sum over c replaces the draw of c.
+    """
+    guide_trace.symbolize_dims()
+    model_trace.symbolize_dims(guide_trace.plate_to_symbol)
+    symbols = model_trace.plate_to_symbol
+    kept = [symbols[f.name] for f in (outer, data) if f is not None]
+
+    factors: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
+    enumerated: set[str] = set()
+    for sign, trace in ((1, model_trace), (-1, guide_trace)):
+        for _, site in sample_sites(trace):
+            to_symbol = site["infer"]["_dim_to_symbol"]
+            own = site["infer"].get("_enumerate_dim")
+            if own is not None:
+                enumerated.add(to_symbol[own])
+                if trace is guide_trace:
+                    continue
+            if trace is guide_trace and site["is_observed"]:
+                continue
+            term = packed.pack(sign * unscaled_log_prob(site), to_symbol)
+            plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
+            factors.setdefault(plates, []).append(term)
+
+    total: Tensor | None = None
+    for terms in contract_tensor_tree(factors, enumerated).values():
+        for term in terms:
+            names = term._pyro_dims
+            rest = [i for i, s in enumerate(names) if s not in kept]
+            value = term.sum(rest) if rest else term
+            present = [s for s in names if s in kept]
+            # Bring to (particle, datum) order, size-1 where the term lacks one.
+            value = value.permute([present.index(s) for s in kept if s in present])
+            shape, it = [], iter(value.shape)
+            for s in kept:
+                shape.append(next(it) if s in present else 1)
+            value = value.reshape(shape).expand(sizes if outer else sizes[1:]).reshape(sizes)
+            total = value if total is None else total + value
+    return Sites({}, {}, {}, marginal=total, traces=(guide_trace, model_trace))
+
+
+def latent_means(sites: Sites, plate: str, particle_dim: int) -> dict[str, Tensor]:
+    """E_q[z | x] of each latent site, `[N, F]` with all other dims flattened.
+
+    The guide distribution's own mean where it has one, else the mean over the samples drawn.
+    """
+    if sites.traces is None:
+        return {}
+    guide_trace, model_trace = sites.traces
+    out = {}
+    for name, site in sample_sites(guide_trace):
+        if site["is_observed"] or name not in model_trace.nodes:
+            continue
+        datum_dim = next(f.dim for f in site["cond_indep_stack"] if f.name == plate)
+        fn, event_dim = site["fn"], site["fn"].event_dim
+        try:
+            mean = fn.mean
+        except (NotImplementedError, AttributeError):
+            mean = site["value"]
+        value = mean.expand(fn.batch_shape + fn.event_shape)
+        if fn.event_dim - particle_dim <= value.dim():
+            value = value.mean(particle_dim - event_dim, keepdim=True)
+        out[name] = value.movedim(datum_dim - event_dim, 0).flatten(1)
+    return out
+
+
+def stack_samples(parts: list[Sites]) -> Sites:
+    """Concatenates runs along the sample dim."""
+
+    def cat(name: str) -> dict[str, Tensor]:
+        return {k: torch.cat([getattr(p, name)[k] for p in parts]) for k in getattr(parts[0], name)}
+
+    marginal = [p.marginal for p in parts if p.marginal is not None]
+    return Sites(cat("prior"), cat("likelihood"), cat("guide"), torch.cat(marginal) if marginal else None)

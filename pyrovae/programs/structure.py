@@ -1,0 +1,151 @@
+"""Does a model/guide pair keep the contract? Each breach has one clear error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from .declaration import Declaration
+from .sites import sample_sites
+
+
+def check_arguments(x: Any) -> None:
+    """Refuses data that no program can be judged on.
+
+    Raises:
+        TypeError: x is not a tensor.
+        ValueError: x is empty, has no data dim, or holds NaN or inf.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected x to be a torch.Tensor [N, *event], got {type(x).__name__}")
+    if x.dim() == 0 or len(x) == 0:
+        raise ValueError(f"expected x of shape [N, *event] with N >= 1, got shape {tuple(x.shape)}")
+    if x.is_floating_point() and not torch.isfinite(x).all():
+        bad = (~torch.isfinite(x)).reshape(len(x), -1).any(1)
+        first = int(bad.nonzero()[0])
+        raise ValueError(
+            f"expected finite data, got NaN or inf in {int(bad.sum())} of {len(x)} data (first: {first})"
+        )
+
+
+def data_frame(trace: Any, plate: str) -> Any:
+    """The frame of the data plate.
+
+    Raises:
+        ValueError: where no site is in a plate of that name; lists the plates there are.
+    """
+    names: dict[str, int] = {}
+    for _, site in sample_sites(trace):
+        for frame in site["cond_indep_stack"]:
+            if frame.name == plate and frame.vectorized:
+                return frame
+            names[frame.name] = frame.size
+    found = ", ".join(f"{n!r} (size {s})" for n, s in names.items()) or "none"
+    raise ValueError(
+        f"expected a pyro.plate named {plate!r} over data, with every latent inside; got plates: {found}; "
+        "try plate=... or @pyrovae.program(plate=...)"
+    )
+
+
+def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: Declaration) -> None:
+    """Compares a guide trace with a trace of the model run alone (from its prior).
+
+    Raises:
+        ValueError: for the first breach of the contract that is found.
+    """
+    model_sites = dict(sample_sites(prior_trace))
+    guide_sites = {n: s for n, s in sample_sites(guide_trace) if not s["is_observed"]}
+    latents = {n: s for n, s in model_sites.items() if not s["is_observed"]}
+    observed = [n for n, s in model_sites.items() if s["is_observed"]]
+    if not observed:
+        raise ValueError("expected a model with an observed site (obs=x), got none")
+    if declared.observed is not None and declared.observed not in observed:
+        raise ValueError(f"expected the declared observed site {declared.observed!r}, got {observed}")
+
+    missing = [
+        n for n, s in latents.items() if n not in guide_sites and s["infer"].get("enumerate") != "parallel"
+    ]
+    if missing:
+        raise ValueError(
+            f"expected every latent of the model in the guide, got a guide without {missing}; without its "
+            "density the weights (and the ELBO) are wrong; try pyro.sample in the guide, or enumerate it "
+            '(infer={"enumerate": "parallel"}) if it is discrete'
+        )
+    auxiliary = [n for n, s in guide_sites.items() if s["infer"].get("is_auxiliary")]
+    extra = [n for n in guide_sites if n not in latents and n not in auxiliary]
+    if extra:
+        raise ValueError(
+            f"expected guide sites that the model has too, got {extra}; a guide variable without a place "
+            "in the model needs one there (its reverse density), or is_auxiliary=True if a Delta maps it"
+        )
+    points = [n for n in latents if n in guide_sites and isinstance(_base(guide_sites[n]["fn"]), dist.Delta)]
+    if points and not auxiliary:
+        raise ValueError(f"expected a guide with a density, got a point estimate (Delta) at {points}")
+    loose = [n for n in auxiliary if n not in latents]
+    if loose and not points:
+        raise ValueError(
+            f"expected auxiliary guide sites to be mapped to latents by Delta sites, got {loose} with none; "
+            "the model has no density for them, so p(x, z)/q(a, z) integrates to infinity"
+        )
+
+    for source, sites in (("model", model_sites), ("guide", guide_sites)):
+        outside = [n for n, s in sites.items() if plate not in {f.name for f in s["cond_indep_stack"]}]
+        if outside:
+            raise ValueError(
+                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: with "
+                "global variables the evidence does not factorise over data; condition on them first"
+            )
+    for n, site in latents.items():
+        if n in guide_sites and site["fn"].event_shape != guide_sites[n]["fn"].event_shape:
+            raise ValueError(
+                f"expected the guide to draw {n!r} with the model's event shape "
+                f"{tuple(site['fn'].event_shape)}, got {tuple(guide_sites[n]['fn'].event_shape)}"
+            )
+
+
+def check_support(trace: Any) -> None:
+    """Refuses observations outside their likelihood's support, and names the remedies.
+
+    Raises:
+        ValueError: for the first observed site whose value has no density.
+    """
+    for name, site in sample_sites(trace):
+        if not site["is_observed"]:
+            continue
+        try:
+            support = site["fn"].support
+        except (NotImplementedError, AttributeError):
+            continue
+        value = site["value"]
+        if support is None or not isinstance(value, Tensor):
+            continue
+        inside = support.check(value)
+        if site["mask"] is not None and site["mask"] is not True:
+            inside = inside | ~torch.as_tensor(site["mask"])
+        if not inside.all():
+            base = _base(site["fn"])
+            hint = _REMEDIES.get(type(base).__name__, "choose a likelihood whose support holds the data")
+            raise ValueError(
+                f"expected values of {name!r} in the support of {type(base).__name__} ({support}), got values "
+                f"in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
+            )
+
+
+_BINARISE = 'load(..., binarise="dynamic" | "static" | "threshold")'
+_REMEDIES = {
+    "Bernoulli": f"{_BINARISE}, likelihoods.Binomial(total_count=levels - 1) for grey levels, or "
+    "likelihoods.Gaussian for real values",
+    "Binomial": "total_count = levels - 1 of the data, with the data as whole grey levels",
+}
+
+
+def _base(fn: Any) -> Any:
+    """The distribution inside Independent, Expanded and Masked wrappers."""
+    while hasattr(fn, "base_dist"):
+        if type(fn).__name__ == "TransformedDistribution":
+            break
+        fn = fn.base_dist
+    return fn

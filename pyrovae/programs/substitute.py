@@ -1,0 +1,102 @@
+"""One handler that puts given values in place of latents and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+from torch.distributions import biject_to, transform_to
+
+
+class Substitute(Messenger):
+    """Runs a program with `values` in place of its latent draws and its parameters.
+
+    Latent sites keep their distribution (so a trace around this handler scores the value) and
+    are not marked observed. Parameters are replaced under every name they have: `pyro.param`
+    by its name, a module's parameters wherever in `modules` the same tensor is used.
+
+    Args:
+        values: name of a latent site or of a parameter, to its tensor.
+        unconstrained: if true, values live in unconstrained space and are mapped through
+            `biject_to(support)` of the site as it is at that moment (hierarchies have supports
+            that depend on parents), or through `transform_to(constraint)` of the parameter.
+        modules: modules whose parameters are registered by `pyro.module` and used directly.
+
+    Attributes:
+        log_jacobian: for latents given unconstrained, ln|det dz/du| per batch element
+            (the site's batch shape).
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Tensor],
+        *,
+        unconstrained: bool = False,
+        modules: Iterable[nn.Module] = (),
+    ) -> None:
+        super().__init__()
+        self.values = dict(values)
+        self.unconstrained = unconstrained
+        self.log_jacobian: dict[str, Tensor] = {}
+        self.used: set[str] = set()
+        self._slots: dict[int, list[tuple[nn.Module, str]]] = {}
+        for root in modules:
+            for module in root.modules():
+                for key, tensor in module._parameters.items():
+                    if tensor is not None and (module, key) not in self._slots.get(id(tensor), []):
+                        self._slots.setdefault(id(tensor), []).append((module, key))
+        self._restore: list[tuple[nn.Module, str, Any]] = []
+        self._placed: set[int] = set()
+
+    def __enter__(self) -> Substitute:
+        self.log_jacobian = {}
+        self.used = set()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        for module, key, tensor in reversed(self._restore):
+            module._parameters[key] = tensor
+        self._restore = []
+        self._placed = set()
+        super().__exit__(*exc)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name not in self.values or msg["is_observed"]:
+            return
+        value = self.values[name]
+        self.used.add(name)
+        if self.unconstrained:
+            support = msg["fn"].support
+            transform = biject_to(support)
+            u, value = value, transform(value)
+            jacobian = transform.log_abs_det_jacobian(u, value)
+            # The transform may act on fewer event dims than the site has.
+            surplus = msg["fn"].event_dim - transform.codomain.event_dim
+            self.log_jacobian[name] = jacobian.sum(tuple(range(-surplus, 0))) if surplus else jacobian
+        msg["value"] = value
+        msg["done"] = True
+
+    def _pyro_param(self, msg: Any) -> None:
+        name = msg["name"]
+        initial = msg["args"][1] if len(msg["args"]) > 1 else None
+        if name not in self.values:
+            if id(initial) in self._placed:  # shared, and already replaced under another name
+                msg["value"] = initial
+                msg["done"] = True
+            return
+        value = self.values[name]
+        self.used.add(name)
+        if self.unconstrained and "constraint" in msg["kwargs"]:
+            value = transform_to(msg["kwargs"]["constraint"])(value)
+        # pyro.module passes the module's own tensor as the initial value: that is the tensor
+        # the module will use in its forward, whatever pyro.param returns.
+        for module, key in self._slots.get(id(initial), ()):
+            self._restore.append((module, key, module._parameters[key]))
+            module._parameters[key] = value  # type: ignore[assignment]
+            self._placed.add(id(value))
+        msg["value"] = value
+        msg["done"] = True

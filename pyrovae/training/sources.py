@@ -1,0 +1,58 @@
+"""Training data as the loop sees them: tensors with one row per datum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ..programs import check_arguments
+
+
+@runtime_checkable
+class DataLike(Protocol):
+    """What `pv.data.load` returns, as far as training needs it."""
+
+    train: Tensor
+    valid: Tensor
+
+    def epoch(self, epoch: int, seed: int | None = None) -> Tensor:
+        """The training data of an epoch (drawn afresh under dynamic binarisation)."""
+        ...
+
+
+class Source:
+    """Rows of `(x, *context)` to train on, and rows to validate on (or none).
+
+    Raises:
+        TypeError, ValueError: for data that are no tensors with one row per datum, all finite.
+    """
+
+    def __init__(self, data: Any, valid: Any = None) -> None:
+        self._data = data if isinstance(data, DataLike) else None
+        self.train = (self._data.train,) if self._data is not None else _rows(data)
+        if self._data is not None and valid is None:
+            valid = self._data.valid
+        self.valid = None if valid is None else _rows(valid)
+        for rows in (self.train, self.valid or ()):
+            for i, tensor in enumerate(rows):
+                if i == 0 or isinstance(tensor, Tensor):
+                    check_arguments(tensor)
+                if len(tensor) != len(rows[0]):
+                    raise ValueError(f"expected {len(rows[0])} rows of context, as of x, got {len(tensor)}")
+
+    def epoch(self, epoch: int, seed: int) -> tuple[Tensor, ...]:
+        """`(x, *context)` of an epoch."""
+        return (self._data.epoch(epoch, seed),) if self._data is not None else self.train
+
+
+def _rows(data: Any) -> tuple[Tensor, ...]:
+    if isinstance(data, Tensor):
+        return (data,)
+    if isinstance(data, Sequence) and data and all(isinstance(t, Tensor) for t in data):
+        return tuple(data)
+    raise TypeError(
+        f"expected a data set of pyrovae.data.load, a tensor or a tuple (x, *context) of tensors, got "
+        f"{type(data).__name__}"
+    )
