@@ -1,0 +1,1 @@
+"""Scripts that run inference: train, evaluate, compare, sample."""

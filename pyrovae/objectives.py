@@ -105,7 +105,7 @@ class BetaELBO(PyroELBO):
         beta: KL weight; may be changed between steps.
     """
 
-    def __init__(self, base: PyroELBO, beta: float = 1.0) -> None:
+    def __init__(self, base: Any, beta: float = 1.0) -> None:
         self.base = base
         self.beta = beta
 
@@ -138,7 +138,7 @@ class FreeBits(PyroELBO):
 
     Args:
         base: `Trace_ELBO` (Monte-Carlo KL) or `TraceMeanField_ELBO` (analytic where registered).
-        bits: allowance per latent site, in nats per datum.
+        bits: allowance per latent site, in nats per datum (in an inner plate: per element of it).
     """
 
     def __init__(self, base: Trace_ELBO, bits: float) -> None:
@@ -156,15 +156,20 @@ class FreeBits(PyroELBO):
     ) -> Tensor:
         """The negative objective, summed over the batch, differentiable."""
         total = torch.zeros(())
-        count = 0
         for model_trace, guide_trace in self.base._get_traces(model, guide, args, kwargs):
             total = total + self._particle(model_trace, guide_trace)
-            count += 1
-        return total / count
+        # Not the number of traces: with vectorize_particles one trace sums over all particles.
+        return total / self.base.num_particles
 
     def _particle(self, model_trace: Any, guide_trace: Any) -> Tensor:
         analytic = isinstance(self.base, TraceMeanField_ELBO)
         loss = torch.zeros(())
+        auxiliary = [n for n, _ in sample_sites(guide_trace) if n not in model_trace.nodes]
+        if auxiliary:
+            raise ValueError(
+                f"expected a guide whose sites are the model's for free bits, got {auxiliary}: the KL of the "
+                "latents that auxiliary sites are mapped to cannot be told apart"
+            )
         for name, site in sample_sites(model_trace):
             if site["is_observed"]:
                 loss = loss - site["log_prob_sum"]

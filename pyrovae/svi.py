@@ -7,10 +7,11 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.util import torch_item, zero_grads
 from torch import Tensor
+
+from .programs import capture_parameters
 
 OptimizerFactory = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -58,16 +59,15 @@ class SVI:
         self.optimizer: torch.optim.Optimizer | None = optim if given else None
         self._known = {id(p) for g in optim.param_groups for p in g["params"]} if given else set()
         if isinstance(loss, PyroELBO):
-            self.loss, self.loss_and_grads = loss.loss, loss_and_grads or loss.loss_and_grads
+            elbo: Any = loss
+            self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
         else:
             self.loss, self.loss_and_grads = loss, loss_and_grads or _with_backward(loss)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """One gradient step; returns the loss, summed over the batch, in nats."""
-        with poutine.trace(param_only=True) as capture:
+        with capture_parameters() as parameters:
             loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
-        # A dict keeps the order of registration, which makes optimizer states comparable.
-        parameters = list(dict.fromkeys(s["value"].unconstrained() for s in capture.trace.nodes.values()))
         if isinstance(self.optim, pyro.optim.PyroOptim):
             self.optim(parameters)
             zero_grads(parameters)

@@ -70,7 +70,7 @@ class Counts(TorchDistribution):
         n, x = self.total_count, value.double()
         ln_coefficient = torch.lgamma(x.new_tensor(n + 1.0)) - torch.lgamma(x + 1) - torch.lgamma(n - x + 1)
         value = value.to(self.logits.dtype)
-        # WHY two logsigmoids: x * logit - n * softplus(logit) cancels in float32 where p is near 0 or 1.
+        # Two logsigmoids: x * logit - n * softplus(logit) cancels in float32 where p is near 0 or 1.
         ln_trials = value * logsigmoid(self.logits) + (n - value) * logsigmoid(-self.logits)
         return ln_trials + ln_coefficient.to(ln_trials.dtype)
 

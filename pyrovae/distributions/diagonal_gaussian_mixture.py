@@ -86,7 +86,7 @@ class DiagonalGaussianMixture(TorchDistribution):
         """Log-density in nats, `[*sample, *batch]`."""
         if self._validate_args:
             self._validate_sample(value)
-        # WHY float64: the three terms cancel. At scale .02 and |z| = 4 each is 2e4, where float32 keeps 1e-3
+        # Float64: the three terms cancel. At scale .02 and |z| = 4 each is 2e4, where float32 keeps 1e-3
         # nats, and no common centre helps when the means themselves are spread. Doubles are also left alone
         # by autocast and TF32. The product is small beside the decoder's; its result goes back to the input's
         # dtype before the log-sum-exp.

@@ -60,7 +60,7 @@ class FlowDistribution(TorchDistribution):
         """Log-density in nats, `[*sample, *batch]`."""
         if self._last is not None:
             own, log_prob, with_grad = self._last
-            # WHY the grad mode: sample() runs without gradients, so the value it kept has none to give.
+            # The grad mode: sample() runs without gradients, so the value it kept has none to give.
             if own is value and (with_grad or not torch.is_grad_enabled()):
                 return log_prob
         if self._validate_args:

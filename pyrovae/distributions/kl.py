@@ -19,7 +19,7 @@ __all__: list[str] = []
 @register_kl(MultivariateNormal, Independent)
 def _kl_full_diagonal(p: MultivariateNormal, q: Independent) -> Tensor:
     normal = q.base_dist
-    # WHY NotImplementedError: TraceMeanField_ELBO then falls back on Monte Carlo.
+    # NotImplementedError: TraceMeanField_ELBO then falls back on Monte Carlo.
     if not isinstance(normal, Normal) or q.reinterpreted_batch_ndims != 1:
         raise NotImplementedError(
             "KL(MultivariateNormal, Independent) is closed only for an Independent(Normal, 1)"

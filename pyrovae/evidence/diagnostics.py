@@ -45,7 +45,8 @@ def pareto_khat(log_weights: Tensor) -> Tensor:
     usable = np.isfinite(top[:, 0])
     khat = np.full(num_data, np.inf)
     # Where the spread is rounding noise (an exact guide) there is no tail: k = -inf, all is well.
-    flat = usable & (lw.max(1) - lw.min(1) < 1e-5 * np.maximum(1.0, np.abs(lw.max(1))))
+    spread = np.ptp(np.where(usable[:, None], lw, 0.0), axis=1)
+    flat = usable & (spread < 1e-5 * np.maximum(1.0, np.abs(top[:, 0])))
     khat[flat] = -np.inf
     todo = usable & ~flat
     if todo.any():

@@ -43,13 +43,25 @@ class WeightEstimator(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Key in the results."""
+        ...
+
     @property
-    def direction(self) -> Direction: ...
+    def direction(self) -> Direction:
+        """Of the expectation, against ln p(x)."""
+        ...
+
     @property
-    def unbiased_for_p(self) -> bool: ...
+    def unbiased_for_p(self) -> bool:
+        """Whether E exp(estimate) = p(x)."""
+        ...
+
     @property
-    def num_samples(self) -> int | None: ...
+    def num_samples(self) -> int | None:
+        """K."""
+        ...
+
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """From `[K, n]` log-weights in nats."""
         ...

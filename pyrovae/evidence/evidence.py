@@ -18,7 +18,7 @@ from .diagnostics import MIN_ESS, khat_threshold
 from .elbo import ELBO
 from .estimators import PerDatum, WeightEstimator
 from .importance import IS
-from .log_weights import Chunk, check_density, iterate
+from .log_weights import Chunk, check_density, choose_chunk, iterate
 from .report import render_markdown, render_table, verdict
 from .result import Comparison, Estimate, paired_difference
 
@@ -145,9 +145,10 @@ def evidence(
     check_density(program)
     drawn = max((e.num_samples or 0) for e in estimators) or 100
 
+    chunk = chunk or choose_chunk(program, drawn, budget)
     parts: dict[str, list[PerDatum]] = {name: [] for name in names}
     order: list[Tensor] = []
-    for indices, weights in iterate(program, drawn, seed=seed, chunk=chunk, budget=budget, progress=progress):
+    for indices, weights in iterate(program, drawn, seed=seed, chunk=chunk, progress=progress):
         order.append(indices.cpu())
         for e in estimators:
             parts[e.name].append(e.estimate(weights[: e.num_samples or drawn]))
@@ -161,6 +162,7 @@ def evidence(
         "event_size": math.prod(x.shape[1:]),
         "seed": seed,
         "num_samples": drawn,
+        "chunk": (chunk.data, chunk.samples),
         "device": str(x.device),
         "dtype": str(weights.dtype).removeprefix("torch."),
         "vectorised": program.vectorised,

@@ -103,27 +103,33 @@ def iterate(
     check_density(program)
     args = program.arguments
     done = 0
-    with torch.no_grad(), module_mode(program.model, program.guide, training=False):
-        chunk = chunk or choose_chunk(program, num_samples, budget)
+    chunk = chunk or choose_chunk(program, num_samples, budget)
+    for i, indices in enumerate(args.chunks(chunk.data)):
+        block: Tensor | None = None
+        # Nothing is held open across the yield: an abandoned generator would leave it on.
         # Shapes and supports are checked by us, once; Pyro would check at every site, every run.
-        for i, indices in enumerate(args.chunks(chunk.data)):
-            block: Tensor | None = None
+        with (
+            torch.no_grad(),
+            module_mode(program.model, program.guide, training=False),
+            pyro.validation_enabled(False),
+        ):
             for j, start in enumerate(range(0, num_samples, chunk.samples)):
                 k = min(chunk.samples, num_samples - start)
-                with seeded(seed, "weights", i, j, device=args.x.device), pyro.validation_enabled(False):
+                with seeded(seed, "weights", i, j, device=args.x.device):
                     sites = program.run(indices, k)
                 if j == 0 and sites.traces is not None:
                     check_support(sites.traces[1])
                 weights = sites.log_weights()
+                _check_weights(weights, indices)
                 if block is None:
                     block = weights.new_empty(num_samples, len(indices))
                 block[start : start + k] = weights
                 done += k * len(indices)
                 if progress is not None:
                     progress(done, num_samples * args.num_data)
-            assert block is not None
-            _check_weights(block, indices)
-            yield indices, block
+        assert block is not None
+        _check_weights(block, indices)
+        yield indices, block
 
 
 def choose_chunk(program: Program, num_samples: int, budget: int | None = None) -> Chunk:
@@ -174,10 +180,11 @@ def check_density(program: Program) -> None:
 
 def _check_weights(block: Tensor, indices: Tensor) -> None:
     """-inf is a weight of zero and allowed; NaN and +inf are no weights."""
+    if bool((block < torch.inf).all()):  # false for NaN too
+        return
     bad = torch.isnan(block) | (block == torch.inf)
-    if bad.any():
-        k, n = (int(i) for i in bad.nonzero()[0])
-        raise ValueError(
-            f"expected finite log-weights (or -inf), got {block[k, n].item()} for datum {int(indices[n])}, sample "
-            f"{k} ({int(bad.sum())} of {bad.numel()} in this chunk); the model or guide returned no density there"
-        )
+    k, n = (int(i) for i in bad.nonzero()[0])
+    raise ValueError(
+        f"expected finite log-weights (or -inf), got {block[k, n].item()} for datum {int(indices[n])} "
+        f"({int(bad.sum())} of {bad.numel()} in this chunk); the model or guide returned no density there"
+    )

@@ -39,7 +39,7 @@ class AutoregressiveAffine(nn.Module):
         super().__init__()
         self.latent_dim = len(order)
         sees = torch.cat([order[:, None] > order, torch.ones(len(order), features, dtype=torch.bool)], dim=1)
-        # WHY tanh: it bounds shifts and slopes whatever z is, also in the D passes of the inverse.
+        # Tanh: it bounds shifts and slopes whatever z is, also in the D passes of the inverse.
         self.hyper = _zuko("nn").MaskedMLP(sees.repeat_interleave(2, 0), tuple(hidden), activation=nn.Tanh)
         with torch.no_grad():
             self.hyper[-1].weight.mul_(1e-2)
@@ -50,7 +50,7 @@ class AutoregressiveAffine(nn.Module):
         zuko = _zuko("transforms")
         first, *rest = self.hyper
         on_z, on_features = (first.mask * first.weight).split([self.latent_dim, features.shape[-1]], dim=1)
-        # WHY split: the features' part is the same for every sample and pass, so it is done once a datum.
+        # Split: the features' part is the same for every sample and pass, so it is done once a datum.
         bias = linear(features, on_features, first.bias)
 
         def step(z: Tensor) -> Any:

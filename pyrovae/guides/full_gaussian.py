@@ -45,7 +45,7 @@ class FullGaussian(nn.Module):
         loc, raw, slopes = self.head(self.net(x, *context)).split(
             [dim, dim, self.head.out_features - 2 * dim], -1
         )
-        # WHY bounded: the density solves with L, and an unbounded ratio of slope to scale overflows there.
+        # Bounded: the density solves with L, and an unbounded ratio of slope to scale overflows there.
         slopes = slopes / (1 + slopes.abs() / MAX_SLOPE)
         ratios = slopes.new_zeros(*slopes.shape[:-1], dim * dim).index_copy(-1, self.below, slopes)
         unit = ratios.unflatten(-1, (dim, dim)) + torch.eye(dim, dtype=raw.dtype, device=raw.device)

@@ -53,7 +53,7 @@ class VampPrior(nn.Module):
         if low is not None and high is not None:
             if not low < high or start.min() < low or start.max() > high:
                 raise ValueError(f"expected low < high around all pseudo_inputs, got low={low}, high={high}")
-            # WHY 1 % inside: at an end of the range the sigmoid is flat and a pseudo-input would never move.
+            # 1 % inside: at an end of the range the sigmoid is flat and a pseudo-input would never move.
             start = torch.logit(((start - low) / (high - low)).clamp(0.01, 0.99))
         self.low, self.high = low, high
         self.guide = guide

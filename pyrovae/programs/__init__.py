@@ -7,8 +7,12 @@ from .inspection import Program as Program
 from .inspection import inspect_program as inspect_program
 from .modules import module_mode as module_mode
 from .parameters import ParameterStore as ParameterStore
+from .parameters import capture_parameters as capture_parameters
 from .parameters import store_of as store_of
 from .plates import Arguments as Arguments
+from .predictive import Generated as Generated
+from .predictive import reconstruct as reconstruct
+from .predictive import simulate as simulate
 from .seeds import derive_seed as derive_seed
 from .seeds import seeded as seeded
 from .sites import Sites as Sites

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from .declaration import Declaration, declaration_of
 from .modules import module_mode
+from .parameters import scratch
 from .plates import Arguments, Calling, ChooseSubsample
 from .seeds import seeded
-from .sites import Sites, collect, sample_sites, stack_samples
-from .structure import check_arguments, check_structure, data_frame
+from .sites import Sites, collect, is_factor, sample_sites, stack_samples
+from .structure import base_of, check_arguments, check_structure, data_frame
 from .substitute import Substitute
 
 PARTICLES = "_pyrovae_particles"
@@ -35,7 +37,7 @@ class Program:
         max_plate_nesting: depth of its plates; the particle dim is one further left.
         enumerated: whether discrete sites are summed out.
         vectorised: whether it broadcasts over a particle plate (else samples are looped over).
-        factors: names of the model's `pyro.factor` sites.
+        factors: names of the pair's `pyro.factor` sites.
         full_size: size of the data plate where it stands for more data than are passed (the
             subsampling scale is full_size / len(x)); else None.
     """
@@ -52,6 +54,7 @@ class Program:
 
     @property
     def plate(self) -> str:
+        """Name of the data plate."""
         return self.arguments.plate
 
     def run(self, indices: Tensor, num_samples: int) -> Sites:
@@ -60,17 +63,29 @@ class Program:
             return self._run(indices, num_samples)
         return stack_samples([self._run(indices, None) for _ in range(num_samples)])
 
-    def _run(self, indices: Tensor, num_samples: int | None) -> Sites:
+    @contextmanager
+    def on(self, indices: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Yields the arguments for the data at `indices`; in the body the plate holds just these.
+
+        A plate of fixed subsample size repeats the last index where there are fewer.
+        """
         args = self.arguments
-        with ExitStack() as stack:
-            if args.calling == "indexed" and args.subsample_size is not None:
-                pad = args.subsample_size - len(indices)
-                padded = torch.cat([indices, indices[-1:].expand(pad)]) if pad else indices
-                stack.enter_context(ChooseSubsample(args.plate, padded))
-            given = args.slice(indices) if args.calling == "sliced" else args.whole()
+        if args.calling == "sliced":
+            yield args.slice(indices)
+        elif args.calling == "whole":
+            yield args.whole()
+        else:
+            assert args.subsample_size is not None
+            pad = args.subsample_size - len(indices)
+            padded = torch.cat([indices, indices[-1:].expand(pad)]) if pad else indices
+            with ChooseSubsample(args.plate, padded):
+                yield args.whole()
+
+    def _run(self, indices: Tensor, num_samples: int | None) -> Sites:
+        with self.on(indices) as given:
             traces = self.traces(given, num_samples)
         sites = collect(*traces, plate=self.plate, particles=None if num_samples is None else PARTICLES)
-        return _first(sites, len(indices)) if args.calling == "indexed" else sites
+        return _first(sites, len(indices)) if self.arguments.calling == "indexed" else sites
 
     def traces(self, given: tuple[Any, ...], num_samples: int | None) -> tuple[Any, Any]:
         """(guide trace, model trace replayed against it); with a particle plate unless None."""
@@ -94,10 +109,12 @@ def inspect_program(
     *context: Any,
     plate: str | None = None,
     vectorised: bool | None = None,
+    seed: int = 0,
 ) -> Program:
     """Looks at a program on a few data: its plate, its nesting, whether it broadcasts.
 
-    Runs under its own random state, in eval mode and without gradients.
+    Runs under its own random state (of `seed`), in eval mode and without gradients. Parameters
+    that the program creates with `pyro.param` come to life here.
 
     Raises:
         ValueError: where the pair breaks the contract: no data plate, latents outside of it or
@@ -108,7 +125,7 @@ def inspect_program(
     declared = declaration_of(model)
     plate = plate or declared.plate or "data"
     with (
-        seeded(0, "inspect", device=x.device),
+        seeded(seed, "inspect", device=x.device),
         torch.no_grad(),
         module_mode(model, guide, training=False),
     ):
@@ -124,7 +141,7 @@ def inspect_program(
             max_plate_nesting=max(-f.dim for s in sites for f in s["cond_indep_stack"] if f.vectorized),
             enumerated=any(s["infer"].get("enumerate") == "parallel" and not s["is_observed"] for s in sites),
             vectorised=True,
-            factors=tuple(n for n, s in sample_sites(prior_trace) if type(s["fn"]).__name__ == "Unit"),
+            factors=tuple(n for t in (prior_trace, guide_trace) for n, s in sample_sites(t) if is_factor(s)),
             full_size=frame.full_size if frame.full_size != frame.size else None,
         )
         if vectorised is None:
@@ -144,28 +161,44 @@ def _find_calling(
     model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: str
 ) -> tuple[Arguments, Any, Any]:
     """Tries subsets of one and two data; a program whose plate follows takes slices."""
-
-    def look(args: Arguments, given: tuple[Any, ...]) -> tuple[int, int, Any, Any]:
-        guide_trace = poutine.trace(guide).get_trace(*given)
-        prior_trace = poutine.trace(model).get_trace(*given)
-        frame = data_frame(prior_trace, args.plate)
-        return frame.size, len(given[0]), guide_trace, prior_trace
-
     sliced = Arguments(x, context, plate, "sliced")
+
+    def look(given: tuple[Any, ...]) -> tuple[int, int, Any, Any]:
+        with ChooseSubsample(plate, None):  # a random subsample may not fit data of another size
+            guide_trace = poutine.trace(guide).get_trace(*given)
+            prior_trace = poutine.trace(model).get_trace(*given)
+        size = data_frame(prior_trace, plate).size
+        own = data_frame(guide_trace, plate).size if any(sample_sites(guide_trace)) else size
+        return size, own, guide_trace, prior_trace
+
+    def follows(n: int) -> dict[str, tuple[int, ...]] | None:
+        """Shapes of the parameters created on n data; None if the plates do not hold these n."""
+        with scratch(model, guide) as created:
+            size, own, guide_trace, prior_trace = look(sliced.slice(torch.arange(n, device=x.device)))
+            for trace in (guide_trace, prior_trace):
+                fn = trace.nodes[plate]["fn"] if plate in trace.nodes else None
+                if fn is not None and fn.subsample_size is not None and fn.size == n:
+                    return None  # subsample_size=min(..., len(x)) follows small slices only
+        return created if size == own == n else None
+
     try:
-        for n in (1, min(2, len(x))):
-            size, expected, *traces = look(sliced, sliced.slice(torch.arange(n, device=x.device)))
-            if size != expected:
-                break
-        else:
-            return sliced, *traces
+        # Parameters made to the size of the data must be made on all of them.
+        shapes = [follows(n) for n in sorted({1, min(2, len(x))})]
+        if None not in shapes and shapes[0] == shapes[-1]:
+            *_, guide_trace, prior_trace = look(sliced.slice(torch.arange(min(2, len(x)), device=x.device)))
+            return sliced, guide_trace, prior_trace
     except Exception:
         # A plate of fixed size fails on a slice in any way its author's code can fail; whether
         # it is that, or a mistake, shows on the whole data.
         pass
-    size, _, guide_trace, prior_trace = look(sliced, sliced.whole())
+    size, own, guide_trace, prior_trace = look(sliced.whole())
     if size > len(x):
         raise ValueError(f"expected the plate {plate!r} to have at most {len(x)} rows (len(x)), got {size}")
+    if own != size:
+        raise ValueError(
+            f"expected the plate {plate!r} to have one size in model and guide, got {size} in the model and {own} "
+            "in the guide; subsample both or none, and set an AutoGuide up on all data (call it once) before"
+        )
     calling: Calling = "whole" if size == len(x) else "indexed"
     if calling == "indexed" and plate not in prior_trace.nodes:
         raise ValueError(f"expected the plate {plate!r} to draw its own subsample, got fixed indices")
@@ -185,15 +218,22 @@ def broadcasts(program: Program) -> bool:
         log_weights = vector.log_weights()
     except Exception:
         return False
-    if program.enumerated:
-        return True
     guide_trace, _ = vector.traces or (None, None)
     lone = replace(program, vectorised=False)
+    # Not to be set: what is summed out, and what the guide computes from other draws (a Delta's
+    # density is zero a rounding error away from its own value).
+    drawn = {
+        name: site
+        for name, site in sample_sites(guide_trace)
+        if not site["is_observed"]
+        and site["infer"].get("_enumerate_dim") is None
+        and not isinstance(base_of(site["fn"]), dist.Delta)
+    }
     for k in range(3):
         values = {
-            name: _particle(site, k, -1 - program.max_plate_nesting)
-            for name, site in sample_sites(guide_trace)
-            if not site["is_observed"]
+            # Enumeration dims lie left of the particle dim, which then has to stay.
+            name: _particle(site, k, -1 - program.max_plate_nesting, keep=program.enumerated)
+            for name, site in drawn.items()
         }
         given = replace(lone, guide=Substitute(values)(program.guide))
         try:
@@ -205,19 +245,20 @@ def broadcasts(program: Program) -> bool:
         if not (same | (alone == log_weights[k])).all():
             warnings.warn(
                 "this program gives other numbers when samples are vectorised over a particle plate; "
-                "running samples one at a time (slower). Use negative dims and `...` indexing to vectorise",
+                "samples must be run one at a time (slower). Use negative dims and `...` indexing to vectorise",
                 stacklevel=3,
             )
             return False
     return True
 
 
-def _particle(site: dict[str, Any], k: int, particle_dim: int) -> Tensor:
-    value = site["value"]
+def _particle(site: dict[str, Any], k: int, particle_dim: int, keep: bool) -> Tensor:
+    value: Tensor = site["value"]
     dim = particle_dim - site["fn"].event_dim
     if value.dim() < -dim:
         return value
-    return value.select(dim, k if value.size(dim) > 1 else 0)
+    k = k if value.size(dim) > 1 else 0
+    return value.narrow(dim, k, 1) if keep else value.select(dim, k)
 
 
 def _first(sites: Sites, n: int) -> Sites:

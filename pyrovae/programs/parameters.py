@@ -9,6 +9,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
 
@@ -108,6 +109,38 @@ class ParameterStore:
         with torch.no_grad():
             for name, value in values.items():
                 self._params[name].copy_(value)
+
+
+@contextmanager
+def scratch(*programs: Callable[..., Any]) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Parameters that the programs create in the body are dropped after; yields their shapes then."""
+    stores: list[Any] = [pyro.get_param_store(), *(s for s in map(store_of, programs) if s is not None)]
+    tables = []
+    for store in stores:
+        names = store._names if isinstance(store, ParameterStore) else store._param_to_name
+        tables.append((store._params, store._constraints, names, set(store._params)))
+    created: dict[str, tuple[int, ...]] = {}
+    try:
+        yield created
+    finally:
+        for params, constraints, names, before in tables:
+            for name in [n for n in params if n not in before]:
+                created[name] = tuple(params[name].shape)
+                names.pop(params.pop(name), None)
+                constraints.pop(name, None)
+
+
+@contextmanager
+def capture_parameters() -> Iterator[list[Tensor]]:
+    """Yields a list that holds, after the body, the leaves of all parameters it used.
+
+    In order of use, which makes optimizer states comparable.
+    """
+    used: list[Tensor] = []
+    with poutine.trace(param_only=True) as capture:
+        yield used
+    values: list[Any] = [s["value"] for s in capture.trace.nodes.values()]
+    used.extend(dict.fromkeys(v.unconstrained() for v in values))
 
 
 def store_of(fn: Callable[..., Any]) -> ParameterStore | None:

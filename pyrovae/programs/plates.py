@@ -14,16 +14,18 @@ Calling = Literal["sliced", "indexed", "whole"]
 
 
 class ChooseSubsample(Messenger):
-    """Makes the plate `name` take `indices` where it would draw a random subsample."""
+    """Makes the plate `name` take `indices` (None: the first ones) where it would draw a subsample."""
 
-    def __init__(self, name: str, indices: Tensor) -> None:
+    def __init__(self, name: str, indices: Tensor | None) -> None:
         super().__init__()
         self.name = name
         self.indices = indices
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == self.name and isinstance(msg["fn"], _Subsample):
-            msg["value"] = self.indices
+            fn = msg["fn"]
+            first = fn.size if fn.subsample_size is None else fn.subsample_size
+            msg["value"] = torch.arange(first, device=fn.device) if self.indices is None else self.indices
             msg["done"] = True
 
 
@@ -46,6 +48,7 @@ class Arguments:
 
     @property
     def num_data(self) -> int:
+        """N."""
         return len(self.x)
 
     def slice(self, indices: Tensor) -> tuple[Any, ...]:

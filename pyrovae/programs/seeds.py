@@ -30,6 +30,11 @@ def seeded(seed: int, stream: str, *counters: int, device: torch.device | str = 
     """Runs its body under `derive_seed(...)` and leaves the caller's random state as it was."""
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
+    derived = derive_seed(seed, stream, *counters)
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(seed, stream, *counters))
+        # torch.manual_seed would also seed the devices that are not forked here.
+        torch.default_generator.manual_seed(derived)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(derived)
         yield

@@ -53,10 +53,20 @@ class Sites:
 
 
 def sample_sites(trace: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`(name, site)` of the stochastic sites of a trace, without the plates' own subsample sites."""
+    """`(name, site)` of the sites of a trace that carry a density.
+
+    Without the plates' own subsample sites, and without `pyro.deterministic`.
+    """
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample":
+        if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+            continue
+        if not site["infer"].get("_deterministic"):
             yield name, site
+
+
+def is_factor(site: dict[str, Any]) -> bool:
+    """Whether the site is a `pyro.factor`."""
+    return type(site["fn"]).__name__ == "Unit"
 
 
 def unscaled_log_prob(site: dict[str, Any]) -> Tensor:
@@ -96,7 +106,7 @@ def collect(guide_trace: Any, model_trace: Any, *, plate: str, particles: str | 
     outer = next(
         (f for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"] if f.name == particles), None
     )
-    depth = max(-f.dim for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"])
+    depth = max(-f.dim for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"] if f.vectorized)
     dims = (outer.dim if outer else -depth - 1, data.dim)
     sizes = (outer.size if outer else 1, data.size)
 
@@ -107,12 +117,14 @@ def collect(guide_trace: Any, model_trace: Any, *, plate: str, particles: str | 
     ):
         return _collect_enumerated(guide_trace, model_trace, data, outer, sizes)
 
-    prior, likelihood, guide = {}, {}, {}
+    prior: dict[str, Tensor] = {}
+    likelihood: dict[str, Tensor] = {}
+    guide: dict[str, Tensor] = {}
     for name, site in sample_sites(model_trace):
         group = likelihood if site["is_observed"] else prior
         group[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
     for name, site in sample_sites(guide_trace):
-        if not site["is_observed"]:
+        if not site["is_observed"] or is_factor(site):  # a factor in the guide is part of ln q
             guide[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
     return Sites(prior, likelihood, guide, traces=(guide_trace, model_trace))
 
@@ -141,7 +153,7 @@ def _collect_enumerated(
                 enumerated.add(to_symbol[own])
                 if trace is guide_trace:
                     continue
-            if trace is guide_trace and site["is_observed"]:
+            if trace is guide_trace and site["is_observed"] and not is_factor(site):
                 continue
             term = packed.pack(sign * unscaled_log_prob(site), to_symbol)
             plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
@@ -190,10 +202,16 @@ def latent_means(sites: Sites, plate: str, particle_dim: int) -> dict[str, Tenso
 
 
 def stack_samples(parts: list[Sites]) -> Sites:
-    """Concatenates runs along the sample dim."""
+    """Concatenates runs along the sample dim; the traces kept are those of the first."""
 
     def cat(name: str) -> dict[str, Tensor]:
         return {k: torch.cat([getattr(p, name)[k] for p in parts]) for k in getattr(parts[0], name)}
 
     marginal = [p.marginal for p in parts if p.marginal is not None]
-    return Sites(cat("prior"), cat("likelihood"), cat("guide"), torch.cat(marginal) if marginal else None)
+    return Sites(
+        cat("prior"),
+        cat("likelihood"),
+        cat("guide"),
+        torch.cat(marginal) if marginal else None,
+        parts[0].traces,
+    )

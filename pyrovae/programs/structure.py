@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .declaration import Declaration
-from .sites import sample_sites
+from .sites import is_factor, sample_sites
 
 
 def check_arguments(x: Any) -> None:
@@ -58,6 +58,9 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
     """
     model_sites = dict(sample_sites(prior_trace))
     guide_sites = {n: s for n, s in sample_sites(guide_trace) if not s["is_observed"]}
+    fixed = [n for n, s in sample_sites(guide_trace) if s["is_observed"] and not is_factor(s)]
+    if fixed:
+        raise ValueError(f"expected a guide without observed sites, got {fixed}; obs= belongs in the model")
     latents = {n: s for n, s in model_sites.items() if not s["is_observed"]}
     observed = [n for n, s in model_sites.items() if s["is_observed"]]
     if not observed:
@@ -81,7 +84,9 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
             f"expected guide sites that the model has too, got {extra}; a guide variable without a place "
             "in the model needs one there (its reverse density), or is_auxiliary=True if a Delta maps it"
         )
-    points = [n for n in latents if n in guide_sites and isinstance(_base(guide_sites[n]["fn"]), dist.Delta)]
+    points = [
+        n for n in latents if n in guide_sites and isinstance(base_of(guide_sites[n]["fn"]), dist.Delta)
+    ]
     if points and not auxiliary:
         raise ValueError(f"expected a guide with a density, got a point estimate (Delta) at {points}")
     loose = [n for n in auxiliary if n not in latents]
@@ -122,16 +127,26 @@ def check_support(trace: Any) -> None:
         value = site["value"]
         if support is None or not isinstance(value, Tensor):
             continue
-        inside = support.check(value)
+        inside = _inside(site["fn"], value)
         if site["mask"] is not None and site["mask"] is not True:
             inside = inside | ~torch.as_tensor(site["mask"])
         if not inside.all():
-            base = _base(site["fn"])
+            base = base_of(site["fn"])
             hint = _REMEDIES.get(type(base).__name__, "choose a likelihood whose support holds the data")
             raise ValueError(
                 f"expected values of {name!r} in the support of {type(base).__name__} ({support}), got values "
                 f"in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
             )
+
+
+def _inside(fn: Any, value: Tensor) -> Tensor:
+    """Whether values are in the support, batch-shaped; masked-out ones count as inside."""
+    if isinstance(fn, dist.MaskedDistribution):
+        return _inside(fn.base_dist, value) | ~torch.as_tensor(fn._mask)
+    if isinstance(fn, dist.Independent):
+        inside = _inside(fn.base_dist, value)
+        return inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
+    return torch.as_tensor(fn.support.check(value))
 
 
 _BINARISE = 'load(..., binarise="dynamic" | "static" | "threshold")'
@@ -142,7 +157,7 @@ _REMEDIES = {
 }
 
 
-def _base(fn: Any) -> Any:
+def base_of(fn: Any) -> Any:
     """The distribution inside Independent, Expanded and Masked wrappers."""
     while hasattr(fn, "base_dist"):
         if type(fn).__name__ == "TransformedDistribution":

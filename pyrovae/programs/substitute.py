@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pyro
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.distributions import biject_to, transform_to
@@ -49,10 +50,12 @@ class Substitute(Messenger):
                         self._slots.setdefault(id(tensor), []).append((module, key))
         self._restore: list[tuple[nn.Module, str, Any]] = []
         self._placed: set[int] = set()
+        self._constraints: dict[str, Any] = {}
 
     def __enter__(self) -> Substitute:
         self.log_jacobian = {}
         self.used = set()
+        self._constraints = {}
         super().__enter__()
         return self
 
@@ -83,6 +86,14 @@ class Substitute(Messenger):
     def _pyro_param(self, msg: Any) -> None:
         name = msg["name"]
         initial = msg["args"][1] if len(msg["args"]) > 1 else None
+        # The first mention of a parameter carries its constraint, later ones need not.
+        stored = pyro.get_param_store()
+        constraint = stored._constraints.get(name) or msg["kwargs"].get("constraint")
+        constraint = self._constraints.setdefault(name, constraint)
+        if name not in self.values and initial is not None and id(initial) not in self._placed:
+            # The same tensor may be given under another of its names.
+            same = [n for n, p in stored._params.items() if p is initial and n in self.values]
+            name = same[0] if same else name
         if name not in self.values:
             if id(initial) in self._placed:  # shared, and already replaced under another name
                 msg["value"] = initial
@@ -90,8 +101,8 @@ class Substitute(Messenger):
             return
         value = self.values[name]
         self.used.add(name)
-        if self.unconstrained and "constraint" in msg["kwargs"]:
-            value = transform_to(msg["kwargs"]["constraint"])(value)
+        if self.unconstrained and constraint is not None:
+            value = transform_to(constraint)(value)
         # pyro.module passes the module's own tensor as the initial value: that is the tensor
         # the module will use in its forward, whatever pyro.param returns.
         for module, key in self._slots.get(id(initial), ()):

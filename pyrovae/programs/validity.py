@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .inspection import Program
 from .modules import module_mode
-from .plates import ChooseSubsample
 from .seeds import seeded
 from .sites import sample_sites
 from .substitute import Substitute
@@ -53,6 +52,20 @@ def not_reparameterised(program: Program) -> list[str]:
     return [n for n, s in sample_sites(guide_trace) if not s["is_observed"] and not s["fn"].has_rsample]
 
 
+def closed_form_kl(program: Program) -> list[str]:
+    """Latent sites whose KL(q || p) has a closed form here; elsewhere `TraceMeanField_ELBO` samples it."""
+    guide_trace, model_trace = _traces(program)
+    found = []
+    for name, site in sample_sites(model_trace):
+        if not site["is_observed"] and name in guide_trace.nodes:
+            try:
+                torch.distributions.kl_divergence(guide_trace.nodes[name]["fn"], site["fn"])
+            except NotImplementedError:
+                continue
+            found.append(name)
+    return found
+
+
 def check_pathwise(program: Program) -> None:
     """Refuses guide sites that claim reparameterised draws but deliver draws without gradient.
 
@@ -79,11 +92,8 @@ def mean_field_breaches(program: Program) -> list[tuple[str, str]]:
     parent descends from z in the guide (Pyro's documentation of TraceMeanField_ELBO). A bottom-up
     guide of a hierarchical model breaks it, and the loss is then wrong in silence.
     """
-    args = program.arguments.slice(program.arguments.chunks(2)[0])
-    if program.arguments.calling != "sliced":
-        args = program.arguments.whole()
-    in_guide = dependencies(program, program.guide, args)
-    in_model = dependencies(program, program.model, args)
+    in_guide = dependencies(program, program.guide)
+    in_model = dependencies(program, program.model)
     below = _descendants(in_guide)
     return [
         (z, parent)
@@ -94,7 +104,7 @@ def mean_field_breaches(program: Program) -> list[tuple[str, str]]:
     ]
 
 
-def dependencies(program: Program, fn: Callable[..., Any], args: tuple[Any, ...]) -> Dependencies:
+def dependencies(program: Program, fn: Callable[..., Any]) -> Dependencies:
     """Latent site to the latents its distribution directly depends on, for one of the two programs.
 
     Union of provenance tracking (Pyro's `get_dependencies`, which follows tensors but is blind
@@ -103,7 +113,10 @@ def dependencies(program: Program, fn: Callable[..., Any], args: tuple[Any, ...]
     happen not to excite.
     """
     found: Dependencies = {}
-    with module_mode(program.model, program.guide, training=False):
+    with (
+        module_mode(program.model, program.guide, training=False),
+        program.on(program.arguments.chunks(2)[0]) as args,
+    ):
         try:
             tracked = get_dependencies(fn, args)["prior_dependencies"]
         except Exception:  # provenance tensors do not pass through every op (custom flows, C++ ops)
@@ -122,10 +135,7 @@ def _perturbation(
     def run(values: dict[str, Tensor] | None, *counter: int) -> Any:
         # Seeded alike each time, so hidden noise cannot pass for a dependency.
         with seeded(0, "perturb", *counter, device=program.arguments.x.device), torch.no_grad():
-            indices = ChooseSubsample(program.plate, program.arguments.chunks(2)[0])
             wrapped = fn if values is None else Substitute(values)(fn)
-            if program.arguments.calling == "indexed":
-                wrapped = indices(wrapped)
             return poutine.trace(wrapped).get_trace(*args)
 
     def values_of(trace: Any) -> dict[str, Tensor]:
@@ -164,11 +174,11 @@ def _descendants(direct: Dependencies) -> Dependencies:
 
 def _traces(program: Program, grad: bool = False) -> tuple[Any, Any]:
     args = program.arguments
-    given = args.slice(args.chunks(2)[0]) if args.calling == "sliced" else args.whole()
     with (
         seeded(0, "validity", device=args.x.device),
         torch.set_grad_enabled(grad),
         module_mode(program.model, program.guide, training=False),
+        program.on(args.chunks(2)[0]) as given,
     ):
         return program.traces(given, None)
 

@@ -8,11 +8,12 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pyro.infer.elbo import ELBO as PyroELBO
+from torch import nn
 
+from ..files import replacing
 from ..programs import ParameterStore
 from .schedules import Schedule
 from .trainer import Trainer
@@ -29,6 +30,7 @@ class Fit:
         store: those parameters.
         history: one row an epoch: loss (of the objective trained), and at beta = 1 the ELBO,
             reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum.
+        modules: the torch modules they run.
         best_epoch: the epoch whose weights were kept.
         seconds: of training, metrics included.
     """
@@ -37,19 +39,17 @@ class Fit:
     guide: Callable[..., Any]
     store: ParameterStore = field(repr=False)
     history: list[Row] = field(repr=False)
+    modules: list[nn.Module] = field(repr=False)
     best_epoch: int
     seconds: float
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the history, whole or not at all."""
-        target = Path(path)
         columns = list(dict.fromkeys(k for row in self.history for k in row))
-        partial = target.with_name(target.name + ".partial")
-        with partial.open("w", newline="") as f:
+        with replacing(path) as partial, partial.open("w", newline="") as f:
             writer = csv.DictWriter(f, columns)
             writer.writeheader()
             writer.writerows(self.history)
-        partial.replace(target)
 
 
 def fit(
@@ -60,7 +60,7 @@ def fit(
     valid: Any = None,
     objective: PyroELBO | None = None,
     optim: Any = None,
-    lr: float | Schedule = 1e-3,
+    lr: float | Schedule | None = None,
     epochs: int = 100,
     batch_size: int = 128,
     beta: float | Schedule = 1.0,
@@ -81,7 +81,8 @@ def fit(
         objective: one of Pyro's ELBOs; default `Trace_ELBO()`. Refused where it would be
             silently wrong (see `pyrovae.objectives.check_objective`).
         optim: as in `pv.SVI`; default: Adam over all parameters.
-        lr: learning rate, or a schedule of the epoch (torch optimizers).
+        lr: learning rate, or a schedule of the epoch (torch optimizers). Default: that of `optim`,
+            or 1e-3 where there is none.
         epochs: passes over the data.
         batch_size: data per step; a program that subsamples by itself sets its own.
         beta: KL weight, or a schedule of the epoch: `Warmup(20)`, `Cyclical(10)`.
@@ -122,6 +123,8 @@ def fit(
         plate=plate,
         metric_samples=metric_samples,
     )
+    if patience is not None and trainer.valid_program is None:
+        raise ValueError(f"expected validation data with patience={patience}, got none; try valid=...")
     modes = [(m, m.training) for m in trainer.modules]
     history: list[Row] = []
     best, best_epoch, best_weights = -math.inf, 0, None
@@ -132,20 +135,26 @@ def fit(
             if on_epoch is not None:
                 on_epoch(row)
             # While beta still changes, the true ELBO favours epochs the schedule has yet to leave.
-            settled = row["beta"] == trainer.beta(float(epochs))
+            settled = row["beta"] == trainer.last_beta(epochs - 1)
             score = row.get("valid_elbo", -math.inf)
             if settled and score > best:
                 best, best_epoch = score, trainer.epoch
-                best_weights = {k: v.clone() for k, v in trainer.store.state_dict().items()}
+                best_weights = trainer.weights()
             if patience is not None and settled and trainer.epoch - best_epoch >= patience and best_epoch:
                 break
     finally:
         for module, mode in modes:
             module.training = mode
     if restore_best and best_weights is not None:
-        trainer.store.load_state_dict(best_weights)
+        trainer.load_weights(best_weights)
     else:
         best_epoch = trainer.epoch
     return Fit(
-        trainer.model, trainer.guide, trainer.store, history, best_epoch, time.perf_counter() - started
+        trainer.model,
+        trainer.guide,
+        trainer.store,
+        history,
+        trainer.modules,
+        best_epoch,
+        time.perf_counter() - started,
     )

@@ -60,7 +60,8 @@ def measure(
         rows: (datum, sample) pairs run at once.
     """
     args = program.arguments
-    chunks = args.chunks(max(1, rows // num_samples))
+    size = max(1, rows // num_samples)
+    chunks = args.chunks(size if max_data is None else min(size, max_data))
     if max_data is not None:
         chunks = chunks[: max(1, math.ceil(max_data / len(chunks[0])))]
     log_weights, reconstruction = torch.zeros(()), torch.zeros(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import time
@@ -54,7 +55,7 @@ class Trainer:
         valid: Any = None,
         objective: PyroELBO | None = None,
         optim: Any = None,
-        lr: float | Schedule = 1e-3,
+        lr: float | Schedule | None = None,
         batch_size: int = 128,
         beta: float | Schedule = 1.0,
         free_bits: float = 0.0,
@@ -66,21 +67,27 @@ class Trainer:
             raise ValueError(f"expected batch_size >= 1, got {batch_size}")
         derive_seed(seed, "check")
         self.source = Source(data, valid)
-        self.store = store_of(model) or ParameterStore()
+        self.store = _common_store(model, guide)
         self.model, self.guide = self.store.bind(model), self.store.bind(guide)
         self.seed, self.batch_size = seed, batch_size
-        self.beta, self.lr = as_schedule(beta), as_schedule(lr)
+        self.beta = as_schedule(beta)
+        if lr is not None and isinstance(optim, pyro.optim.PyroOptim):
+            raise ValueError(f"expected lr=None with a pyro.optim optimizer, which has its own, got {lr!r}")
+        # A given optimizer keeps its own learning rate unless one is asked for.
+        self.lr = as_schedule(1e-3 if lr is None else lr) if optim is None or lr is not None else None
         self.metric_samples = metric_samples
         self.epoch, self.batch, self.global_step = 0, 0, 0
         self.device = self.source.train[0].device
 
         # Parameters come to life in the first run; under the fit's seed, so that it repeats.
         with seeded(seed, "initialise", device=self.device), self._open() as modules:
-            self.program = inspect_program(self.model, self.guide, *self.source.train, plate=plate)
+            self.program = inspect_program(
+                self.model, self.guide, *self.source.train, plate=plate, seed=derive_seed(seed, "initialise")
+            )
             self._check_support(self.program)
         self.valid_program: Program | None = None
         if self.source.valid is not None:
-            with self._open():
+            with seeded(seed, "initialise", device=self.device), self._open():
                 self.valid_program = inspect_program(
                     self.model,
                     self.guide,
@@ -93,9 +100,9 @@ class Trainer:
         check_objective(base, self.program)
         varies = callable(beta)
         self.objective = with_terms(base, beta=self.beta(0.0), free_bits=free_bits, beta_varies=varies)
-        self.svi = SVI(
-            self.model, self.guide, optim or functools.partial(Adam, lr=self.lr(0.0)), self.objective
-        )
+        self.svi = SVI(self.model, self.guide, Adam if optim is None else optim, self.objective)
+        if not isinstance(optim, pyro.optim.PyroOptim):
+            self.svi.torch_optimizer(self.parameters())
         self.modules = modules
 
     @contextmanager
@@ -109,8 +116,8 @@ class Trainer:
         args = program.arguments
         with torch.no_grad(), pyro.validation_enabled(False):
             for indices in args.chunks(2048):
-                given = args.slice(indices) if args.calling == "sliced" else args.whole()
-                check_support(program.traces(given, None)[1])
+                with program.on(indices) as given:
+                    check_support(program.traces(given, None)[1])
 
     @property
     def batches_per_epoch(self) -> int:
@@ -128,16 +135,17 @@ class Trainer:
         Raises:
             FloatingPointError: for a loss that is NaN or infinite, naming epoch and batch.
         """
-        now = self.epoch + self.batch / self.batches_per_epoch
+        now = self._now(self.epoch, self.batch)
         if isinstance(self.objective, BetaELBO):
             self.objective.beta = self.beta(now)
-        if self.svi.optimizer is not None:
+        if self.svi.optimizer is not None and self.lr is not None:
             for group in self.svi.optimizer.param_groups:
                 group["lr"] = self.lr(now)
         rows = self._rows()
         # The first step runs under Pyro's own validation, which costs about a tenth of a step.
         with (
             seeded(self.seed, "step", self.global_step, device=self.device),
+            self.store.active(),  # Pyro's optimizers look names up in it
             pyro.validation_enabled(self.global_step == 0),
         ):
             loss = self.svi.step(*rows)
@@ -152,6 +160,13 @@ class Trainer:
         if self.batch == self.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
         return per_datum
+
+    def _now(self, epoch: int, batch: int) -> float:
+        return epoch + batch / self.batches_per_epoch
+
+    def last_beta(self, epoch: int) -> float:
+        """The KL weight of an epoch's last step."""
+        return self.beta(self._now(epoch, self.batches_per_epoch - 1))
 
     def _rows(self) -> tuple[Any, ...]:
         if self.batch == 0 or not hasattr(self, "_epoch_rows"):
@@ -180,8 +195,8 @@ class Trainer:
             "epoch": epoch + 1,
             "step": self.global_step,
             "loss": sum(losses) / len(losses),
-            "beta": self.beta(epoch + 1.0),
-            "lr": self.lr(epoch + 1.0),
+            "beta": self.last_beta(epoch),
+            "lr": math.nan if self.svi.optimizer is None else self.svi.optimizer.param_groups[0]["lr"],
         }
         limit = min(2048, self.valid_program.arguments.num_data) if self.valid_program else 2048
         row |= self.metrics(self.program, max_data=limit).row()
@@ -194,12 +209,43 @@ class Trainer:
         """ELBO terms under noise that is the same every epoch, so that epochs compare."""
         return measure(program, num_samples=self.metric_samples, seed=self.seed, max_data=max_data)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that a continued run needs: tensors and plain numbers."""
-        optimizer = self.svi.optimizer
+    def weights(self) -> dict[str, dict[str, Tensor]]:
+        """Copies of all that makes the program what it is: parameters, and buffers of its modules."""
         return {
             "parameters": {k: v.clone() for k, v in self.store.state_dict().items()},
-            "optimizer": None if optimizer is None else optimizer.state_dict(),
+            "buffers": {k: v.clone() for k, v in self._buffers().items()},
+        }
+
+    def load_weights(self, weights: dict[str, dict[str, Tensor]]) -> None:
+        """Puts `weights()` back.
+
+        Raises:
+            ValueError: for another architecture; the program is then as it was.
+        """
+        own, given = self._buffers(), weights["buffers"]
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
+            raise ValueError(f"expected the {len(own)} buffers of this architecture, got {len(given)} others")
+        self.store.load_state_dict(weights["parameters"])
+        with torch.no_grad():
+            for name, value in given.items():
+                own[name].copy_(value)
+
+    def _buffers(self) -> dict[str, Tensor]:
+        return {
+            f"{i}.{name}": value
+            for i, module in enumerate(self.modules)
+            for name, value in module.named_buffers(recurse=False)
+            if name not in module._non_persistent_buffers_set
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs, as copies: tensors and plain numbers."""
+        optimizer = self.svi.optimizer
+        with self.store.active():
+            state = self.svi.optim.get_state() if optimizer is None else optimizer.state_dict()
+        return {
+            **self.weights(),
+            "optimizer": copy.deepcopy(state),
             "epoch": self.epoch,
             "batch": self.batch,
             "global_step": self.global_step,
@@ -214,9 +260,13 @@ class Trainer:
         """
         if state["seed"] != self.seed:
             raise ValueError(f"expected the state of a run with seed {self.seed}, got seed {state['seed']}")
-        self.store.load_state_dict(state["parameters"])
-        if state["optimizer"] is not None:
-            self.svi.torch_optimizer(self.parameters()).load_state_dict(state["optimizer"])
+        self.load_weights(state)
+        given = copy.deepcopy(state["optimizer"])
+        if self.svi.optimizer is not None:
+            self.svi.optimizer.load_state_dict(given)
+        else:  # Pyro's optimizers take a state up where they meet its parameter first
+            self.svi.optim.optim_objs.clear()
+            self.svi.optim.set_state(given)
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.global_step = state["global_step"]
         self.__dict__.pop("_epoch_rows", None)
@@ -224,3 +274,13 @@ class Trainer:
     def parameters(self) -> list[Tensor]:
         """Unconstrained leaves, in order of registration."""
         return list(dict.fromkeys(self.store.unconstrained().values()))
+
+
+def _common_store(model: Callable[..., Any], guide: Callable[..., Any]) -> ParameterStore:
+    """The store the programs are bound to already, or a new one."""
+    bound = [s for s in (store_of(model), store_of(guide)) if s is not None]
+    if not bound:
+        return ParameterStore()
+    if any(s is not bound[0] for s in bound):
+        raise ValueError("expected model and guide bound to one parameter store, got two")
+    return bound[0]

@@ -1,0 +1,41 @@
+"""The `pyrovae` command: train, evaluate, compare, sample."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "train a model and its guide, keep them in a run folder",
+    "evaluate": "compare ELBO with importance-sampled evidence for run folders",
+    "compare": "train a grid of priors x guides x objectives and compare",
+    "sample": "draw from a run folder: samples, reconstructions, latent space",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hands the rest of the command line to the script named first."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    if name in COMMANDS:
+        # Imported on demand: --help and a typing mistake should not wait for torch.
+        module = importlib.import_module(f"pyrovae.inference.{name}")
+        return int(module.main(arguments[1:]))
+    lines = "\n".join(f"  {n:<10}{text}" for n, text in COMMANDS.items())
+    usage = f"usage: pyrovae COMMAND [options]\n\n{lines}\n\npyrovae COMMAND --help lists the options."
+    if name in ("-h", "--help"):
+        print(usage)
+        return 0
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(version("pyrovae"))
+        return 0
+    wrong = f"expected a command among {', '.join(COMMANDS)}, got {name!r}" if name else "expected a command"
+    print(f"pyrovae: error: {wrong}\n\n{usage}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What every script does: parse, run, and end in one clear line where the user's input is wrong."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Options = TypeVar("Options")
+# Into a file or a pipe, tables keep their columns whole instead of being cut to 80 characters.
+console = Console() if Console().is_terminal else Console(width=140)
+
+# Errors that say what is wrong with the input; anything else is a defect of ours.
+USER_ERRORS = (
+    ValueError,
+    TypeError,
+    FileNotFoundError,
+    FileExistsError,
+    OSError,
+    ImportError,
+    FloatingPointError,
+)
+
+
+def run_script(
+    run: Callable[[Any], None], options: type, argv: Sequence[str] | None, prog: str, description: str
+) -> int:
+    """Parses `argv` into `options` and runs; returns the exit code (2 for wrong input)."""
+    parsed = tyro.cli(
+        options, args=list(argv) if argv is not None else None, prog=prog, description=description
+    )
+    debug = getattr(getattr(parsed, "machine", None), "debug", False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            run(parsed)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, USER_ERRORS):
+            print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+            return 2
+        print(
+            f"{prog}: internal error: {type(error).__name__}: {_one_line(error)} (--debug shows where)",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def progress(quiet: bool, description: str, total: float) -> Iterator[Callable[..., None]]:
+    """A bar with rate and ETA; yields `update(advance=..., completed=..., note=...)`."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, disable=quiet) as bar:
+        task = bar.add_task(description, total=total, note="", rate="")
+
+        def update(**change: Any) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, rate="" if speed is None else f"{speed:.3g}/s", **change)
+
+        yield update

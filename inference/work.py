@@ -1,0 +1,118 @@
+"""What the scripts have in common: train into a run folder, and bring a run folder back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyrovae as pv
+from pyrovae import plots, runs
+from pyrovae.data import Dataset
+from pyrovae.programs import ParameterStore, inspect_program, module_mode
+from pyrovae.training.fit import Row
+
+from .building import Pair, build, build_objective, device_of, load_data, schedules
+from .options import DataOptions, DeviceName, ModelOptions, TrainOptions
+
+
+class Loaded(NamedTuple):
+    """A run folder brought back."""
+
+    pair: Pair
+    data: Dataset
+    config: dict[str, Any]
+
+
+def train_run(
+    out: Path,
+    data_options: DataOptions,
+    model_options: ModelOptions,
+    train_options: TrainOptions,
+    *,
+    device: DeviceName = "auto",
+    overwrite: bool = False,
+    on_epoch: Callable[[Row], None] | None = None,
+    data: Dataset | None = None,
+) -> pv.Fit:
+    """Trains, and writes config, weights, history and training curves to `out`.
+
+    config.json is written last: a folder that has one is whole.
+    """
+    folder = runs.create(out, overwrite)
+    try:
+        data = data if data is not None else load_data(data_options, device_of(device))
+        fit = pv.fit(
+            *build(model_options, data, train_options.seed),
+            data,
+            objective=build_objective(train_options.objective),
+            epochs=train_options.epochs,
+            batch_size=train_options.batch_size,
+            free_bits=train_options.free_bits,
+            patience=train_options.patience,
+            seed=train_options.seed,
+            on_epoch=on_epoch,
+            **schedules(train_options),
+        )
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    (folder / runs.CONFIG).unlink(missing_ok=True)
+    runs.save_weights(folder / runs.WEIGHTS, fit.store, fit.modules)
+    fit.write_csv(folder / runs.HISTORY)
+    plots.save(plots.plot_training(fit.history, best_epoch=fit.best_epoch), folder / "training.png")
+    runs.write_config(
+        folder,
+        {
+            "data": _plain(data_options),
+            "model": _plain(model_options),
+            "train": _plain(train_options),
+            "spec": data.spec.to_json(),
+            "best_epoch": fit.best_epoch,
+            "seconds": fit.seconds,
+        },
+    )
+    return fit
+
+
+def load_run(folder: Path, device: DeviceName = "auto", root: Path | None = None) -> Loaded:
+    """Data and bound program of a run folder.
+
+    Raises:
+        FileNotFoundError: no run there, or a file of it is missing.
+        ValueError: damaged files, weights of another architecture, or data that are not those
+            the run was trained on.
+    """
+    config = runs.read_config(folder)
+    data_options, model_options = (
+        _options(DataOptions, config["data"]),
+        _options(ModelOptions, config["model"]),
+    )
+    if root is not None:
+        data_options = dataclasses.replace(data_options, root=root)
+    data = load_data(data_options, device_of(device))
+    if data.spec.hash != config["spec"]["hash"]:
+        raise ValueError(
+            f"expected the data {folder} was trained on (hash {config['spec']['hash'][:12]}), got "
+            f"{data.spec.hash[:12]}"
+        )
+    pair = build(model_options, data, config["train"]["seed"])
+    store = ParameterStore()
+    # One run brings the parameters to life; the weights then take their place.
+    with store.active(), module_mode(*pair, training=False) as modules:
+        inspect_program(*pair, data.train)
+    runs.load_weights(folder / runs.WEIGHTS, store, modules)
+    return Loaded(Pair(store.bind(pair.model), store.bind(pair.guide)), data, config)
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items()}
+
+
+def _options(kind: Any, values: dict[str, Any]) -> Any:
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    if set(values) != set(known):
+        raise ValueError(f"expected options {sorted(known)} in the run's config, got {sorted(values)}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,179 @@
+"""Evidence in ArviZ's containers and in netCDF files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import warnings
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .files import replacing
+
+if TYPE_CHECKING:
+    import xarray
+    from torch import Tensor
+
+    from .evidence import Estimate, Evidence
+
+ENGINE = "h5netcdf"
+
+
+def evidence_to_arviz(ev: Evidence) -> Any:
+    """All of an evidence as `arviz.InferenceData` (ArviZ 0.x) or `xarray.DataTree` (ArviZ 1.x).
+
+    Groups, in float64 and nats:
+
+    - `observed_data`: `x`, dims `("datum", "event_0", ...)`.
+    - `sample_stats`: for each estimator `<name>_log_evidence`, `<name>_variance`, `<name>_bias`, dims
+      `("datum",)`: a datum, and not a draw of a chain, is the unit here. Where there are weights,
+      `ess` and `pareto_k` (dims `("datum",)`) and `lk_curve` (dims `("num_samples",)`); those of IS,
+      and of further estimators with their name in front.
+
+    Attributes: `ev.attributes`; mean, standard errors, bias, certificate, delta, direction and K of each
+    estimator as `<name>_mean`, ...; verdict, warnings (a line each) and versions. Values that netCDF does
+    not know are text, bools are 0 and 1, and what is unknown (None, NaN) is left out.
+
+    Args:
+        ev: of `pv.evidence`.
+
+    Raises:
+        ValueError: where two estimators' names give one variable.
+    """
+    import xarray
+
+    arviz = _arviz()
+    groups = {"observed_data": _observed(ev), "sample_stats": _per_datum(ev)}
+    attributes = _attributes(ev) | {"arviz": arviz.__version__}
+    # Not hasattr: ArviZ 1.x warns whoever asks for the former name.
+    if int(arviz.__version__.split(".")[0]) < 1:
+        return arviz.InferenceData(attrs=attributes, **groups)
+    return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes), **groups})
+
+
+def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
+    """Writes `evidence_to_arviz(ev)` as a netCDF file, whole or not at all.
+
+    `arviz.from_netcdf` and `xarray.open_datatree` read it.
+
+    Raises:
+        OSError: where the folder does not exist or cannot be written.
+    """
+    tree = evidence_to_arviz(ev)
+    with replacing(path) as partial:
+        tree.to_netcdf(str(partial), engine=ENGINE)
+
+
+def _arviz() -> Any:
+    with warnings.catch_warnings():
+        # ArviZ 0.x announces 1.x on import; both are served here.
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
+
+
+def _observed(ev: Evidence) -> xarray.Dataset:
+    import xarray
+
+    x = _array(ev.x)
+    dims = ("datum", *(f"event_{i}" for i in range(x.ndim - 1)))
+    return xarray.Dataset({"x": (dims, x)}, coords={"datum": np.arange(len(x))})
+
+
+def _per_datum(ev: Evidence) -> xarray.Dataset:
+    import xarray
+
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    curves: dict[str, dict[int, float]] = {}
+    names = _names(ev)
+    weighted = [e for e in ev.estimates.values() if e.ess is not None or e.curve]
+    first = ev.estimates.get("IS") or next(iter(weighted), None)
+    for e in ev.estimates.values():
+        name = names[e.name]
+        own = "" if e is first else f"{name}_"
+        tensors = {
+            f"{name}_log_evidence": e.per_datum,
+            f"{name}_variance": e.variance,
+            f"{name}_bias": e.bias,
+            f"{own}ess": e.ess,
+            f"{own}pareto_k": e.khat,
+        }
+        variables |= {k: (("datum",), _array(v)) for k, v in tensors.items() if v is not None}
+        if e.curve:
+            curves[f"{own}lk_curve"] = e.curve
+    coords = {"datum": np.arange(len(ev.x))}
+    ks = sorted({k for curve in curves.values() for k in curve})
+    if ks:
+        coords["num_samples"] = np.array(ks)
+    for name, curve in curves.items():
+        variables[name] = (("num_samples",), np.array([curve.get(k, math.nan) for k in ks]))
+    data = xarray.Dataset(variables, coords=coords)
+    for key in variables:
+        if not key.endswith(("ess", "pareto_k")):
+            data[key].attrs["units"] = "nats^2" if key.endswith("_variance") else "nats"
+    return data
+
+
+def _attributes(ev: Evidence) -> dict[str, Any]:
+    from . import __version__
+
+    out: dict[str, Any] = dict(ev.attributes)
+    names = _names(ev)
+    for e in ev.estimates.values():
+        out |= {f"{names[e.name]}_{k}": v for k, v in _summary(e).items()}
+    out |= {
+        "verdict": ev.verdict,
+        "warnings": "\n".join(ev.warnings),
+        "inference_library": "pyrovae",
+        "inference_library_version": __version__,
+        "pyro": version("pyro-ppl"),
+        "xarray": version("xarray"),
+    }
+    return {key: _plain(value) for key, value in out.items() if value is not None}
+
+
+def _summary(e: Estimate) -> dict[str, Any]:
+    figures = {
+        "mean": e.log_evidence,
+        "se_data": e.se_data,
+        "se_mc": e.se_mc,
+        "bias_indicator": e.bias_indicator,
+        "certificate": e.certificate,
+        "delta": None if e.certificate is None else e.delta,
+        "direction": e.direction,
+        "num_samples": e.num_samples,
+    }
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
+
+
+def _names(ev: Evidence) -> dict[str, str]:
+    """Estimator name to the start of its variables' names: netCDF reserves the slash, Python most signs."""
+    names = {name: re.sub(r"\W+", "_", name).strip("_") for name in ev.estimates}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"expected estimator names that differ in letters or digits, got {list(names)}")
+    return names
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return int(value)
+    if isinstance(value, np.number):
+        return value.item()
+    if isinstance(value, int):
+        return int(value) if abs(value) < 2**63 else str(value)
+    if isinstance(value, float):
+        return float(value)
+    # str(): HDF5 knows no subclass of it, such as torch's version.
+    return str(value) if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    # NumPy has no bfloat16; these are data and log-densities, so float64 holds them all.
+    lossy = tensor.is_floating_point() and tensor.element_size() < 4
+    array: np.ndarray = (tensor.double() if lossy else tensor).numpy()
+    return array

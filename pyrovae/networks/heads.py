@@ -1,0 +1,38 @@
+"""Between a network and its head: the width of its features, and positive scales."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+SCALE_FLOOR = 1e-4
+_SOFTPLUS_ONE = 0.5413248546129181  # softplus(this) = 1
+
+
+def positive_scale(raw: Tensor) -> Tensor:
+    r"""Maps an unconstrained tensor to scales: :math:`\sigma = \mathrm{softplus}(r + c) + 10^{-4}`.
+
+    `c` makes a zero input a scale of 1 (plus the floor), so a new guide starts at the width of the prior.
+    """
+    # Softplus and a floor, not exp(logvar / 2): exp overflows to inf (and inf - inf to NaN) for inputs
+    # far from the training data; clamping it stops the gradient. Softplus grows linearly and always learns.
+    return softplus(raw + _SOFTPLUS_ONE) + SCALE_FLOOR
+
+
+def out_features_of(net: nn.Module, features: int | None = None) -> int:
+    """Width of a network's output: its attribute `out_features`, or `features` where it has none.
+
+    Raises:
+        ValueError: the network does not say and `features` is not given, or the two differ.
+    """
+    own = getattr(net, "out_features", None)
+    if isinstance(own, int):
+        if features is not None and features != own:
+            raise ValueError(f"expected features={own}, the network's out_features, got {features}")
+        return own
+    if features is None:
+        raise ValueError(
+            f"expected a network with an attribute out_features, got {type(net).__name__} without; "
+            "try features=<the size of the network's last output dim>"
+        )
+    return features

@@ -1,0 +1,55 @@
+"""What the figures ask of an evidence and of a history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..evidence import Estimate, Evidence
+
+
+def estimate_of(ev: Evidence, name: str, why: str) -> Estimate:
+    """The named estimate.
+
+    Raises:
+        ValueError: where `ev` is no evidence, or has no such estimate.
+    """
+    if not isinstance(ev, Evidence):
+        raise ValueError(f"expected an Evidence (of pv.evidence), got {type(ev).__name__}")
+    if name not in ev.estimates:
+        raise ValueError(
+            f"expected an evidence with {name!r} for {why}, got {list(ev)}; try pv.evidence(..., "
+            "estimators=[pv.ELBO(), pv.IS(1000)])"
+        )
+    return ev[name]
+
+
+def quantity(estimate: Estimate) -> str:
+    """What is estimated: without a normaliser it is not ln p(x)."""
+    return "ln f(x)" if estimate.direction == "none" else "ln p(x)"
+
+
+def epochs_of(history: Sequence[Mapping[str, float]], what: str = "history") -> list[float]:
+    """Epoch of each row.
+
+    Raises:
+        ValueError: for an empty history, or rows without an epoch.
+    """
+    if isinstance(history, Mapping | str) or not all(isinstance(row, Mapping) for row in history):
+        raise ValueError(f"expected {what} to be rows of Fit.history, got {type(history).__name__}")
+    if not history:
+        raise ValueError(f"expected {what} with at least one epoch, got none")
+    lacking = [i for i, row in enumerate(history) if "epoch" not in row]
+    if lacking:
+        raise ValueError(f"expected 'epoch' in every row of {what}, got row {lacking[0]} without it")
+    return [float(row["epoch"]) for row in history]
+
+
+def column(history: Sequence[Mapping[str, float]], key: str) -> list[float]:
+    """One figure over all rows; NaN where a row lacks it."""
+    return [float(row.get(key, math.nan)) for row in history]
+
+
+def present(values: Sequence[float]) -> bool:
+    """Whether there is anything to draw."""
+    return any(math.isfinite(v) for v in values)

@@ -1,0 +1,335 @@
+"""Estimators and results: certificates, intervals, diagnostics, comparisons."""
+
+import math
+
+import arviz
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyrovae as pv
+from pyrovae.evidence.diagnostics import effective_sample_size, khat_threshold, pareto_khat
+from pyrovae.evidence.importance import block_curve, jackknife_shift
+from pyrovae.evidence.result import Estimate
+
+from . import handwritten as hw
+
+F64 = torch.float64
+
+
+def lognormal(sigma, num_samples, num_data, seed=0):
+    """Log-weights whose evidence is known: E exp(lw) = 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return sigma * torch.randn(num_samples, num_data, generator=generator, dtype=F64) - sigma**2 / 2
+
+
+def gaussian(x, variance):
+    return dist.Normal(torch.zeros((), dtype=F64), math.sqrt(variance)).log_prob(x)
+
+
+def one_latent(scale, shift=0.0, density=None):
+    """x ~ N(0, 1 + 1), z given x ~ N(x/2, 1/2); a guide that misses by `shift`, `scale` times as wide."""
+
+    @pv.program(density=density)
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=F64), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2 + shift, scale * math.sqrt(0.5)))
+
+    return model, guide, lambda x: gaussian(x, 2.0)
+
+
+# The certificate -----------------------------------------------------------------------------
+
+
+def test_certificate_holds():
+    """400 repeats of 4 data with a guide whose E[w^2] is infinite; violated with probability <= 5 %."""
+    repeats, num_data, delta = 400, 4, 0.05
+    x = torch.randn(num_data, generator=torch.Generator().manual_seed(0), dtype=F64)
+    model, guide, exact = one_latent(scale=0.6, shift=0.5)
+    program = [pv.IS(8)]
+    ev = pv.evidence(model, guide, x.repeat(repeats), estimators=program, delta=delta)
+    truth = float(exact(x).mean())
+    # Each repeat through the same code, from its own part of the draws.
+    groups = ev["IS"].per_datum.reshape(repeats, num_data).mean(1)
+    certificates = groups - (ev["IS"].log_evidence - ev["IS"].certificate) * repeats
+    one = pv.evidence(model, guide, x, estimators=program, delta=delta, seed=1)["IS"]
+    assert one.certificate == pytest.approx(one.log_evidence - math.log(1 / delta) / num_data, abs=1e-12)
+    assert float(certificates[0]) == pytest.approx(float(groups[0]) - math.log(1 / delta) / num_data)
+    violated = int((certificates > truth).sum())
+    assert violated <= repeats * delta + 4 * math.sqrt(repeats * delta * (1 - delta))
+    # Without the price the mean is above the truth far more often: the price is what certifies.
+    assert int((groups > truth).sum()) > repeats * delta + 4 * math.sqrt(repeats * delta * (1 - delta))
+    # Nor is it so low that it could not be violated: at delta = 0.9 it is.
+    assert int((groups - math.log(1 / 0.9) / num_data > truth).sum()) > 20
+
+
+def test_certificate_only_where_there_is_one():
+    x = torch.zeros(3, dtype=F64)
+    model, guide, _ = one_latent(1.2)
+    ev = pv.evidence(model, guide, x, estimators=[pv.ELBO(), pv.IS(30)])
+    assert ev["ELBO"].certificate is None and ev["ELBO"].direction == "<="
+    assert ev["IS"].certificate is not None and ev["IS"].direction == "<="
+    model, guide, _ = one_latent(1.2, density="unnormalised")
+    ev = pv.evidence(model, guide, x, estimators=[pv.ELBO(), pv.IS(30)])
+    assert ev["IS"].certificate is None and ev["IS"].direction == "none"
+    assert "not normalised" in ev.verdict
+    for delta in (0.0, 1.0, -1):
+        with pytest.raises(ValueError, match="delta"):
+            pv.evidence(model, guide, x, delta=delta)
+    for bad in ([], [pv.IS(3), pv.IS(4)]):
+        with pytest.raises(ValueError, match="no name twice"):
+            pv.evidence(model, guide, x, estimators=bad)
+
+
+# Intervals and diagnostics -------------------------------------------------------------------
+
+
+def test_intervals_cover_where_given():
+    x = torch.randn(300, generator=torch.Generator().manual_seed(0), dtype=F64)
+    model, guide, exact = one_latent(1.5)
+    e = pv.evidence(model, guide, x, estimators=[pv.IS(2000)])["IS"]
+    assert e.reliable.all() and e.unreliable_share == 0
+    for level in (0.5, 0.95):
+        low, high = e.interval(level).unbind(-1)
+        inside = float(((low <= exact(x)) & (exact(x) <= high)).double().mean())
+        assert abs(inside - level) < 4 * math.sqrt(level * (1 - level) / 300) + 0.01
+    assert e.se_mc == pytest.approx(float(e.variance.sum().sqrt()) / 300)
+    z = (e.per_datum - exact(x)) / e.variance.sqrt()
+    assert abs(float(z.square().mean()) - 1) < 4 * math.sqrt(2 / 300)  # the variance is what it says
+    for level in (0.0, 1.0, 1.5):
+        with pytest.raises(ValueError, match="level"):
+            e.interval(level)
+
+
+def test_intervals_are_refused():
+    k = 1000
+    lw = torch.cat([lognormal(0.3, k, 1), lognormal(4.0, k, 1), torch.zeros(k, 1, dtype=F64)], 1)
+    part = pv.IS(k).estimate(lw)
+    e = Estimate("IS", "<=", k, part.log_evidence, part.variance, part.bias, part.ess, part.khat)
+    assert e.reliable.tolist() == [True, False, True]
+    assert part.ess[1] < 200 < part.ess[0]
+    assert torch.isfinite(e.interval()[0]).all() and e.interval()[1].isnan().all()
+    assert (e.interval()[2].abs() < 1e-7).all(), "equal weights are exact"
+    # Either diagnostic refuses alone.
+    good = dict(name="IS", direction="<=", num_samples=k, per_datum=torch.zeros(1), variance=torch.ones(1))
+    good |= dict(bias=torch.zeros(1))
+    for ess, khat, reliable in (
+        (200, 0.5, True),
+        (199, 0.5, False),
+        (900, 0.68, False),
+        (900, math.nan, False),
+    ):
+        one = Estimate(**good, ess=torch.tensor([float(ess)]), khat=torch.tensor([khat]))
+        assert bool(one.reliable) is reliable
+    model, guide, _ = one_latent(0.4, 1.0)
+    x = torch.zeros(20, dtype=F64)
+    ev = pv.evidence(model, guide, x, estimators=[pv.ELBO(), pv.IS(100)])
+    assert ev["IS"].interval().isnan().all()
+    assert any("no two-sided interval" in w for w in ev.warnings)
+    with pytest.raises(ValueError, match="only bounds"):
+        ev["ELBO"].interval()
+
+
+@pytest.mark.parametrize("num_samples", [25, 200, 3000])
+def test_khat_is_that_of_arviz(num_samples):
+    lw = lognormal(2.0, num_samples, 5)
+    expected = [float(arviz.psislw(lw[:, n].numpy().copy())[1]) for n in range(5)]
+    torch.testing.assert_close(pareto_khat(lw), torch.tensor(expected, dtype=F64), rtol=1e-9, atol=1e-9)
+
+
+def test_khat_against_theory():
+    """Posterior N(0, 1), q = N(0, s^2): the weights' tail index is 1 - s^2."""
+    generator = torch.Generator().manual_seed(0)
+    for s in (0.55, 0.7, 0.85):
+        z = s * torch.randn(100_000, 8, generator=generator, dtype=F64)
+        lw = dist.Normal(0.0, 1.0).log_prob(z) - dist.Normal(0.0, s).log_prob(z)
+        assert abs(pareto_khat(lw).mean() - (1 - s**2)) < 0.1
+
+
+def test_khat_extremes():
+    assert pareto_khat(torch.zeros(24, 2)).isnan().all()
+    assert (pareto_khat(torch.zeros(30, 2)) == -torch.inf).all()
+    assert (pareto_khat(torch.full((30, 2), -torch.inf)) == torch.inf).all()
+    one = torch.full((1000, 1), -torch.inf, dtype=F64)
+    one[3] = 0.0
+    assert not pareto_khat(one) <= khat_threshold(1000)
+
+
+def test_threshold():
+    assert khat_threshold(1) == khat_threshold(10) == 0.0
+    assert khat_threshold(100) == pytest.approx(0.5)
+    assert khat_threshold(1000) == pytest.approx(2 / 3)
+    assert khat_threshold(5000) == khat_threshold(10**6) == 0.7
+
+
+def test_ess():
+    assert effective_sample_size(torch.full((7, 1), -900.0)) == pytest.approx(7)
+    one = torch.full((7, 1), -torch.inf)
+    assert effective_sample_size(one) == 0
+    one[2] = 800.0
+    assert effective_sample_size(one) == pytest.approx(1)
+    w = torch.tensor([[1.0], [2.0], [3.0]], dtype=F64)
+    assert effective_sample_size(w.log()) == pytest.approx(36 / 14)
+    # E(w/Z)^2 = s^2 / sqrt(2 s^2 - 1) for posterior N(0, 1), q = N(0, s^2).
+    s, k = 1.3, 200_000
+    z = s * torch.randn(k, 1, generator=torch.Generator().manual_seed(0), dtype=F64)
+    lw = dist.Normal(0.0, 1.0).log_prob(z) - dist.Normal(0.0, s).log_prob(z)
+    assert k / float(effective_sample_size(lw)) == pytest.approx(s**2 / math.sqrt(2 * s**2 - 1), rel=0.02)
+
+
+def brute_jackknife(lw):
+    k = len(lw)
+    full = lw.logsumexp(0) - math.log(k)
+    without = [torch.cat([lw[:i], lw[i + 1 :]]).logsumexp(0) - math.log(k - 1) for i in range(k)]
+    return k * full - (k - 1) * torch.stack(without).mean(0) - full
+
+
+def test_jackknife():
+    lw = lognormal(1.5, 40, 6)
+    lw[7, 1] = 60.0  # one weight holds all but e^-60 of the sum
+    lw[:, 2] = -3.0
+    lw[::2, 3] = -torch.inf
+    torch.testing.assert_close(jackknife_shift(lw), brute_jackknife(lw), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(jackknife_shift(lw[:2]), brute_jackknife(lw[:2]), rtol=1e-9, atol=1e-9)
+    assert jackknife_shift(lw[:1]).isnan().all()
+    # It takes off the bias -Var(w) / (2 K) to first order: nearer to 0 than IS.
+    many = lognormal(1.0, 50, 20_000)
+    plain = (many.logsumexp(0) - math.log(50)).mean()
+    assert plain < -0.01 and abs(plain + jackknife_shift(many).mean()) < abs(plain) / 3
+    part = pv.IS(50).estimate(many)
+    torch.testing.assert_close(part.log_evidence - part.bias, part.log_evidence + jackknife_shift(many))
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 8, 100])
+def test_block_curve(num_samples):
+    lw = lognormal(1.0, num_samples, 3)
+    curve = block_curve(lw)
+    assert list(curve) == [2**i for i in range(int(math.log2(num_samples)) + 1)]
+    for k, value in curve.items():
+        blocks = [lw[i * k : (i + 1) * k].logsumexp(0) - math.log(k) for i in range(num_samples // k)]
+        torch.testing.assert_close(value, torch.stack(blocks).mean(0))
+
+
+def test_zero_weights():
+    lw = lognormal(0.5, 100, 3)
+    lw[::2, 0] = -torch.inf
+    lw[:, 1] = -torch.inf
+    part = pv.IS(100).estimate(lw)
+    expected = lw[1::2, 0].logsumexp(0) - math.log(100)
+    torch.testing.assert_close(part.log_evidence[0], expected)
+    assert part.log_evidence[1] == -torch.inf and part.ess[1] == 0
+    assert pv.ELBO().estimate(lw).log_evidence.isinf().tolist() == [True, True, False]
+
+
+def test_data_the_guide_never_hits():
+    """Likelihoods of zero: -inf and a warning, no crash; NaN is an error."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=F64), 1.0))
+            density = torch.where((x - z).abs() < 2, -math.log(4.0), -torch.inf)
+            density = density + extra[0]
+            pyro.sample("x", dist.Delta(x, log_density=density, validate_args=False), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros_like(x), 1.0))
+
+    extra = [0.0]
+    x = torch.tensor([0.0, 50.0, 1.0], dtype=F64)
+    ev = pv.evidence(model, guide, x, estimators=[pv.ELBO(), pv.IS(100)])
+    assert ev["IS"].per_datum.isinf().tolist() == [False, True, False]
+    assert any("only zero weights" in w for w in ev.warnings)
+    assert ev["IS"].certificate == -math.inf and ev["IS"].interval()[1].isnan().all()
+    assert "nats" in ev.table() and ev.table("markdown").startswith("| estimator")
+    assert ev.compare(ev).difference == 0
+    for extra[0] in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite log-weights"):
+            pv.evidence(model, guide, x)
+
+
+# Results -------------------------------------------------------------------------------------
+
+
+def test_estimators_share_their_draws():
+    x = torch.randn(12, generator=torch.Generator().manual_seed(0), dtype=F64)
+    model, guide, exact = one_latent(1.4, 0.3)
+    ev = pv.evidence(
+        model,
+        guide,
+        x,
+        estimators=[
+            pv.IS(300),
+            pv.ELBO(),
+        ],
+        chunk=pv.Chunk(5, 64),
+        seed=2,
+    )
+    lw = pv.log_weights(model, guide, x, num_samples=300, chunk=pv.Chunk(5, 64), seed=2)
+    torch.testing.assert_close(ev["IS"].per_datum, lw.logsumexp(0) - math.log(300), rtol=0, atol=1e-12)
+    torch.testing.assert_close(ev["ELBO"].per_datum, lw.mean(0), rtol=0, atol=1e-12)
+    assert ev["ELBO"].se_mc == pytest.approx(float((lw.var(0) / 300).sum().sqrt() / 12))
+    assert list(ev) == ["IS", "ELBO"] and len(ev) == 2 and ev.best is ev["IS"]
+    assert ev.gap == pytest.approx(float((lw.logsumexp(0) - math.log(300) - lw.mean(0)).mean()))
+    # The gap is KL(q || p(z|x)), here the same for all data, less the bias of IS.
+    posterior, q = dist.Normal(0.0, math.sqrt(0.5)), dist.Normal(0.3, 1.4 * math.sqrt(0.5))
+    gap = float(torch.distributions.kl_divergence(q, posterior))
+    se = math.hypot(ev["ELBO"].se_mc, ev["IS"].se_mc)
+    assert abs(float((exact(x) - ev["ELBO"].per_datum).mean()) - gap) < 4 * se
+    assert ev["IS"].se_data == pytest.approx(float(ev["IS"].per_datum.std() / math.sqrt(12)))
+    assert ev["IS"].num_samples == 300 and ev.attributes["chunk"] == (5, 64)
+    assert ev["IS"].curve[1] == pytest.approx(float(lw.mean()))
+    fewer = pv.evidence(model, guide, x, estimators=[pv.IS(300), pv.ELBO(10)], chunk=pv.Chunk(5, 64), seed=2)
+    torch.testing.assert_close(fewer["ELBO"].per_datum, lw[:10].mean(0), rtol=0, atol=1e-12)
+    with pytest.raises(KeyError, match="expected one of"):
+        ev["AIS"]
+    with pytest.raises(ValueError, match="style"):
+        ev.table("html")
+
+
+def test_few_samples_and_one_datum():
+    model, guide, _ = one_latent(1.4)
+    ev = pv.evidence(model, guide, torch.zeros(1, dtype=F64), estimators=[pv.IS(1), pv.ELBO()])
+    assert math.isnan(ev["IS"].se_data) and math.isnan(ev["IS"].se_mc)
+    assert any("too few for tail diagnostics" in w for w in ev.warnings)
+    assert ev.table() and math.isnan(ev.compare(ev).se)
+
+
+def test_comparison_is_paired():
+    x = torch.randn(200, generator=torch.Generator().manual_seed(0), dtype=F64)
+    model, guide, exact = one_latent(1.0)
+
+    def worse(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=F64), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.1), obs=x)
+
+    def its_guide(x):
+        s2 = 1.21
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / (1 + s2), math.sqrt(s2 / (1 + s2))))
+
+    first = pv.evidence(model, guide, x, estimators=[pv.IS(30)])
+    second = pv.evidence(worse, its_guide, x, estimators=[pv.IS(30)])
+    d = exact(x) - gaussian(x, 2.21)
+    c = first.compare(second)
+    assert c.difference == pytest.approx(float(d.mean()), abs=1e-9)
+    assert c.se == pytest.approx(float(d.std() / math.sqrt(200)), rel=1e-6)
+    assert c.se < 0.3 * first["IS"].se_data, "pairing takes off what the data share"
+    assert not c.directed and "no direction" in repr(c) and c.num_data == 200
+    for other in (x[:100], x.flip(0), x.float()):
+        with pytest.raises(ValueError, match="same data"):
+            first.compare(pv.evidence(model, guide, other, estimators=[pv.IS(5)]))
+
+
+def test_scales_are_named_in_the_warnings():
+    case = hw.scaled()
+    ev = pv.evidence(case.model, case.exact, hw.X, estimators=[pv.IS(5)])
+    assert any("carry a scale" in w for w in ev.warnings)
+    torch.testing.assert_close(ev["IS"].per_datum, case.log_evidence)

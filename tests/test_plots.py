@@ -1,0 +1,532 @@
+"""Figures: what is drawn is what was given."""
+
+import math
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color, to_rgba
+from matplotlib.figure import Figure
+
+import pyrovae as pv
+from pyrovae import plots
+from pyrovae.evidence.diagnostics import khat_threshold
+from pyrovae.plots.style import BLUE, CLASSES, ORANGE
+
+N, K = 40, 256
+inf, nan = torch.inf, torch.nan
+
+
+def model(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z, 0.5).to_event(1), obs=x)
+
+
+def guide(x):
+    # Narrower than the posterior: a gap, and weights with a tail.
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(0.8 * x, 0.25).to_event(1))
+
+
+def make(*estimators, data=None):
+    x = torch.linspace(-3, 3, N).unsqueeze(-1) if data is None else data
+    return pv.evidence(model, guide, x, estimators=list(estimators))
+
+
+@pytest.fixture(scope="module")
+def ev():
+    return make(pv.ELBO(), pv.IS(K))
+
+
+@pytest.fixture(autouse=True)
+def untouched():
+    before = dict(matplotlib.rcParams)
+    yield
+    assert not Gcf.figs, "a figure was registered with pyplot"
+    assert dict(matplotlib.rcParams) == before
+
+
+def changed(ev, name="IS", **fields):
+    return replace(ev, estimates={**ev.estimates, name: replace(ev[name], **fields)})
+
+
+def rows(epochs=30, beta=lambda e: 1.0, valid=True, offset=0.0):
+    out = []
+    for e in range(1, epochs + 1):
+        terms = {"elbo": offset - 90 - 300 / e**2, "reconstruction": -80 - 300 / e**2, "kl": 10.0 + 1 / e}
+        out.append({"epoch": e, "beta": beta(e), **terms})
+        if valid:
+            out[-1] |= {f"valid_{k}": v - 2 for k, v in terms.items()}
+    return out
+
+
+def by_label(figure):
+    figure.draw_without_rendering()
+    return {ax.get_label(): ax for ax in figure.axes}
+
+
+def line(ax, label):
+    (found,) = [artist for artist in ax.lines if artist.get_label() == label]
+    return np.asarray(found.get_xydata())
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def scatter(ax, start):
+    (found,) = [c for c in ax.collections if str(c.get_label()).startswith(start)]
+    return np.asarray(found.get_offsets())
+
+
+# Training -------------------------------------------------------------------------------------
+
+
+def test_training_draws_every_column_of_the_history():
+    history = rows(beta=lambda e: min(1.0, e / 10))
+    axes = by_label(plots.plot_training(history, best_epoch=20))
+    assert set(axes) == {"elbo", "reconstruction", "kl", "beta"}
+    for key in ("elbo", "reconstruction", "kl"):
+        for label, prefix in (("train", ""), ("valid", "valid_")):
+            expected = [[row["epoch"], row[prefix + key]] for row in history]
+            np.testing.assert_allclose(line(axes[key], label), expected)
+        best = line(axes[key], "kept (epoch 20)")
+        np.testing.assert_allclose(best, [[20, history[19][f"valid_{key}"]]])
+        assert "nats" in axes[key].get_ylabel()
+    beta = axes["beta"].lines[0]
+    np.testing.assert_allclose(beta.get_ydata(), [row["beta"] for row in history])
+    assert beta.get_linestyle() == "--"
+
+
+def test_training_without_validation_or_schedule_draws_neither():
+    axes = by_label(plots.plot_training(rows(valid=False)))
+    assert "beta" not in axes and legend(axes["elbo"]) == ["train"]
+
+
+def test_the_first_epochs_do_not_flatten_the_rest():
+    axes = by_label(plots.plot_training(rows()))
+    low, high = axes["elbo"].get_ylim()
+    assert low > -390 and high >= -90.4
+    assert line(axes["elbo"], "train")[0, 1] == -390  # still there, below the axes
+
+
+def test_training_draws_one_epoch_unknown_terms_and_into_a_given_figure():
+    figure = Figure()
+    history = [{"epoch": 1, "elbo": -1.0, "reconstruction": math.nan, "kl": math.nan}]
+    assert plots.plot_training(history, figure=figure) is figure
+    axes = by_label(figure)
+    assert axes["elbo"].lines[0].get_marker() == "o"
+    assert [t.get_text() for t in axes["kl"].texts] == ["not available"]
+
+
+@pytest.mark.parametrize(
+    ("history", "options", "match"),
+    [
+        ([], {}, "at least one epoch, got none"),
+        ([{"elbo": 1.0}], {}, "expected 'epoch' in every row"),
+        ([{"epoch": 1}], {}, "expected a finite 'elbo'"),
+        ({"epoch": 1}, {}, "expected history to be rows"),
+        (rows(3), {"best_epoch": 4}, r"epochs 1 \.\.\. 3, got 4"),
+    ],
+)
+def test_training_refuses(history, options, match):
+    with pytest.raises(ValueError, match=match):
+        plots.plot_training(history, **options)
+
+
+GRID = {
+    (p, g, o): rows(offset=i + 3 * j + 9 * k)
+    for i, p in enumerate(("StandardNormal", "VampPrior", "mixture_of $"))
+    for j, g in enumerate(("diagonal", "full", "flow"))
+    for k, o in enumerate(("ELBO", "IWAE"))
+}
+
+
+def test_histories_of_a_grid_have_one_look_a_level():
+    ax = plots.plot_histories({**GRID, ("StandardNormal", "diagonal", "ELBO"): rows(5)})
+    assert len(ax.lines) == 18
+    looks = {tuple(a.get_label().split(" / ")): a for a in ax.lines}
+    for (prior, kind, objective), artist in looks.items():
+        assert artist.get_color() == looks[prior, "flow", "IWAE"].get_color()
+        assert artist.get_linestyle() == looks["VampPrior", kind, "IWAE"].get_linestyle()
+        assert artist.get_marker() == looks["VampPrior", "flow", objective].get_marker()
+    assert len({(a.get_color(), a.get_linestyle(), a.get_marker()) for a in ax.lines}) == 18
+    np.testing.assert_allclose(
+        looks["VampPrior", "full", "IWAE"].get_ydata(),
+        [row["valid_elbo"] for row in GRID["VampPrior", "full", "IWAE"]],
+    )
+    texts = ax.get_legend().get_texts()
+    bold = [t.get_text() for t in texts if t.get_weight() == "bold"]
+    assert bold == ["prior", "guide", "objective"] and len(texts) == 3 + 3 + 3 + 2
+
+
+def test_histories_by_name_can_be_told_apart_and_leave_the_axes_free():
+    ax = plots.plot_histories({" / ".join(name): h for name, h in GRID.items()})
+    assert legend(ax) == [" / ".join(name) for name in GRID]
+    assert len({(a.get_color(), a.get_linestyle()) for a in ax.lines}) == 18
+    figure = ax.figure
+    figure.draw_without_rendering()
+    outside, inside = ax.get_legend().get_window_extent(), ax.get_window_extent()
+    assert outside.x0 >= inside.x1 and inside.width > outside.width
+    assert outside.y0 >= 0 and outside.y1 <= figure.bbox.height and outside.x1 <= figure.bbox.width
+
+
+def test_histories_without_validation_are_of_the_training_elbo():
+    ax = plots.plot_histories({"a": rows(valid=False)})
+    assert ax.get_ylabel().startswith("training ELBO")
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [row["elbo"] for row in rows()])
+
+
+@pytest.mark.parametrize(
+    ("histories", "match"),
+    [
+        ({}, "mapping of names"),
+        (rows(), "mapping of names"),
+        ({"a": []}, "history 'a' with at least one epoch"),
+        ({"a": rows(), "b": rows(valid=False)}, "some with and some without"),
+        ({"a": [{"epoch": 1}]}, "finite 'elbo'"),
+        ({"a": rows(2), ("b", "c"): rows(2)}, "all tuples of 2 or 3"),
+        ({f"{i}": rows(2) for i in range(29)}, "at most 28 histories, got 29"),
+        ({(f"{i}", "a"): rows(2) for i in range(8)}, "at most 7 levels of prior"),
+    ],
+)
+def test_histories_refuse(histories, match):
+    with pytest.raises(ValueError, match=match):
+        plots.plot_histories(histories)
+
+
+# Evidence -------------------------------------------------------------------------------------
+
+
+def test_elbo_vs_is_draws_each_datum_in_the_colour_of_its_weights(ev):
+    reliable = torch.arange(N) % 3 == 0
+    mixed = changed(ev, ess=torch.where(reliable, 250.0, 3.0).double(), khat=torch.zeros(N).double())
+    ax = plots.plot_elbo_vs_is(mixed)
+    for mask, start, colour in (
+        (reliable, "weights reliable", BLUE),
+        (~reliable, "weights unreliable", ORANGE),
+    ):
+        expected = torch.stack([ev["ELBO"].per_datum, ev["IS"].per_datum], 1)[mask]
+        np.testing.assert_allclose(scatter(ax, start), expected)
+        assert f"{start} ({int(mask.sum())})" in legend(ax)
+        (artist,) = [c for c in ax.collections if c.get_label().startswith(start)]
+        assert same_color(artist.get_facecolor()[0][:3], to_rgba(colour)[:3])
+    assert f"{ev.gap:.2f} nats" in ax.get_title()
+    diagonal = line(ax, "IS = ELBO")
+    np.testing.assert_array_equal(diagonal[:, 0], diagonal[:, 1])
+    assert ax.get_xlim() == ax.get_ylim() == (diagonal[0, 0], diagonal[1, 0])
+
+
+def test_elbo_vs_is_counts_what_it_cannot_draw(ev):
+    elbo = ev["ELBO"].per_datum.clone()
+    elbo[:3] = -inf
+    ax = plots.plot_elbo_vs_is(changed(ev, "ELBO", per_datum=elbo))
+    assert "not finite, not shown (3)" in legend(ax) and f"({N - 3} data)" in ax.get_title()
+    assert sum(len(c.get_offsets()) for c in ax.collections) == N - 3
+    assert f"{float((ev['IS'].per_datum - elbo)[3:].mean()):.2f} nats" in ax.get_title()
+
+
+def test_an_unnormalised_density_is_not_called_ln_p(ev):
+    other = changed(ev, direction="none", certificate=None)
+    assert "ln f(x)" in plots.plot_elbo_vs_is(other).get_ylabel()
+    assert "ln f(x)" in plots.plot_lk_curve(other).get_ylabel()
+
+
+def test_lk_curve_is_against_one_over_k_with_elbo_and_certificate(ev):
+    ax = plots.plot_lk_curve(ev)
+    e = ev["IS"]
+    points = sorted((e.curve | {K: e.log_evidence}).items())
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1 / k, v] for k, v in points])
+    assert np.all(np.diff(ax.lines[0].get_ydata()) > 0)
+    (square,) = [a for a in ax.lines if a.get_marker() == "s"]
+    np.testing.assert_allclose(square.get_xydata(), [[1, ev["ELBO"].log_evidence]])
+    (dashed,) = [a for a in ax.lines if a.get_linestyle() == "--"]
+    np.testing.assert_allclose(dashed.get_ydata(), e.certificate)
+    low, high = ax.get_xlim()
+    assert ax.get_xscale() == "log" and low > 1 > 1 / K > high  # more samples to the right
+    ax.figure.draw_without_rendering()
+    ticks = {
+        t.get_text() for x, t in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True) if high < x < low
+    }
+    assert ticks == {"1", "1/10", "1/100"}
+    assert legend(ax)[1] == f"certified ≥ {e.certificate:.2f} (95%)".replace("-", "−")
+
+
+def test_lk_curves_of_several_evidences_share_axes(ev):
+    other = changed(ev, certificate=None, curve={1: -5.0, 2: -4.0}, num_samples=3)
+    figure = Figure()
+    given = figure.add_subplot()
+    ax = plots.plot_lk_curve({"wide": ev, "narrow": other}, given)
+    assert ax is given
+    assert legend(ax)[:2] == ["wide", "narrow"] and len(legend(ax)) == 4
+    np.testing.assert_allclose(line(ax, "narrow")[:2], [[1, -5.0], [0.5, -4.0]])
+    assert len({a.get_color() for a in ax.lines if a.get_marker() == "s"}) == 2
+
+
+def test_lk_curve_leaves_out_what_is_infinite(ev):
+    ax = plots.plot_lk_curve(changed(ev, curve={1: -inf, 2: -3.0}))
+    assert line(ax, ax.lines[0].get_label())[0].tolist() == [0.5, -3.0]
+    assert not any(text.startswith("ELBO") for text in legend(ax))
+
+
+def test_khat_counts_every_datum_once(ev):
+    khat = torch.tensor([0.1, 0.2, 0.5, 0.9, 1.5, inf, -inf, -inf, nan, nan]).double()
+    few = changed(ev, khat=khat, num_samples=5000)
+    ax = plots.plot_khat(few)
+    bars = [(p.get_x(), p.get_height(), p.get_facecolor()) for p in ax.patches]
+    for x, height, colour in bars:
+        if height:
+            assert same_color(colour, BLUE if x < 0.7 - 1e-9 else ORANGE)
+    assert sum(height for _, height, _ in bars) == 5
+    assert sum(height for x, height, _ in bars if x > 0.7 - 1e-9) == 2
+    assert ax.lines[0].get_xdata()[0] == khat_threshold(5000) == 0.7
+    assert legend(ax) == [
+        "≤ 0.70: 50% of data",
+        "> 0.70: 30% of data",
+        "+∞ (no usable weights): 1",
+        "−∞ (all weights equal): 2",
+        "undefined: 2",
+    ]
+
+
+def test_khat_agrees_with_numpy_on_real_weights(ev):
+    ax = plots.plot_khat(ev)
+    khat = ev["IS"].khat.numpy()
+    n = len(ax.patches) // 2
+    below, above = ax.patches[:n], ax.patches[n:]
+    edges = [p.get_x() for p in below] + [below[-1].get_x() + below[-1].get_width()]
+    assert edges[0] <= khat.min() and khat.max() <= edges[-1]
+    assert min(abs(e - khat_threshold(K)) for e in edges) < 1e-9
+    drawn = [p.get_height() + q.get_height() for p, q in zip(below, above, strict=True)]
+    np.testing.assert_array_equal(drawn, np.histogram(khat, bins=edges)[0])
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf, 0.3])
+def test_khat_draws_degenerate_values(ev, value):
+    ax = plots.plot_khat(changed(ev, khat=torch.full((N,), value).double()))
+    assert sum(p.get_height() for p in ax.patches) == (N if math.isfinite(value) else 0)
+
+
+def test_evidence_is_three_panels_or_two_without_an_elbo(ev):
+    figure = ev.plot()
+    assert isinstance(figure, Figure) and len(figure.axes) == 3
+    assert [ax.get_xlabel()[:4] for ax in figure.axes] == ["1/K ", "ELBO", "Pare"]
+    assert len(plots.plot_evidence(make(pv.IS(32))).axes) == 2
+
+
+def test_evidence_draws_a_single_datum_with_few_samples():
+    one = make(pv.ELBO(), pv.IS(2), data=torch.zeros(1, 1))
+    by_label(plots.plot_evidence(one))
+
+
+@pytest.mark.parametrize(
+    "plot", [plots.plot_elbo_vs_is, plots.plot_lk_curve, plots.plot_khat, plots.plot_evidence]
+)
+def test_evidence_plots_refuse(plot):
+    with pytest.raises(ValueError, match=r"expected an evidence with 'IS' .*got \['ELBO'\]"):
+        plot(make(pv.ELBO(10)))
+    with pytest.raises(ValueError, match=r"expected an Evidence.*got"):
+        plot(torch.zeros(3))
+
+
+def test_evidence_plots_refuse_what_they_cannot_draw(ev):
+    with pytest.raises(ValueError, match="'ELBO' for the x axis"):
+        plots.plot_elbo_vs_is(make(pv.IS(10)))
+    with pytest.raises(ValueError, match="finite estimates"):
+        plots.plot_elbo_vs_is(changed(ev, "ELBO", per_datum=torch.full((N,), -inf)))
+    with pytest.raises(ValueError, match="with k-hat"):
+        plots.plot_khat(changed(ev, khat=None))
+    with pytest.raises(ValueError, match="mapping of labels"):
+        plots.plot_lk_curve({})
+    with pytest.raises(ValueError, match="finite L_K of 'a'"):
+        plots.plot_lk_curve({"a": changed(ev, curve={1: -inf}, per_datum=torch.full((N,), -inf))})
+    with pytest.raises(ValueError, match="at most 7 evidences"):
+        plots.plot_lk_curve({str(i): ev for i in range(8)})
+
+
+# Images ---------------------------------------------------------------------------------------
+
+
+def sheet(ax):
+    (image,) = ax.images
+    return np.ma.filled(image.get_array(), np.nan), image
+
+
+def test_reconstructions_are_two_rows_on_the_scale_of_the_data():
+    x = torch.arange(12 * 6).reshape(12, 6).float()
+    ax = plots.plot_reconstructions(x, x + 100, (2, 3), ncols=4)
+    pixels, image = sheet(ax)
+    assert pixels.shape == (2 * 3 - 1, 4 * 4 - 1)
+    for j in range(4):
+        np.testing.assert_array_equal(pixels[:2, 4 * j : 4 * j + 3], x[j].reshape(2, 3))
+        np.testing.assert_array_equal(pixels[3:, 4 * j : 4 * j + 3], x[j].reshape(2, 3) + 100)
+    assert np.isnan(pixels[2]).all() and np.isnan(pixels[:, 3]).all()
+    assert image.get_clim() == (0, 71) and image.get_interpolation() == "nearest"
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["data", "reconstruction"]
+    assert len(ax.get_xticks()) == 0 and ax.yaxis.get_major_ticks()[0].tick1line.get_markersize() == 0
+
+
+def test_samples_are_in_reading_order_and_the_last_row_may_be_short():
+    x = torch.arange(5.0).reshape(5, 1, 1, 1)
+    pixels, image = sheet(plots.plot_samples(x, (1, 1), ncols=3, vmin=-1, vmax=16))
+    np.testing.assert_array_equal(pixels[::2, ::2], [[0, 1, 2], [3, 4, nan]])
+    assert image.get_clim() == (-1, 16)
+
+
+def test_images_in_colour_keep_their_channels():
+    x = torch.zeros(2, 3, 4, 5)
+    x[0, 1] = 2.0
+    pixels, _ = sheet(plots.plot_samples(x, (4, 5), ncols=2))
+    assert pixels.shape == (4, 11, 3)
+    np.testing.assert_array_equal(pixels[0, 0], [0, 1, 0])
+    np.testing.assert_array_equal(pixels[0, 5], [1, 1, 1])
+
+
+def test_a_constant_image_can_be_drawn():
+    _, image = sheet(plots.plot_samples(torch.zeros(1, 4), (2, 2)))
+    assert image.get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: plots.plot_samples(torch.rand(3, 64), (8, 9)), r"8 x 9 = 72 pixels, got shape \(3, 64\)"),
+        (lambda: plots.plot_samples(torch.rand(64), (8, 8)), "pixels, got shape"),
+        (lambda: plots.plot_samples(torch.rand(3, 64), (64,)), r"\(height, width\), got \(64,\)"),
+        (lambda: plots.plot_samples(torch.rand(0, 64), (8, 8)), "at least one image"),
+        (lambda: plots.plot_samples(torch.rand(3, 64), (8, 8), 0), "ncols >= 1, got 0"),
+        (lambda: plots.plot_reconstructions(torch.rand(3, 4), torch.rand(2, 4), (2, 2)), "one shape"),
+        (lambda: plots.plot_reconstructions(torch.rand(3, 4), torch.rand(3, 4), (2, 2), 0), "ncols >= 1"),
+        (
+            lambda: plots.plot_reconstructions(torch.rand(0, 4), torch.rand(0, 4), (2, 2)),
+            "at least one image",
+        ),
+        (lambda: plots.plot_images([torch.rand(3, 4)], (2, 2), labels=["a", "b"]), "label for each of 1"),
+        (lambda: plots.plot_images([torch.full((3, 4), nan)], (2, 2)), "finite"),
+        (lambda: plots.plot_images([torch.rand(3, 4), torch.rand(3, 3, 2, 2)], (2, 2)), "got both"),
+    ],
+)
+def test_images_refuse(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+# Latent space ---------------------------------------------------------------------------------
+
+
+def test_two_latent_dims_are_drawn_as_they_are():
+    z = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.arange(30) % 10
+    ax = plots.plot_latent(z, labels)
+    assert legend(ax) == [str(c) for c in range(10)]
+    for c in range(10):
+        np.testing.assert_allclose(scatter(ax, str(c)), z.detach()[labels == c])
+        assert same_color(ax.collections[c].get_facecolor()[0][:3], to_rgba(CLASSES[c])[:3])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$z_1$", "$z_2$")
+    assert sorted(t.get_text() for t in ax.texts) == [str(c) for c in range(10)]
+
+
+def test_more_latent_dims_are_drawn_by_principal_components():
+    g = torch.Generator().manual_seed(1)
+    axes = torch.linalg.qr(torch.randn(5, 5, generator=g, dtype=torch.float64))[0]
+    codes = torch.randn(400, 5, generator=g, dtype=torch.float64) * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1])
+    z = codes @ axes.T + 7.0
+    ax = plots.plot_latent(z)
+    drawn = torch.from_numpy(np.asarray(ax.collections[0].get_offsets()))
+    variances = torch.linalg.eigvalsh(torch.cov(z.T)).flip(0)
+    torch.testing.assert_close(drawn.var(0), variances[:2])
+    assert abs(float(torch.corrcoef(drawn.T)[0, 1])) < 1e-9
+    share = variances / variances.sum()
+    assert ax.get_xlabel() == f"PC 1 ({float(share[0]):.0%} var)"
+    assert ax.get_ylabel() == f"PC 2 ({float(share[1]):.0%} var)"
+    assert ax.get_legend() is None
+
+
+def test_latent_draws_one_point_names_and_many_classes():
+    assert plots.plot_latent(torch.zeros(1, 3)).get_xlabel() == "PC 1 (0% var)"
+    assert legend(plots.plot_latent(torch.rand(3, 2), ["a", "b", "a"])) == ["a", "b"]
+    ax = plots.plot_latent(torch.rand(15, 2), torch.arange(15))
+    assert len({tuple(c.get_facecolor()[0]) for c in ax.collections}) == 15
+
+
+@pytest.mark.parametrize(
+    ("z", "labels", "match"),
+    [
+        (torch.rand(5, 1), None, r"D >= 2, got shape \(5, 1\)"),
+        (torch.rand(5), None, "got shape"),
+        (torch.rand(0, 2), None, "N >= 1"),
+        (torch.tensor([[nan, 0.0]]), None, "got 1 values that are not"),
+        (torch.rand(5, 2), torch.zeros(4), r"labels \[5\].* got shape \(4,\)"),
+        (torch.rand(30, 2), torch.arange(30), "at most 20 classes, got 30"),
+    ],
+)
+def test_latent_refuses(z, labels, match):
+    with pytest.raises(ValueError, match=match):
+        plots.plot_latent(z, labels)
+
+
+# Saving ---------------------------------------------------------------------------------------
+
+FIGURES = {
+    "training": lambda ev: plots.plot_training(rows(200, lambda e: min(1, e / 50)), best_epoch=100),
+    "histories": lambda ev: plots.plot_histories(GRID),
+    "names": lambda ev: plots.plot_histories({" / ".join(k): h for k, h in GRID.items()}),
+    "evidence": plots.plot_evidence,
+    "elbo_vs_is": plots.plot_elbo_vs_is,
+    "lk_curve": plots.plot_lk_curve,
+    "khat": plots.plot_khat,
+    "reconstructions": lambda ev: plots.plot_reconstructions(
+        torch.rand(10, 784), torch.rand(10, 784), (28, 28)
+    ),
+    "samples": lambda ev: plots.plot_samples(torch.rand(100, 784), (28, 28)),
+    "latent": lambda ev: plots.plot_latent(torch.randn(10_000, 8), torch.randint(10, (10_000,))),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_saved_figure_is_a_small_picture(name, ev, tmp_path):
+    plots.save(FIGURES[name](ev), tmp_path / "a.png")
+    (file,) = tmp_path.iterdir()
+    assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert 1000 < file.stat().st_size < 300_000
+
+
+def test_pdf_is_the_same_file_each_time_and_axes_can_be_saved(ev, tmp_path):
+    ax = plots.plot_khat(ev)
+    assert isinstance(ax, Axes)
+    plots.save(ax, tmp_path / "a.pdf")
+    plots.save(ax.figure, str(tmp_path / "b.pdf"))
+    first, second = ((tmp_path / name).read_bytes() for name in ("a.pdf", "b.pdf"))
+    assert first.startswith(b"%PDF") and first == second
+
+
+def test_a_failing_save_leaves_the_former_file_and_nothing_else(ev, tmp_path, monkeypatch):
+    target = tmp_path / "a.png"
+    target.write_bytes(b"former")
+    ax = plots.plot_khat(ev)
+
+    def fail(file, **options):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(ax.figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(ax, target)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and target.read_bytes() == b"former"
+
+
+def test_save_refuses(ev, tmp_path):
+    figure = Figure()
+    with pytest.raises(ValueError, match=r"ending in \.png or \.pdf, got"):
+        plots.save(figure, tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="a Figure or Axes, got int"):
+        plots.save(1, tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError):
+        plots.save(figure, tmp_path / "none" / "a.png")
