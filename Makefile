@@ -17,7 +17,7 @@ help:
 	@echo "make bench    speed ratios against Pyro"
 
 $(UV):
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pyrovae needs Python >= 3.11, got %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pyrovae needs Python >= 3.11, got %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 
@@ -34,7 +34,11 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	# mypy does not see packages mapped by an editable install: show it the tree as installed.
+	rm -rf build/types && mkdir -p build/types/pyrovae
+	ln -s $(CURDIR)/pyrovae/* build/types/pyrovae/
+	ln -s $(CURDIR)/models $(CURDIR)/inference build/types/pyrovae/
+	cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p pyrovae
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

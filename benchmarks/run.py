@@ -56,6 +56,28 @@ def make_vae(data_dim: int, encoder: tuple[int, ...], latent_dim: int) -> VAE:
     )
 
 
+def pyro_step(vae: VAE, x: torch.Tensor, validation: bool) -> Callable[[], None]:
+    store = pv.ParameterStore()
+    svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+
+    def run() -> None:
+        with store.active(), pyro.validation_enabled(validation):
+            svi.step(x)
+
+    return run
+
+
+def our_step(vae: VAE, x: torch.Tensor) -> Callable[[], None]:
+    store = pv.ParameterStore()
+    svi = pv.SVI(vae.model, vae.guide, functools.partial(torch.optim.Adam, lr=1e-3), Trace_ELBO())
+
+    def run() -> None:
+        with store.active(), pyro.validation_enabled(False):
+            svi.step(x)
+
+    return run
+
+
 def bench_svi(repeats: int) -> list[dict[str, object]]:
     """The SVI step against `pyro.infer.SVI`, which makes one optimizer object a parameter."""
     rows = []
@@ -68,30 +90,10 @@ def bench_svi(repeats: int) -> list[dict[str, object]]:
         x = (torch.rand(batch, sizes[0]) > 0.5).float()
         vaes = [make_vae(*sizes) for _ in range(3)]
 
-        def pyro_step(vae: VAE, validation: bool) -> Callable[[], None]:
-            store = pv.ParameterStore()
-            svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
-
-            def run() -> None:
-                with store.active(), pyro.validation_enabled(validation):
-                    svi.step(x)
-
-            return run
-
-        def our_step(vae: VAE) -> Callable[[], None]:
-            store = pv.ParameterStore()
-            svi = pv.SVI(vae.model, vae.guide, functools.partial(torch.optim.Adam, lr=1e-3), Trace_ELBO())
-
-            def run() -> None:
-                with store.active(), pyro.validation_enabled(False):
-                    svi.step(x)
-
-            return run
-
         runs: Runs = {
-            "pyro.infer.SVI, its defaults": pyro_step(vaes[0], True),
-            "pyro.infer.SVI, validation off": pyro_step(vaes[1], False),
-            "pv.SVI": our_step(vaes[2]),
+            "pyro.infer.SVI, its defaults": pyro_step(vaes[0], x, True),
+            "pyro.infer.SVI, validation off": pyro_step(vaes[1], x, False),
+            "pv.SVI": our_step(vaes[2], x),
         }
         rows += _rows(f"SVI step, {name}, batch {batch}", interleaved(runs, repeats, 20), "pv.SVI", "ms", 1e3)
     return rows

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
-from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.models.vae import VAE
 from torch import nn
 
 import pyrovae as pv
 from pyrovae.data import Dataset
+from pyrovae.models.linear_gaussian import LinearGaussian
+from pyrovae.models.vae import VAE
 
 from .options import DataOptions, DeviceName, ModelOptions, ObjectiveName, TrainOptions
 
@@ -86,7 +86,7 @@ def build_vae(options: ModelOptions, data: Dataset) -> VAE:
     encoder = pv.networks.MLP(
         size, (*inner, features), preprocess=pv.networks.Rescale(1 / top) if grey else None
     )
-    make = {
+    make: Any = {
         "diagonal": pv.guides.DiagonalGaussian,
         "full": pv.guides.FullGaussian,
         "flow": functools.partial(pv.guides.FlowGuide, hidden=options.flow_hidden),
@@ -99,11 +99,12 @@ def build_vae(options: ModelOptions, data: Dataset) -> VAE:
         kind = {"binary": "bernoulli", "levels": "binomial"}.get(spec.support, "gaussian")  # type: ignore[assignment]
     if kind in ("bernoulli", "binomial") and spec.support in ("binary", "levels"):
         pv.networks.set_output_bias(decoder, pv.networks.logit_of_mean(data.train.cpu(), high=top))
-    likelihood = {
+    make_likelihood: dict[str, Any] = {
         "bernoulli": lambda: pv.likelihoods.Bernoulli(decoder),
         "binomial": lambda: pv.likelihoods.Binomial(decoder, int(top)),
         "gaussian": lambda: pv.likelihoods.Gaussian(decoder, learn_scale=True),
-    }[kind]()
+    }
+    likelihood = make_likelihood[kind]()
 
     prior = {
         "standard": lambda: pv.priors.StandardNormal(options.latent_dim),
@@ -122,11 +123,12 @@ def _pseudo_inputs(data: Dataset, components: int, top: float) -> tuple[Any, ...
 
 def build_objective(name: ObjectiveName) -> Any:
     """One of Pyro's ELBOs."""
-    return {
+    makers: dict[str, Any] = {
         "trace-elbo": Trace_ELBO,
         "mean-field": TraceMeanField_ELBO,
         "renyi": functools.partial(RenyiELBO, alpha=0.0, num_particles=2),
-    }[name]()
+    }
+    return makers[name]()
 
 
 def schedules(options: TrainOptions) -> dict[str, Any]:

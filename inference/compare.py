@@ -10,8 +10,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
+
+from pyrovae import plots, runs
+from pyrovae.files import replacing
 from pyrovae.inference.building import device_of, load_data
 from pyrovae.inference.grid import Cell, CellResult, cores, make_cells, make_plan, run_cells
 from pyrovae.inference.options import (
@@ -27,9 +31,7 @@ from pyrovae.inference.pictures import draw_pictures
 from pyrovae.inference.running import console, progress, run_script
 from pyrovae.inference.table import Table, comparison_table, markdown, print_table
 from pyrovae.inference.work import load_run
-
-from pyrovae import plots, runs
-from pyrovae.files import replacing
+from pyrovae.training.fit import Row
 
 CURVES = 6  # more L_K curves than this cannot be told apart
 
@@ -106,11 +108,11 @@ def save(out: Path, results: list[CellResult], table: Table, title: str, options
     ranked = sorted(results, key=lambda r: -r.evidence["IS"].log_evidence)
     best = ranked[0]
     grid = all(r.cell.model.model == "vae" for r in results)
-    histories = {r.cell.label if grid else r.cell.title: r.history for r in results}
-    plots.save(plots.plot_histories(histories).figure, out / "training.png")
+    histories: dict[Any, list[Row]] = {r.cell.label if grid else r.cell.title: r.history for r in results}
+    plots.save(plots.plot_histories(histories), out / "training.png")
     plots.save(best.evidence.plot(), out / "evidence.png")
     curves = {r.cell.title: r.evidence for r in ranked[:CURVES]}
-    plots.save(plots.plot_lk_curve(curves).figure, out / "lk_curves.png")
+    plots.save(plots.plot_lk_curve(curves), out / "lk_curves.png")
     pair, data, _ = load_run(best.cell.out, options.machine.device)
     names = draw_pictures(pair, data, out)
     pictures = ", ".join(["training.png", "evidence.png", "lk_curves.png", *names])

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.running import console, progress, run_script
-from pyrovae.inference.work import load_run
 
 import pyrovae as pv
 from pyrovae import export, plots, runs
+from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.work import load_run
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

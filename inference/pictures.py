@@ -33,6 +33,6 @@ def draw_pictures(pair: Pair, data: Dataset, out: Path, *, num_samples: int = 60
     latents = [v for v in again.latents.values() if v.dim() == 2 and v.shape[1] >= 2]
     if latents:
         labels = data.labels["test"] if data.labels else None
-        plots.save(plots.plot_latent(latents[0], labels).figure, out / "latent.png")
+        plots.save(plots.plot_latent(latents[0], labels), out / "latent.png")
         written.append("latent.png")
     return written

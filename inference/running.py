@@ -41,7 +41,7 @@ def run_script(
     run: Callable[[Any], None], options: type, argv: Sequence[str] | None, prog: str, description: str
 ) -> int:
     """Parses `argv` into `options` and runs; returns the exit code (2 for wrong input)."""
-    parsed = tyro.cli(
+    parsed: Any = tyro.cli(
         options, args=list(argv) if argv is not None else None, prog=prog, description=description
     )
     debug = getattr(getattr(parsed, "machine", None), "debug", False)

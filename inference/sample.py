@@ -10,12 +10,12 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+
+from pyrovae.files import replacing
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.pictures import draw_pictures
 from pyrovae.inference.running import console, run_script
 from pyrovae.inference.work import load_run
-
-from pyrovae.files import replacing
 from pyrovae.programs import simulate
 
 

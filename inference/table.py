@@ -41,7 +41,8 @@ def comparison_table(cells: list[Cell], plan: Plan, results: dict[Cell, CellResu
             "expected an objective that is valid for a program, got: " + "; ".join(plan.refused.values())
         )
     best = max((r.evidence for r in results.values()), key=lambda ev: ev["IS"].log_evidence)
-    rows, notes = [], []
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for cell in cells:
         prior, guide, objective = cell.label
         if cell in plan.same:

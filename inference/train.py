@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
+
 from pyrovae.inference.options import DataOptions, MachineOptions, ModelOptions, TrainOptions
 from pyrovae.inference.running import console, progress, run_script
 from pyrovae.inference.work import train_run

@@ -59,11 +59,11 @@ class LinearGaussian(nn.Module):
         """A start for training, drawn from torch's current random state."""
         return cls(torch.randn(event_dim, latent_dim) / math.sqrt(latent_dim))
 
-    def likelihood(self, z: Tensor) -> dist.Distribution:
+    def likelihood(self, z: Tensor) -> dist.TorchDistribution:
         """p(x | z)."""
         return dist.Normal(z @ self.weight.T + self.bias, (0.5 * self.log_noise).exp()).to_event(1)
 
-    def prior(self) -> dist.Distribution:
+    def prior(self) -> dist.TorchDistribution:
         """p(z)."""
         return dist.Normal(torch.zeros_like(self.weight[0]), 1.0).to_event(1)
 

@@ -155,13 +155,20 @@ class FreeBits(PyroELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         """The negative objective, summed over the batch, differentiable."""
-        total = torch.zeros(())
+        loss = torch.zeros(())
+        kl: dict[str, Tensor] = {}
+        allowance: dict[str, Tensor] = {}
         for model_trace, guide_trace in self.base._get_traces(model, guide, args, kwargs):
-            total = total + self._particle(model_trace, guide_trace)
+            loss = loss + self._add_terms(model_trace, guide_trace, kl, allowance)
+        # The maximum is of means over particles: taken one by one it would be larger.
+        for name, value in kl.items():
+            loss = loss + torch.maximum(value, allowance[name])
         # Not the number of traces: with vectorize_particles one trace sums over all particles.
-        return total / self.base.num_particles
+        return loss / self.base.num_particles
 
-    def _particle(self, model_trace: Any, guide_trace: Any) -> Tensor:
+    def _add_terms(
+        self, model_trace: Any, guide_trace: Any, kl: dict[str, Tensor], allowance: dict[str, Tensor]
+    ) -> Tensor:
         analytic = isinstance(self.base, TraceMeanField_ELBO)
         loss = torch.zeros(())
         auxiliary = [n for n, _ in sample_sites(guide_trace) if n not in model_trace.nodes]
@@ -179,12 +186,13 @@ class FreeBits(PyroELBO):
                 raise ValueError(
                     f"expected a reparameterised guide for free bits, got {name!r} without rsample"
                 )
-            kl = self._analytic(other, site) if analytic else None
-            if kl is None:
-                kl = other["log_prob"].sum() - site["log_prob_sum"]
+            value = self._analytic(other, site) if analytic else None
+            if value is None:
+                value = other["log_prob"].sum() - site["log_prob_sum"]
             # The allowance scales as the KL does: with subsampling, and with beta around.
-            allowance = (torch.ones_like(other["log_prob"]) * other["scale"]).sum() * self.bits
-            loss = loss + torch.maximum(kl, allowance)
+            allowed = (torch.ones_like(other["log_prob"]) * other["scale"]).sum() * self.bits
+            kl[name] = kl.get(name, torch.zeros(())) + value
+            allowance[name] = allowance.get(name, torch.zeros(())) + allowed
         return loss
 
     @staticmethod

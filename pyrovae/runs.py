@@ -67,7 +67,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     return config
 
 
-def save_weights(path: str | os.PathLike[str], store: ParameterStore, modules: Iterable[nn.Module] = ()) -> None:
+def save_weights(
+    path: str | os.PathLike[str], store: ParameterStore, modules: Iterable[nn.Module] = ()
+) -> None:
     """Writes all parameters, and the buffers of `modules` (running statistics), as safetensors."""
     tensors = {f"parameter:{k}": v for k, v in store.state_dict().items()}
     tensors |= {f"buffer:{k}": v for k, v in _buffers(modules).items()}
@@ -77,7 +79,9 @@ def save_weights(path: str | os.PathLike[str], store: ParameterStore, modules: I
         save_file(whole, partial, metadata={"format": str(FORMAT), "library": "pyrovae"})
 
 
-def load_weights(path: str | os.PathLike[str], store: ParameterStore, modules: Iterable[nn.Module] = ()) -> None:
+def load_weights(
+    path: str | os.PathLike[str], store: ParameterStore, modules: Iterable[nn.Module] = ()
+) -> None:
     """Reads weights into a program that has run once (so that its parameters exist).
 
     Raises:
@@ -91,14 +95,20 @@ def load_weights(path: str | os.PathLike[str], store: ParameterStore, modules: I
     try:
         with safe_open(file, framework="pt") as f:
             if (f.metadata() or {}).get("library") != "pyrovae":
-                raise ValueError(f"expected weights written by pyrovae, got a foreign safetensors file {file}")
+                raise ValueError(
+                    f"expected weights written by pyrovae, got a foreign safetensors file {file}"
+                )
             tensors: dict[str, Tensor] = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"expected a whole safetensors file, got {file}, damaged or truncated ({error})") from None
+        raise ValueError(
+            f"expected a whole safetensors file, got {file}, damaged or truncated ({error})"
+        ) from None
     own = _buffers(modules)
     given = {k.removeprefix("buffer:"): v for k, v in tensors.items() if k.startswith("buffer:")}
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
-        raise ValueError(f"expected the {len(own)} buffers of this architecture in {file}, got {len(given)} others")
+        raise ValueError(
+            f"expected the {len(own)} buffers of this architecture in {file}, got {len(given)} others"
+        )
     store.load_state_dict(
         {k.removeprefix("parameter:"): v for k, v in tensors.items() if k.startswith("parameter:")}
     )

@@ -7,13 +7,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyrovae.models.linear_gaussian import LinearGaussian
 from torch import nn
 
 import pyrovae as pv
 from pyrovae.evidence.diagnostics import effective_sample_size
 from pyrovae.evidence.importance import block_curve
 from pyrovae.evidence.log_weights import choose_chunk, iterate
+from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore, inspect_program
 from pyrovae.programs.memory import LiveBytes, bytes_per_pair
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pyrovae.inference import cli, compare, evaluate, sample, train
 from safetensors.torch import load_file, save_file
+
+from pyrovae.inference import cli, compare, evaluate, sample, train
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", "--device", "cpu", "--quiet"]

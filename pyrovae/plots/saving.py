@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from ..files import replacing
 from .style import STYLE
@@ -16,7 +16,7 @@ SUFFIXES = (".png", ".pdf")
 DPI = 150
 
 
-def save(figure: Figure | Axes, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure | SubFigure | Axes, path: str | os.PathLike[str]) -> None:
     """Writes a figure (or the figure of these Axes), whole or not at all, at 150 dpi.
 
     Raises:

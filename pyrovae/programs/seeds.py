@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 
@@ -21,8 +20,9 @@ def derive_seed(seed: int, stream: str, *counters: int) -> int:
     """
     if seed < 0 or any(c < 0 for c in counters):
         raise ValueError(f"expected a seed and counters >= 0, got {(seed, *counters)}")
-    entropy = (seed, zlib.crc32(stream.encode()), *counters)
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # A hash of the text: NumPy's SeedSequence pads with zeros, so (0,) and (0, 0) would be one.
+    text = repr((int(seed), stream, *(int(c) for c in counters)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def check_support(trace: Any) -> None:
             base = base_of(site["fn"])
             hint = _REMEDIES.get(type(base).__name__, "choose a likelihood whose support holds the data")
             raise ValueError(
-                f"expected values of {name!r} in the support of {type(base).__name__} ({support}), got values "
+                f"expected values of {name!r} in the support of {type(base).__name__} ({_describe(support)}), got values "
                 f"in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
             )
 
@@ -147,6 +147,14 @@ def _inside(fn: Any, value: Tensor) -> Tensor:
         inside = _inside(fn.base_dist, value)
         return inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
     return torch.as_tensor(fn.support.check(value))
+
+
+def _describe(support: Any) -> str:
+    """A support in words, without the bounds of every single element."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    text = repr(support)
+    return text if len(text) < 80 else type(support).__name__
 
 
 _BINARISE = 'load(..., binarise="dynamic" | "static" | "threshold")'
