@@ -113,7 +113,6 @@ def make_plan(cells: list[Cell], data: Dataset) -> Plan:
 
 def run_cell(cell: Cell) -> CellResult:
     """Trains into the cell's run folder and evaluates on the test split."""
-    torch.set_num_threads(cell.threads)
     data = load_data(cell.data, device_of(cell.device))
     fit = train_run(
         cell.out, cell.data, cell.model, cell.train, device=cell.device, overwrite=True, data=data
@@ -130,6 +129,7 @@ def run_cell(cell: Cell) -> CellResult:
 
 
 def _run_packed(cell: Cell) -> bytes:
+    torch.set_num_threads(cell.threads)
     # Plain bytes between our own processes: torch would pass each tensor as a shared file
     # descriptor, which is gone once the worker is.
     return pickle.dumps(run_cell(cell))

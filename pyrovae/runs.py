@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .files import replacing
-from .programs import ParameterStore
+from .programs import ParameterStore, buffers_of
 
 FORMAT = 1
 CONFIG, WEIGHTS, HISTORY, EVIDENCE = "config.json", "weights.safetensors", "metrics.csv", "evidence.nc"
@@ -72,7 +72,7 @@ def save_weights(
 ) -> None:
     """Writes all parameters, and the buffers of `modules` (running statistics), as safetensors."""
     tensors = {f"parameter:{k}": v for k, v in store.state_dict().items()}
-    tensors |= {f"buffer:{k}": v for k, v in _buffers(modules).items()}
+    tensors |= {f"buffer:{k}": v for k, v in buffers_of(modules).items()}
     # Clones: safetensors refuses tensors that share memory.
     whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     with replacing(path) as partial:
@@ -103,7 +103,7 @@ def load_weights(
         raise ValueError(
             f"expected a whole safetensors file, got {file}, damaged or truncated ({error})"
         ) from None
-    own = _buffers(modules)
+    own = buffers_of(modules)
     given = {k.removeprefix("buffer:"): v for k, v in tensors.items() if k.startswith("buffer:")}
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
         raise ValueError(
@@ -114,13 +114,3 @@ def load_weights(
     )
     for name, value in given.items():
         own[name].copy_(value)
-
-
-def _buffers(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
-    """Persistent buffers by (order of first use, name): modules of a program have no other names."""
-    return {
-        f"{i}.{name}": value
-        for i, module in enumerate(modules)
-        for name, value in module.named_buffers(recurse=False)
-        if name not in module._non_persistent_buffers_set
-    }

@@ -193,10 +193,12 @@ def test_gradients_that_are_cut_off():
 
 
 def test_score_function_guides():
+    class Score(dist.MultivariateNormal):
+        has_rsample = False
+
     def guide(x):
         with pyro.plate("data", len(x)):
-            q = dist.Normal(torch.zeros(hw.L, dtype=F64), 1.0).has_rsample_(False)
-            pyro.sample("z", q.to_event(1))
+            pyro.sample("z", Score(torch.zeros(len(x), hw.L, dtype=F64), torch.eye(hw.L, dtype=F64)))
 
     for objective in (TraceMeanField_ELBO(), RenyiELBO(num_particles=2)):
         with pytest.raises(ValueError, match="reparameterised guide"):

@@ -167,17 +167,19 @@ def evidence(
         "dtype": str(weights.dtype).removeprefix("torch."),
         "vectorised": program.vectorised,
         "density": program.declaration.density or "exact",
-        "data_hash": data_hash(x),
+        "data_hash": data_hash(x, *context),
         "torch": torch.__version__,
         "seconds": time.perf_counter() - started,
     }
     return Evidence(estimates, _warnings(estimates, scaled_sites(program)), attributes, x)
 
 
-def data_hash(x: Tensor) -> str:
-    """SHA-256 of the data's bytes, shape and dtype."""
-    h = hashlib.sha256(f"{tuple(x.shape)} {x.dtype}".encode())
-    h.update(x.detach().contiguous().cpu().numpy().tobytes())
+def data_hash(x: Tensor, *context: Any) -> str:
+    """SHA-256 of the bytes, shape and dtype of the data and of context tensors."""
+    h = hashlib.sha256()
+    for tensor in (x, *(c for c in context if isinstance(c, Tensor))):
+        h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        h.update(tensor.detach().contiguous().cpu().numpy().tobytes())
     return h.hexdigest()
 
 

@@ -90,6 +90,10 @@ class Estimate:
         """
         if not 0 < level < 1:
             raise ValueError(f"expected a level in (0, 1), got {level}")
+        if self.direction == "none":
+            raise ValueError(
+                "expected a normalised density, got one whose weights estimate ln f(x), not ln p(x)"
+            )
         if self.ess is None:
             raise ValueError(f"expected an estimator with weights, got {self.name}: it only bounds ln p(x)")
         half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()

@@ -5,6 +5,7 @@ from .declaration import declaration_of as declaration_of
 from .declaration import program as program
 from .inspection import Program as Program
 from .inspection import inspect_program as inspect_program
+from .modules import buffers_of as buffers_of
 from .modules import module_mode as module_mode
 from .parameters import ParameterStore as ParameterStore
 from .parameters import capture_parameters as capture_parameters

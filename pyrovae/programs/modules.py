@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 
@@ -38,6 +38,16 @@ def module_mode(*programs: Callable[..., Any], training: bool) -> Iterator[list[
         handle.remove()
         for module, mode in before.values():
             module.training = mode
+
+
+def buffers_of(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """Persistent buffers (running statistics) by "order of first use.name": a program's modules have no names."""
+    return {
+        f"{i}.{name}": value
+        for i, module in enumerate(modules)
+        for name, value in module.named_buffers(recurse=False)
+        if name not in module._non_persistent_buffers_set
+    }
 
 
 def owners(fn: Callable[..., Any]) -> list[nn.Module]:

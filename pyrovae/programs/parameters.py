@@ -43,6 +43,16 @@ class ParameterStore:
         try:
             yield
         finally:
+            # pyro.clear_param_store() puts new dicts in place of the old ones.
+            tables: list[tuple[Any, Any]] = [
+                (self._params, store._params),
+                (self._constraints, store._constraints),
+                (self._names, store._param_to_name),
+            ]
+            for own, now in tables:
+                if own is not now:
+                    own.clear()
+                    own.update(now)
             store._params, store._constraints, store._param_to_name = outer
 
     def bind(self, fn: Callable[..., Any]) -> Callable[..., Any]:

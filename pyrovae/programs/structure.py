@@ -134,8 +134,8 @@ def check_support(trace: Any) -> None:
             base = base_of(site["fn"])
             hint = _REMEDIES.get(type(base).__name__, "choose a likelihood whose support holds the data")
             raise ValueError(
-                f"expected values of {name!r} in the support of {type(base).__name__} ({_describe(support)}), got values "
-                f"in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
+                f"expected values of {name!r} in the support of {type(base).__name__} ({_describe(support)}), got "
+                f"values in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
             )
 
 
@@ -154,7 +154,7 @@ def _describe(support: Any) -> str:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     text = repr(support)
-    return text if len(text) < 80 else type(support).__name__
+    return text if len(text) < 80 else type(support).__name__.lstrip("_")
 
 
 _BINARISE = 'load(..., binarise="dynamic" | "static" | "threshold")'

@@ -20,6 +20,7 @@ from ..objectives import BetaELBO, check_objective, with_terms
 from ..programs import (
     ParameterStore,
     Program,
+    buffers_of,
     check_support,
     derive_seed,
     inspect_program,
@@ -213,7 +214,7 @@ class Trainer:
         """Copies of all that makes the program what it is: parameters, and buffers of its modules."""
         return {
             "parameters": {k: v.clone() for k, v in self.store.state_dict().items()},
-            "buffers": {k: v.clone() for k, v in self._buffers().items()},
+            "buffers": {k: v.clone() for k, v in buffers_of(self.modules).items()},
         }
 
     def load_weights(self, weights: dict[str, dict[str, Tensor]]) -> None:
@@ -222,21 +223,13 @@ class Trainer:
         Raises:
             ValueError: for another architecture; the program is then as it was.
         """
-        own, given = self._buffers(), weights["buffers"]
+        own, given = buffers_of(self.modules), weights["buffers"]
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
             raise ValueError(f"expected the {len(own)} buffers of this architecture, got {len(given)} others")
         self.store.load_state_dict(weights["parameters"])
         with torch.no_grad():
             for name, value in given.items():
                 own[name].copy_(value)
-
-    def _buffers(self) -> dict[str, Tensor]:
-        return {
-            f"{i}.{name}": value
-            for i, module in enumerate(self.modules)
-            for name, value in module.named_buffers(recurse=False)
-            if name not in module._non_persistent_buffers_set
-        }
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs, as copies: tensors and plain numbers."""
