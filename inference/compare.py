@@ -49,7 +49,7 @@ class Options:
     """Objectives; one that is not valid for a program is refused for it, with the reason."""
     programs: tuple[str, ...] = ()
     """Programs of your own beside the grid: package.module:attribute or file.py:attribute."""
-    num_samples: int = 1000
+    num_samples: int = 5000
     """Importance samples K per test datum."""
     out: Path = Path("runs/compare")
     """Run folder: table.md, metrics.csv, pictures, and a run folder for every cell."""
