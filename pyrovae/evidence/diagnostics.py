@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,15 +56,22 @@ def pareto_khat(log_weights: Tensor) -> Tensor:
 
 
 def _psis(log_weights: np.ndarray) -> np.ndarray:
-    """k-hat of each row; the home of PSIS moved between ArviZ 0.x and 1.x."""
+    """k-hat of each row; ArviZ 1.x has it elsewhere than 0.x, for log-likelihoods: minus the log-weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             from arviz_stats.base import array_stats
-
-            khat = array_stats.psislw(log_weights, axis=-1)[1]
         except ImportError:
             import arviz
 
             khat = arviz.psislw(log_weights)[1]
+        else:
+            khat = np.array([_psis_row(array_stats, row) for row in log_weights])
     return np.atleast_1d(np.asarray(khat, dtype=float))
+
+
+def _psis_row(array_stats: Any, log_weights: np.ndarray) -> float:
+    try:
+        return float(array_stats.psislw(-log_weights)[1])
+    except ValueError:  # a tail of equal values: no spread to fit (ArviZ 0.x says inf)
+        return np.inf
