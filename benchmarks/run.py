@@ -133,7 +133,7 @@ def bench_memory() -> list[dict[str, object]]:
     """Peak of live tensor bytes of `iterate` beyond the block it yields, against K."""
     torch.manual_seed(0)
     vae = make_vae(784, (200, 200), 50)
-    x = (torch.rand(40, 784) > 0.5).float()
+    x = (torch.rand(20, 784) > 0.5).float()
     store = pv.ParameterStore()
     program = inspect_program(store.bind(vae.model), store.bind(vae.guide), x)
     chunk = pv.Chunk(20, 128)

@@ -144,7 +144,7 @@ def arviz_khat(log_weights):
     return float(array_stats.psislw(-log_weights)[1])
 
 
-@pytest.mark.parametrize("num_samples", [25, 200, 3000])
+@pytest.mark.parametrize("num_samples", [50, 200, 3000])
 def test_khat_is_that_of_arviz(num_samples):
     lw = lognormal(2.0, num_samples, 5)
     expected = [arviz_khat(lw[:, n].numpy().copy()) for n in range(5)]
