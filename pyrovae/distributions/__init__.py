@@ -1,9 +1,25 @@
 """Distributions and closed-form divergences that Pyro and torch lack; importing this registers the KLs."""
 
 from . import kl as kl
+from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .counts import Counts as Counts
 from .diagonal_gaussian_mixture import DiagonalGaussianMixture as DiagonalGaussianMixture
+from .discretized_logistic import DiscretizedLogistic as DiscretizedLogistic
 from .flow_distribution import FlowDistribution as FlowDistribution
+from .lazy_zuko import import_zuko as import_zuko
+from .levels import Levels as Levels
 from .mixture_of import mixture_of as mixture_of
+from .pathwise_mixture import PathwiseMixture as PathwiseMixture
 
-__all__ = ["Counts", "DiagonalGaussianMixture", "FlowDistribution", "kl", "mixture_of"]
+__all__ = [
+    "ContinuousBernoulli",
+    "Counts",
+    "DiagonalGaussianMixture",
+    "DiscretizedLogistic",
+    "FlowDistribution",
+    "Levels",
+    "PathwiseMixture",
+    "import_zuko",
+    "kl",
+    "mixture_of",
+]

@@ -1,4 +1,4 @@
-"""A base distribution pushed through transforms that are fast in the sampling direction."""
+"""A base distribution pushed through transforms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class FlowDistribution(TorchDistribution):
     .. math:: \ln q(z) = \ln p(\epsilon) - \sum_t \ln |\det \partial f_t| .
 
     The log-density of the very tensor that was sampled last costs nothing more; of any other value it goes
-    through the inverse, which for an autoregressive transform takes D passes.
+    through the inverse. An autoregressive transform takes one pass in its own direction and D passes in the
+    other: a guide gives transforms as they are (fast to sample), a prior their inverses (fast to score).
 
     `pyro.contrib.zuko.ZukoToPyro` is not used here: it has neither `sample`, `rsample` nor `support`, which
     mixtures, HMC and the evidence estimators need.
@@ -67,9 +68,9 @@ class FlowDistribution(TorchDistribution):
             self._validate_sample(value)
         z, total = value, value.new_zeros(())
         for transform in reversed(self.transforms):
-            y, z = z, transform.inv(z)
-            total = total + transform.log_abs_det_jacobian(z, y)
-        return self.base.log_prob(z) - total
+            z, ladj = transform.inv.call_and_ladj(z)
+            total = total + ladj
+        return self.base.log_prob(z) + total
 
     def __repr__(self) -> str:
         return f"FlowDistribution(transforms={len(self.transforms)}, shape={tuple(self.shape())})"

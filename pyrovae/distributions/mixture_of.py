@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .diagonal_gaussian_mixture import DiagonalGaussianMixture
+from .pathwise_mixture import PathwiseMixture
 
 __all__ = ["mixture_of"]
 
@@ -16,7 +17,7 @@ __all__ = ["mixture_of"]
 def mixture_of(components: Any, logits: Tensor) -> Any:
     r"""Mixture :math:`p(z) = \sum_c \pi_c\, q_c(z)` of a batch of distributions over vectors.
 
-    Diagonal Gaussians take the matrix form; every other family (full covariance, flows) takes Pyro's
+    Diagonal Gaussians, and mixtures of them, take the matrix form; every other family (full covariance, flows) takes Pyro's
     `MixtureSameFamily`, whose `log_prob` scores each value under each component, and whose `sample` draws
     from every component.
 
@@ -40,4 +41,8 @@ def mixture_of(components: Any, logits: Tensor) -> Any:
     )
     if is_vector and isinstance(base, torch.distributions.Normal):
         return DiagonalGaussianMixture(base.loc, base.scale, logits)
+    if isinstance(components, PathwiseMixture):
+        joint = logits.log_softmax(-1).unsqueeze(-1) + components.logits.log_softmax(-1)
+        loc, scale = (t.flatten(0, 1) for t in (components.loc, components.scale))
+        return DiagonalGaussianMixture(loc, scale, joint.flatten())
     return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)

@@ -1,0 +1,59 @@
+"""Refuses objectives that would be silently wrong for a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.infer import RenyiELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+
+from ..programs import Program
+from ..programs.validity import (
+    check_pathwise,
+    check_scales,
+    mean_field_breaches,
+    not_reparameterised,
+    scaled_sites,
+)
+from .beta import BetaELBO
+from .free_bits import FreeBits
+
+
+def check_objective(objective: Any, program: Program) -> None:
+    """Refuses an objective that would be silently wrong for this program.
+
+    Raises:
+        ValueError: `TraceMeanField_ELBO` with a guide that breaks its condition or is not
+            reparameterised; a scale on one side only; `RenyiELBO` under subsampling or scales;
+            enumerated sites under an objective that does not sum them out.
+    """
+    name = type(objective).__name__
+    check_scales(program)
+    check_pathwise(program)
+    while isinstance(objective, BetaELBO | FreeBits):
+        objective = objective.base
+    if program.enumerated and not isinstance(objective, TraceEnum_ELBO):
+        raise ValueError(f"expected TraceEnum_ELBO for a program with enumerated sites, got {name}")
+    scores = not_reparameterised(program)
+    if isinstance(objective, TraceMeanField_ELBO):
+        if scores:
+            raise ValueError(
+                f"expected a reparameterised guide for {name}, got {scores} without rsample; try Trace_ELBO"
+            )
+        breaches = mean_field_breaches(program)
+        if breaches:
+            z, parent = breaches[0]
+            raise ValueError(
+                f"expected a guide that meets the mean-field condition of {name}, got one in which {parent!r} is "
+                f"drawn from {z!r} while the model draws {z!r} from {parent!r}: its KL for {z!r} would hold "
+                f"{parent!r} fixed, and the loss would be wrong without a sign; try Trace_ELBO, or write the "
+                "guide top-down"
+            )
+    elif isinstance(objective, RenyiELBO):
+        if scores:
+            raise ValueError(f"expected a reparameterised guide for {name}, got {scores} without rsample")
+        scaled = scaled_sites(program)
+        if scaled:
+            raise ValueError(
+                f"expected unit scales for {name}, got scaled sites {scaled}: Pyro puts the scale inside the "
+                "log-sum-exp, where the result is no bound; try plate(..., len(x)) without subsample_size"
+            )
