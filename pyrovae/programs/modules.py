@@ -11,8 +11,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 @contextmanager
-def module_mode(*programs: Callable[..., Any], training: bool) -> Iterator[list[nn.Module]]:
+def module_mode(*programs: Callable[..., Any], training: bool | None) -> Iterator[list[nn.Module]]:
     """Every module that runs in the body runs in the given mode, and gets its own back after.
+
+    With `training=None` modules are only met, and stay in their mode.
 
     A program is any callable: its networks may sit in closures, globals, partials or
     attributes, so they are met as they run instead of being searched for. Yields the list of
@@ -25,7 +27,8 @@ def module_mode(*programs: Callable[..., Any], training: bool) -> Iterator[list[
         if id(module) not in before:
             before[id(module)] = (module, module.training)
             met.append(module)
-            module.training = training
+            if training is not None:
+                module.training = training
 
     for fn in programs:
         for module in owners(fn):

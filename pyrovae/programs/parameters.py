@@ -141,16 +141,16 @@ def scratch(*programs: Callable[..., Any]) -> Iterator[dict[str, tuple[int, ...]
 
 
 @contextmanager
-def capture_parameters() -> Iterator[list[Tensor]]:
-    """Yields a list that holds, after the body, the leaves of all parameters it used.
+def capture_parameters() -> Iterator[dict[str, Tensor]]:
+    """Yields a dict that holds, after the body, the leaves of all parameters it used, by name.
 
     In order of use, which makes optimizer states comparable.
     """
-    used: list[Tensor] = []
+    used: dict[str, Tensor] = {}
     with poutine.trace(param_only=True) as capture:
         yield used
-    values: list[Any] = [s["value"] for s in capture.trace.nodes.values()]
-    used.extend(dict.fromkeys(v.unconstrained() for v in values))
+    sites: dict[str, Any] = dict(capture.trace.nodes.items())
+    used.update((name, site["value"].unconstrained()) for name, site in sites.items())
 
 
 def store_of(fn: Callable[..., Any]) -> ParameterStore | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 
 
 class ScaleLatents(Messenger):
@@ -15,7 +16,7 @@ class ScaleLatents(Messenger):
     `poutine.scale` it takes beta = 0, where a linear warm-up starts.
     """
 
-    def __init__(self, beta: float) -> None:
+    def __init__(self, beta: float | Tensor) -> None:
         super().__init__()
         self.beta = beta
 
@@ -24,6 +25,7 @@ class ScaleLatents(Messenger):
             msg["scale"] = msg["scale"] * self.beta
 
 
-def scale_latents(fn: Callable[..., Any], beta: float) -> Callable[..., Any]:
+def scale_latents(fn: Callable[..., Any], beta: float | Tensor) -> Callable[..., Any]:
     """`fn` with its latent sites scaled by beta; `fn` itself where beta is 1."""
-    return fn if beta == 1.0 else ScaleLatents(beta)(fn)
+    # A tensor (a traced beta) is not asked for its value.
+    return fn if isinstance(beta, float | int) and beta == 1.0 else ScaleLatents(beta)(fn)

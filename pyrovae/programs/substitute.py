@@ -56,8 +56,19 @@ class Substitute(Messenger):
         self.log_jacobian = {}
         self.used = set()
         self._constraints = {}
+        # Before the program runs: a PyroModule reads its parameter before it tells pyro.param.
+        stored = pyro.get_param_store()._params
+        for name, value in self.values.items():
+            if name in stored:
+                self._place(stored[name], value)
         super().__enter__()
         return self
+
+    def _place(self, tensor: Any, value: Tensor) -> None:
+        for module, key in self._slots.get(id(tensor), ()):
+            self._restore.append((module, key, module._parameters[key]))
+            module._parameters[key] = value  # type: ignore[assignment]
+            self._placed.add(id(value))
 
     def __exit__(self, *exc: Any) -> None:
         for module, key, tensor in reversed(self._restore):
@@ -105,9 +116,6 @@ class Substitute(Messenger):
             value = transform_to(constraint)(value)
         # pyro.module passes the module's own tensor as the initial value: that is the tensor
         # the module will use in its forward, whatever pyro.param returns.
-        for module, key in self._slots.get(id(initial), ()):
-            self._restore.append((module, key, module._parameters[key]))
-            module._parameters[key] = value  # type: ignore[assignment]
-            self._placed.add(id(value))
+        self._place(initial, value)
         msg["value"] = value
         msg["done"] = True

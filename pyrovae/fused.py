@@ -1,0 +1,70 @@
+"""One fused kernel for the update of all parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_KERNELS: dict[type, Any] = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
+
+
+class FusedStep:
+    """`optimizer.step()` without its bookkeeping, for Adam and AdamW; its own step for all others.
+
+    The state is the optimizer's own (`optimizer.state`), so that it can be saved, loaded and
+    continued by the optimizer itself.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self._kernel = _KERNELS.get(type(optimizer))
+
+    def _plain(self, group: dict[str, Any]) -> bool:
+        flags = ("amsgrad", "maximize", "capturable", "differentiable")
+        real = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in group["params"])
+        decoupled = (
+            bool(group.get("decoupled_weight_decay", False)) and type(self.optimizer) is torch.optim.Adam
+        )
+        return (
+            real and not decoupled and not any(group.get(f) for f in flags) and isinstance(group["lr"], float)
+        )
+
+    def __call__(self) -> None:
+        """One update from the parameters' `.grad`."""
+        groups = self.optimizer.param_groups
+        if self._kernel is None or not all(self._plain(g) for g in groups):
+            self.optimizer.step()
+            return
+        with torch.no_grad():
+            for group in groups:
+                params = [p for p in group["params"] if p.grad is not None]
+                if not params:
+                    continue
+                state = [self._state(p) for p in params]
+                steps = [s["step"] for s in state]
+                torch._foreach_add_(steps, 1.0)
+                self._kernel(
+                    params,
+                    [p.grad for p in params],
+                    [s["exp_avg"] for s in state],
+                    [s["exp_avg_sq"] for s in state],
+                    [],
+                    steps,
+                    lr=group["lr"],
+                    beta1=group["betas"][0],
+                    beta2=group["betas"][1],
+                    weight_decay=group["weight_decay"],
+                    eps=group["eps"],
+                    amsgrad=False,
+                    maximize=False,
+                )
+
+    def _state(self, p: Tensor) -> dict[str, Any]:
+        state = self.optimizer.state[p]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return state

@@ -1,0 +1,63 @@
+"""An objective of a program as one compiled graph, or the reason why it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..programs import store_of
+from ..programs.compiling import CompiledLoss
+from ..programs.tracing import UntraceableError
+from .beta import BetaELBO
+from .differentiable import surrogate_and_value
+
+
+class CompiledObjective:
+    """Loss and gradients in one graph, for arguments of one shape; a changing beta is an input of it.
+
+    Raises:
+        UntraceableError: why it cannot be one graph.
+    """
+
+    def __init__(
+        self,
+        objective: Any,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple[Any, ...],
+        parameters: Mapping[str, Tensor],
+        modules: Sequence[nn.Module],
+    ) -> None:
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
+            raise UntraceableError("BatchNorm in train mode writes its running statistics")
+        self._annealed = objective if isinstance(objective, BetaELBO) else None
+
+        def loss(given: tuple[Any, ...], extra: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+            if self._annealed is None:
+                return surrogate_and_value(objective, model, guide, given)
+            traced = BetaELBO(self._annealed.base, extra[0])  # type: ignore[arg-type]
+            return surrogate_and_value(traced, model, guide, given)
+
+        store = store_of(model)
+        self._beta = torch.zeros((), device=next((a.device for a in args if isinstance(a, Tensor)), None))
+        with store.active() if store is not None else nullcontext():
+            try:
+                self.graph = CompiledLoss(loss, parameters, args, self._extra(), modules)
+            except NotImplementedError as error:
+                raise UntraceableError(str(error)) from error
+        self.key = self.graph.key
+        self.parameters = self.graph.used
+
+    def _extra(self) -> list[Tensor]:
+        if self._annealed is None:
+            return []
+        self._beta.fill_(self._annealed.beta)
+        return [self._beta]
+
+    def __call__(self, *args: Any) -> Tensor:
+        """The loss, summed over the batch, in nats; gradients go into `.grad`."""
+        return self.graph(args, self._extra())

@@ -1,0 +1,98 @@
+"""Objectives as tensors: what Pyro's ELBOs compute, without reading numbers back on the way.
+
+Pyro's own losses call `.item()`, which a tracer cannot follow and a GPU has to wait for. The
+values and gradients here are theirs, given the same noise (`tests/test_compiled.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.util import get_dependent_plate_dims, torch_sum
+from torch import Tensor
+
+from ..programs.scaling import scale_latents
+from ..programs.sites import sample_sites
+from .beta import BetaELBO
+from .free_bits import FreeBits
+
+
+def surrogate_and_value(
+    objective: Any, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Tensor, Tensor]:
+    """(what is differentiated, what is reported), summed over the batch, in nats.
+
+    Raises:
+        NotImplementedError: for an objective, or a guide, of which this does not know how.
+    """
+    if hasattr(objective, "surrogate_and_value"):
+        return objective.surrogate_and_value(model, guide, *args)
+    if isinstance(objective, BetaELBO):
+        scaled = scale_latents(model, objective.beta), scale_latents(guide, objective.beta)
+        return surrogate_and_value(objective.base, *scaled, args)
+    if isinstance(objective, FreeBits):
+        loss = objective.differentiable_loss(model, guide, *args)
+        return loss, loss
+    # Exact types: a subclass may compute something else.
+    particle = {Trace_ELBO: _trace_elbo, TraceMeanField_ELBO: _mean_field}.get(type(objective))
+    if particle is not None:
+        loss = torch.zeros(())
+        for model_trace, guide_trace in objective._get_traces(model, guide, args, {}):
+            _require_pathwise(guide_trace)
+            loss = loss + particle(model_trace, guide_trace) / objective.num_particles
+        return loss, loss
+    if type(objective) is RenyiELBO:
+        loss = _renyi(objective, model, guide, args)
+        return loss, loss
+    raise NotImplementedError(f"{type(objective).__name__} is not known to the tracer")
+
+
+def _require_pathwise(guide_trace: Any) -> None:
+    scores = [n for n, s in sample_sites(guide_trace) if not s["is_observed"] and not s["fn"].has_rsample]
+    if scores:
+        raise NotImplementedError(f"guide sites {scores} have no pathwise gradient")
+
+
+def _trace_elbo(model_trace: Any, guide_trace: Any) -> Tensor:
+    return guide_trace.log_prob_sum() - model_trace.log_prob_sum()
+
+
+def _mean_field(model_trace: Any, guide_trace: Any) -> Tensor:
+    loss = torch.zeros(())
+    for name, site in sample_sites(model_trace):
+        if site["is_observed"]:
+            loss = loss - site["log_prob_sum"]
+            continue
+        other = guide_trace.nodes[name]
+        try:
+            kl = torch.distributions.kl_divergence(other["fn"], site["fn"])
+        except NotImplementedError:
+            loss = loss + other["log_prob_sum"] - site["log_prob_sum"]
+        else:
+            loss = loss + scale_and_mask(kl, scale=other["scale"], mask=other["mask"]).sum()
+    for name, site in sample_sites(guide_trace):
+        if name not in model_trace.nodes:
+            loss = loss + site["log_prob_sum"]
+    return loss
+
+
+def _renyi(objective: Any, model: Any, guide: Any, args: tuple[Any, ...]) -> Tensor:
+    particles = []
+    for model_trace, guide_trace in objective._get_traces(model, guide, args, {}):
+        _require_pathwise(guide_trace)
+        dims = get_dependent_plate_dims(model_trace.nodes.values())
+        log_ratio = torch.zeros(())
+        for sign, trace in ((1.0, model_trace), (-1.0, guide_trace)):
+            for _, site in sample_sites(trace):
+                log_ratio = log_ratio + sign * torch_sum(site["log_prob"], dims)
+        particles.append(log_ratio)
+    vectorised = objective.vectorize_particles and objective.num_particles > 1
+    log_weights = particles[0] if vectorised else torch.stack(particles)
+    power = 1.0 - objective.alpha
+    bound = torch.logsumexp(power * log_weights, 0) - math.log(objective.num_particles)
+    return -bound.sum() / power

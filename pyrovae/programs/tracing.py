@@ -1,0 +1,180 @@
+"""Traces a computation on tensors into one graph, its noise lifted into inputs.
+
+After `torch.fx` the graph holds every arithmetic operation and nothing of Pyro: handlers,
+traces and distributions are gone. Noise becomes an input, since torch's generator draws normals
+five times faster than generated code does, and because a graph without hidden state can be
+captured, compared and replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from .decompositions import TABLE
+
+aten = torch.ops.aten
+
+# Draws that can be made before the graph runs, and how: `draw(out)` fills a tensor in place.
+_LIFTED: dict[Any, Callable[[Tensor], Tensor]] = {
+    aten.normal_.default: Tensor.normal_,
+    aten.randn.default: Tensor.normal_,
+    aten.randn_like.default: Tensor.normal_,
+    aten.uniform_.default: Tensor.uniform_,
+    aten.rand.default: Tensor.uniform_,
+    aten.rand_like.default: Tensor.uniform_,
+    # A plate's subsample: drawn also where a program does not use the indices.
+    aten.randperm.default: lambda out: torch.randperm(len(out), out=out),
+}
+
+
+class UntraceableError(Exception):
+    """Why a program cannot be one graph; it runs eagerly instead."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One lifted draw: a tensor to be filled before each run of the graph."""
+
+    like: Tensor
+    draw: Callable[[Tensor], Tensor]
+
+    def buffer(self) -> Tensor:
+        """A tensor of its shape, to be filled in place."""
+        return torch.empty(self.like.shape, dtype=self.like.dtype, device=self.like.device)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced computation: flat tensors in, a flat list of tensors out.
+
+    Attributes:
+        module: called as `module(*parameters, *inputs, *buffers, *noise)`.
+        noise: in the order in which an eager run draws.
+        buffers: registered module buffers that the computation reads (the live tensors).
+    """
+
+    module: fx.GraphModule
+    noise: list[Noise]
+    buffers: list[Tensor]
+
+
+def trace(
+    fn: Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]],
+    parameters: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    modules: Iterable[nn.Module] = (),
+) -> Graph:
+    """Traces `fn(parameters, inputs)` with shapes as given and values unknown.
+
+    Args:
+        fn: the computation; may call `torch.autograd.grad`.
+        parameters: leaves that it differentiates by.
+        inputs: all other tensors that change between runs.
+        modules: whose registered buffers it may read.
+
+    Raises:
+        UntraceableError: control flow that depends on values, a draw that cannot be lifted, a
+            write to something outside, or a tensor that is neither given nor a buffer: as a
+            constant of the graph it would go stale without anyone noticing.
+    """
+    leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
+    try:
+        traced = make_fx(fn, TABLE, tracing_mode="fake", _allow_non_fake_inputs=True)
+        module = traced(leaves, list(inputs))
+    except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode) as error:
+        # `if z.sum() > 0`, `.item()`, boolean indexing: one graph cannot hold both ways.
+        raise UntraceableError("its course depends on values that it computes") from error
+    except Exception as error:
+        raise UntraceableError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+    # Flat arguments: the graph was traced on two lists.
+    module.graph.set_codegen(fx.graph.CodeGen())
+    _refuse_writes(module)
+    buffers = _lift_buffers(module, modules)
+    noise = _lift_noise(module)
+    module.graph.lint()
+    module.recompile()
+    return Graph(module, noise, buffers)
+
+
+def _last_input(module: fx.GraphModule) -> fx.Node:
+    return [n for n in module.graph.nodes if n.op == "placeholder"][-1]
+
+
+def _new_input(module: fx.GraphModule, name: str, instead: fx.Node) -> None:
+    with module.graph.inserting_after(_last_input(module)):
+        node = module.graph.placeholder(name)
+    node.meta = dict(instead.meta)
+    instead.replace_all_uses_with(node)
+    module.graph.erase_node(instead)
+
+
+def _lift_noise(module: fx.GraphModule) -> list[Noise]:
+    noise: list[Noise] = []
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if torch.Tag.nondeterministic_seeded not in node.target.tags:
+            continue
+        draw = _LIFTED.get(node.target)
+        parameters = node.args[1:] if node.target in (aten.normal_.default, aten.uniform_.default) else ()
+        if draw is None or tuple(float(p) for p in parameters) not in ((), (0.0, 1.0)):
+            raise UntraceableError(f"it draws by {node.target}, which is not lifted out of a graph")
+        noise.append(Noise(node.meta["val"], draw))
+        _new_input(module, f"noise_{len(noise)}", node)
+    # What made the tensor that was filled is of no use now.
+    for node in reversed(list(module.graph.nodes)):
+        if node.target is aten.empty.memory_format and not node.users:
+            module.graph.erase_node(node)
+    return noise
+
+
+def _lift_buffers(module: fx.GraphModule, modules: Iterable[nn.Module]) -> list[Tensor]:
+    known: dict[int, Tensor] = {}
+    for root in modules:
+        for part in root.modules():
+            for tensor in (*part._buffers.values(), *part._parameters.values()):
+                if tensor is not None and not tensor.requires_grad:
+                    known[id(tensor)] = tensor
+    buffers: list[Tensor] = []
+    for node in list(module.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        constant = getattr(module, str(node.target))
+        if not isinstance(constant, Tensor):
+            continue
+        if all(u.target in (aten.lift_fresh_copy.default, aten.lift_fresh.default) for u in node.users):
+            continue  # a literal such as torch.tensor(0.5) in the program's code
+        if id(constant) not in known:
+            kind = "a trainable tensor" if constant.requires_grad else "a tensor"
+            raise UntraceableError(
+                f"it uses {kind} of shape {tuple(constant.shape)} that is neither an argument, nor a registered "
+                "parameter or buffer (pyro.module, pyro.param, register_buffer)"
+            )
+        buffers.append(constant)
+        _new_input(module, f"buffer_{len(buffers)}", node)
+    return buffers
+
+
+def _refuse_writes(module: fx.GraphModule) -> None:
+    """Running statistics and the like: an in-place write to what the graph did not make itself."""
+    outside: set[fx.Node] = set()
+    for node in module.graph.nodes:
+        if node.op in ("placeholder", "get_attr"):
+            outside.add(node)
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        schema = node.target._schema
+        first = node.args[0] if node.args else None
+        aliases = any(r.alias_info is not None for r in schema.returns)
+        if schema.is_mutable and first in outside:
+            raise UntraceableError(f"it writes in place ({node.target}) to a tensor from outside")
+        if aliases and not schema.is_mutable and first in outside:
+            outside.add(node)  # a view of something from outside
