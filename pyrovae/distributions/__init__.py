@@ -5,6 +5,7 @@ from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .counts import Counts as Counts
 from .diagonal_gaussian_mixture import DiagonalGaussianMixture as DiagonalGaussianMixture
 from .discretized_logistic import DiscretizedLogistic as DiscretizedLogistic
+from .fast_spline import rational_quadratic_spline as rational_quadratic_spline
 from .flow_distribution import FlowDistribution as FlowDistribution
 from .lazy_zuko import import_zuko as import_zuko
 from .levels import Levels as Levels
@@ -22,4 +23,5 @@ __all__ = [
     "import_zuko",
     "kl",
     "mixture_of",
+    "rational_quadratic_spline",
 ]

@@ -48,7 +48,8 @@ class ContinuousBernoulli(TorchDistribution):
         small = self.logits.abs() < 0.1
         eta = torch.where(small, 1.0, self.logits)
         series = 0.5 + self.logits / 12 - self.logits.pow(3) / 720
-        return torch.where(small, series, -1 / torch.expm1(-eta) - 1 / eta)
+        high = -1 / torch.expm1(-eta.abs()) - 1 / eta.abs()
+        return torch.where(small, series, torch.where(eta < 0, 1 - high, high))
 
     def rsample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008
         """Draws `[*sample, *batch]` by the inverse distribution function."""
@@ -67,7 +68,9 @@ class ContinuousBernoulli(TorchDistribution):
         value, a = value.to(self.logits.dtype), self.logits.abs() / 2
         small = a < 0.05
         b = torch.where(small, 1.0, a)
-        log_sinhc = torch.where(small, a * a / 6 - a.pow(4) / 180, b + torch.log(-torch.expm1(-2 * b) / (2 * b)))
+        log_sinhc = torch.where(
+            small, a * a / 6 - a.pow(4) / 180, b + torch.log(-torch.expm1(-2 * b) / (2 * b))
+        )
         return self.logits * (value - 0.5) - log_sinhc
 
     def __repr__(self) -> str:

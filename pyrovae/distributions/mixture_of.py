@@ -17,9 +17,9 @@ __all__ = ["mixture_of"]
 def mixture_of(components: Any, logits: Tensor) -> Any:
     r"""Mixture :math:`p(z) = \sum_c \pi_c\, q_c(z)` of a batch of distributions over vectors.
 
-    Diagonal Gaussians, and mixtures of them, take the matrix form; every other family (full covariance, flows) takes Pyro's
-    `MixtureSameFamily`, whose `log_prob` scores each value under each component, and whose `sample` draws
-    from every component.
+    Diagonal Gaussians, and mixtures of them, take the matrix form; every other family (full covariance,
+    flows) takes Pyro's `MixtureSameFamily`, whose `log_prob` scores each value under each component, and
+    whose `sample` draws from every component.
 
     Args:
         components: Distribution with `batch_shape` (C,) and `event_shape` (D,).

@@ -3,5 +3,17 @@
 from .diagonal_gaussian import DiagonalGaussian as DiagonalGaussian
 from .flow import FlowGuide as FlowGuide
 from .full_gaussian import FullGaussian as FullGaussian
+from .low_rank_gaussian import LowRankGaussian as LowRankGaussian
+from .mixture import MixtureGuide as MixtureGuide
+from .univariate import Affine as Affine
+from .univariate import Spline as Spline
 
-__all__ = ["DiagonalGaussian", "FlowGuide", "FullGaussian"]
+__all__ = [
+    "Affine",
+    "DiagonalGaussian",
+    "FlowGuide",
+    "FullGaussian",
+    "LowRankGaussian",
+    "MixtureGuide",
+    "Spline",
+]

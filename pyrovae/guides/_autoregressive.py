@@ -1,8 +1,7 @@
-"""One affine autoregressive transform, conditioned on features."""
+"""One autoregressive transform, conditioned on features."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,44 +9,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-__all__ = ["AutoregressiveAffine"]
+from pyrovae.distributions import import_zuko
 
-MIN_SLOPE = 1e-2
+from .univariate import Univariate
 
-
-def _zuko(module: str) -> Any:
-    """Imports a module of zuko, and undoes its switching off argument validation for the whole process."""
-    validate = torch.distributions.Distribution._validate_args
-    try:
-        return importlib.import_module(f"zuko.{module}")
-    finally:
-        torch.distributions.Distribution.set_default_validate_args(validate)
+__all__ = ["Autoregressive"]
 
 
-class AutoregressiveAffine(nn.Module):
-    r"""The transform :math:`z_i \mapsto z_i\, e^{a_i} + b_i`, a and b of earlier latents and features.
+class Autoregressive(nn.Module):
+    r"""The transform :math:`z_i \mapsto g(z_i; \theta_i)`, its parameters of earlier latents and features.
 
-    It starts near the identity, with :math:`|a| < \ln 100`.
+    It starts near the identity.
 
     Args:
         order: A permutation of 0..D-1: latent i sees the latents of lower order.
         features: Width of the features.
         hidden: Widths of the hidden layers.
+        univariate: The transform g of one latent.
     """
 
-    def __init__(self, order: Tensor, features: int, hidden: Sequence[int]) -> None:
+    def __init__(self, order: Tensor, features: int, hidden: Sequence[int], univariate: Univariate) -> None:
         super().__init__()
-        self.latent_dim = len(order)
+        self.latent_dim, self.univariate = len(order), univariate
         sees = torch.cat([order[:, None] > order, torch.ones(len(order), features, dtype=torch.bool)], dim=1)
-        # Tanh: it bounds shifts and slopes whatever z is, also in the D passes of the inverse.
-        self.hyper = _zuko("nn").MaskedMLP(sees.repeat_interleave(2, 0), tuple(hidden), activation=nn.Tanh)
+        outputs = sees.repeat_interleave(univariate.parameters, 0)
+        # Tanh: it bounds the parameters whatever z is, also in the D passes of the inverse.
+        self.hyper = import_zuko("nn").MaskedMLP(outputs, tuple(hidden), activation=nn.Tanh)
         with torch.no_grad():
             self.hyper[-1].weight.mul_(1e-2)
             self.hyper[-1].bias.zero_()
 
     def forward(self, features: Tensor) -> Any:
         """Returns the transform at features `[..., features]`; its inverse takes D passes."""
-        zuko = _zuko("transforms")
+        zuko = import_zuko("transforms")
         first, *rest = self.hyper
         on_z, on_features = (first.mask * first.weight).split([self.latent_dim, features.shape[-1]], dim=1)
         # Split: the features' part is the same for every sample and pass, so it is done once a datum.
@@ -57,7 +51,7 @@ class AutoregressiveAffine(nn.Module):
             raw = linear(z, on_z) + bias
             for layer in rest:
                 raw = layer(raw)
-            shift, slope = raw.unflatten(-1, (-1, 2)).unbind(-1)
-            return zuko.DependentTransform(zuko.MonotonicAffineTransform(shift, slope, slope=MIN_SLOPE), 1)
+            raw = raw.unflatten(-1, (-1, self.univariate.parameters))
+            return zuko.DependentTransform(self.univariate(raw), 1)
 
         return zuko.AutoregressiveTransform(step, self.latent_dim)

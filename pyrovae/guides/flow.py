@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pyrovae.distributions import FlowDistribution
 from pyrovae.networks import out_features_of, positive_scale
 
-from ._autoregressive import AutoregressiveAffine
+from ._autoregressive import Autoregressive
+from .univariate import Affine, Univariate
 
 __all__ = ["FlowGuide"]
 
@@ -19,10 +20,10 @@ __all__ = ["FlowGuide"]
 class FlowGuide(nn.Module):
     r"""Guide :math:`z = f_T \circ \dots \circ f_1(\mu(x) + \sigma(x)\,\epsilon),\ \epsilon \sim N(0, I)`.
 
-    Each :math:`f_t` is affine autoregressive, :math:`z_i \mapsto z_i\, e^{a_i} + b_i` with a and b of
+    Each :math:`f_t` is autoregressive, :math:`z_i \mapsto g(z_i; \theta_i)` with :math:`\theta_i` of
     :math:`z_{<i}` and the network's features h(x); the order of the latents is reversed from one to the next.
     Sampling with the sample's own density takes one pass a transform, the density of another value D passes.
-    It starts near the identity; a and b are bounded in z, so training stays finite.
+    It starts near the identity; the parameters are bounded in z, so training stays finite.
 
     Args:
         net: Network from `x` (and context) to features `[..., features]`.
@@ -30,6 +31,7 @@ class FlowGuide(nn.Module):
         transforms: Number T of autoregressive transforms.
         hidden: Widths of the hidden layers of each transform.
         features: Width of the network's output, for a network without an attribute `out_features`.
+        univariate: The transform g of one latent: `Affine()`, or `Spline(bins, bound)` for several modes.
 
     Raises:
         ValueError: no transform, or the width of the network's output is not known.
@@ -37,6 +39,7 @@ class FlowGuide(nn.Module):
     References:
         Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016),
         https://arxiv.org/abs/1606.04934
+        Neural Spline Flows (Durkan et al., 2019), https://arxiv.org/abs/1906.04032
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class FlowGuide(nn.Module):
         transforms: int = 2,
         hidden: Sequence[int] = (64, 64),
         features: int | None = None,
+        univariate: Univariate = Affine(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         if transforms < 1:
@@ -56,7 +60,7 @@ class FlowGuide(nn.Module):
         self.head = nn.Linear(width, 2 * latent_dim)
         forwards = torch.arange(latent_dim)
         self.transforms = nn.ModuleList(
-            AutoregressiveAffine(forwards if t % 2 == 0 else forwards.flip(0), width, hidden)
+            Autoregressive(forwards if t % 2 == 0 else forwards.flip(0), width, hidden, univariate)
             for t in range(transforms)
         )
 
@@ -69,4 +73,4 @@ class FlowGuide(nn.Module):
 
     def extra_repr(self) -> str:
         """Shows the size."""
-        return f"latent_dim={self.latent_dim}"
+        return f"latent_dim={self.latent_dim}, univariate={self.transforms[0].univariate}"

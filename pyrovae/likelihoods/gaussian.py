@@ -1,8 +1,7 @@
-"""The Gaussian likelihood with one global scale."""
+"""The Gaussian likelihood with a scale of its own, fixed or learned."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,17 +15,20 @@ __all__ = ["Gaussian"]
 
 
 class Gaussian(nn.Module):
-    r"""Likelihood :math:`p(x|z) = \prod_i N(x_i; \mathrm{net}(z)_i, \sigma^2)`, one :math:`\sigma` for all.
+    r"""Likelihood :math:`p(x|z) = \prod_i N(x_i; \mathrm{net}(z)_i, \sigma_i^2)`, :math:`\sigma` the same for all z.
+
+    For a scale that depends on z see `HeteroscedasticGaussian`.
 
     Args:
         net: Network from `z` (and context) to means `[..., prod(event_shape)]`.
-        scale: The standard deviation, or its start if it is learned.
+        scale: The standard deviation, or its start if it is learned: a number for one that all elements of a
+            datum share, a tensor of the event shape for one each.
         learn_scale: Learn it, as its logarithm.
         event_shape: Shape of one datum; `(net.out_features,)` if not given.
 
     Raises:
-        ValueError: scale is not positive and finite, or the network's width is not known or does not fill the
-            event shape.
+        ValueError: scale is not positive and finite or not of the event shape, or the network's width is not
+            known or does not fill the event shape.
     """
 
     log_scale: Tensor
@@ -34,16 +36,21 @@ class Gaussian(nn.Module):
     def __init__(
         self,
         net: nn.Module,
-        scale: float = 1.0,
+        scale: float | Tensor = 1.0,
         learn_scale: bool = False,
         event_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < scale < math.inf:
-            raise ValueError(f"expected a positive finite scale, got {scale}")
         self.net = net
         self.event_shape = event_shape_of(net, event_shape)
-        log_scale = torch.tensor(math.log(scale))
+        start = torch.as_tensor(scale, dtype=torch.float64)
+        if not (start.isfinite() & (start > 0)).all():
+            raise ValueError(f"expected a positive finite scale, got {scale}")
+        if start.dim() and start.shape != self.event_shape:
+            raise ValueError(
+                f"expected scale as a number or of shape {tuple(self.event_shape)}, got {tuple(start.shape)}"
+            )
+        log_scale = start.log().to(torch.get_default_dtype())
         if learn_scale:
             self.log_scale = nn.Parameter(log_scale)
         else:
@@ -57,4 +64,5 @@ class Gaussian(nn.Module):
     def extra_repr(self) -> str:
         """Shows the scale and the shape of one datum."""
         learned = ", learned" if isinstance(self.log_scale, nn.Parameter) else ""
-        return f"scale={self.log_scale.exp().item():.4g}{learned}, event_shape={tuple(self.event_shape)}"
+        each = "one each" if self.log_scale.dim() else f"{self.log_scale.exp().item():.4g}"
+        return f"scale={each}{learned}, event_shape={tuple(self.event_shape)}"

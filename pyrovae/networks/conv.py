@@ -31,6 +31,7 @@ class ConvEncoder(nn.Module):
         activation: Class (or constructor) of the activation.
         context_features: Total width of the context tensors.
         preprocess: A module applied to the image, for example `Rescale(1 / 16)`.
+        block: What follows each convolution, made from its channels, for example `ResidualBlock`.
 
     Raises:
         ValueError: on a call, for an input or context of another shape.
@@ -44,6 +45,7 @@ class ConvEncoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
         context_features: int = 0,
         preprocess: nn.Module | None = None,
+        block: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.image_shape = _image_shape(image_shape)
@@ -51,6 +53,7 @@ class ConvEncoder(nn.Module):
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip([c, *channels], channels, strict=False):
             layers += [nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1), activation()]
+            layers += [block(fan_out)] if block else []
             h, w = (h + 1) // 2, (w + 1) // 2
         self._flat = (channels[-1] if channels else c) * h * w
         self.event_shape = tuple(image_shape)
@@ -86,7 +89,8 @@ class ConvDecoder(nn.Module):
     """A transposed-convolutional decoder: latents `[..., latent_dim]` to flat images `[..., C*H*W]`.
 
     The mirror of `ConvEncoder`: a linear layer, then one 3x3 transposed convolution of stride 2 for each
-    entry of `channels`. The output is linear, with one bias for each pixel (`output_bias`).
+    entry of `channels`, the last of them to the image. The output is linear, with one bias for each pixel
+    (`output_bias`).
 
     Args:
         latent_dim: Width of z, context not counted.
@@ -94,9 +98,11 @@ class ConvDecoder(nn.Module):
         image_shape: `(H, W)` or `(C, H, W)`.
         activation: Class (or constructor) of the activation.
         context_features: Total width of the context tensors, concatenated to z.
+        block: What precedes each convolution, made from its channels, for example `ResidualBlock`.
+        last_stride: Stride of the last convolution, 2 or 1.
 
     Raises:
-        ValueError: on construction, for no channels; on a call, for inputs of another width.
+        ValueError: on construction, for no channels or another stride; on a call, for inputs of another width.
     """
 
     def __init__(
@@ -106,21 +112,28 @@ class ConvDecoder(nn.Module):
         image_shape: Sequence[int] = (28, 28),
         activation: Callable[[], nn.Module] = nn.ReLU,
         context_features: int = 0,
+        block: Callable[[int], nn.Module] | None = None,
+        last_stride: int = 2,
     ) -> None:
         super().__init__()
-        if not channels:
-            raise ValueError("expected at least one entry in channels, got ()")
+        if not channels or last_stride not in (1, 2):
+            raise ValueError(
+                "expected at least one entry in channels and a last_stride of 1 or 2, "
+                f"got {tuple(channels)} and {last_stride}"
+            )
         self.image_shape = _image_shape(image_shape)
         c, h, w = self.image_shape
         sizes = [(h, w)]
-        for _ in channels:
-            sizes.insert(0, ((sizes[0][0] + 1) // 2, (sizes[0][1] + 1) // 2))
+        strides = [2] * (len(channels) - 1) + [last_stride]
+        for s in reversed(strides):
+            sizes.insert(0, ((sizes[0][0] + s - 1) // s, (sizes[0][1] + s - 1) // s))
         layers: list[nn.Module] = []
         for i, (fan_in, fan_out) in enumerate(zip(channels, [*channels[1:], c], strict=True)):
             (h, w), (small_h, small_w) = sizes[i + 1], sizes[i]
-            pad = (h - 2 * small_h + 1, w - 2 * small_w + 1)
-            last = i == len(channels) - 1
-            layers.append(nn.ConvTranspose2d(fan_in, fan_out, 3, 2, 1, output_padding=pad, bias=not last))
+            s, last = strides[i], i == len(channels) - 1
+            pad = (h - s * (small_h - 1) - 1, w - s * (small_w - 1) - 1)
+            layers += [block(fan_in)] if block else []
+            layers.append(nn.ConvTranspose2d(fan_in, fan_out, 3, s, 1, output_padding=pad, bias=not last))
             if not last:
                 layers.append(activation())
         self.in_features = latent_dim + context_features

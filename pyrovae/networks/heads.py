@@ -9,14 +9,14 @@ SCALE_FLOOR = 1e-4
 _SOFTPLUS_ONE = 0.5413248546129181  # softplus(this) = 1
 
 
-def positive_scale(raw: Tensor) -> Tensor:
-    r"""Maps an unconstrained tensor to scales: :math:`\sigma = \mathrm{softplus}(r + c) + 10^{-4}`.
+def positive_scale(raw: Tensor, floor: float = SCALE_FLOOR) -> Tensor:
+    r"""Maps an unconstrained tensor to scales: :math:`\sigma = \mathrm{softplus}(r + c)` + floor.
 
     `c` makes a zero input a scale of 1 (plus the floor), so a new guide starts at the width of the prior.
     """
     # Softplus and a floor, not exp(logvar / 2): exp overflows to inf (and inf - inf to NaN) for inputs
     # far from the training data; clamping it stops the gradient. Softplus grows linearly and always learns.
-    return softplus(raw + _SOFTPLUS_ONE) + SCALE_FLOOR
+    return softplus(raw + _SOFTPLUS_ONE) + floor
 
 
 def out_features_of(net: nn.Module, features: int | None = None) -> int:

@@ -1,7 +1,9 @@
 """Priors: modules whose call returns a Distribution, `batch_shape` (), `event_shape` (latent_dim,)."""
 
+from .diagonal_gaussian import DiagonalGaussian as DiagonalGaussian
+from .flow import FlowPrior as FlowPrior
 from .gaussian_mixture import GaussianMixture as GaussianMixture
 from .standard_normal import StandardNormal as StandardNormal
 from .vamp import VampPrior as VampPrior
 
-__all__ = ["GaussianMixture", "StandardNormal", "VampPrior"]
+__all__ = ["DiagonalGaussian", "FlowPrior", "GaussianMixture", "StandardNormal", "VampPrior"]

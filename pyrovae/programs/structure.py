@@ -161,6 +161,9 @@ _BINARISE = 'load(..., binarise="dynamic" | "static" | "threshold")'
 _REMEDIES = {
     "Bernoulli": f"{_BINARISE}, likelihoods.Binomial(total_count=levels - 1) for grey levels, or "
     "likelihoods.Gaussian for real values",
+    "ContinuousBernoulli": "data in [0, 1]: divide grey levels by levels - 1",
+    "Levels": "levels of the data, with the data as whole grey levels",
+    "DiscretizedLogistic": "levels of the data, with the data as whole grey levels",
     "Binomial": "total_count = levels - 1 of the data, with the data as whole grey levels",
 }
 
