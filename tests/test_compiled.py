@@ -368,3 +368,35 @@ def test_decompositions_are_as_accurate_as_float32():
         want = torch.nn.functional.binary_cross_entropy_with_logits(exact, y.double(), reduction="none")
         assert ((got - want).abs() <= 2e-7 + 1.5e-7 * want.abs()).all()
     assert decompositions.tanh(exact) is NotImplemented  # float64 keeps its own accuracy
+
+
+@pytest.mark.parametrize("pair", [Pair, Shared, Params, WithPyroModule])
+def test_compiled_weights_are_the_eager_ones(pair):
+    """Also where the last chunks of data and samples are smaller, and with the module's live weights."""
+    pair = pair()
+    store = pv.ParameterStore()
+    model, guide = store.bind(pair.model), store.bind(pair.guide)
+    options = {"num_samples": 50, "chunk": pv.Chunk(5, 16), "seed": 4}
+    eager = pv.log_weights(model, guide, data(), **options)
+    torch.testing.assert_close(
+        pv.log_weights(model, guide, data(), compile=True, **options), eager, rtol=1e-5, atol=1e-4
+    )
+    with torch.no_grad():
+        for leaf in store.unconstrained().values():
+            leaf.add_(0.1)
+    moved = pv.log_weights(model, guide, data(), compile=True, **options)
+    torch.testing.assert_close(moved, pv.log_weights(model, guide, data(), **options), rtol=1e-5, atol=1e-4)
+    assert (moved - eager).abs().max() > 0.01
+
+
+def test_weights_of_what_is_no_graph_run_eagerly():
+    model = Refused().control_flow
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.1, 1.0))
+
+    options = {"num_samples": 20, "chunk": pv.Chunk(5, 8)}
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        lw = pv.log_weights(model, guide, data(), compile=True, **options)
+    assert torch.equal(lw, pv.log_weights(model, guide, data(), **options))

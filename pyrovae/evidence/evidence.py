@@ -116,6 +116,7 @@ def evidence(
     plate: str | None = None,
     chunk: Chunk | None = None,
     budget: int | None = None,
+    compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evidence:
     """Estimates ln p(x_n) for every datum, with errors, diagnostics and what they support.
@@ -128,7 +129,7 @@ def evidence(
     inequality on E[prod p̂_n / p_n] = 1: it assumes independent draws, and nothing on the weights.
 
     Args:
-        model, guide, x, *context, seed, plate, chunk, budget, progress: as in `log_weights`.
+        model, guide, x, *context, seed, plate, chunk, budget, compile, progress: as in `log_weights`.
         estimators: e.g. `[ELBO(), IS(5000)]`.
         delta: failure probability of the certificate.
 
@@ -148,7 +149,8 @@ def evidence(
     chunk = chunk or choose_chunk(program, drawn, budget)
     parts: dict[str, list[PerDatum]] = {name: [] for name in names}
     order: list[Tensor] = []
-    for indices, weights in iterate(program, drawn, seed=seed, chunk=chunk, progress=progress):
+    blocks = iterate(program, drawn, seed=seed, chunk=chunk, compile=compile, progress=progress)
+    for indices, weights in blocks:
         order.append(indices.cpu())
         for e in estimators:
             parts[e.name].append(e.estimate(weights[: e.num_samples or drawn]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 from ..programs import Program, check_support, inspect_program, module_mode, seeded
+from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
+from ..programs.tracing import UntraceableError
 
 # Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
 # enough rows to fill it.
@@ -45,6 +48,7 @@ def log_weights(
     plate: str | None = None,
     chunk: Chunk | None = None,
     budget: int | None = None,
+    compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """ln w_k(x_n) = ln p(x_n, z_nk) - ln q(z_nk | x_n), with z_nk ~ q(z | x_n).
@@ -64,6 +68,8 @@ def log_weights(
         plate: name of the data plate; default: what the model declares, else `"data"`.
         chunk: data and samples run at once; default: measured, to fit `budget`.
         budget: bytes of live tensors per chunk; default 24 MiB on CPU, 2 GiB on CUDA.
+        compile: run full chunks as one compiled graph, with the same noise (equal to rounding);
+            a program that is no graph runs eagerly, with a warning.
         progress: called as `progress(done, total)` in (datum, sample) pairs.
 
     Returns:
@@ -76,7 +82,15 @@ def log_weights(
     """
     check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate)
-    blocks = iterate(program, num_samples, seed=seed, chunk=chunk, budget=budget, progress=progress)
+    blocks = iterate(
+        program,
+        num_samples,
+        seed=seed,
+        chunk=chunk,
+        budget=budget,
+        compile=compile,
+        progress=progress,
+    )
     out: Tensor | None = None
     for indices, block in blocks:
         if out is None:
@@ -93,6 +107,7 @@ def iterate(
     seed: int = 0,
     chunk: Chunk | None = None,
     budget: int | None = None,
+    compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(indices [n], log-weights [K, n])`, one chunk of data at a time.
@@ -104,6 +119,7 @@ def iterate(
     args = program.arguments
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
+    compiled = _compiled(program, chunk) if compile and num_samples > chunk.samples else None
     for i, indices in enumerate(args.chunks(chunk.data)):
         block: Tensor | None = None
         # Nothing is held open across the yield: an abandoned generator would leave it on.
@@ -116,10 +132,13 @@ def iterate(
             for j, start in enumerate(range(0, num_samples, chunk.samples)):
                 k = min(chunk.samples, num_samples - start)
                 with seeded(seed, "weights", i, j, device=args.x.device):
-                    sites = program.run(indices, k)
+                    # The first chunk of samples runs eagerly: its trace shows the observed values.
+                    weights = compiled(indices) if compiled and j and k == chunk.samples else None
+                    if weights is None:
+                        sites = program.run(indices, k)
+                        weights = sites.log_weights()
                 if j == 0 and sites.traces is not None:
                     check_support(sites.traces[1])
-                weights = sites.log_weights()
                 _check_weights(weights, indices)
                 if block is None:
                     block = weights.new_empty(num_samples, len(indices))
@@ -130,6 +149,16 @@ def iterate(
         assert block is not None
         _check_weights(block, indices)
         yield indices, block
+
+
+def _compiled(program: Program, chunk: Chunk) -> CompiledWeights | None:
+    rows = program.arguments.chunks(chunk.data)[0]
+    try:
+        with pyro.validation_enabled(False):
+            return CompiledWeights(program, rows, chunk.samples)
+    except UntraceableError as error:
+        warnings.warn(f"this program is not compiled and runs eagerly: {error}", stacklevel=3)
+        return None
 
 
 def choose_chunk(program: Program, num_samples: int, budget: int | None = None) -> Chunk:

@@ -16,6 +16,8 @@ from ..programs.validity import (
 )
 from .beta import BetaELBO
 from .free_bits import FreeBits
+from .objective import ParticleObjective
+from .renyi import Renyi
 
 
 def check_objective(objective: Any, program: Program) -> None:
@@ -24,15 +26,22 @@ def check_objective(objective: Any, program: Program) -> None:
     Raises:
         ValueError: `TraceMeanField_ELBO` with a guide that breaks its condition or is not
             reparameterised; a scale on one side only; `RenyiELBO` under subsampling or scales;
-            enumerated sites under an objective that does not sum them out.
+            enumerated sites under an objective that does not sum them out; programs without
+            weights, or without pathwise gradients of them, under `IWAE`, `Renyi`, `STL` and `DReG`.
     """
     name = type(objective).__name__
     check_scales(program)
     check_pathwise(program)
+    wrapped = isinstance(objective, BetaELBO)
     while isinstance(objective, BetaELBO | FreeBits):
         objective = objective.base
+    if wrapped and isinstance(objective, Renyi):
+        raise ValueError("expected Renyi without a KL weight, got BetaELBO around it; try IWAE")
     if program.enumerated and not isinstance(objective, TraceEnum_ELBO):
         raise ValueError(f"expected TraceEnum_ELBO for a program with enumerated sites, got {name}")
+    if isinstance(objective, ParticleObjective):
+        objective.check(program)
+        return
     scores = not_reparameterised(program)
     if isinstance(objective, TraceMeanField_ELBO):
         if scores:

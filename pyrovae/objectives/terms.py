@@ -6,7 +6,10 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro.infer.elbo import ELBO as PyroELBO
 
 from .beta import BetaELBO
+from .dreg import DReG
 from .free_bits import FreeBits
+from .iwae import IWAE
+from .stl import STL
 
 
 def with_terms(
@@ -29,7 +32,7 @@ def with_terms(
         objective = FreeBits(objective, free_bits)
     if beta != 1.0 or beta_varies:
         inner = objective.base if isinstance(objective, FreeBits) else objective
-        if not isinstance(inner, Trace_ELBO | TraceGraph_ELBO | TraceEnum_ELBO):
+        if not isinstance(inner, Trace_ELBO | TraceGraph_ELBO | TraceEnum_ELBO | IWAE | STL | DReG):
             raise ValueError(
                 f"expected an ELBO with a KL term to weigh by beta, got {type(inner).__name__}; train it at beta = 1"
             )

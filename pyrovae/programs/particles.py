@@ -45,7 +45,7 @@ class Scores:
 
 
 class Particles:
-    """Runs guide and model `num` times, side by side in a particle plate (or one by one).
+    """Runs guide and model `num` times, in a particle plate or one by one.
 
     Args:
         num: K.
@@ -60,7 +60,7 @@ class Particles:
         self._seen: Seen | None = None
 
     def look(self, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
-        """Looks at a program it has not seen yet; see `look`."""
+        """Looks at a program not seen yet."""
         if self._seen is None or not self._seen.is_of(model, guide):
             self._seen = look(model, guide, args, kwargs, plate=self.plate, name=self.name, fixed=self.fixed)
         return self._seen
