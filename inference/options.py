@@ -83,6 +83,10 @@ class LoopOptions:
     """Nats per latent site below which the KL is not pressed."""
     patience: int | None = None
     """Stop after so many epochs without a better validation ELBO."""
+    clip_norm: float | None = None
+    """Largest norm of all gradients together."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, like 0.999; it is what is evaluated and kept."""
     seed: int = 0
     """Seed of weights, batches and noise."""
 
@@ -93,6 +97,20 @@ class TrainOptions(LoopOptions):
 
     objective: ObjectiveName = "trace-elbo"
     """Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO (K = 2)."""
+
+
+@dataclass(frozen=True)
+class KeepOptions:
+    """What survives an interruption, and what is logged."""
+
+    resume: bool = False
+    """Continue the unfinished run in --out as it was started; start one where there is none."""
+    checkpoint_every: int = 1
+    """Epochs from one checkpoint to the next; 0 for none."""
+    keep: int = 2
+    """Checkpoints kept while the run lasts."""
+    tensorboard: bool = False
+    """Also log scalars for TensorBoard, in the run folder (needs the package tensorboard)."""
 
 
 @dataclass(frozen=True)

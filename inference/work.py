@@ -11,10 +11,14 @@ import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.data import Dataset
 from pyrovae.programs import ParameterStore, inspect_program, module_mode
-from pyrovae.training.fit import Row
+from pyrovae.training import Checkpoints
+from pyrovae.training.history import Row
+from pyrovae.training.scalars import tensorboard_writer
 
 from .building import Pair, build, build_objective, device_of, load_data, schedules
-from .options import DataOptions, DeviceName, ModelOptions, TrainOptions
+from .options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
+
+WITHOUT_CHECKPOINTS = KeepOptions(checkpoint_every=0)
 
 
 class Loaded(NamedTuple):
@@ -33,31 +37,60 @@ def train_run(
     *,
     device: DeviceName = "auto",
     overwrite: bool = False,
+    keep: KeepOptions = WITHOUT_CHECKPOINTS,
     on_epoch: Callable[[Row], None] | None = None,
     data: Dataset | None = None,
 ) -> pv.Fit:
     """Trains, and writes config, weights, history and training curves to `out`.
 
-    config.json is written last: a folder that has one is whole.
+    unfinished.json is there, with the options, from before the first step until all else is
+    written: a folder that has config.json and not that one is whole.
     """
-    folder = runs.create(out, overwrite)
+    options = {"data": _plain(data_options), "model": _plain(model_options), "train": _plain(train_options)}
+    folder = runs.create(out, overwrite, keep.resume)
+    store, started = Checkpoints(folder / runs.CHECKPOINTS, keep.keep), False
+
+    def each_epoch(row: Row) -> None:
+        nonlocal started
+        started = True
+        (folder / runs.CONFIG).unlink(missing_ok=True)  # of a run that is overwritten
+        for follow in (on_epoch, scalars):
+            if follow is not None:
+                follow(row)
+
+    resume = keep.resume and runs.is_unfinished(folder)
     try:
+        scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
         data = data if data is not None else load_data(data_options, device_of(device))
+        pair = build(model_options, data, train_options.seed)
+        if not resume:
+            store.clear()
+            runs.write_config(folder, options, runs.UNFINISHED)
         fit = pv.fit(
-            *build(model_options, data, train_options.seed),
+            *pair,
             data,
             objective=build_objective(train_options.objective),
             epochs=train_options.epochs,
             batch_size=train_options.batch_size,
             free_bits=train_options.free_bits,
             patience=train_options.patience,
+            clip_norm=train_options.clip_norm,
+            ema=train_options.ema,
             seed=train_options.seed,
-            on_epoch=on_epoch,
+            checkpoint=store.folder if keep.checkpoint_every else None,
+            checkpoint_every=max(1, keep.checkpoint_every),
+            keep=keep.keep,
+            resume=resume and keep.checkpoint_every > 0,
+            log=folder / runs.HISTORY,
+            on_epoch=each_epoch,
             **schedules(train_options),
         )
     except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        # With a checkpoint the run is unfinished; without one there is no run.
+        if not store.files() and not resume:
+            (folder / runs.UNFINISHED).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
         raise
     (folder / runs.CONFIG).unlink(missing_ok=True)
     runs.save_weights(folder / runs.WEIGHTS, fit.store, fit.modules)
@@ -65,16 +98,32 @@ def train_run(
     plots.save(plots.plot_training(fit.history, best_epoch=fit.best_epoch), folder / "training.png")
     runs.write_config(
         folder,
-        {
-            "data": _plain(data_options),
-            "model": _plain(model_options),
-            "train": _plain(train_options),
-            "spec": data.spec.to_json(),
-            "best_epoch": fit.best_epoch,
-            "seconds": fit.seconds,
-        },
+        {**options, "spec": data.spec.to_json(), "best_epoch": fit.best_epoch, "seconds": fit.seconds},
     )
+    (folder / runs.UNFINISHED).unlink()
+    store.clear()
     return fit
+
+
+def started_with(folder: Path, *given: Any) -> list[Any]:
+    """The options that the unfinished run in `folder` was started with, of the kinds of `given`.
+
+    Raises:
+        ValueError: where `given` says otherwise, in what is not a default.
+    """
+    stored = runs.read_config(folder, runs.UNFINISHED)
+    found = []
+    for name, options in zip(("data", "model", "train"), given, strict=True):
+        was, default = _options(type(options), stored[name]), type(options)()
+        for f in dataclasses.fields(options):
+            now, then = getattr(options, f.name), getattr(was, f.name)
+            if now not in (getattr(default, f.name), then):
+                raise ValueError(
+                    f"expected the options the run in {folder} was started with, got {f.name} = {now}, then {then}; "
+                    "try --resume without it"
+                )
+        found.append(was)
+    return found
 
 
 def load_run(folder: Path, device: DeviceName = "auto", root: Path | None = None) -> Loaded:
@@ -113,6 +162,9 @@ def _plain(options: Any) -> dict[str, Any]:
 
 def _options(kind: Any, values: dict[str, Any]) -> Any:
     known = {f.name: f for f in dataclasses.fields(kind)}
-    if set(values) != set(known):
+    if not set(values) <= set(known):
         raise ValueError(f"expected options {sorted(known)} in the run's config, got {sorted(values)}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    if plain.get("root") is not None:
+        plain["root"] = Path(plain["root"])
+    return kind(**plain)

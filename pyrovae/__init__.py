@@ -4,6 +4,7 @@ from . import data as data
 from . import guides as guides
 from . import likelihoods as likelihoods
 from . import networks as networks
+from . import objectives as objectives
 from . import priors as priors
 from .evidence import ELBO as ELBO
 from .evidence import IS as IS
@@ -15,9 +16,11 @@ from .programs import ParameterStore as ParameterStore
 from .programs import program as program
 from .svi import SVI as SVI
 from .training import Constant as Constant
+from .training import Cosine as Cosine
 from .training import Cyclical as Cyclical
 from .training import Exponential as Exponential
 from .training import Fit as Fit
+from .training import IWAEStages as IWAEStages
 from .training import Trainer as Trainer
 from .training import Warmup as Warmup
 from .training import fit as fit

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pyro.infer.elbo import ELBO as PyroELBO
 from torch import nn
 
-from ..files import replacing
 from ..programs import ParameterStore
+from .arguments import arguments_of
+from .checkpoint import Checkpoints
+from .history import Row, write_history
+from .loop import Loop
+from .optimizers import Groups
 from .schedules import Schedule
 from .trainer import Trainer
-
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class Fit:
             reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum.
         modules: the torch modules they run.
         best_epoch: the epoch whose weights were kept.
-        seconds: of training, metrics included.
+        timing: seconds of each epoch, metrics included; all that depends on the clock is here
+            and in `seconds`.
+        seconds: of training, metrics included, over all the pieces of a resumed run.
     """
 
     model: Callable[..., Any]
@@ -41,15 +43,12 @@ class Fit:
     history: list[Row] = field(repr=False)
     modules: list[nn.Module] = field(repr=False)
     best_epoch: int
+    timing: list[float] = field(repr=False)
     seconds: float
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the history, whole or not at all."""
-        columns = list(dict.fromkeys(k for row in self.history for k in row))
-        with replacing(path) as partial, partial.open("w", newline="") as f:
-            writer = csv.DictWriter(f, columns)
-            writer.writeheader()
-            writer.writerows(self.history)
+        write_history(path, self.history)
 
 
 def fit(
@@ -61,6 +60,9 @@ def fit(
     objective: PyroELBO | None = None,
     optim: Any = None,
     lr: float | Schedule | None = None,
+    groups: Groups | None = None,
+    clip_norm: float | None = None,
+    ema: float | None = None,
     epochs: int = 100,
     batch_size: int = 128,
     beta: float | Schedule = 1.0,
@@ -70,6 +72,13 @@ def fit(
     seed: int = 0,
     plate: str | None = None,
     metric_samples: int = 1,
+    max_returns: int = 2,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    checkpoint_steps: int | None = None,
+    keep: int = 2,
+    resume: bool = False,
+    log: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> Fit:
     """Trains by SVI; the fit has its own parameter store and its own noise.
@@ -83,6 +92,11 @@ def fit(
         optim: as in `pv.SVI`; default: Adam over all parameters.
         lr: learning rate, or a schedule of the epoch (torch optimizers). Default: that of `optim`,
             or 1e-3 where there is none.
+        groups: options of the optimizer by glob of parameter names, as they are in the store (`.` or
+            Pyro's `$$$`): `{"prior*": {"lr": 1e-4}}`; the first that fits counts. `lr` may be a schedule.
+        clip_norm: largest norm of all gradients together.
+        ema: decay of an exponential moving average of the weights, like 0.999: it is what is
+            evaluated and returned.
         epochs: passes over the data.
         batch_size: data per step; a program that subsamples by itself sets its own.
         beta: KL weight, or a schedule of the epoch: `Warmup(20)`, `Cyclical(10)`.
@@ -93,21 +107,45 @@ def fit(
         seed: of initial parameters that the program creates, batch order and noise.
         plate: name of the data plate.
         metric_samples: samples per datum in the logged metrics.
-        on_epoch: called with each logged row.
+        max_returns: after a step whose loss is NaN, infinite or exploding the run goes back to the
+            end of the last good epoch and continues at half the learning rate, so many times.
+        checkpoint: folder of checkpoints. A run that is killed at any moment and resumed is, on a
+            CPU, bit for bit the one that was never killed. Ctrl-C writes one, too.
+        checkpoint_every: epochs from one to the next.
+        checkpoint_steps: steps from one to the next within epochs; default: none there.
+        keep: that many of the last ones; each also holds the best weights so far.
+        resume: continue from the newest whole one, if there is one.
+        log: CSV file of the history, rewritten after each epoch.
+        on_epoch: called with each new row.
 
     Returns:
         `Fit`, its modules in the mode they came in.
 
     Raises:
         ValueError: for a pair that breaks the contract, an objective invalid for it, data
-            outside the likelihood's support, or arguments out of range.
-        FloatingPointError: for a loss that is NaN or infinite.
+            outside the likelihood's support, arguments out of range, or a checkpoint of another
+            run, naming the difference.
+        FileExistsError: for a folder with checkpoints, without `resume`.
+        FloatingPointError: for a loss that is NaN, infinite or exploding, after `max_returns`.
+        KeyboardInterrupt: after Ctrl-C.
+        OSError: for a checkpoint that cannot be written; the former one is whole.
     """
     if epochs < 1:
         raise ValueError(f"expected epochs >= 1, got {epochs}")
     if patience is not None and patience < 1:
         raise ValueError(f"expected patience >= 1 epochs (or None), got {patience}")
-    started = time.perf_counter()
+    if min(checkpoint_every, 1 if checkpoint_steps is None else checkpoint_steps) < 1 or max_returns < 0:
+        raise ValueError(
+            "expected checkpoint_every and checkpoint_steps >= 1 and max_returns >= 0, got "
+            f"{checkpoint_every}, {checkpoint_steps} and {max_returns}"
+        )
+    checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
+    if resume and checkpoints is None:
+        raise ValueError("expected the folder of checkpoints to resume from, got none; try checkpoint=...")
+    if checkpoints is not None and not resume and checkpoints.files():
+        raise FileExistsError(
+            f"expected a folder without checkpoints, got {checkpoints.folder}; try resume=True, or another folder"
+        )
     trainer = Trainer(
         model,
         guide,
@@ -116,6 +154,9 @@ def fit(
         objective=objective,
         optim=optim,
         lr=lr,
+        groups=groups,
+        clip_norm=clip_norm,
+        ema=ema,
         batch_size=batch_size,
         beta=beta,
         free_bits=free_bits,
@@ -125,36 +166,48 @@ def fit(
     )
     if patience is not None and trainer.valid_program is None:
         raise ValueError(f"expected validation data with patience={patience}, got none; try valid=...")
+    # Epochs may grow from one piece of a run to the next, as long as the KL weight they end at is the same.
+    arguments = (
+        {}
+        if checkpoints is None
+        else arguments_of(
+            trainer, patience=patience, max_returns=max_returns, final_beta=trainer.last_beta(epochs - 1)
+        )
+    )
+    loop = Loop(
+        trainer,
+        epochs=epochs,
+        patience=patience,
+        max_returns=max_returns,
+        checkpoints=checkpoints,
+        every=checkpoint_every,
+        every_steps=checkpoint_steps,
+        arguments=arguments,
+        log=None if log is None else Path(log),
+        on_epoch=on_epoch,
+    )
     modes = [(m, m.training) for m in trainer.modules]
-    history: list[Row] = []
-    best, best_epoch, best_weights = -math.inf, 0, None
     try:
-        while trainer.epoch < epochs:
-            row = trainer.run_epoch()
-            history.append(row)
-            if on_epoch is not None:
-                on_epoch(row)
-            # While beta still changes, the true ELBO favours epochs the schedule has yet to leave.
-            settled = row["beta"] == trainer.last_beta(epochs - 1)
-            score = row.get("valid_elbo", -math.inf)
-            if settled and score > best:
-                best, best_epoch = score, trainer.epoch
-                best_weights = trainer.weights()
-            if patience is not None and settled and trainer.epoch - best_epoch >= patience and best_epoch:
-                break
+        if resume:
+            loop.resume()
+        loop.run()
     finally:
         for module, mode in modes:
             module.training = mode
-    if restore_best and best_weights is not None:
-        trainer.load_weights(best_weights)
-    else:
-        best_epoch = trainer.epoch
+    progress = loop.progress
+    best_epoch = trainer.epoch
+    if restore_best and progress.best_weights is not None:
+        trainer.load_weights(progress.best_weights)
+        best_epoch = progress.best_epoch
+    elif trainer.average is not None:
+        trainer.load_weights(trainer.weights(averaged=True))
     return Fit(
         trainer.model,
         trainer.guide,
         trainer.store,
-        history,
+        progress.history,
         trainer.modules,
         best_epoch,
-        time.perf_counter() - started,
+        progress.timing,
+        progress.seconds,
     )

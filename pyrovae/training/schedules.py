@@ -81,6 +81,64 @@ class Exponential:
         return math.exp((1 - share) * math.log(self.start) + share * math.log(self.end))
 
 
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from `start` to `end` over `epochs` epochs, then `end`.
+
+    Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, without restarts. The first
+    `warmup` of the epochs rise linearly from 0 to `start`.
+    """
+
+    start: float
+    epochs: float
+    end: float = 0.0
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.start, self.end) < 0 or not 0 <= self.warmup < self.epochs:
+            raise ValueError(f"expected start and end >= 0 and 0 <= warmup < epochs, got {self}")
+
+    def __call__(self, epoch: float) -> float:
+        """The value at a (fractional) epoch."""
+        if epoch < self.warmup:
+            return self.start * epoch / self.warmup
+        share = min(1.0, (epoch - self.warmup) / (self.epochs - self.warmup))
+        return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True)
+class IWAEStages:
+    """Learning rates of Burda et al.: stage i = 0..7 lasts 3^i epochs at `start` 10^(-i/7).
+
+    3280 epochs in all (`epochs`), then the last stage's rate. Burda, Grosse and Salakhutdinov
+    2016, section 5, https://arxiv.org/abs/1509.00519.
+
+    Args:
+        start: rate of the first stage.
+        stages: their number; the last has a tenth of the first one's rate.
+        unit: epochs of the first stage (a fraction makes the whole shorter).
+    """
+
+    start: float = 1e-3
+    stages: int = 8
+    unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.start <= 0 or self.stages < 2 or self.unit <= 0:
+            raise ValueError(f"expected start > 0, stages >= 2 and unit > 0, got {self}")
+
+    @property
+    def epochs(self) -> float:
+        """Epochs of all stages."""
+        return self.unit * (3**self.stages - 1) / 2
+
+    def __call__(self, epoch: float) -> float:
+        """The value at a (fractional) epoch."""
+        ends = (self.unit * (3 ** (i + 1) - 1) / 2 for i in range(self.stages - 1))
+        stage = sum(epoch >= end for end in ends)
+        return self.start * 10 ** (-stage / (self.stages - 1))
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
     """A number as a constant schedule; a schedule as it is."""
     return value if callable(value) else Constant(float(value))

@@ -25,15 +25,19 @@ class DataLike(Protocol):
 class Source:
     """Rows of `(x, *context)` to train on, and rows to validate on (or none).
 
+    Attributes:
+        train, valid: those rows.
+        dataset: what they came from, if it was a data set.
+
     Raises:
         TypeError, ValueError: for data that are no tensors with one row per datum, all finite.
     """
 
     def __init__(self, data: Any, valid: Any = None) -> None:
-        self._data = data if isinstance(data, DataLike) else None
-        self.train = (self._data.train,) if self._data is not None else _rows(data)
-        if self._data is not None and valid is None:
-            valid = self._data.valid
+        self.dataset = data if isinstance(data, DataLike) else None
+        self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)
+        if self.dataset is not None and valid is None:
+            valid = self.dataset.valid
         self.valid = None if valid is None else _rows(valid)
         for rows in (self.train, self.valid or ()):
             for i, tensor in enumerate(rows):
@@ -44,7 +48,7 @@ class Source:
 
     def epoch(self, epoch: int, seed: int) -> tuple[Tensor, ...]:
         """`(x, *context)` of an epoch."""
-        return (self._data.epoch(epoch, seed),) if self._data is not None else self.train
+        return (self.dataset.epoch(epoch, seed),) if self.dataset is not None else self.train
 
 
 def _rows(data: Any) -> tuple[Tensor, ...]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
-import time
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -17,23 +14,19 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from torch import Tensor
 
 from ..objectives import BetaELBO, check_objective, with_terms
-from ..programs import (
-    ParameterStore,
-    Program,
-    buffers_of,
-    check_support,
-    derive_seed,
-    inspect_program,
-    module_mode,
-    seeded,
-    store_of,
-)
+from ..programs import Program, buffers_of, derive_seed, seeded
 from ..svi import SVI
+from .averaging import MovingAverage
+from .bad_steps import BadStep, fault_of
+from .batches import Batches
 from .metrics import Metrics, measure
+from .optimizers import Adam, Groups, Rates, clipper, with_groups
+from .preparing import Prepared
 from .schedules import Schedule, as_schedule
 from .sources import Source
+from .state import restore, slowed, state_of
 
-Adam = functools.partial(torch.optim.Adam, eps=1e-7)
+Weights = dict[str, dict[str, Tensor]]
 
 
 class Trainer:
@@ -57,6 +50,9 @@ class Trainer:
         objective: PyroELBO | None = None,
         optim: Any = None,
         lr: float | Schedule | None = None,
+        groups: Groups | None = None,
+        clip_norm: float | None = None,
+        ema: float | None = None,
         batch_size: int = 128,
         beta: float | Schedule = 1.0,
         free_bits: float = 0.0,
@@ -64,103 +60,91 @@ class Trainer:
         plate: str | None = None,
         metric_samples: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"expected batch_size >= 1, got {batch_size}")
         derive_seed(seed, "check")
-        self.source = Source(data, valid)
-        self.store = _common_store(model, guide)
-        self.model, self.guide = self.store.bind(model), self.store.bind(guide)
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size, self.metric_samples = seed, batch_size, metric_samples
         self.beta = as_schedule(beta)
         if lr is not None and isinstance(optim, pyro.optim.PyroOptim):
             raise ValueError(f"expected lr=None with a pyro.optim optimizer, which has its own, got {lr!r}")
-        # A given optimizer keeps its own learning rate unless one is asked for.
-        self.lr = as_schedule(1e-3 if lr is None else lr) if optim is None or lr is not None else None
-        self.metric_samples = metric_samples
-        self.epoch, self.batch, self.global_step = 0, 0, 0
+        clip = clipper(clip_norm)
+        self.source = Source(data, valid)
         self.device = self.source.train[0].device
+        prepared = Prepared(model, guide, self.source, seed=seed, plate=plate)
+        self.store, self.modules = prepared.store, prepared.modules
+        self.model, self.guide = prepared.model, prepared.guide
+        self.program, self.valid_program = prepared.program, prepared.valid_program
+        self.batches = Batches(self.source, self.program, batch_size, seed)
 
-        # Parameters come to life in the first run; under the fit's seed, so that it repeats.
-        with seeded(seed, "initialise", device=self.device), self._open() as modules:
-            self.program = inspect_program(
-                self.model, self.guide, *self.source.train, plate=plate, seed=derive_seed(seed, "initialise")
-            )
-            self._check_support(self.program)
-        self.valid_program: Program | None = None
-        if self.source.valid is not None:
-            with seeded(seed, "initialise", device=self.device), self._open():
-                self.valid_program = inspect_program(
-                    self.model,
-                    self.guide,
-                    *self.source.valid,
-                    plate=plate,
-                    vectorised=self.program.vectorised,
-                )
-                self._check_support(self.valid_program)
         base = objective if objective is not None else Trace_ELBO()
         check_objective(base, self.program)
-        varies = callable(beta)
-        self.objective = with_terms(base, beta=self.beta(0.0), free_bits=free_bits, beta_varies=varies)
-        self.svi = SVI(self.model, self.guide, Adam if optim is None else optim, self.objective)
+        self.objective = with_terms(
+            base, beta=self.beta(0.0), free_bits=free_bits, beta_varies=callable(beta)
+        )
+        made = with_groups(Adam if optim is None else optim, self.store.unconstrained, groups)
+        # A given optimizer keeps its own learning rate unless one is asked for.
+        self.lr = as_schedule(1e-3 if lr is None else lr) if optim is None or lr is not None else None
+        # compile=False: where a run goes over to compiled steps must be a function of global_step
+        # alone, or a resumed run would differ from one that was never interrupted.
+        self.svi = SVI(self.model, self.guide, made, self.objective, compile=False, before_step=clip)
+        self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):
-            self.svi.torch_optimizer(self.parameters())
-        self.modules = modules
+            self.rates.apply(self.svi.torch_optimizer(self.parameters()), 0.0, 1.0)
+        self.average = None if ema is None else MovingAverage(self.store.unconstrained, ema)
 
-    @contextmanager
-    def _open(self):  # type: ignore[no-untyped-def]
-        with ExitStack() as stack:
-            stack.enter_context(self.store.active())
-            yield stack.enter_context(module_mode(self.model, self.guide, training=False))
-
-    @staticmethod
-    def _check_support(program: Program) -> None:
-        args = program.arguments
-        with torch.no_grad(), pyro.validation_enabled(False):
-            for indices in args.chunks(2048):
-                with program.on(indices) as given:
-                    check_support(program.traces(given, None)[1])
+        self.epoch, self.batch, self.global_step = 0, 0, 0
+        self.losses: list[float] = []
+        self.peak: float | None = None
+        self.lr_factor = 1.0
 
     @property
     def batches_per_epoch(self) -> int:
         """Steps in an epoch. A program that subsamples by itself sets its own batch."""
-        args = self.program.arguments
-        if args.calling == "whole":
-            return 1
-        size = args.subsample_size if args.calling == "indexed" else self.batch_size
-        assert size is not None
-        return math.ceil(args.num_data / size)
+        return self.batches.per_epoch
 
     def step(self) -> float:
         """One gradient step; returns the loss in nats per datum.
 
         Raises:
-            FloatingPointError: for a loss that is NaN or infinite, naming epoch and batch.
+            BadStep: a FloatingPointError, for a loss that is NaN, infinite or exploding, naming
+                epoch, batch and data.
+            ValueError: for a schedule whose value is out of range.
         """
         now = self._now(self.epoch, self.batch)
         if isinstance(self.objective, BetaELBO):
             self.objective.beta = self.beta(now)
-        if self.svi.optimizer is not None and self.lr is not None:
-            for group in self.svi.optimizer.param_groups:
-                group["lr"] = self.lr(now)
-        rows = self._rows()
-        # The first step runs under Pyro's own validation, which costs about a tenth of a step.
-        with (
-            seeded(self.seed, "step", self.global_step, device=self.device),
-            self.store.active(),  # Pyro's optimizers look names up in it
-            pyro.validation_enabled(self.global_step == 0),
-        ):
-            loss = self.svi.step(*rows)
-        per_datum = loss / (self.program.full_size or len(rows[0]))
-        if not math.isfinite(per_datum):
-            raise FloatingPointError(
-                f"expected a finite loss, got {per_datum} in epoch {self.epoch}, batch {self.batch} (step "
-                f"{self.global_step}); try a lower learning rate or a KL warm-up"
-            )
+            if not self.objective.beta >= 0:
+                raise ValueError(f"expected beta >= 0, got {self.objective.beta} at epoch {now:g}")
+        if self.svi.optimizer is not None:
+            self.rates.apply(self.svi.optimizer, now, self.lr_factor)
+        if self.batch == 0:
+            self.losses = []
+        rows = self.batches.rows(self.epoch, self.batch)
+        try:
+            # The first step runs under Pyro's own validation, which costs about a tenth of a step.
+            with (
+                seeded(self.seed, "step", self.global_step, device=self.device),
+                self.store.active(),  # Pyro's optimizers look names up in it
+                pyro.validation_enabled(self.global_step == 0),
+            ):
+                loss = self.svi.step(*rows) / (self.program.full_size or len(rows[0]))
+        except torch.linalg.LinAlgError as error:  # what weights without bounds do to a factorisation
+            raise self._bad_step(f"none ({error})") from error
+        fault = fault_of(loss, self.peak)
+        if fault is not None:
+            raise self._bad_step(fault)
+        if self.average is not None:
+            self.average.update(self.global_step)
+        self.losses.append(loss)
         self.global_step += 1
         self.batch += 1
         if self.batch == self.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
-        return per_datum
+            self.peak = max(map(abs, self.losses))
+        return loss
+
+    def _bad_step(self, found: str) -> BadStep:
+        indices = self.batches.indices(self.epoch, self.batch)
+        listed = None if indices is None else indices.tolist()
+        return BadStep(found, self.epoch, self.batch, self.global_step, listed)
 
     def _now(self, epoch: int, batch: int) -> float:
         return epoch + batch / self.batches_per_epoch
@@ -169,55 +153,64 @@ class Trainer:
         """The KL weight of an epoch's last step."""
         return self.beta(self._now(epoch, self.batches_per_epoch - 1))
 
-    def _rows(self) -> tuple[Any, ...]:
-        if self.batch == 0 or not hasattr(self, "_epoch_rows"):
-            self._epoch_rows = self.source.epoch(self.epoch, self.seed)
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-            self._order = torch.randperm(len(self._epoch_rows[0]), generator=generator).to(self.device)
-        if self.program.arguments.calling != "sliced":
-            return self._epoch_rows
-        picked = self._order[self.batch * self.batch_size : (self.batch + 1) * self.batch_size]
-        return tuple(r[picked] for r in self._epoch_rows)
-
-    def run_epoch(self) -> dict[str, float]:
+    def run_epoch(self, after_step: Callable[[], None] | None = None) -> dict[str, float]:
         """All steps left in this epoch; returns the row that is logged.
 
         True ELBO (beta = 1), reconstruction, KL and active units on the training data (as many
-        of them as there are validation data, at most 2048) and on the validation data.
+        of them as there are validation data, at most 2048) and on the validation data; of the
+        averaged weights where weights are averaged.
+
+        Args:
+            after_step: called after each step but the last.
         """
-        started = time.perf_counter()
         epoch = self.epoch
         for module in self.modules:
             module.training = True
-        losses = []
-        while self.epoch == epoch:
-            losses.append(self.step())
+        while True:
+            self.step()
+            if self.epoch > epoch:
+                break
+            if after_step is not None:
+                after_step()
+        self._check_weights()
         row: dict[str, float] = {
-            "epoch": epoch + 1,
+            "epoch": self.epoch,
             "step": self.global_step,
-            "loss": sum(losses) / len(losses),
+            "loss": sum(self.losses) / len(self.losses),
             "beta": self.last_beta(epoch),
-            "lr": math.nan if self.svi.optimizer is None else self.svi.optimizer.param_groups[0]["lr"],
+            "lr": math.nan if self.svi.optimizer is None else float(self.svi.optimizer.param_groups[0]["lr"]),
         }
         limit = min(2048, self.valid_program.arguments.num_data) if self.valid_program else 2048
-        row |= self.metrics(self.program, max_data=limit).row()
-        if self.valid_program is not None:
-            row |= self.metrics(self.valid_program).row("valid_")
-        row["seconds"] = time.perf_counter() - started
+        with nullcontext() if self.average is None else self.average.in_place():
+            row |= self.metrics(self.program, max_data=limit).row()
+            if self.valid_program is not None:
+                row |= self.metrics(self.valid_program).row("valid_")
         return row
+
+    def _check_weights(self) -> None:
+        """A loss shows only what the steps before it did to the weights; the last step's is seen here."""
+        if not all(torch.stack([p.isfinite().all() for p in self.parameters()]).tolist()):
+            last, batch = self.epoch - 1, self.batches_per_epoch - 1
+            indices = self.batches.indices(last, batch)
+            listed = None if indices is None else indices.tolist()
+            raise BadStep("weights that are not", last, batch, self.global_step - 1, listed)
 
     def metrics(self, program: Program, max_data: int | None = None) -> Metrics:
         """ELBO terms under noise that is the same every epoch, so that epochs compare."""
         return measure(program, num_samples=self.metric_samples, seed=self.seed, max_data=max_data)
 
-    def weights(self) -> dict[str, dict[str, Tensor]]:
-        """Copies of all that makes the program what it is: parameters, and buffers of its modules."""
-        return {
-            "parameters": {k: v.clone() for k, v in self.store.state_dict().items()},
-            "buffers": {k: v.clone() for k, v in buffers_of(self.modules).items()},
-        }
+    def weights(self, averaged: bool = False) -> Weights:
+        """Copies of all that makes the program what it is: parameters, and buffers of its modules.
 
-    def load_weights(self, weights: dict[str, dict[str, Tensor]]) -> None:
+        With `averaged`, the averaged parameters in their place, where weights are averaged.
+        """
+        with self.average.in_place() if averaged and self.average is not None else nullcontext():
+            return {
+                "parameters": {k: v.clone() for k, v in self.store.state_dict().items()},
+                "buffers": {k: v.clone() for k, v in buffers_of(self.modules).items()},
+            }
+
+    def load_weights(self, weights: Weights) -> None:
         """Puts `weights()` back.
 
         Raises:
@@ -233,47 +226,24 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs, as copies: tensors and plain numbers."""
-        optimizer = self.svi.optimizer
-        with self.store.active():
-            state = self.svi.optim.get_state() if optimizer is None else optimizer.state_dict()
-        return {
-            **self.weights(),
-            "optimizer": copy.deepcopy(state),
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "global_step": self.global_step,
-            "seed": self.seed,
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from `state_dict()`, for a trainer built with the same arguments.
 
         Raises:
-            ValueError: for another seed or architecture.
+            ValueError: for another seed, architecture, optimizer or objective.
         """
-        if state["seed"] != self.seed:
-            raise ValueError(f"expected the state of a run with seed {self.seed}, got seed {state['seed']}")
-        self.load_weights(state)
-        given = copy.deepcopy(state["optimizer"])
-        if self.svi.optimizer is not None:
-            self.svi.optimizer.load_state_dict(given)
-        else:  # Pyro's optimizers take a state up where they meet its parameter first
-            self.svi.optim.optim_objs.clear()
-            self.svi.optim.set_state(given)
-        self.epoch, self.batch = state["epoch"], state["batch"]
-        self.global_step = state["global_step"]
-        self.__dict__.pop("_epoch_rows", None)
+        restore(self, state)
+
+    def roll_back(self, state: dict[str, Any], share: float) -> None:
+        """Goes back to `state` (of this run), at a share of the learning rate of now.
+
+        Raises:
+            ValueError: for one of Pyro's optimizers before its first step, whose rate is out of reach.
+        """
+        restore(self, slowed(self, state, share))
 
     def parameters(self) -> list[Tensor]:
         """Unconstrained leaves, in order of registration."""
         return list(dict.fromkeys(self.store.unconstrained().values()))
-
-
-def _common_store(model: Callable[..., Any], guide: Callable[..., Any]) -> ParameterStore:
-    """The store the programs are bound to already, or a new one."""
-    bound = [s for s in (store_of(model), store_of(guide)) if s is not None]
-    if not bound:
-        return ParameterStore()
-    if any(s is not bound[0] for s in bound):
-        raise ValueError("expected model and guide bound to one parameter store, got two")
-    return bound[0]

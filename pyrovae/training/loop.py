@@ -1,0 +1,201 @@
+"""The loop around a trainer: best weights, patience, returns after bad steps, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .bad_steps import BadStep
+from .checkpoint import Checkpoints
+from .history import Row, write_history
+from .interrupts import Interrupt, deferred_interrupt
+from .trainer import Trainer, Weights
+
+# Learning rate after a bad step.
+SLOWER = 0.5
+
+
+@dataclass
+class Progress:
+    """What a fit knows beside its trainer's state."""
+
+    history: list[Row] = field(default_factory=list)
+    timing: list[float] = field(default_factory=list)
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_weights: Weights | None = None
+    returns: int = 0
+    seconds: float = 0.0
+
+
+class Loop:
+    """Runs a trainer to its end; killed and resumed anywhere, it makes the same run.
+
+    Args:
+        trainer: at its start.
+        epochs, patience: as in `pv.fit`.
+        max_returns: to the last good epoch after bad steps.
+        checkpoints: where they are kept, if at all.
+        every: epochs from checkpoint to checkpoint.
+        every_steps: steps from checkpoint to checkpoint within an epoch.
+        arguments: what a run that is resumed must have been started with.
+        log: CSV file of the history.
+        on_epoch: called with each new row.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        epochs: int,
+        patience: int | None,
+        max_returns: int,
+        checkpoints: Checkpoints | None,
+        every: int,
+        every_steps: int | None,
+        arguments: dict[str, Any],
+        log: Path | None,
+        on_epoch: Callable[[Row], None] | None,
+    ) -> None:
+        self.trainer, self.epochs, self.patience = trainer, epochs, patience
+        self.max_returns, self.checkpoints = max_returns, checkpoints
+        self.every, self.every_steps = every, every_steps
+        self.arguments, self.log, self.on_epoch = arguments, log, on_epoch
+        self.progress = Progress()
+        self._good = trainer.state_dict()
+        self._interrupt = Interrupt()
+        self._last = time.perf_counter()
+
+    def resume(self) -> None:
+        """Continues from the newest whole checkpoint, if there is one.
+
+        Raises:
+            ValueError: for the checkpoint of another program, other data or other arguments,
+                naming the difference.
+        """
+        assert self.checkpoints is not None
+        state = self.checkpoints.load()
+        if state is None:
+            return
+        found = state["arguments"]
+        for name in dict.fromkeys([*self.arguments, *found]):
+            ours, theirs = self.arguments.get(name), found.get(name)
+            if ours != theirs:
+                raise ValueError(
+                    f"expected a checkpoint of the same run in {self.checkpoints.folder}, got one with {name} = "
+                    f"{theirs!r}, here {ours!r}; try the arguments it was started with, or another folder"
+                )
+        self.trainer.load_state_dict(state["trainer"])
+        self._good = self.trainer.state_dict() if state["good"] is None else state["good"]
+        self.progress = Progress(**state["progress"])
+        if self.log is not None and self.progress.history:
+            write_history(self.log, self.progress.history)
+
+    def run(self) -> None:
+        """All epochs left.
+
+        Raises:
+            BadStep: a FloatingPointError, after as many returns as are allowed; the program then
+                has its weights of the last good epoch.
+            KeyboardInterrupt: after Ctrl-C, a checkpoint being written first.
+            OSError: a checkpoint cannot be written.
+        """
+        with ExitStack() as stack:
+            if self.checkpoints is not None:
+                self._interrupt = stack.enter_context(deferred_interrupt())
+            self._last = time.perf_counter()
+            while not self.done:
+                if self._interrupt.pending:
+                    self._stop()
+                try:
+                    row = self.trainer.run_epoch(self._after_step)
+                except BadStep as error:
+                    self._return(error)
+                    continue
+                self._record(row)
+            if self._interrupt.pending:
+                raise KeyboardInterrupt
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs have run, or patience is at its end."""
+        epoch, best = self.trainer.epoch, self.progress.best_epoch
+        settled = bool(self.progress.history) and self._settled(self.progress.history[-1])
+        waited = self.patience is not None and settled and best > 0 and epoch - best >= self.patience
+        return epoch >= self.epochs or waited
+
+    def _settled(self, row: Row) -> bool:
+        # While beta still changes, the true ELBO favours epochs the schedule has yet to leave.
+        return row["beta"] == self.trainer.last_beta(self.epochs - 1)
+
+    def _record(self, row: Row) -> None:
+        progress, trainer = self.progress, self.trainer
+        progress.history.append(row)
+        self._tick()
+        progress.timing.append(progress.seconds - sum(progress.timing))
+        score = row.get("valid_elbo", -math.inf)
+        if self._settled(row) and score > progress.best:
+            progress.best, progress.best_epoch = score, trainer.epoch
+            progress.best_weights = trainer.weights(averaged=True)
+        self._good = trainer.state_dict()
+        if self.done or trainer.epoch % self.every == 0:
+            self._save(self._good)
+        if self.log is not None:
+            write_history(self.log, progress.history)
+        if self.on_epoch is not None:
+            self.on_epoch(row)
+
+    def _after_step(self) -> None:
+        if self._interrupt.pending:
+            self._stop()
+        if self.every_steps is not None and self.trainer.global_step % self.every_steps == 0:
+            self._save(self.trainer.state_dict())
+
+    def _stop(self) -> None:
+        self._save(self.trainer.state_dict())
+        raise KeyboardInterrupt
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.progress.seconds += now - self._last
+        self._last = now
+
+    def _save(self, state: dict[str, Any]) -> None:
+        if self.checkpoints is None:
+            return
+        self._tick()
+        # In the middle of an epoch its start travels along: a bad step returns there.
+        good = None if self.trainer.batch == 0 else self._good
+        progress = dict(vars(self.progress))
+        self.checkpoints.save(
+            {"arguments": self.arguments, "progress": progress, "good": good, "trainer": state}
+        )
+
+    def _return(self, error: BadStep) -> None:
+        progress, trainer = self.progress, self.trainer
+        ended = progress.returns >= self.max_returns
+        if not ended:
+            try:
+                trainer.roll_back(self._good, SLOWER)
+            except ValueError:
+                ended = True
+        if ended:
+            if progress.returns:
+                error.note = (
+                    f", after {progress.returns} returns to a good epoch, each at half the learning rate"
+                )
+            trainer.load_state_dict(self._good)
+            raise error
+        progress.returns += 1
+        warnings.warn(
+            f"{error}. Back to the start of that epoch at {trainer.lr_factor:g} times the learning rate "
+            f"({progress.returns} of {self.max_returns} returns)",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,86 @@
+"""A program made ready to be trained: its store, its structure, its data checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from torch import nn
+
+from ..programs import (
+    ParameterStore,
+    Program,
+    check_support,
+    derive_seed,
+    inspect_program,
+    module_mode,
+    seeded,
+    store_of,
+)
+from .sources import Source
+
+
+class Prepared:
+    """Model and guide bound to a parameter store, inspected on their data.
+
+    Attributes:
+        store: of the parameters.
+        model, guide: bound to it.
+        program: on the training data.
+        valid_program: on the validation data, if there are any.
+        modules: the torch modules that ran.
+
+    Raises:
+        ValueError: for a pair that breaks the contract, or data outside the likelihood's support.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        source: Source,
+        *,
+        seed: int,
+        plate: str | None = None,
+    ) -> None:
+        self.store = common_store(model, guide)
+        self.model, self.guide = self.store.bind(model), self.store.bind(guide)
+        device = source.train[0].device
+        start = derive_seed(seed, "initialise")
+        # Parameters come to life in the first run; under the fit's seed, so that it repeats.
+        with seeded(seed, "initialise", device=device), self._open() as modules:
+            self.program = inspect_program(self.model, self.guide, *source.train, plate=plate, seed=start)
+            _check_support(self.program)
+        self.modules = modules
+        self.valid_program: Program | None = None
+        if source.valid is not None:
+            with seeded(seed, "initialise", device=device), self._open():
+                self.valid_program = inspect_program(
+                    self.model, self.guide, *source.valid, plate=plate, vectorised=self.program.vectorised
+                )
+                _check_support(self.valid_program)
+
+    @contextmanager
+    def _open(self) -> Iterator[list[nn.Module]]:
+        with self.store.active(), module_mode(self.model, self.guide, training=False) as modules:
+            yield modules
+
+
+def _check_support(program: Program) -> None:
+    with torch.no_grad(), pyro.validation_enabled(False):
+        for indices in program.arguments.chunks(2048):
+            with program.on(indices) as given:
+                check_support(program.traces(given, None)[1])
+
+
+def common_store(model: Callable[..., Any], guide: Callable[..., Any]) -> ParameterStore:
+    """The store the programs are bound to already, or a new one."""
+    bound = [s for s in (store_of(model), store_of(guide)) if s is not None]
+    if not bound:
+        return ParameterStore()
+    if any(s is not bound[0] for s in bound):
+        raise ValueError("expected model and guide bound to one parameter store, got two")
+    return bound[0]
