@@ -87,6 +87,8 @@ class LoopOptions:
     """Largest norm of all gradients together."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, like 0.999; it is what is evaluated and kept."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Run each step as one compiled graph; auto does so in runs of at least 10,000 steps."""
     seed: int = 0
     """Seed of weights, batches and noise."""
 

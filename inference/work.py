@@ -76,6 +76,7 @@ def train_run(
             patience=train_options.patience,
             clip_norm=train_options.clip_norm,
             ema=train_options.ema,
+            compile={"auto": "auto", "on": True, "off": False}[train_options.compile],  # type: ignore[arg-type]
             seed=train_options.seed,
             checkpoint=store.folder if keep.checkpoint_every else None,
             checkpoint_every=max(1, keep.checkpoint_every),

@@ -94,7 +94,7 @@ def compile_graph(
     """
     import torch._inductor as inductor
 
-    flat = [*parameters, *inputs, *graph.buffers, *noise]
+    flat: list[Any] = [*parameters, *inputs, *graph.buffers, *noise]
     try:
         # Ahead of time and without guards: shapes are checked by `signature`, once a step.
         with warnings.catch_warnings(), torch.no_grad():

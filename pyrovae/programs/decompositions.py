@@ -44,10 +44,12 @@ def binary_cross_entropy_with_logits(
     if not _plain(x) or weight is not None or pos_weight is not None:
         return NotImplemented
     loss = torch.clamp(x, min=0) - x * target + log1p_exp(x.abs())
-    return {0: lambda: loss, 1: loss.mean, 2: loss.sum}[reduction]()
+    if reduction == 0:
+        return loss
+    return loss.mean() if reduction == 1 else loss.sum()
 
 
-TABLE = {
+TABLE: dict[Any, Any] = {
     aten.tanh.default: tanh,
     aten.binary_cross_entropy_with_logits.default: binary_cross_entropy_with_logits,
 }

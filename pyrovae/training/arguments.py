@@ -25,6 +25,7 @@ def arguments_of(trainer: Trainer, **others: Any) -> dict[str, Any]:
         "beta": _values(trainer.beta),
         "ema": None if trainer.average is None else trainer.average.decay,
         "metric_samples": trainer.metric_samples,
+        "compiled": trainer.compiled,
         **others,
     }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyro.infer.elbo import ELBO as PyroELBO
 from torch import nn
@@ -18,7 +19,11 @@ from .history import Row, write_history
 from .loop import Loop
 from .optimizers import Groups
 from .schedules import Schedule
+from .sources import Source
 from .trainer import Trainer
+
+# Steps from which on compiling pays on a CPU: seconds against milliseconds a step.
+LONG = 10_000
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def fit(
     seed: int = 0,
     plate: str | None = None,
     metric_samples: int = 1,
+    compile: bool | Literal["auto"] = "auto",
     max_returns: int = 2,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
@@ -107,6 +113,8 @@ def fit(
         seed: of initial parameters that the program creates, batch order and noise.
         plate: name of the data plate.
         metric_samples: samples per datum in the logged metrics.
+        compile: run each step as one compiled graph (see `pv.SVI`). "auto": where the run has at
+            least 10,000 steps, so that the seconds of compiling pay.
         max_returns: after a step whose loss is NaN, infinite or exploding the run goes back to the
             end of the last good epoch and continues at half the learning rate, so many times.
         checkpoint: folder of checkpoints. A run that is killed at any moment and resumed is, on a
@@ -163,6 +171,7 @@ def fit(
         seed=seed,
         plate=plate,
         metric_samples=metric_samples,
+        compile=compile is True or (compile == "auto" and _long(data, epochs, batch_size)),
     )
     if patience is not None and trainer.valid_program is None:
         raise ValueError(f"expected validation data with patience={patience}, got none; try valid=...")
@@ -211,3 +220,9 @@ def fit(
         progress.timing,
         progress.seconds,
     )
+
+
+def _long(data: Any, epochs: int, batch_size: int) -> bool:
+    """Whether compiling pays; from sizes alone, so that a rerun decides alike."""
+    rows = Source(data).train[0]
+    return epochs * math.ceil(len(rows) / max(1, batch_size)) >= LONG

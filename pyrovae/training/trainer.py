@@ -14,7 +14,7 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from torch import Tensor
 
 from ..objectives import BetaELBO, check_objective, with_terms
-from ..programs import Program, buffers_of, derive_seed, seeded
+from ..programs import Program, buffers_of, derive_seed, module_mode, seeded
 from ..svi import SVI
 from .averaging import MovingAverage
 from .bad_steps import BadStep, fault_of
@@ -59,6 +59,7 @@ class Trainer:
         seed: int = 0,
         plate: str | None = None,
         metric_samples: int = 1,
+        compile: bool = False,
     ) -> None:
         derive_seed(seed, "check")
         self.seed, self.batch_size, self.metric_samples = seed, batch_size, metric_samples
@@ -82,8 +83,8 @@ class Trainer:
         made = with_groups(Adam if optim is None else optim, self.store.unconstrained, groups)
         # A given optimizer keeps its own learning rate unless one is asked for.
         self.lr = as_schedule(1e-3 if lr is None else lr) if optim is None or lr is not None else None
-        # compile=False: where a run goes over to compiled steps must be a function of global_step
-        # alone, or a resumed run would differ from one that was never interrupted.
+        # compile=False: SVI would go over to compiled steps by a count of its own, and a resumed run
+        # would differ from one that was never interrupted. Here the first step decides for all.
         self.svi = SVI(self.model, self.guide, made, self.objective, compile=False, before_step=clip)
         self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):
@@ -94,6 +95,12 @@ class Trainer:
         self.losses: list[float] = []
         self.peak: float | None = None
         self.lr_factor = 1.0
+        self.compiled = compile and self._prepare()
+
+    def _prepare(self) -> bool:
+        """Compiles for full batches; a smaller last one runs eagerly, with the same numbers."""
+        with module_mode(self.model, self.guide, training=True):
+            return self.svi.prepare(self.batches.rows(0, 0), self.store.unconstrained(), self.modules)
 
     @property
     def batches_per_epoch(self) -> int:
