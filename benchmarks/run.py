@@ -27,6 +27,7 @@ import pyrovae as pv
 from pyrovae.evidence.log_weights import iterate
 from pyrovae.models.vae import VAE
 from pyrovae.programs import inspect_program
+from pyrovae.programs.compiled_weights import CompiledWeights
 from pyrovae.programs.memory import LiveBytes
 
 Runs = dict[str, Callable[[], None]]
@@ -168,6 +169,14 @@ def bench_importance(repeats: int) -> list[dict[str, object]]:
         for _ in iterate(program, samples * 2, chunk=chunk):
             pass
 
+    with torch.no_grad(), pyro.validation_enabled(False):
+        graph = CompiledWeights(program, torch.arange(data), samples)
+
+    def compiled() -> None:
+        for rows in program.arguments.chunks(data):
+            for _ in range(2):
+                graph(rows)
+
     def pyros() -> None:
         with store.active(), torch.no_grad(), pyro.validation_enabled(False):
             for rows in x.split(data):
@@ -177,10 +186,22 @@ def bench_importance(repeats: int) -> list[dict[str, object]]:
                     )
 
     pairs = len(x) * samples * 2
-    times = interleaved({"vectorized_importance_weights": pyros, "pv.log_weights": ours}, repeats, 1)
+    times = interleaved(
+        {
+            "vectorized_importance_weights": pyros,
+            "pv.log_weights, eager": ours,
+            "pv.log_weights, compiled": compiled,
+        },
+        repeats,
+        1,
+    )
     per_pair = {k: [t / pairs for t in v] for k, v in times.items()}
     return _rows(
-        f"IS, decoder 50-200-200-784, chunk {data} x {samples}", per_pair, "pv.log_weights", "µs/pair", 1e6
+        f"IS, decoder 50-200-200-784, chunk {data} x {samples}",
+        per_pair,
+        "pv.log_weights, eager",
+        "µs/pair",
+        1e6,
     )
 
 
