@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
+
+from ..programs import Program
 
 Direction = Literal["<=", ">=", "~", "none"]
 
@@ -21,6 +24,8 @@ class PerDatum:
         ess: effective sample size; None where the estimator has no weights.
         khat: Pareto tail index of the weights; None likewise.
         curve: L_k for k samples, over disjoint blocks: k to `[n]`.
+        details: what only this estimator has (acceptance rates, level variances): `[n]` tensors,
+            numbers or text.
     """
 
     log_evidence: Tensor
@@ -29,6 +34,7 @@ class PerDatum:
     ess: Tensor | None = None
     khat: Tensor | None = None
     curve: dict[int, Tensor] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class WeightEstimator(Protocol):
@@ -64,4 +70,47 @@ class WeightEstimator(Protocol):
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """From `[K, n]` log-weights in nats."""
+        ...
+
+
+class ProgramEstimator(Protocol):
+    """An estimator that runs the program itself (AIS, exact evidence): it draws on its own.
+
+    Attributes: as of `WeightEstimator`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Key in the results."""
+        ...
+
+    @property
+    def direction(self) -> Direction:
+        """Of the expectation, against ln p(x)."""
+        ...
+
+    @property
+    def unbiased_for_p(self) -> bool:
+        """Whether E exp(estimate) = p(x)."""
+        ...
+
+    @property
+    def num_samples(self) -> int | None:
+        """Draws, chains or the like; None where there are none."""
+        ...
+
+    def run(
+        self,
+        program: Program,
+        *,
+        seed: int,
+        budget: int | None = None,
+        compile: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> PerDatum:
+        """All data of the program, in their order.
+
+        Raises:
+            ValueError: for a program that it cannot serve, with the reason.
+        """
         ...

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..programs import inspect_program
+from ..programs import Program, inspect_program
 from ..programs.validity import scaled_sites
 from .diagnostics import MIN_ESS, khat_threshold
 from .elbo import ELBO
-from .estimators import PerDatum, WeightEstimator
+from .estimators import PerDatum, ProgramEstimator, WeightEstimator
 from .importance import IS
 from .log_weights import Chunk, check_density, choose_chunk, iterate
 from .report import render_markdown, render_table, verdict
@@ -110,7 +110,7 @@ def evidence(
     guide: Callable[..., Any],
     x: Tensor,
     *context: Any,
-    estimators: Sequence[WeightEstimator] = (ELBO(), IS(1000)),
+    estimators: Sequence[WeightEstimator | ProgramEstimator] = (ELBO(), IS(1000)),
     seed: int = 0,
     delta: float = 0.05,
     plate: str | None = None,
@@ -144,29 +144,27 @@ def evidence(
     started = time.perf_counter()
     program = inspect_program(model, guide, x, *context, plate=plate)
     check_density(program)
-    drawn = max((e.num_samples or 0) for e in estimators) or 100
-
-    chunk = chunk or choose_chunk(program, drawn, budget)
-    parts: dict[str, list[PerDatum]] = {name: [] for name in names}
-    order: list[Tensor] = []
-    blocks = iterate(program, drawn, seed=seed, chunk=chunk, compile=compile, progress=progress)
-    for indices, weights in blocks:
-        order.append(indices.cpu())
-        for e in estimators:
-            parts[e.name].append(e.estimate(weights[: e.num_samples or drawn]))
-
-    back = torch.cat(order).argsort()
-    estimates = {
-        e.name: _assemble(e, parts[e.name], back, drawn, delta, _log_scale_exact(program)) for e in estimators
-    }
+    weighted = [e for e in estimators if _uses_weights(e)]
+    drawn = max((e.num_samples or 0) for e in weighted) or 100 if weighted else 0
+    results: dict[str, PerDatum] = {}
+    if weighted:
+        chunk = chunk or choose_chunk(program, drawn, budget)
+        results |= _from_weights(program, weighted, drawn, seed, chunk, compile, progress)
+    for e in estimators:
+        if not _uses_weights(e):
+            results[e.name] = e.run(  # type: ignore[union-attr]
+                program, seed=seed, budget=budget, compile=compile, progress=progress
+            )
+    exact = _log_scale_exact(program)
+    estimates = {e.name: _assemble(e, results[e.name], drawn, delta, exact) for e in estimators}
     attributes = {
         "num_data": len(x),
         "event_size": math.prod(x.shape[1:]),
         "seed": seed,
         "num_samples": drawn,
-        "chunk": (chunk.data, chunk.samples),
+        "chunk": (chunk.data, chunk.samples) if chunk else None,
         "device": str(x.device),
-        "dtype": str(weights.dtype).removeprefix("torch."),
+        "dtype": str(x.dtype if x.is_floating_point() else torch.get_default_dtype()).removeprefix("torch."),
         "vectorised": program.vectorised,
         "density": program.declaration.density or "exact",
         "data_hash": data_hash(x, *context),
@@ -189,31 +187,73 @@ def _log_scale_exact(program: Any) -> bool:
     return program.declaration.density in (None, "exact")
 
 
-def _assemble(
-    e: WeightEstimator, parts: list[PerDatum], back: Tensor, drawn: int, delta: float, normalised: bool
-) -> Estimate:
-    def cat(tensors: list[Any]) -> Tensor | None:
+def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
+    return hasattr(e, "estimate")
+
+
+def _from_weights(
+    program: Program,
+    estimators: Sequence[Any],
+    drawn: int,
+    seed: int,
+    chunk: Chunk,
+    compile: bool,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, PerDatum]:
+    """All weight estimators on one draw of log-weights, a chunk of data at a time."""
+    parts: dict[str, list[PerDatum]] = {e.name: [] for e in estimators}
+    order: list[Tensor] = []
+    for indices, weights in iterate(
+        program, drawn, seed=seed, chunk=chunk, compile=compile, progress=progress
+    ):
+        order.append(indices.cpu())
+        for e in estimators:
+            parts[e.name].append(e.estimate(weights[: e.num_samples or drawn]))
+    back = torch.cat(order).argsort()
+    return {name: _join(p, back) for name, p in parts.items()}
+
+
+def _join(parts: list[PerDatum], back: Tensor) -> PerDatum:
+    """Results of chunks of data as one, in the data's order."""
+
+    def cat(tensors: list[Any]) -> Any:
         return None if tensors[0] is None else torch.cat([t.cpu() for t in tensors])[back]
 
-    per_datum = torch.cat([p.log_evidence.cpu() for p in parts])[back]
+    def details(values: list[Any]) -> Any:
+        return cat(values) if isinstance(values[0], Tensor) and values[0].dim() else values[0]
+
+    return PerDatum(
+        cat([p.log_evidence for p in parts]),
+        cat([p.variance for p in parts]),
+        cat([p.bias for p in parts]),
+        ess=cat([p.ess for p in parts]),
+        khat=cat([p.khat for p in parts]),
+        curve={k: cat([p.curve[k] for p in parts]) for k in parts[0].curve},
+        details={k: details([p.details[k] for p in parts]) for k in parts[0].details},
+    )
+
+
+def _assemble(
+    e: WeightEstimator | ProgramEstimator, result: PerDatum, drawn: int, delta: float, normalised: bool
+) -> Estimate:
+    per_datum = result.log_evidence.cpu()
     certificate = None
     if e.unbiased_for_p and normalised:
         certificate = float(per_datum.mean()) - math.log(1 / delta) / len(per_datum)
-    variance, bias = cat([p.variance for p in parts]), cat([p.bias for p in parts])
-    assert variance is not None and bias is not None
     return Estimate(
         name=e.name,
         # Without the normaliser a bound on ln f(x) is none on ln p(x).
         direction=e.direction if normalised else "none",
-        num_samples=e.num_samples or drawn,
+        num_samples=e.num_samples or (drawn if _uses_weights(e) else 0),
         per_datum=per_datum,
-        variance=variance,
-        bias=bias,
-        ess=cat([p.ess for p in parts]),
-        khat=cat([p.khat for p in parts]),
-        curve={k: float(torch.cat([p.curve[k] for p in parts]).mean()) for k in parts[0].curve},
+        variance=result.variance.cpu(),
+        bias=result.bias.cpu(),
+        ess=result.ess.cpu() if result.ess is not None else None,
+        khat=result.khat.cpu() if result.khat is not None else None,
+        curve={k: float(v.mean()) for k, v in result.curve.items()},
         certificate=certificate,
         delta=delta,
+        details=result.details,
     )
 
 

@@ -30,6 +30,7 @@ class Estimate:
         certificate: with probability >= 1 - delta, the mean of ln p(x_n) over THESE data is at
             least this; None where the estimator gives none.
         delta: of the certificate.
+        details: what only this estimator has: `[N]` tensors, numbers or text.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Estimate:
     curve: dict[int, float] = field(default_factory=dict)
     certificate: float | None = None
     delta: float = 0.05
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def log_evidence(self) -> float:
