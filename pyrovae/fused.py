@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,14 +32,29 @@ class FusedStep:
             real and not decoupled and not any(group.get(f) for f in flags) and isinstance(group["lr"], float)
         )
 
-    def __call__(self) -> None:
-        """One update from the parameters' `.grad`."""
-        groups = self.optimizer.param_groups
-        if self._kernel is None or not all(self._plain(g) for g in groups):
+    @property
+    def fuses(self) -> bool:
+        """Whether the update is the fused kernel's, and not the optimizer's own."""
+        return self._kernel is not None and all(self._plain(g) for g in self.optimizer.param_groups)
+
+    def tensors(self) -> list[Tensor]:
+        """Parameters and state, as far as there is one."""
+        params = [p for g in self.optimizer.param_groups for p in g["params"]]
+        kept = [self.optimizer.state[p] for p in params if p in self.optimizer.state]
+        return params + [v for s in kept for v in s.values() if isinstance(v, Tensor)]
+
+    def __call__(self, rates: Sequence[Tensor] | None = None) -> None:
+        """One update from the parameters' `.grad`.
+
+        Args:
+            rates: learning rate of each group as a 0-dim tensor on the parameters' device (read
+                where the kernel runs); default: the groups' own.
+        """
+        if not self.fuses:
             self.optimizer.step()
             return
         with torch.no_grad():
-            for group in groups:
+            for i, group in enumerate(self.optimizer.param_groups):
                 params = [p for p in group["params"] if p.grad is not None]
                 if not params:
                     continue
@@ -52,7 +68,7 @@ class FusedStep:
                     [s["exp_avg_sq"] for s in state],
                     [],
                     steps,
-                    lr=group["lr"],
+                    lr=group["lr"] if rates is None else rates[i],
                     beta1=group["betas"][0],
                     beta2=group["betas"][1],
                     weight_decay=group["weight_decay"],

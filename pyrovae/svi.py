@@ -12,11 +12,13 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.util import torch_item, zero_grads
 from torch import Tensor, nn
 
+from .captured import Captured
 from .fused import FusedStep
 from .objectives.compiled import CompiledObjective
 from .programs import capture_parameters, module_mode
 from .programs.compiling import signature
 from .programs.tracing import UntraceableError
+from .static_step import StaticStep
 
 OptimizerFactory = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -40,7 +42,8 @@ class SVI:
             noise, in a fraction of the time. True: from the second step on. "auto": from step
             2000 on, when a run has shown to be long (tracing and compiling take some seconds).
             The first shape of arguments is compiled; other shapes (a last, smaller batch) and
-            programs that cannot be one graph run eagerly, which is said once.
+            programs that cannot be one graph run eagerly, which is said once. On CUDA the whole step
+            (Adam and AdamW) is one CUDA graph, and what is waited for is the loss alone.
         before_step: called with the parameters between gradients and update (clipping).
 
     Attributes:
@@ -87,6 +90,8 @@ class SVI:
         self.refused: str | None = None
         self._compiled: CompiledObjective | None = None
         self._fused: FusedStep | None = None
+        self._static: StaticStep | None = None
+        self._captured: Captured | None = None
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] | None = None
         self._steps = 0
         if isinstance(loss, PyroELBO):
@@ -99,8 +104,7 @@ class SVI:
         """One gradient step; returns the loss, summed over the batch, in nats."""
         compiled = self._compiled_for(args, kwargs)
         if compiled is not None:
-            loss: Any = compiled(*args)
-            self._update(compiled.parameters, fused=True)
+            loss: Any = self._compiled_step(compiled, args)
         else:
             with module_mode(self.model, self.guide, training=None) as modules, capture_parameters() as used:
                 loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
@@ -108,6 +112,44 @@ class SVI:
             self._update(list(dict.fromkeys(used.values())))
         self._steps += 1
         return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+    def _compiled_step(self, compiled: CompiledObjective, args: tuple[Any, ...]) -> Tensor:
+        captured = self._captured_step(compiled, args)
+        if captured is None or self._static is None:
+            loss = compiled(*args)
+            self._update(compiled.parameters, fused=True)
+            return loss
+        for place, value in zip(self._static.args, args, strict=True):
+            if isinstance(place, Tensor):
+                place.copy_(value)
+        for place, group in zip(self._static.rates, self._static.update.optimizer.param_groups, strict=True):
+            place.fill_(group["lr"])
+        compiled.fill_beta()
+        captured()
+        return self._static.loss
+
+    def _captured_step(self, compiled: CompiledObjective, args: tuple[Any, ...]) -> Captured | None:
+        """The step as one CUDA graph; None where it is none (a CPU, an optimizer that is not fused)."""
+        on_cuda = all(p.device.type == "cuda" for p in compiled.parameters)
+        if not on_cuda or isinstance(self.optim, pyro.optim.PyroOptim):
+            return None
+        if self._captured is None:
+            step = self.static_step(compiled, args)
+            if not step.update.fuses:
+                return None
+            self._static = step
+            self._captured = Captured(step, step.loss.device, step.fixed)
+        return self._captured if self._captured.refused is None else None
+
+    def static_step(self, compiled: CompiledObjective, args: tuple[Any, ...]) -> StaticStep:
+        """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
+        return StaticStep(compiled, self._fused_update(compiled.parameters), args, self.before_step)
+
+    def _fused_update(self, parameters: list[Tensor]) -> FusedStep:
+        optimizer = self.torch_optimizer(parameters)
+        if self._fused is None:
+            self._fused = FusedStep(optimizer)
+        return self._fused
 
     def _update(self, parameters: list[Tensor], fused: bool = False) -> None:
         if self.before_step is not None:
@@ -118,9 +160,7 @@ class SVI:
             return
         optimizer = self.torch_optimizer(parameters)
         if fused:
-            if self._fused is None:
-                self._fused = FusedStep(optimizer)
-            self._fused()
+            self._fused_update(parameters)()
         else:
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -143,16 +183,26 @@ class SVI:
             parameters: name to unconstrained leaf, all that the programs use.
             modules: the modules that they run.
         """
+        self._compiled = self.compile_for(args, parameters, modules)
+        return self._compiled is not None
+
+    @property
+    def compiled_objective(self) -> CompiledObjective | None:
+        """Loss and gradients in one graph, once compiled."""
+        return self._compiled
+
+    def compile_for(
+        self, args: tuple[Any, ...], parameters: Mapping[str, Tensor], modules: Sequence[nn.Module]
+    ) -> CompiledObjective | None:
+        """Loss and gradients in one graph for arguments of these shapes; None, and `refused` set, where not."""
         try:
             if self.objective is None:
                 raise UntraceableError("its loss is a function, not one of Pyro's ELBOs")
-            self._compiled = CompiledObjective(
-                self.objective, self.model, self.guide, args, parameters, modules
-            )
+            return CompiledObjective(self.objective, self.model, self.guide, args, parameters, modules)
         except UntraceableError as error:
             self.refused = str(error)
             warnings.warn(f"this program is not compiled and runs eagerly: {error}", stacklevel=3)
-        return self._compiled is not None
+            return None
 
     def torch_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The one torch optimizer over all parameters met so far; new ones join it."""

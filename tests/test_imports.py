@@ -12,12 +12,14 @@ LIBRARY = ROOT / "pyrovae"
 # rank do not know each other.
 RANK = {
     "files": 0,
+    "captured": 0,
     "fused": 0,
     "programs": 0,
     "data": 1,
     "distributions": 1,
     "networks": 1,
     "objectives": 1,
+    "static_step": 2,
     "svi": 2,
     "runs": 1,
     "priors": 2,

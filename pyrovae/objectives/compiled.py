@@ -52,12 +52,24 @@ class CompiledObjective:
         self.key = self.graph.key
         self.parameters = self.graph.used
 
+    @property
+    def beta(self) -> Tensor | None:
+        """The graph's KL weight; None where the objective has none."""
+        return self._beta if self._annealed is not None else None
+
     def _extra(self) -> list[Tensor]:
-        if self._annealed is None:
-            return []
-        self._beta.fill_(self._annealed.beta)
-        return [self._beta]
+        return [] if self._annealed is None else [self._beta]
 
     def __call__(self, *args: Any) -> Tensor:
-        """The loss, summed over the batch, in nats; gradients go into `.grad`."""
+        """The loss at the objective's beta, summed over the batch, in nats; gradients go into `.grad`."""
+        self.fill_beta()
+        return self.graph(args, self._extra())
+
+    def fill_beta(self) -> None:
+        """Puts the objective's KL weight of now into the graph's."""
+        if self._annealed is not None:
+            self._beta.fill_(self._annealed.beta)
+
+    def at_beta(self, *args: Any) -> Tensor:
+        """The same with the number that is in `beta` now."""
         return self.graph(args, self._extra())

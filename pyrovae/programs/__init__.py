@@ -15,6 +15,7 @@ from .predictive import Generated as Generated
 from .predictive import reconstruct as reconstruct
 from .predictive import simulate as simulate
 from .seeds import derive_seed as derive_seed
+from .seeds import reseeding as reseeding
 from .seeds import seeded as seeded
 from .sites import Sites as Sites
 from .structure import check_arguments as check_arguments

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -28,13 +28,23 @@ def derive_seed(seed: int, stream: str, *counters: int) -> int:
 @contextmanager
 def seeded(seed: int, stream: str, *counters: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Runs its body under `derive_seed(...)` and leaves the caller's random state as it was."""
+    with reseeding(device) as reseed:
+        reseed(derive_seed(seed, stream, *counters))
+        yield
+
+
+@contextmanager
+def reseeding(device: torch.device | str = "cpu") -> Iterator[Callable[[int], None]]:
+    """Yields a function that seeds torch; the caller's random state is as it was after the body."""
     device = torch.device(device)
     devices = [device] if device.type == "cuda" else []
-    derived = derive_seed(seed, stream, *counters)
-    with torch.random.fork_rng(devices=devices):
+
+    def reseed(seed: int) -> None:
         # torch.manual_seed would also seed the devices that are not forked here.
-        torch.default_generator.manual_seed(derived)
+        torch.default_generator.manual_seed(seed)
         if devices:
             with torch.cuda.device(device):
-                torch.cuda.manual_seed(derived)
-        yield
+                torch.cuda.manual_seed(seed)
+
+    with torch.random.fork_rng(devices=devices):
+        yield reseed

@@ -36,8 +36,13 @@ class MovingAverage:
         now = self._parameters()
         for name in now.keys() - self.values.keys():
             self.values[name] = now[name].detach().clone()
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), [now[k].detach() for k in self.values], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.values.values()), [now[k].detach() for k in self.values], self.share(step)
+        )
+
+    def share(self, step: int) -> float:
+        """1 - d of step `step` = 0, 1, ...: what the weights of now count."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

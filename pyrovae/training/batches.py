@@ -43,6 +43,16 @@ class Batches:
         picked = self.indices(epoch, batch)
         return self._rows if picked is None else tuple(r[picked] for r in self._rows)
 
+    def order(self, epoch: int) -> Tensor:
+        """Indices of all data, in the order of an epoch."""
+        self._prepare(epoch)
+        return self._order
+
+    def whole(self, epoch: int) -> tuple[Tensor, ...]:
+        """`(x, *context)` of all data in an epoch."""
+        self._prepare(epoch)
+        return self._rows
+
     def _prepare(self, epoch: int) -> None:
         if epoch == self._epoch:
             return

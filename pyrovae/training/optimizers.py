@@ -92,12 +92,13 @@ class Rates:
         self.own: list[Schedule | None] = optim.schedules if isinstance(optim, GroupedOptimizer) else []
         self._given: dict[int, float] = {}
 
-    def apply(self, optimizer: torch.optim.Optimizer, epoch: float, factor: float) -> None:
-        """Sets every group's rate, times `factor`.
+    def at(self, optimizer: torch.optim.Optimizer, epoch: float, factor: float) -> list[float]:
+        """Every group's rate at an epoch, times `factor`.
 
         Raises:
             ValueError: for a rate below zero, or NaN.
         """
+        rates = []
         for i, group in enumerate(optimizer.param_groups):
             schedule = (self.own[i] if i < len(self.own) else None) or self.default
             if schedule is None:
@@ -106,10 +107,16 @@ class Rates:
                 rate = schedule(epoch)
             if not rate >= 0:
                 raise ValueError(f"expected a learning rate >= 0, got {rate} at epoch {epoch:g}")
+            rates.append(rate * factor)
+        return rates
+
+    def apply(self, optimizer: torch.optim.Optimizer, epoch: float, factor: float) -> None:
+        """Sets them; raises as `at`."""
+        for group, rate in zip(optimizer.param_groups, self.at(optimizer, epoch, factor), strict=True):
             if isinstance(group["lr"], Tensor):  # of a capturable optimizer
-                group["lr"].fill_(rate * factor)
+                group["lr"].fill_(rate)
             else:
-                group["lr"] = rate * factor
+                group["lr"] = rate
 
 
 def clipper(norm: float | None) -> Callable[[list[Tensor]], Any] | None:

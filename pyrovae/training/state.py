@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
     """See `Trainer.state_dict`."""
+    trainer.collect()
     optimizer, average = trainer.svi.optimizer, trainer.average
     with trainer.store.active():
         state = trainer.svi.optim.get_state() if optimizer is None else optimizer.state_dict()

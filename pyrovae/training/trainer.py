@@ -14,7 +14,7 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from torch import Tensor
 
 from ..objectives import BetaELBO, check_objective, with_terms
-from ..programs import Program, buffers_of, derive_seed, module_mode, seeded
+from ..programs import Program, buffers_of, derive_seed, module_mode, reseeding, seeded
 from ..svi import SVI
 from .averaging import MovingAverage
 from .bad_steps import BadStep, fault_of
@@ -25,6 +25,7 @@ from .preparing import Prepared
 from .schedules import Schedule, as_schedule
 from .sources import Source
 from .state import restore, slowed, state_of
+from .static_epoch import StaticEpoch
 
 Weights = dict[str, dict[str, Tensor]]
 
@@ -95,12 +96,24 @@ class Trainer:
         self.losses: list[float] = []
         self.peak: float | None = None
         self.lr_factor = 1.0
-        self.compiled = compile and self._prepare()
+        self._static = self._compile() if compile else None
+        self.compiled = self.svi.compiled_objective is not None
 
-    def _prepare(self) -> bool:
-        """Compiles for full batches; a smaller last one runs eagerly, with the same numbers."""
+    def _compile(self) -> StaticEpoch | None:
+        """Compiles for full batches; on CUDA also for a smaller last one, which else runs eagerly."""
+        rows = [self.batches.rows(0, 0)]
+        last = self.batches.rows(0, self.batches_per_epoch - 1)
+        if self.device.type == "cuda" and len(last[0]) != len(rows[0][0]):
+            rows.append(last)
+        parameters = self.store.unconstrained()
         with module_mode(self.model, self.guide, training=True):
-            return self.svi.prepare(self.batches.rows(0, 0), self.store.unconstrained(), self.modules)
+            if not self.svi.prepare(rows[0], parameters, self.modules):
+                return None
+            more = [self.svi.compile_for(r, parameters, self.modules) for r in rows[1:]]
+        if self.svi.optimizer is None:  # one of Pyro's, which keep a state by parameter
+            return None
+        compiled = [c for c in (self.svi.compiled_objective, *more) if c is not None]
+        return StaticEpoch(self.svi, self.batches, compiled, self.average, parameters, self.seed)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -117,13 +130,12 @@ class Trainer:
         """
         now = self._now(self.epoch, self.batch)
         if isinstance(self.objective, BetaELBO):
-            self.objective.beta = self.beta(now)
-            if not self.objective.beta >= 0:
-                raise ValueError(f"expected beta >= 0, got {self.objective.beta} at epoch {now:g}")
+            self.objective.beta = self._beta(now)
         if self.svi.optimizer is not None:
             self.rates.apply(self.svi.optimizer, now, self.lr_factor)
         if self.batch == 0:
             self.losses = []
+        self.collect()
         rows = self.batches.rows(self.epoch, self.batch)
         try:
             # The first step runs under Pyro's own validation, which costs about a tenth of a step.
@@ -141,17 +153,46 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.global_step)
         self.losses.append(loss)
+        self._count()
+        return loss
+
+    def _count(self) -> None:
         self.global_step += 1
         self.batch += 1
         if self.batch == self.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
             self.peak = max(map(abs, self.losses))
-        return loss
 
-    def _bad_step(self, found: str) -> BadStep:
-        indices = self.batches.indices(self.epoch, self.batch)
+    def collect(self, stop: int | None = None) -> None:
+        """Reads the losses of this epoch that still wait on the device, of batches before `stop`.
+
+        Raises:
+            BadStep: for the first bad one among them.
+        """
+        known, stop = len(self.losses), self.batch if stop is None else stop
+        if self._static is None or known >= stop:
+            return
+        for batch, total in enumerate(self._static.losses(known, stop), start=known):
+            loss = total / self._data_in(batch)
+            fault = fault_of(loss, self.peak)
+            if fault is not None:
+                raise self._bad_step(fault, batch)
+            self.losses.append(loss)
+
+    def _data_in(self, batch: int) -> int:
+        return self.program.full_size or len(self.batches.rows(self.epoch, batch)[0])
+
+    def _beta(self, now: float) -> float:
+        beta = self.beta(now)
+        if not beta >= 0:
+            raise ValueError(f"expected beta >= 0, got {beta} at epoch {now:g}")
+        return beta
+
+    def _bad_step(self, found: str, batch: int | None = None) -> BadStep:
+        batch = self.batch if batch is None else batch
+        indices = self.batches.indices(self.epoch, batch)
         listed = None if indices is None else indices.tolist()
-        return BadStep(found, self.epoch, self.batch, self.global_step, listed)
+        return BadStep(found, self.epoch, batch, self.global_step + batch - self.batch, listed)
 
     def _now(self, epoch: int, batch: int) -> float:
         return epoch + batch / self.batches_per_epoch
@@ -173,12 +214,18 @@ class Trainer:
         epoch = self.epoch
         for module in self.modules:
             module.training = True
-        while True:
-            self.step()
-            if self.epoch > epoch:
-                break
-            if after_step is not None:
-                after_step()
+        with nullcontext(None) if self._static is None else reseeding(self.device) as reseed:
+            if self._static is not None:
+                self._begin(self._static)
+            while True:
+                if reseed is not None and self._static is not None and self._static.serves(self.batch):
+                    self._static_step(self._static, reseed)
+                else:
+                    self.step()
+                if self.epoch > epoch:
+                    break
+                if after_step is not None:
+                    after_step()
         self._check_weights()
         row: dict[str, float] = {
             "epoch": self.epoch,
@@ -193,6 +240,31 @@ class Trainer:
             if self.valid_program is not None:
                 row |= self.metrics(self.valid_program).row("valid_")
         return row
+
+    def _begin(self, static: StaticEpoch) -> None:
+        """Schedules of all steps of this epoch, on the device."""
+        assert self.svi.optimizer is not None
+        rates = []
+        for batch in range(self.batches_per_epoch):
+            now, step = self._now(self.epoch, batch), self.global_step - self.batch + batch
+            beta = self._beta(now) if isinstance(self.objective, BetaELBO) else 1.0
+            share = 0.0 if self.average is None else self.average.share(step)
+            rates.append([*self.rates.at(self.svi.optimizer, now, self.lr_factor), beta, share])
+        if self.batch == 0:
+            self.losses = []
+        static.begin(self.epoch, self.batch, rates)
+
+    def _static_step(self, static: StaticEpoch, reseed: Callable[[int], None]) -> None:
+        now, last = self._now(self.epoch, self.batch), self.batch == self.batches_per_epoch - 1
+        if (last or not static.fuses) and self.svi.optimizer is not None:
+            self.rates.apply(self.svi.optimizer, now, self.lr_factor)
+        try:
+            static.run(self.batch, self.global_step, reseed)
+        except torch.linalg.LinAlgError as error:
+            raise self._bad_step(f"none ({error})") from error
+        if (self.batch + 1) % static.check_every == 0 or last:
+            self.collect(self.batch + 1)
+        self._count()
 
     def _check_weights(self) -> None:
         """A loss shows only what the steps before it did to the weights; the last step's is seen here."""
