@@ -1,8 +1,8 @@
 """Kills training again and again, resumes it, and compares with a run that was left alone.
 
-    python -m tests.killing FOLDER KILLS [SEED]
+    python -m tests.killing FOLDER KILLS [SEED] [--compile on]
 
-Each attempt is a fork of a process that has imported everything and run nothing, so that an
+What follows the seed goes to `train`. Each attempt is a fork of a process that has imported everything and run nothing, so that an
 attempt costs its training only.
 """
 
@@ -28,14 +28,14 @@ OPTIONS = [
 ]
 
 
-def start(out):
+def start(out, more=()):
     """Forks a process that trains into `out`."""
     pid = os.fork()
     if pid == 0:
         code = 3
         try:
             with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-                code = train.main(["--out", str(out), *OPTIONS])
+                code = train.main(["--out", str(out), *OPTIONS, *more])
         finally:
             os._exit(code)
     return pid
@@ -60,7 +60,7 @@ def same(first, second):
     return first[0].keys() == second[0].keys() and equal and first[1] == second[1]
 
 
-def main(folder, kills, seed=0):
+def main(folder, kills, seed=0, more=()):
     """Returns after so many kills of living runs, all of whose ends are those of the whole run."""
     torch.set_num_threads(1)
     # What is imported where it is used first.
@@ -69,12 +69,12 @@ def main(folder, kills, seed=0):
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     rng, out = random.Random(seed), folder / "killed"
     began = time.perf_counter()
-    assert wait(start(folder / "whole")) == 0
+    assert wait(start(folder / "whole", more)) == 0
     length = time.perf_counter() - began
     whole = result(folder / "whole")
     done, runs, states = 0, 0, []
     while done < kills or out.exists():
-        pid = start(out)
+        pid = start(out, more)
         if done < kills:
             time.sleep(rng.uniform(0, 0.8 * length))
             os.kill(pid, signal.SIGKILL)
@@ -95,4 +95,4 @@ def main(folder, kills, seed=0):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0, sys.argv[4:])

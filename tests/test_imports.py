@@ -19,7 +19,7 @@ RANK = {
     "distributions": 1,
     "networks": 1,
     "objectives": 1,
-    "static_step": 2,
+    "static_step": 1.5,  # between the objectives and svi
     "svi": 2,
     "runs": 1,
     "priors": 2,
