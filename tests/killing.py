@@ -2,8 +2,8 @@
 
     python -m tests.killing FOLDER KILLS [SEED] [--compile on]
 
-What follows the seed goes to `train`. Each attempt is a fork of a process that has imported everything and run nothing, so that an
-attempt costs its training only.
+What follows the seed goes to `train`. Each attempt is a fork of a process that has imported
+everything and run nothing, so that an attempt costs its training only.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Compiled steps on fixed tensors: the code that a CUDA graph captures, run on a CPU (and on CUDA, where there is one)."""
+"""Compiled steps on fixed tensors: what a CUDA graph captures, run on a CPU (and on CUDA, where there is one)."""
 
 import functools
 import shutil

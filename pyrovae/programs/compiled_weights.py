@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 
-from .compiling import compile_graph, signature
+from .compiling import compile_module, signature
 from .inspection import PARTICLES, Program
 from .modules import module_mode
 from .parameters import capture_parameters, store_of
+from .partition import Stage, partition
 from .seeds import seeded
 from .sites import collect
 from .substitute import Substitute
@@ -20,6 +22,10 @@ from .tracing import UntraceableError, trace
 
 class CompiledWeights:
     """`ln w`, `[K, n]`, for K samples of n data; the numbers of `Program.run` given the same noise.
+
+    In three parts: what depends on parameters alone (a VampPrior's encoded pseudo-inputs) runs
+    once, what depends on the data too (the encoder) once a chunk of data, the rest once a chunk
+    of samples. Only the last is worth generating code for.
 
     Raises:
         UntraceableError: why it cannot be one graph.
@@ -58,18 +64,61 @@ class CompiledWeights:
         with (
             store.active() if store is not None else nullcontext(),
             torch.no_grad(),
+            pyro.validation_enabled(False),  # its checks read values
             module_mode(program.model, program.guide, training=False),
         ):
             self.graph = trace(compute, self._leaves, inputs, modules)
         self.noise = [n.buffer() for n in self.graph.noise]
-        self._call = compile_graph(self.graph, self._leaves, inputs, self.noise)
+        kinds = [(0, self._leaves), (1, inputs), (0, self.graph.buffers), (2, self.noise)]
+        names = [n.name for n in self.graph.module.graph.nodes if n.op == "placeholder"]
+        self._names = dict(zip(("leaves", "inputs", "buffers", "noise"), _cut(names, kinds), strict=True))
+        once, per_chunk, rest = partition(self.graph.module, [level for level, ts in kinds for _ in ts])
+        self._once, self._per_chunk, self._rest = once, per_chunk, rest
+        self._values: list[dict[str, Tensor]] = [{}, {}]
+        self._versions: tuple[Any, ...] | None = None
+        self._indices: Tensor | None = None
+        with torch.no_grad():
+            given_now = self._given(inputs) | self._named("noise", self.noise)
+            known = given_now | _run(once, given_now)
+            known |= _run(per_chunk, known)
+            example = [known[name] for name in rest.inputs]
+            self._call = compile_module(rest.module, example)
+
+    def _named(self, kind: str, tensors: Any) -> dict[str, Tensor]:
+        return dict(zip(self._names[kind], tensors, strict=True))
+
+    def _given(self, inputs: list[Tensor]) -> dict[str, Tensor]:
+        known = self._named("leaves", self._leaves) | self._named("buffers", self.graph.buffers)
+        return known | self._named("inputs", inputs)
 
     def __call__(self, indices: Tensor) -> Tensor | None:
         """Log-weights for the data at `indices`; None where they are of another shape."""
-        given = self.program.arguments.slice(indices)
-        if signature(given) != self.key:
-            return None
+        # In-place updates of weights count a tensor's version up.
+        versions = tuple((t.data_ptr(), t._version) for t in (*self._leaves, *self.graph.buffers))
+        if versions != self._versions or indices is not self._indices:
+            given = self.program.arguments.slice(indices)
+            if signature(given) != self.key:
+                return None
+            known = self._given([given[i] for i in self._tensors])
+            if versions != self._versions:
+                self._values[0] = _run(self._once, known)
+            self._values[1] = known | self._values[0]
+            self._values[1] |= _run(self._per_chunk, self._values[1])
+            self._versions, self._indices = versions, indices
         for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
             spec.draw(buffer)
-        inputs = [given[i] for i in self._tensors]
-        return self._call(*self._leaves, *inputs, *self.graph.buffers, *self.noise)[0]
+        known = self._values[1] | self._named("noise", self.noise)
+        return self._call(*(known[name] for name in self._rest.inputs))[0]
+
+
+def _run(stage: Stage, known: dict[str, Tensor]) -> dict[str, Tensor]:
+    out = stage.module(*(known[name] for name in stage.inputs))
+    return dict(zip(stage.outputs, out, strict=True))
+
+
+def _cut(names: list[str], kinds: list[tuple[int, list[Tensor]]]) -> list[list[str]]:
+    parts, start = [], 0
+    for _, tensors in kinds:
+        parts.append(names[start : start + len(tensors)])
+        start += len(tensors)
+    return parts

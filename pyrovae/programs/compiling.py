@@ -8,7 +8,7 @@ from typing import Any
 
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .substitute import Substitute
 from .tracing import Graph, UntraceableError, trace
@@ -92,14 +92,22 @@ def compile_graph(
     Raises:
         UntraceableError: where no compiler works on this machine.
     """
+    return compile_module(graph.module, [*parameters, *inputs, *graph.buffers, *noise])
+
+
+def compile_module(module: fx.GraphModule, example: Sequence[Tensor]) -> Callable[..., Any]:
+    """Generates code for a flat graph, for tensors as in `example`.
+
+    Raises:
+        UntraceableError: where no compiler works on this machine.
+    """
     import torch._inductor as inductor
 
-    flat: list[Any] = [*parameters, *inputs, *graph.buffers, *noise]
     try:
         # Ahead of time and without guards: shapes are checked by `signature`, once a step.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return inductor.compile(graph.module, flat)
+            return inductor.compile(module, list(example))
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise UntraceableError(f"no code could be generated ({type(error).__name__}: {text})") from error
