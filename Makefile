@@ -14,7 +14,7 @@ help:
 	@echo "make compare  train priors x guides x objectives on digits, compare ELBO with evidence"
 	@echo "make test     run the test suite"
 	@echo "make check    lint, format check, types"
-	@echo "make bench    speed ratios against Pyro"
+	@echo "make bench    speed ratios against Pyro, NumPyro, Pythae and the hardware's floor"
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pyrovae needs Python >= 3.11, got %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'

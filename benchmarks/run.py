@@ -1,4 +1,4 @@
-"""Speed and memory as ratios, measured interleaved in one process: `make bench`.
+"""Speed and memory as ratios, measured interleaved: `make bench`.
 
 Absolute times on shared machines mean little; every row is a ratio to something timed in turn
 with it, at the minimum and the median over repeats. `--json FILE` keeps the figures.
@@ -7,271 +7,129 @@ with it, at the minimum and the median over repeats. `--json FILE` keeps the fig
 from __future__ import annotations
 
 import argparse
-import functools
-import itertools
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyro
 import torch
-from pyro.infer import Trace_ELBO
-from pyro.infer.importance import vectorized_importance_weights
+from growth import bench_growth, figure
+from importance import bench_importance, bench_test_set
+from memory import bench_memory
+from nets import CONV, DEEP, MNIST, TINY
 from rich.console import Console
 from rich.table import Table
+from settings import PEERS_VARIABLE, Settings
+from steps import bench_epoch, bench_step
+from targets import targets
+from timing import Row
 
-import pyrovae as pv
-from pyrovae.evidence.log_weights import iterate
-from pyrovae.models.vae import VAE
-from pyrovae.programs import inspect_program
-from pyrovae.programs.compiled_weights import CompiledWeights
-from pyrovae.programs.memory import LiveBytes
-
-Runs = dict[str, Callable[[], None]]
-
-
-def interleaved(runs: Runs, repeats: int, inner: int) -> dict[str, list[float]]:
-    """Seconds per call of each, timed in turn `repeats` times, `inner` calls at a time."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        for _ in range(3):
-            run()
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            for _ in range(inner):
-                run()
-            times[name].append((time.perf_counter() - start) / inner)
-    return times
+CASES: dict[str, Callable[[Settings], list[Row]]] = {
+    "step-400": lambda s: bench_step(MNIST, s),
+    "step-200-200": lambda s: bench_step(DEEP, s),
+    "step-64": lambda s: bench_step(TINY, s),
+    "step-conv": lambda s: bench_step(CONV, s),
+    "epoch": lambda s: bench_epoch(MNIST, s, 6400 if s.quick else 60_000),
+    "importance": lambda s: bench_importance(DEEP, s),
+    "test-set": lambda s: bench_test_set(DEEP, s, *((500, 500) if s.quick else (10_000, 5000))),
+    "memory": lambda s: bench_memory(DEEP, s),
+    "growth": lambda s: bench_growth(MNIST, s),
+}
+# Minutes to hours where no GPU is: asked for by name.
+EXTRA = {"growth"}
+GPU_ONLY = {"test-set"}
 
 
-def make_vae(data_dim: int, encoder: tuple[int, ...], latent_dim: int) -> VAE:
-    net = pv.networks.MLP(data_dim, encoder)
-    decoder = pv.networks.MLP(latent_dim, encoder[::-1], data_dim)
-    return VAE(
-        pv.priors.StandardNormal(latent_dim),
-        pv.likelihoods.Bernoulli(decoder),
-        pv.guides.DiagonalGaussian(net, latent_dim),
-    )
-
-
-def pyro_step(vae: VAE, x: torch.Tensor, validation: bool) -> Callable[[], None]:
-    store = pv.ParameterStore()
-    svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
-
-    def run() -> None:
-        with store.active(), pyro.validation_enabled(validation):
-            svi.step(x)
-
-    return run
-
-
-def our_step(vae: VAE, x: torch.Tensor, compile: bool) -> Callable[[], None]:
-    store = pv.ParameterStore()
-    adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    svi = pv.SVI(vae.model, vae.guide, adam, Trace_ELBO(), compile=compile)
-
-    def run() -> None:
-        with store.active(), pyro.validation_enabled(False):
-            svi.step(x)
-
-    run()
-    run()
-    assert svi.refused is None, svi.refused
-    return run
-
-
-def by_hand(vae: VAE, x: torch.Tensor, compile: bool) -> Callable[[], None]:
-    """The same loss in plain PyTorch, eager or by torch.compile, and a fused Adam over all parameters."""
-    encoder, head, decoder = vae.q.net, vae.q.head, vae.likelihood.net
-    parameters = [*encoder.parameters(), *head.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
-
-    def loss(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        loc, raw = head(encoder(x)).chunk(2, -1)
-        scale = pv.networks.positive_scale(raw)
-        logits = decoder(loc + scale * noise)
-        kl = 0.5 * (loc**2 + scale**2 - 1 - 2 * scale.log()).sum()
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl
-
-    function = torch.compile(loss, fullgraph=True) if compile else loss
-
-    def run() -> None:
-        value = function(x, torch.randn(len(x), vae.q.latent_dim))
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return run
-
-
-def floor(sizes: tuple[int, tuple[int, ...], int], batch: int) -> Callable[[], None]:
-    """The matrix products of the step and the fused Adam update, and nothing else."""
-    data_dim, hidden, latent = sizes
-    encoder = list(itertools.pairwise((data_dim, *hidden, 2 * latent)))
-    decoder = list(itertools.pairwise((latent, *hidden[::-1], data_dim)))
-    layers = [(torch.randn(batch, i), torch.randn(i, o), torch.randn(batch, o)) for i, o in encoder + decoder]
-    weights = [w for _, w, _ in layers]
-    for w in weights:
-        w.grad = torch.randn_like(w)
-    optimizer = torch.optim.Adam(weights, fused=True)
-
-    def run() -> None:
-        for i, (x, w, g) in enumerate(layers):
-            x @ w
-            x.T @ g
-            if i > 0:  # nothing is differentiated by the data
-                g @ w.T
-        optimizer.step()
-
-    return run
-
-
-def bench_svi(repeats: int) -> list[dict[str, object]]:
-    """The SVI step against Pyro's, against plain PyTorch and against the floor."""
-    rows = []
-    for name, sizes, batch in (
-        ("784-400-50", (784, (400,), 50), 128),
-        ("784-200-200-50", (784, (200, 200), 50), 128),
-        ("64-64-8", (64, (64,), 8), 64),
-    ):
-        torch.manual_seed(0)
-        x = (torch.rand(batch, sizes[0]) > 0.5).float()
-        vaes = [make_vae(*sizes) for _ in range(6)]
-        runs: Runs = {
-            "pyro.infer.SVI, its defaults": pyro_step(vaes[0], x, True),
-            "pyro.infer.SVI, validation off": pyro_step(vaes[1], x, False),
-            "pv.SVI, eager": our_step(vaes[2], x, False),
-            "PyTorch by hand, eager": by_hand(vaes[3], x, False),
-            "PyTorch by hand, torch.compile": by_hand(vaes[4], x, True),
-            "pv.SVI, compiled": our_step(vaes[5], x, True),
-            "matrix products and Adam alone": floor(sizes, batch),
-        }
-        times = interleaved(runs, repeats, 20)
-        rows += _rows(f"SVI step, {name}, batch {batch}", times, "pv.SVI, compiled", "ms", 1e3)
-    return rows
-
-
-def bench_importance(repeats: int) -> list[dict[str, object]]:
-    """Log-weights against `vectorized_importance_weights` (one number for all data) in equal chunks."""
-    torch.manual_seed(0)
-    vae = make_vae(784, (200, 200), 50)
-    data, samples = 20, 128
-    x = (torch.rand(data * 4, 784) > 0.5).float()
-    store = pv.ParameterStore()
-    chunk = pv.Chunk(data, samples)
-    program = inspect_program(store.bind(vae.model), store.bind(vae.guide), x)
-
-    def ours() -> None:
-        for _ in iterate(program, samples * 2, chunk=chunk):
-            pass
-
-    with torch.no_grad(), pyro.validation_enabled(False):
-        graph = CompiledWeights(program, torch.arange(data), samples)
-
-    def compiled() -> None:
-        for rows in program.arguments.chunks(data):
-            for _ in range(2):
-                graph(rows)
-
-    def pyros() -> None:
-        with store.active(), torch.no_grad(), pyro.validation_enabled(False):
-            for rows in x.split(data):
-                for _ in range(2):
-                    vectorized_importance_weights(
-                        vae.model, vae.guide, rows, num_samples=samples, max_plate_nesting=1
-                    )
-
-    pairs = len(x) * samples * 2
-    times = interleaved(
-        {
-            "vectorized_importance_weights": pyros,
-            "pv.log_weights, eager": ours,
-            "pv.log_weights, compiled": compiled,
-        },
-        repeats,
-        1,
-    )
-    per_pair = {k: [t / pairs for t in v] for k, v in times.items()}
-    return _rows(
-        f"IS, decoder 50-200-200-784, chunk {data} x {samples}",
-        per_pair,
-        "pv.log_weights, eager",
-        "µs/pair",
-        1e6,
-    )
-
-
-def bench_memory() -> list[dict[str, object]]:
-    """Peak of live tensor bytes of `iterate` beyond the block it yields, against K."""
-    torch.manual_seed(0)
-    vae = make_vae(784, (200, 200), 50)
-    x = (torch.rand(20, 784) > 0.5).float()
-    store = pv.ParameterStore()
-    program = inspect_program(store.bind(vae.model), store.bind(vae.guide), x)
-    chunk = pv.Chunk(20, 128)
-    peaks = {}
-    for k in (500, 5000, 50_000):
-        with LiveBytes() as counter:
-            for _ in iterate(program, k, chunk=chunk):
-                pass
-        peaks[k] = counter.peak - 20 * k * 4
-    return [
-        {
-            "case": "memory of log_weights beyond its result",
-            "what": f"K = {k:,}",
-            "min": peak / 2**20,
-            "median": peak / 2**20,
-            "unit": "MiB",
-            "ratio": peak / peaks[500],
-        }
-        for k, peak in peaks.items()
-    ]
-
-
-def _rows(
-    case: str, times: dict[str, list[float]], base: str, unit: str, factor: float
-) -> list[dict[str, object]]:
-    return [
-        {
-            "case": case,
-            "what": name,
-            "min": min(t) * factor,
-            "median": statistics.median(t) * factor,
-            "unit": unit,
-            "ratio": min(t) / min(times[base]),
-        }
-        for name, t in times.items()
-    ]
-
-
-def main(argv: list[str] | None = None) -> int:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=15, help="interleaved repeats of each (default: 15)")
+    parser.add_argument(
+        "--only", choices=CASES, action="append", metavar="CASE", help=f"of {', '.join(CASES)}"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--repeats", type=int, help="interleaved repeats of each (default: 15)")
+    parser.add_argument("--quick", action="store_true", help="3 repeats, short blocks, less data")
+    parser.add_argument("--peers", metavar="PYTHON", help=f"interpreter that has them (or {PEERS_VARIABLE})")
+    parser.add_argument("--growth", action="store_true", help="the same as --only growth")
+    parser.add_argument("--figure", type=Path, help="draw the growth of times here (.png, .pdf)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args(argv)
+    if options.repeats is None:
+        options.repeats = 3 if options.quick else 15
     if options.repeats < 1:
         parser.error(f"expected --repeats >= 1, got {options.repeats}")
-    rows = bench_svi(options.repeats) + bench_importance(options.repeats) + bench_memory()
-    table = Table(
-        title=f"torch {torch.__version__}, pyro {pyro.__version__}, {torch.get_num_threads()} threads"
-    )
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("expected a CUDA device that torch sees, got none; try --device cpu")
+    options.only = (options.only or []) + (["growth"] if options.growth else [])
+    if options.figure and options.only and "growth" not in options.only:
+        parser.error(f"expected --growth with --figure, got --only {' '.join(options.only)}")
+    if not options.only:
+        skipped = set() if options.figure else EXTRA
+        skipped |= set() if options.device == "cuda" else GPU_ONLY
+        options.only = [name for name in CASES if name not in skipped]
+    return options
+
+
+def machine(settings: Settings) -> str:
+    """What the figures hold for."""
+    if settings.device.type == "cuda":
+        where = torch.cuda.get_device_name(settings.device)
+    else:
+        where = f"CPU, {torch.get_num_threads()} threads"
+    return f"{where}; torch {torch.__version__}, pyro {pyro.__version__}, float32"
+
+
+def show(rows: list[Row], settings: Settings, console: Console) -> None:
+    table = Table(title=machine(settings))
     for column in ("case", "what", "min", "median", "unit", "ratio (min)"):
         table.add_column(column, justify="right" if column in ("min", "median", "ratio (min)") else "left")
     last = None
     for row in rows:
-        case = row["case"] if row["case"] != last else ""
-        last = row["case"]
-        figures = (f"{row['min']:.3f}", f"{row['median']:.3f}", str(row["unit"]), f"{row['ratio']:.2f}")
-        table.add_row(str(case), str(row["what"]), *figures)
-    Console(width=120).print(table)
+        figures = row.as_json()
+        case, last = ("" if row.case == last else row.case), row.case
+        if row.least is None:
+            table.add_row(case, f"{row.what}: {row.note}", "–", "–", row.unit, "–")
+        else:
+            numbers = (f"{figures['min']:.3f}", f"{figures['median']:.3f}", row.unit, f"{row.ratio:.2f}")
+            table.add_row(case, row.what, *numbers)
+    console.print(table)
+
+
+def judge(rows: list[Row], settings: Settings, console: Console) -> list[dict[str, object]]:
+    """The table of targets, for what was measured."""
+    table = Table("target", "case", "ratio of minima", "wanted", "", title="targets")
+    out: list[dict[str, object]] = []
+    for target in targets(settings):
+        for case, ratio in target.measured(rows):
+            wanted = f"{'≤' if target.at_most else '≥'} {target.limit:g}"
+            met = target.met(ratio)
+            table.add_row(target.what, case, f"{ratio:.3f}", wanted, "met" if met else "missed")
+            out.append({"target": target.what, "case": case, "ratio": ratio, "wanted": wanted, "met": met})
+    if out:
+        console.print(table)
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    given = {"peers": options.peers} if options.peers else {}
+    calls = 5 if options.quick else 20
+    settings = Settings(torch.device(options.device), options.repeats, calls, options.quick, **given)
+    rows: list[Row] = []
+    for name in options.only:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        rows += CASES[name](settings)
+    console = Console(width=120)
+    show(rows, settings, console)
+    judged = judge(rows, settings, console)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        kept = {"machine": machine(settings), "rows": [r.as_json() for r in rows], "targets": judged}
+        options.json.write_text(json.dumps(kept, indent=2) + "\n")
+    if options.figure:
+        grown = [r for r in rows if r.case.startswith("growth")]
+        figure(grown, MNIST, settings.ours, machine(settings).split(";")[0], options.figure)
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,9 @@ from torch import nn
 import pyrovae as pv
 from pyrovae.data import Dataset
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.models.vae import VAE
 
-from .options import DataOptions, DeviceName, ModelOptions, ObjectiveName, TrainOptions
+from .options import DataOptions, DeviceName, ModelOptions, ObjectiveName
+from .parts import LATENT_DIM, build_vae
 
 
 class Pair(NamedTuple):
@@ -48,6 +47,8 @@ def load_data(options: DataOptions, device: torch.device) -> Dataset:
 def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
     """The program that the options name, its weights drawn under `seed`."""
     options.check()
+    if options.preset is not None and options.model != "vae":
+        raise ValueError(f"expected --model vae with a preset, got {options.model} and {options.preset}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if options.model == "vae":
@@ -55,7 +56,7 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
         elif options.model == "linear-gaussian":
             if data.spec.support != "real":
                 raise ValueError(f"expected real data for linear-gaussian, got {data.spec.support} data")
-            owner = LinearGaussian.random(data.train[0].numel(), options.latent_dim)
+            owner = LinearGaussian.random(data.train[0].numel(), options.latent_dim or LATENT_DIM)
         else:
             owner = imported(options.model)
             if callable(owner) and not hasattr(owner, "model"):
@@ -72,70 +73,26 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
     )
 
 
-def build_vae(options: ModelOptions, data: Dataset) -> VAE:
-    """A VAE of parts; grey levels and their inverse are scaled inside the networks."""
-    spec = data.spec
-    size, levels = math.prod(spec.event_shape), spec.levels
-    if len(spec.event_shape) != 1:
-        raise ValueError(
-            f"expected flat data [N, D] for the built-in vae, got event shape {spec.event_shape}"
-        )
-    grey = levels is not None and spec.support == "levels"
-    top = float(levels - 1) if grey and levels is not None else 1.0
-    *inner, features = options.hidden
-    encoder = pv.networks.MLP(
-        size, (*inner, features), preprocess=pv.networks.Rescale(1 / top) if grey else None
-    )
-    make: Any = {
-        "diagonal": pv.guides.DiagonalGaussian,
-        "full": pv.guides.FullGaussian,
-        "flow": functools.partial(pv.guides.FlowGuide, hidden=options.flow_hidden),
-    }[options.guide]
-    guide = make(encoder, options.latent_dim)
+def build_objective(name: ObjectiveName, particles: int | None = None) -> Any:
+    """The objective of that name with so many draws a datum; by default 1, renyi 2, iwae and dreg 8.
 
-    decoder = pv.networks.MLP(options.latent_dim, options.hidden[::-1], size)
-    kind = options.likelihood
-    if kind == "auto":
-        kind = {"binary": "bernoulli", "levels": "binomial"}.get(spec.support, "gaussian")  # type: ignore[assignment]
-    if kind in ("bernoulli", "binomial") and spec.support in ("binary", "levels"):
-        pv.networks.set_output_bias(decoder, pv.networks.logit_of_mean(data.train.cpu(), high=top))
-    make_likelihood: dict[str, Any] = {
-        "bernoulli": lambda: pv.likelihoods.Bernoulli(decoder),
-        "binomial": lambda: pv.likelihoods.Binomial(decoder, int(top)),
-        "gaussian": lambda: pv.likelihoods.Gaussian(decoder, learn_scale=True),
-    }
-    likelihood = make_likelihood[kind]()
-
-    prior = {
-        "standard": lambda: pv.priors.StandardNormal(options.latent_dim),
-        "mixture": lambda: pv.priors.GaussianMixture(options.latent_dim, options.components),
-        "vamp": lambda: pv.priors.VampPrior(guide, *_pseudo_inputs(data, options.components, top)),
-    }[options.prior]()
-    return VAE(prior=prior, likelihood=likelihood, guide=guide)
-
-
-def _pseudo_inputs(data: Dataset, components: int, top: float) -> tuple[Any, ...]:
-    if not 1 <= components <= len(data.train):
-        raise ValueError(f"expected 1 to {len(data.train)} components, got {components}")
-    start = data.train[:components].cpu()
-    return (start, 0.0, top) if data.spec.support in ("binary", "levels") else (start,)
-
-
-def build_objective(name: ObjectiveName) -> Any:
-    """One of Pyro's ELBOs."""
+    Raises:
+        ValueError: for fewer draws than the objective needs.
+    """
+    least = 2 if name in ("renyi", "dreg") else 1
+    if particles is not None and particles < least:
+        raise ValueError(f"expected particles >= {least} with {name}, got {particles}")
+    own = {"renyi": 2, "iwae": 8, "dreg": 8}.get(name, 1)
+    number = own if particles is None else particles
     makers: dict[str, Any] = {
-        "trace-elbo": Trace_ELBO,
-        "mean-field": TraceMeanField_ELBO,
-        "renyi": functools.partial(RenyiELBO, alpha=0.0, num_particles=2),
+        "trace-elbo": functools.partial(Trace_ELBO, vectorize_particles=number > 1),
+        "mean-field": functools.partial(TraceMeanField_ELBO, vectorize_particles=number > 1),
+        "renyi": functools.partial(RenyiELBO, alpha=0.0),
+        "iwae": pv.objectives.IWAE,
+        "dreg": pv.objectives.DReG,
+        "stl": pv.objectives.STL,
     }
-    return makers[name]()
-
-
-def schedules(options: TrainOptions) -> dict[str, Any]:
-    """Learning rate and KL weight over the epochs."""
-    lr = options.lr if options.lr_end is None else pv.Exponential(options.lr, options.lr_end, options.epochs)
-    beta = pv.Warmup(options.warmup) if options.warmup > 0 and options.objective != "renyi" else 1.0
-    return {"lr": lr, "beta": beta}
+    return makers[name](num_particles=number)
 
 
 def imported(reference: str) -> Any:

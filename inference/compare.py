@@ -15,9 +15,11 @@ from typing import Any
 import tyro
 
 from pyrovae import plots, runs
+from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import replacing
 from pyrovae.inference.building import device_of, load_data
-from pyrovae.inference.grid import Cell, CellResult, cores, make_cells, make_plan, run_cells
+from pyrovae.inference.evaluating import Question, entry_of_run, evaluate_run, load_runs
+from pyrovae.inference.grid import Cell, CellResult, Plan, cores, make_cells, make_plan, run_cells
 from pyrovae.inference.options import (
     DataOptions,
     GuideName,
@@ -29,7 +31,7 @@ from pyrovae.inference.options import (
 )
 from pyrovae.inference.pictures import draw_pictures
 from pyrovae.inference.running import console, progress, run_script
-from pyrovae.inference.table import Table, comparison_table, markdown, print_table
+from pyrovae.inference.table import Entry, Table, comparison_table, entry_of, markdown, print_table
 from pyrovae.inference.work import load_run
 from pyrovae.training.fit import Row
 
@@ -49,6 +51,10 @@ class Options:
     """Objectives; one that is not valid for a program is refused for it, with the reason."""
     programs: tuple[str, ...] = ()
     """Programs of your own beside the grid: package.module:attribute or file.py:attribute."""
+    runs: tuple[Path, ...] = ()
+    """Run folders to compare beside the grid, on the same data."""
+    only_runs: bool = False
+    """No grid: compare the folders of --runs alone, on their own data."""
     num_samples: int = 5000
     """Importance samples K per test datum."""
     out: Path = Path("runs/compare")
@@ -65,60 +71,86 @@ def run(options: Options) -> None:
     """Runs the grid, prints the table, writes table, histories and pictures."""
     started = time.perf_counter()
     device = device_of(options.machine.device)
-    data = load_data(options.data, device)
-    jobs = options.jobs or (cores() if device.type == "cpu" else 1)
-    cells = make_cells(
-        options.data,
-        options.sizes,
-        options.train,
-        priors=options.priors,
-        guides=options.guides,
-        objectives=options.objectives,
-        programs=options.programs,
-        out=options.out,
-        num_samples=options.num_samples,
-        device=options.machine.device,
-        threads=max(1, cores() // jobs),
-    )
+    if options.only_runs and not options.runs:
+        raise ValueError("expected run folders with --only-runs, got none; try --runs runs/a runs/b")
+    others, x = load_runs(options.runs, None, device, "test", None) if options.runs else ([], None)
+    cells: list[Cell] = []
+    plan = Plan([], {}, {})
+    if options.only_runs:
+        data = others[0].data
+    else:
+        data = load_data(options.data, device)
+        if x is not None and data_hash(x) != data_hash(data.test):
+            raise ValueError(
+                f"expected runs on the grid's data, {data.spec.name} ({data.spec.support}), got {others[0].folder} on "
+                f"{others[0].spec.name} ({others[0].spec.support}); try --only-runs, or the --data of the runs"
+            )
+        jobs = options.jobs or (cores() if device.type == "cpu" else 1)
+        cells = make_cells(
+            options.data,
+            options.sizes,
+            options.train,
+            priors=options.priors,
+            guides=options.guides,
+            objectives=options.objectives,
+            programs=options.programs,
+            out=options.out,
+            num_samples=options.num_samples,
+            device=options.machine.device,
+            threads=max(1, cores() // jobs),
+        )
+        plan = make_plan(cells, data)
     runs.create(options.out)
-    plan = make_plan(cells, data)
     results: dict[Cell, CellResult] = {}
-    with progress(options.machine.quiet, "fits", len(plan.cells)) as update:
-        for result in run_cells(plan.cells, min(jobs, len(plan.cells))):
-            results[result.cell] = result
-            update(advance=1, note=f"{result.cell.title} IS {result.evidence['IS'].log_evidence:.2f}")
-    table = comparison_table(cells, plan, results)
+    if plan.cells:
+        with progress(options.machine.quiet, "fits", len(plan.cells)) as update:
+            for result in run_cells(plan.cells, min(jobs, len(plan.cells))):
+                results[result.cell] = result
+                update(advance=1, note=f"{result.cell.title} IS {result.evidence['IS'].log_evidence:.2f}")
+    extra: list[Entry] = []
+    for other in others:
+        question = Question(data.test, "test", options.num_samples, options.train.seed, reuse=True)
+        with progress(
+            options.machine.quiet, str(other.folder), options.num_samples * len(data.test)
+        ) as update:
+            ev, _ = evaluate_run(other, question, lambda done, _total: update(completed=done))
+        extra.append(entry_of_run(other, ev))
+    table = comparison_table(cells, plan, results, extra)
     title = (
         f"{data.spec.name}, test split (N = {len(data.test):,}), nats per datum, IS with K = "
         f"{options.num_samples:,}; {time.perf_counter() - started:.0f} s in all"
     )
     print_table(table, title)
-    save(options.out, [results[c] for c in cells if c in results], table, title, options)
+    entries = [entry_of(results[c]) for c in cells if c in results] + extra
+    save(options.out, entries, table, title, options)
 
 
-def save(out: Path, results: list[CellResult], table: Table, title: str, options: Options) -> None:
-    """Writes table.md, metrics.csv (all cells), pictures of the comparison and of its best cell."""
+def save(out: Path, entries: list[Entry], table: Table, title: str, options: Options) -> None:
+    """Writes table.md, metrics.csv (all rows), pictures of the comparison and of its best program."""
     with replacing(out / "table.md") as partial:
         partial.write_text(markdown(table, title))
-    rows = [{"cell": r.cell.title, **row} for r in results for row in r.history]
+    rows = [{"cell": e.title, **row} for e in entries for row in e.history]
     with replacing(out / runs.HISTORY) as partial, partial.open("w", newline="") as f:
-        writer = csv.DictWriter(f, list(dict.fromkeys(k for row in rows for k in row)))
+        writer = csv.DictWriter(f, list(dict.fromkeys(["cell", *(k for row in rows for k in row)])))
         writer.writeheader()
         writer.writerows(rows)
-    ranked = sorted(results, key=lambda r: -r.evidence["IS"].log_evidence)
+    ranked = sorted(entries, key=lambda e: -e.evidence["IS"].log_evidence)
     best = ranked[0]
-    grid = all(r.cell.model.model == "vae" for r in results)
-    histories: dict[Any, list[Row]] = {r.cell.label if grid else r.cell.title: r.history for r in results}
-    plots.save(plots.plot_histories(histories), out / "training.png")
+    # Prior, guide and objective name a cell of the grid; any other has one name.
+    grid = all(not e.name and e.label[1] for e in entries)
+    histories: dict[Any, list[Row]] = {e.label if grid else e.title: e.history for e in entries if e.history}
+    pictures = ["evidence.png", "lk_curves.png"]
+    if histories:
+        plots.save(plots.plot_histories(histories), out / "training.png")
+        pictures.insert(0, "training.png")
     plots.save(best.evidence.plot(), out / "evidence.png")
-    curves = {r.cell.title: r.evidence for r in ranked[:CURVES]}
-    plots.save(plots.plot_lk_curve(curves), out / "lk_curves.png")
-    pair, data, _ = load_run(best.cell.out, options.machine.device)
-    names = draw_pictures(pair, data, out)
-    pictures = ", ".join(["training.png", "evidence.png", "lk_curves.png", *names])
-    console.print(f"{out}: table.md, {runs.HISTORY}, {pictures} (best: {best.cell.title})", highlight=False)
+    plots.save(plots.plot_lk_curve({e.title: e.evidence for e in ranked[:CURVES]}), out / "lk_curves.png")
+    pair, data, _ = load_run(best.folder, options.machine.device)
+    pictures += draw_pictures(pair, data, out)
+    shown = ", ".join(pictures)
+    console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title})", highlight=False)
     plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-    runs.write_config(out, {"compare": plain, "best": best.cell.out.name})
+    runs.write_config(out, {"compare": plain, "best": best.name or best.folder.name})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

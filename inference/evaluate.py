@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-import pyrovae as pv
-from pyrovae import export, plots, runs
+from pyrovae import runs
+from pyrovae.files import replacing
+from pyrovae.inference.building import device_of
+from pyrovae.inference.evaluating import CompileName, Question, entry_of_run, evaluate_run, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.running import console, progress, run_script
-from pyrovae.inference.work import load_run
+from pyrovae.inference.table import markdown, print_table, runs_table
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -23,7 +25,7 @@ class Options:
     """Options of evaluate."""
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders of train or compare; several are compared by paired differences to the first."""
+    """Run folders of train, compare or pv.save. Several get one table, with differences paired over the data."""
     split: Literal["train", "valid", "test"] = "test"
     """Data to evaluate on."""
     num_samples: int = 5000
@@ -34,43 +36,62 @@ class Options:
     """Seed of the noise."""
     delta: float = 0.05
     """Failure probability of the certificate."""
+    compile: CompileName = "auto"
+    """Run the weights as one compiled graph; auto does so from 10 million (datum, sample) pairs on."""
+    reuse: bool = False
+    """Take a run's evidence.nc where it is of the same weights, data, K, seed and delta."""
+    baseline: Path | None = None
+    """Run folder that the others are compared to (default: the best)."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
-    """Print the table as Markdown."""
+    """Print the tables as Markdown."""
+    out: Path | None = None
+    """Also write what is printed, as Markdown, to this file."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(options: Options) -> None:
     """Evaluates each folder; writes evidence.nc and evidence.png into it."""
-    if not options.folders:
+    folders = list(options.folders)
+    if not folders:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")
-    first: pv.Evidence | None = None
-    for folder in options.folders:
-        pair, data, _ = load_run(folder, options.machine.device, options.root)
-        x = data.split(options.split)
-        if options.limit is not None:
-            if options.limit < 1:
-                raise ValueError(f"expected --limit >= 1, got {options.limit}")
-            x = x[: options.limit]
-        with progress(options.machine.quiet, str(folder), options.num_samples * len(x)) as update:
-            ev = pv.evidence(
-                *pair,
-                x,
-                estimators=[pv.ELBO(), pv.IS(options.num_samples)],
-                seed=options.seed,
-                delta=options.delta,
-                progress=lambda done, _total: update(completed=done),
-            )
-        export.write_netcdf(ev, folder / runs.EVIDENCE)
-        plots.save(ev.plot(), folder / "evidence.png")
-        part = "" if len(x) == len(data.split(options.split)) else f"first {len(x):,} of the "
-        console.print(f"{folder}: {part}{options.split} split of {data.spec.name}", highlight=False)
+    if options.baseline is not None and options.baseline.resolve() not in {f.resolve() for f in folders}:
+        folders.insert(0, options.baseline)
+    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
+        raise ValueError(f"expected a file in a folder that exists for --out, got {options.out}")
+    device = device_of(options.machine.device)
+    loaded, x = load_runs(folders, options.root, device, options.split, options.limit)
+    spec = loaded[0].spec
+    part = "" if len(x) == spec.splits[options.split] else f"first {len(x):,} of the "
+    question = Question(
+        x, options.split, options.num_samples, options.seed, options.delta, options.compile, options.reuse
+    )
+    written, entries = [], []
+    for one in loaded:
+        with progress(options.machine.quiet, str(one.folder), options.num_samples * len(x)) as update:
+            ev, found = evaluate_run(one, question, lambda done, _total: update(completed=done))
+        title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
+            f", from {runs.EVIDENCE}" if found else ""
+        )
+        console.print(title, highlight=False)
         print(ev.table("markdown" if options.markdown else "terminal"))
-        if first is None:
-            first = ev
+        written.append(f"{title}\n\n{ev.table('markdown')}")
+        entries.append(entry_of_run(one, ev))
+    if len(entries) > 1:
+        chosen = [e for e in entries if options.baseline and e.folder.resolve() == options.baseline.resolve()]
+        table = runs_table(entries, options.split, chosen[0] if chosen else None)
+        title = f"{spec.name}, {part}{options.split} split (N = {len(x):,}), nats per datum, IS with K = "
+        title += f"{options.num_samples:,}"
+        if options.markdown:
+            print(markdown(table, title))
         else:
-            print(f"against {options.folders[0]}: {ev.compare(first)}\n")
+            print_table(table, title)
+        written.append(markdown(table, title))
+    if options.out is not None:
+        with replacing(options.out) as partial:
+            partial.write_text("\n".join(written))
+        console.print(f"{options.out}", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -52,7 +52,7 @@ class Cell:
     def label(self) -> tuple[str, str, ObjectiveName]:
         """(prior, guide, objective), or (program, "", objective) for a program that is no vae."""
         if self.model.model == "vae":
-            return (self.model.prior, self.model.guide, self.train.objective)
+            return (self.model.prior or "", self.model.guide or "", self.train.objective)
         return (self.model.model, "", self.train.objective)
 
     @property
@@ -98,7 +98,7 @@ def make_plan(cells: list[Cell], data: Dataset) -> Plan:
         program = inspect_program(store.bind(pair.model), store.bind(pair.guide), data.train)
         twin = next((c for c in run if c.model == cell.model and c.train.objective == "trace-elbo"), None)
         try:
-            check_objective(build_objective(cell.train.objective), program)
+            check_objective(build_objective(cell.train.objective, cell.train.particles), program)
         except ValueError as error:
             refused[cell] = str(error)
             continue
@@ -107,7 +107,7 @@ def make_plan(cells: list[Cell], data: Dataset) -> Plan:
         else:
             run.append(cell)
     # A flow's density under a VampPrior takes longest by far: started last it would run alone.
-    run.sort(key=lambda c: (c.model.guide == "flow", c.model.prior == "vamp"), reverse=True)
+    run.sort(key=lambda c: (c.model.guide in ("flow", "spline-flow"), c.model.prior == "vamp"), reverse=True)
     return Plan(run, refused, same)
 
 
@@ -169,7 +169,7 @@ def make_cells(
     """The product priors x guides x objectives, then each program of the user's x objective."""
     same = dataclasses.asdict(sizes)
     models = [ModelOptions(**same, prior=p, guide=g) for p in priors for g in guides]
-    models += [ModelOptions(**same, model=reference) for reference in programs]
+    models += [ModelOptions(**same | {"preset": None}, model=reference) for reference in programs]
     cells = []
     for model in models:
         name = "".join(c if c.isalnum() else "-" for c in model.model)

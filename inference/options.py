@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-PriorName = Literal["standard", "mixture", "vamp"]
-GuideName = Literal["diagonal", "full", "flow"]
-LikelihoodName = Literal["auto", "bernoulli", "binomial", "gaussian"]
-ObjectiveName = Literal["trace-elbo", "mean-field", "renyi"]
+PresetName = Literal["lecture", "keras", "iwae", "vampprior"]
+PriorName = Literal["standard", "diagonal", "mixture", "vamp", "flow-spline", "flow-maf", "flow-coupling"]
+GuideName = Literal["diagonal", "full", "low-rank", "mixture", "flow", "spline-flow"]
+LikelihoodName = Literal[
+    "auto",
+    "bernoulli",
+    "binomial",
+    "categorical",
+    "continuous-bernoulli",
+    "discretized-logistic",
+    "discretized-logistic-mixture",
+    "gaussian",
+    "gaussian-fixed",
+    "gaussian-per-dim",
+    "heteroscedastic-gaussian",
+]
+NetworkName = Literal["mlp", "gated", "conv", "residual"]
+ActivationName = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "softplus"]
+ObjectiveName = Literal["trace-elbo", "mean-field", "renyi", "iwae", "dreg", "stl"]
+LrScheduleName = Literal["exponential", "cosine", "iwae", "constant"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
@@ -29,26 +46,62 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class SizeOptions:
-    """Sizes of the built-in models' parts."""
+    """The built-in vae: a preset, and what differs from it. What is not given is the preset's."""
 
+    preset: PresetName | None = None
+    """lecture (784-400-2, ReLU), keras (convolutions, 2 latents), iwae (784-200-200-50, tanh; Burda et al. 2016) or
+    vampprior (gated 300-300, 40 latents, 500 pseudo-inputs; Tomczak & Welling 2018). Options given beside it
+    override it, one by one."""
     likelihood: LikelihoodName = "auto"
-    """p(x|z) of the vae; auto takes the one that suits the data's support."""
-    latent_dim: int = 8
-    """Number of latent dimensions."""
-    hidden: tuple[int, ...] = (128, 128)
-    """Hidden widths of the encoder; the decoder has them in reverse."""
-    components: int = 20
-    """Components of a mixture prior, pseudo-inputs of a VampPrior."""
-    flow_hidden: tuple[int, ...] = (32,)
-    """Hidden widths of each flow transform."""
+    """p(x|z); auto takes the one that suits the data's support. The scale of a gaussian is one number, learned;
+    that of gaussian-fixed stays at --scale; gaussian-per-dim learns one for each dimension of x; that of
+    heteroscedastic-gaussian comes from the decoder."""
+    scale: float = 1.0
+    """Standard deviation of a gaussian likelihood, or its start where it is learned."""
+    likelihood_components: int = 5
+    """Components of a discretized-logistic-mixture."""
+    network: NetworkName | None = None
+    """Encoder and decoder (default mlp): perceptrons, gated perceptrons, convolutions, or convolutions with residual
+    blocks. Flat data of a known image shape are reshaped inside."""
+    activation: ActivationName | None = None
+    """Nonlinearity of the networks (default: tanh in mlp, relu in conv and residual; gated ones have none)."""
+    latent_dim: int | None = None
+    """Number of latent dimensions (default 8)."""
+    hidden: tuple[int, ...] | None = None
+    """Hidden widths of the encoder (default 128 128); the decoder has them in reverse. Of conv and residual
+    networks: the one dense layer after the convolutions (default 128)."""
+    channels: tuple[int, ...] | None = None
+    """Channels of conv and residual networks (default 32 64), at stride 2; the decoder has them in reverse."""
+    components: int | None = None
+    """Components of a mixture prior, pseudo-inputs of a VampPrior (default 20)."""
+    rank: int = 2
+    """Rank of a low-rank guide's covariance beside its diagonal."""
+    guide_components: int = 5
+    """Components of a mixture guide."""
+    flow_hidden: tuple[int, ...] | None = None
+    """Hidden widths of each flow transform, of prior and guide (default 32)."""
+    flow_transforms: int | None = None
+    """Transforms of a flow prior (default 3; coupling 4) and of a flow guide (default 2)."""
 
     def check(self) -> None:
-        """Raises ValueError for sizes below 1."""
-        for name in ("latent_dim", "components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
-        if not self.hidden or min((*self.hidden, *self.flow_hidden)) < 1:
-            raise ValueError(f"expected hidden widths >= 1, got {self.hidden} and {self.flow_hidden}")
+        """Raises ValueError for sizes below 1 and scales that are not positive."""
+        for name in (
+            "latent_dim",
+            "components",
+            "rank",
+            "guide_components",
+            "likelihood_components",
+            "flow_transforms",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"expected {name} >= 1, got {value}")
+        for name in ("hidden", "channels", "flow_hidden"):
+            widths = getattr(self, name)
+            if widths is not None and (not widths or min(widths) < 1):
+                raise ValueError(f"expected {name} to be widths >= 1, got {widths}")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"expected a positive finite scale, got {self.scale}")
 
 
 @dataclass(frozen=True)
@@ -59,10 +112,11 @@ class ModelOptions(SizeOptions):
     """vae, linear-gaussian, or your own: package.module:attribute or file.py:attribute. The attribute
     is a function of the data set that returns a (model, guide) pair or an object with .model and
     .guide; or such a pair or object itself."""
-    prior: PriorName = "standard"
-    """p(z) of the vae."""
-    guide: GuideName = "diagonal"
-    """q(z|x) of the vae: diagonal or full-covariance Gaussian, or an inverse autoregressive flow."""
+    prior: PriorName | None = None
+    """p(z) of the vae (default standard; with --preset vampprior: vamp)."""
+    guide: GuideName | None = None
+    """q(z|x) of the vae (default diagonal): diagonal, low-rank or full-covariance Gaussian, a mixture of diagonal
+    ones, or an inverse autoregressive flow, affine or of splines."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +130,19 @@ class LoopOptions:
     lr: float = 2e-3
     """Learning rate of Adam at the start."""
     lr_end: float | None = 2e-4
-    """Learning rate at the end (geometric decay); None for a constant one."""
+    """Learning rate at the end; None for a constant one (cosine: for 0)."""
+    lr_schedule: LrScheduleName = "exponential"
+    """Geometric decay, half a cosine, the eight stages of Burda et al. 2016 (down to a tenth, stretched over the
+    epochs: theirs are 3280), or constant."""
+    group: tuple[str, ...] = ()
+    """Learning rates of their own, PREFIX=FACTOR: --group prior=0.1 guide=2 gives the parameters whose names begin
+    so a tenth of the rate, and twice it. 0 freezes them."""
+    beta: float = 1.0
+    """KL weight (Higgins et al. 2017); evidence is always reported at 1."""
     warmup: float = 10
-    """Epochs over which the KL weight beta rises from 0 to 1; 0 for none."""
+    """Epochs over which the KL weight rises from 0 to beta; 0 for none."""
+    particles: int | None = None
+    """Draws a datum and step, K (default 1; renyi 2, iwae and dreg 8)."""
     free_bits: float = 0.0
     """Nats per latent site below which the KL is not pressed."""
     patience: int | None = None
@@ -89,6 +153,8 @@ class LoopOptions:
     """Decay of an exponential moving average of the weights, like 0.999; it is what is evaluated and kept."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Run each step as one compiled graph; auto does so in runs of at least 10,000 steps."""
+    max_returns: int = 2
+    """How often a run whose loss explodes or is NaN goes back to its last good epoch, at half the learning rate."""
     seed: int = 0
     """Seed of weights, batches and noise."""
 
@@ -98,7 +164,8 @@ class TrainOptions(LoopOptions):
     """Training by stochastic variational inference."""
 
     objective: ObjectiveName = "trace-elbo"
-    """Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO (K = 2)."""
+    """Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the importance-weighted bound,
+    plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise gradients alone (stl)."""
 
 
 @dataclass(frozen=True)

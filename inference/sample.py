@@ -1,4 +1,4 @@
-"""Draw from a trained run folder: samples of its prior, reconstructions, its latent space."""
+"""Draw from a trained run folder: samples, reconstructions, its latent space, and what it finds strange."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tyro
 
 from pyrovae.files import replacing
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.pictures import draw_pictures
+from pyrovae.inference.pictures import PICTURES, PictureName, Pictures
 from pyrovae.inference.running import console, run_script
 from pyrovae.inference.work import load_run
 from pyrovae.programs import simulate
@@ -27,7 +27,15 @@ class Options:
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train or compare."""
     num: int = 100
-    """Draws from the prior."""
+    """Draws from the prior in samples.npz; up to 100 are shown."""
+    num_samples: int = 500
+    """Importance samples K for the evidence of single data."""
+    limit: int = 1000
+    """Test data whose evidence is taken, drawn at random."""
+    only: tuple[PictureName, ...] = PICTURES
+    """Pictures to make."""
+    site: str | None = None
+    """Latent site of latent, manifold, traversals and interpolations (default: the first continuous vector)."""
     out: Path | None = None
     """Folder for samples.npz and pictures (default: the run folder)."""
     seed: int = 0
@@ -38,9 +46,10 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Draws, saves samples.npz (x, mean, latents) and pictures."""
-    if options.num < 1:
-        raise ValueError(f"expected --num >= 1, got {options.num}")
+    """Draws, saves samples.npz (x, mean, latents) and pictures; says which were left out, and why."""
+    for name in ("num", "num_samples", "limit"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {getattr(options, name)}")
     pair, data, _ = load_run(options.folder, options.machine.device, options.root)
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
@@ -49,8 +58,13 @@ def run(options: Options) -> None:
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
     with replacing(out / "samples.npz") as partial:
         np.savez(partial, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
-    names = ["samples.npz", *draw_pictures(pair, data, out, num_samples=options.num, seed=options.seed)]
+    pictures = Pictures(
+        pair, data, options.num, options.num_samples, options.limit, options.site, options.seed
+    )
+    names = ["samples.npz", *pictures.write(out, options.only)]
     console.print(f"{out}: {', '.join(names)}", highlight=False)
+    for name, why in pictures.skipped.items():
+        console.print(f"left out: {name}: {why}", highlight=False, markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

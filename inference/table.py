@@ -1,13 +1,17 @@
-"""The comparison table: one row a fit, paired differences to the best."""
+"""The comparison table: one row a fit, paired differences to the best or to a baseline."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import rich.table
+from rich.console import Console
 
 from pyrovae.evidence import Evidence
 from pyrovae.evidence.diagnostics import khat_threshold
+from pyrovae.training.history import Row
 
 from .grid import Cell, CellResult, Plan
 from .running import console
@@ -18,29 +22,78 @@ COLUMNS = (
     "objective",
     "test ELBO ± se",
     "IS evidence ± se",
+    "certified ≥",
     "gap",
     "median ESS",
     "k̂ high",
     "Δ to best ± se",
     "seconds",
 )
+WIDTH = 200
+WORDS = ("run", "prior", "guide", "objective")  # columns of text
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trained program and its evidence, as a row of the table and as what the pictures need.
+
+    Attributes:
+        name: of its run folder; "" for a cell of a grid, which its label names.
+        label: (prior, guide, objective).
+        evidence: with ELBO and IS.
+        seconds: of training and evaluation; None where they are not known.
+        history: of its training; may be empty.
+        folder: its run folder.
+    """
+
+    name: str
+    label: tuple[str, str, str]
+    evidence: Evidence = field(repr=False)
+    seconds: float | None
+    history: list[Row] = field(repr=False)
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """One string for legends and messages."""
+        return self.name or " ".join(filter(None, self.label))
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of text, and notes below."""
 
+    columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
     notes: list[str]
 
 
-def comparison_table(cells: list[Cell], plan: Plan, results: dict[Cell, CellResult]) -> Table:
-    """Rows in the grid's order; differences are paired over the test data."""
-    if not results:
+def entry_of(result: CellResult) -> Entry:
+    """A grid's result as an entry."""
+    cell = result.cell
+    return Entry("", cell.label, result.evidence, result.seconds, result.history, cell.out)
+
+
+def runs_table(entries: Sequence[Entry], split: str, baseline: Entry | None = None) -> Table:
+    """One row a run folder; differences to `baseline`, or to the best, are paired over the data."""
+    target = baseline or _best(entries)
+    rows = [
+        (e.name, *e.label, *_figures(e, target, "best" if baseline is None else "baseline")) for e in entries
+    ]
+    columns = _columns(split, None if baseline is None else baseline.name)
+    return Table(("run", *columns), rows, [_note(target, baseline is None)])
+
+
+def comparison_table(
+    cells: list[Cell], plan: Plan, results: dict[Cell, CellResult], others: Sequence[Entry] = ()
+) -> Table:
+    """Rows in the grid's order, then those of run folders; differences are paired over the test data."""
+    entries: Mapping[Cell, Entry] = {cell: entry_of(r) for cell, r in results.items()}
+    if not entries and not others:
         raise ValueError(
             "expected an objective that is valid for a program, got: " + "; ".join(plan.refused.values())
         )
-    best = max((r.evidence for r in results.values()), key=lambda ev: ev["IS"].log_evidence)
+    best = _best([*entries.values(), *others])
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     for cell in cells:
@@ -48,58 +101,86 @@ def comparison_table(cells: list[Cell], plan: Plan, results: dict[Cell, CellResu
         if cell in plan.same:
             continue
         if cell in plan.refused:
-            rows.append((prior, guide, objective, "refused", *("–",) * 6))
+            rows.append((prior, guide, objective, "refused", *("–",) * (len(COLUMNS) - 4)))
             notes.append(f"{prior} {guide} {objective} refused: {plan.refused[cell]}")
             continue
         shown = "either" if cell in plan.same.values() else objective
-        rows.append((prior, guide, shown, *_figures(results[cell].evidence, best, results[cell].seconds)))
+        rows.append((prior, guide, shown, *_figures(entries[cell], best)))
     if plan.same:
         notes.append(
             "either: the KL has no closed form there, so trace-elbo and mean-field are the same estimator with "
             "the same noise, and run once."
         )
-    notes.append(
-        "IS evidence is a lower bound on ln p(x) (≥), its error is over the test data; the certificate of the "
-        f"best: mean ln p(x) ≥ {best['IS'].certificate:.3f} with probability {1 - best['IS'].delta:.0%}. "
+    notes.append(_note(best, True))
+    if not others:
+        return Table(COLUMNS, rows, notes)
+    rows = [("grid", *row) for row in rows]
+    rows += [(e.name, *e.label, *_figures(e, best)) for e in others]
+    return Table(("run", *COLUMNS), rows, notes)
+
+
+def _best(entries: Sequence[Entry]) -> Entry:
+    return max(entries, key=lambda e: e.evidence["IS"].log_evidence)
+
+
+def _columns(split: str, baseline: str | None) -> tuple[str, ...]:
+    words = {"test ELBO ± se": f"{split} ELBO ± se"}
+    if baseline is not None:
+        words["Δ to best ± se"] = "Δ to baseline ± se"
+    return tuple(words.get(c, c) for c in COLUMNS)
+
+
+def _note(target: Entry, best: bool) -> str:
+    e = target.evidence["IS"]
+    which = "the best" if best else f"the baseline, {target.title}"
+    certified = ""
+    if e.certificate is not None:
+        sure = f"with probability {1 - e.delta:.0%}"
+        certified = f"; the certificate of {which}: mean ln p(x) ≥ {e.certificate:.3f} {sure}"
+    return (
+        f"IS evidence is a lower bound on ln p(x) (≥), its error is over the data{certified}. "
         "Differences of two lower bounds show the order, not the exact distance."
     )
-    return Table(rows, notes)
 
 
-def _figures(ev: Evidence, best: Evidence, seconds: float) -> tuple[str, ...]:
+def _figures(entry: Entry, target: Entry, word: str = "best") -> tuple[str, ...]:
+    ev = entry.evidence
     elbo, weights = ev["ELBO"], ev["IS"]
     assert weights.ess is not None and weights.khat is not None
     high = float((weights.khat > khat_threshold(weights.num_samples)).double().mean())
-    if ev is best:
-        difference = "best"
+    if entry is target:
+        difference = word
     else:
-        paired = ev.compare(best)
+        paired = ev.compare(target.evidence)
         difference = f"{paired.difference:+.3f} ± {paired.se:.3f}"
     return (
         f"{elbo.log_evidence:.3f} ± {elbo.se_data:.3f}",
         f"{weights.log_evidence:.3f} ± {weights.se_data:.3f}",
+        "–" if weights.certificate is None else f"{weights.certificate:.3f}",
         f"{ev.gap:.3f}",
         f"{float(weights.ess.median()):.0f}",
         f"{high:.0%}",
         difference,
-        f"{seconds:.0f}",
+        "–" if entry.seconds is None else f"{entry.seconds:.0f}",
     )
 
 
 def print_table(table: Table, title: str) -> None:
     """To the terminal."""
     shown = rich.table.Table(title=title, title_justify="left")
-    for i, column in enumerate(COLUMNS):
-        shown.add_column(column, justify="left" if i < 3 else "right")
+    for column in table.columns:
+        shown.add_column(column, justify="left" if column in WORDS else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*row)
-    console.print(shown)
+    # In a terminal cells fold to fit; in a file or a pipe rows stay whole.
+    (console if console.is_terminal else Console(width=WIDTH)).print(shown)
     for note in table.notes:
         console.print(f"· {note}", highlight=False)
 
 
 def markdown(table: Table, title: str) -> str:
     """For a document."""
-    lines = [title, "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * 3 + "---:|" * (len(COLUMNS) - 3)]
+    rule = "|" + "".join("---|" if c in WORDS else "---:|" for c in table.columns)
+    lines = [title, "", "| " + " | ".join(table.columns) + " |", rule]
     lines += ["| " + " | ".join(row) + " |" for row in table.rows]
     return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]) + "\n"

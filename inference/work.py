@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.data import Dataset
-from pyrovae.programs import ParameterStore, inspect_program, module_mode
 from pyrovae.training import Checkpoints
 from pyrovae.training.history import Row
 from pyrovae.training.scalars import tensorboard_writer
 
-from .building import Pair, build, build_objective, device_of, load_data, schedules
+from .building import Pair, build, build_objective, device_of, load_data
 from .options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
+from .schedules import schedules
 
 WITHOUT_CHECKPOINTS = KeepOptions(checkpoint_every=0)
 
@@ -69,13 +69,14 @@ def train_run(
         fit = pv.fit(
             *pair,
             data,
-            objective=build_objective(train_options.objective),
+            objective=build_objective(train_options.objective, train_options.particles),
             epochs=train_options.epochs,
             batch_size=train_options.batch_size,
             free_bits=train_options.free_bits,
             patience=train_options.patience,
             clip_norm=train_options.clip_norm,
             ema=train_options.ema,
+            max_returns=train_options.max_returns,
             compile={"auto": "auto", "on": True, "off": False}[train_options.compile],  # type: ignore[arg-type]
             seed=train_options.seed,
             checkpoint=store.folder if keep.checkpoint_every else None,
@@ -135,26 +136,20 @@ def load_run(folder: Path, device: DeviceName = "auto", root: Path | None = None
         ValueError: damaged files, weights of another architecture, or data that are not those
             the run was trained on.
     """
-    config = runs.read_config(folder)
-    data_options, model_options = (
-        _options(DataOptions, config["data"]),
-        _options(ModelOptions, config["model"]),
-    )
-    if root is not None:
-        data_options = dataclasses.replace(data_options, root=root)
-    data = load_data(data_options, device_of(device))
-    if data.spec.hash != config["spec"]["hash"]:
-        raise ValueError(
-            f"expected the data {folder} was trained on (hash {config['spec']['hash'][:12]}), got "
-            f"{data.spec.hash[:12]}"
-        )
-    pair = build(model_options, data, config["train"]["seed"])
-    store = ParameterStore()
-    # One run brings the parameters to life; the weights then take their place.
-    with store.active(), module_mode(*pair, training=False) as modules:
-        inspect_program(*pair, data.train)
-    runs.load_weights(folder / runs.WEIGHTS, store, modules)
-    return Loaded(Pair(store.bind(pair.model), store.bind(pair.guide)), data, config)
+    run = runs.load(folder, root, device_of(device))
+    return Loaded(Pair(run.model, run.guide), run.data, run.config)
+
+
+def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
+    """The programs that a run's configuration names, for `pyrovae.runs.load`.
+
+    Raises:
+        ValueError: options that this version does not know.
+    """
+    options, train = config["model"], config.get("train")
+    if not isinstance(train, dict) or not isinstance(train.get("seed"), int):
+        raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
+    return build(_options(ModelOptions, options), data, train["seed"])
 
 
 def _plain(options: Any) -> dict[str, Any]:

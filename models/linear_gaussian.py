@@ -80,7 +80,7 @@ class LinearGaussian(nn.Module):
         noise = self.log_noise.exp().expand(len(self.weight))
         return dist.LowRankMultivariateNormal(self.bias, self.weight, noise).log_prob(x)
 
-    @program(density="exact", plate="data", observed="x")
+    @program(density="exact", plate="data", observed="x", log_evidence=log_evidence)
     def model(self, x: Tensor) -> None:
         """z ~ N(0, I), x ~ N(W z + b, Psi)."""
         pyro.module("linear_gaussian", self)

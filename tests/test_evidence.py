@@ -1,6 +1,7 @@
 """Estimators and results: certificates, intervals, diagnostics, comparisons."""
 
 import math
+from dataclasses import replace
 
 import arviz
 import pyro
@@ -11,6 +12,7 @@ import torch
 import pyrovae as pv
 from pyrovae.evidence.diagnostics import effective_sample_size, khat_threshold, pareto_khat
 from pyrovae.evidence.importance import block_curve, jackknife_shift
+from pyrovae.evidence.notes import estimate_notes
 from pyrovae.evidence.result import Estimate
 
 from . import handwritten as hw
@@ -341,3 +343,90 @@ def test_scales_are_named_in_the_warnings():
     ev = pv.evidence(case.model, case.exact, hw.X, estimators=[pv.IS(5)])
     assert any("carry a scale" in w for w in ev.warnings)
     torch.testing.assert_close(ev["IS"].per_datum, case.log_evidence)
+
+
+# Report --------------------------------------------------------------------------------------
+
+
+def every_estimator(**options):
+    x = torch.randn(30, generator=torch.Generator().manual_seed(0), dtype=F64)
+    model, guide, _ = one_latent(1.3)
+    estimators = [pv.ELBO(), pv.IS(300), pv.Jackknife(300), pv.MLMC(8), pv.Exact()]
+    return pv.evidence(model, guide, x, estimators=estimators, **options)
+
+
+def test_table_has_what_the_estimators_have():
+    ev = every_estimator(label="simulated, test split")
+    text = ev.table()
+    assert "simulated, test split: N = 30 data" in text and ev.attributes["data_hash"][:8] in text
+    assert f"torch {torch.__version__}" in text and "seed 0" in text and "float64" in text
+    assert "…" not in text, "no column is cut"
+    head, _, *body = ev.table("markdown").splitlines()
+    cells = [c.strip() for c in head.strip("|").split("|")]
+    assert "cost/datum" in cells and "acceptance" not in cells and "Δ ± SE (paired)" not in cells
+    rows = {r.split("|")[1].strip(): [c.strip() for c in r.strip("|").split("|")] for r in body[:5]}
+    assert list(rows) == ["ELBO", "IS", "Jackknife", "MLMC", "Exact"]
+    assert rows["IS"][1].startswith("≥") and rows["Jackknife"][1].startswith("≈")
+    assert rows["Exact"][cells.index("K")] == "–" and rows["MLMC"][cells.index("cost/datum")] != "–"
+    assert "exact" in ev.verdict and "quadrature" in ev.verdict
+    # What estimators report in their details has a column of its own.
+    details = {"num_temperatures": 1000, "acceptance": torch.tensor([0.6, 0.7])}
+    annealed = replace(ev["IS"], name="AIS", details=details)
+    table = replace(ev, estimates={"AIS": annealed, "IS": ev["IS"]}).table("markdown")
+    assert "| temperatures | acceptance |" in table and "| 1,000 | 0.65 |" in table
+
+
+def test_table_with_paired_differences():
+    first, second = every_estimator(), every_estimator(seed=1)
+    table = first.table("markdown", against=second)
+    assert "Δ ± SE (paired)" in table
+    c = first["IS"].per_datum - second["IS"].per_datum
+    assert f"{float(c.mean()):+.4f} ± {float(c.std() / math.sqrt(30)):.4f}" in table
+    with pytest.raises(ValueError, match="same data"):
+        first.table(against=replace(second, attributes={**second.attributes, "data_hash": "0" * 64}))
+
+
+def test_who_has_an_interval():
+    ev = every_estimator()
+    with pytest.raises(ValueError, match="only bounds"):
+        ev["ELBO"].interval()
+    for name in ("IS", "Jackknife", "Exact"):
+        assert torch.isfinite(ev[name].interval()).all(), name
+    upper = replace(ev["IS"], direction=">=")
+    with pytest.raises(ValueError, match="only bounds"):
+        upper.interval()
+    few = replace(ev["Jackknife"], ess=torch.full((30,), 199.0, dtype=F64))
+    assert few.interval().isnan().all()
+
+
+def test_a_module_left_in_train_mode_is_named():
+    net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(1, 1)).double()
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1, dtype=F64), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(net(z), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 1.0).to_event(1))
+
+    x = torch.zeros(3, 1, dtype=F64)
+    assert any("Dropout were left in train mode" in w for w in pv.evidence(model, guide, x).warnings)
+    assert net.training, "and is left as it was"
+    net.eval()
+    assert not any("train mode" in w for w in pv.evidence(model, guide, x).warnings)
+
+
+def test_a_minibatch_is_not_passed_off_as_a_data_set():
+    case = hw.scaled_plate()
+    ev = pv.evidence(case.model, case.exact, *case.args, estimators=[pv.IS(5)], **case.options)
+    assert any("of the data passed, not of the data set" in w for w in ev.warnings)
+
+
+def test_ais_below_importance_sampling_is_named():
+    ev = every_estimator()
+    low = replace(ev["IS"], name="AIS", per_datum=ev["IS"].per_datum - 1.0)
+    assert any("AIS is 1.00 nats below IS" in w for w in estimate_notes({"IS": ev["IS"], "AIS": low}))
+    same = replace(ev["IS"], name="AIS")
+    assert not any("below IS" in w for w in estimate_notes({"IS": ev["IS"], "AIS": same}))

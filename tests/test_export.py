@@ -12,9 +12,10 @@ import torch
 import xarray
 
 import pyrovae as pv
-from pyrovae.export import _arviz, evidence_to_arviz, write_netcdf
+from pyrovae.export import evidence_to_arviz, write_netcdf
+from pyrovae.export.containers import load_arviz
 
-arviz = _arviz()
+arviz = load_arviz()
 N, K = 12, 40
 
 

@@ -21,7 +21,6 @@ RANK = {
     "objectives": 1,
     "static_step": 1.5,  # between the objectives and svi
     "svi": 2,
-    "runs": 1,
     "priors": 2,
     "guides": 2,
     "likelihoods": 2,
@@ -29,8 +28,9 @@ RANK = {
     "training": 3,
     "plots": 3,
     "export": 3,
+    "runs": 4,
     "models": 3,
-    "inference": 4,
+    "inference": 5,
 }
 PARTS = {"priors", "guides", "likelihoods", "networks", "distributions", "models", "inference"}
 

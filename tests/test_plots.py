@@ -530,3 +530,67 @@ def test_save_refuses(ev, tmp_path):
         plots.save(1, tmp_path / "a.png")
     with pytest.raises(FileNotFoundError):
         plots.save(figure, tmp_path / "none" / "a.png")
+
+
+# Estimators and their errors -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many():
+    return make(pv.ELBO(), pv.IS(64), pv.Jackknife(64))
+
+
+def test_extrapolation_goes_through_the_last_points(many):
+    ax = plots.plot_extrapolation(many)
+    points = sorted((many["IS"].curve | {64: many["IS"].log_evidence}).items())[-4:]
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1 / k for k, _ in points])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [v for _, v in points])
+    slope, at_zero = np.polyfit([1 / k for k, _ in points], [v for _, v in points], 1)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [at_zero, at_zero + slope / points[0][0]])
+    texts = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert any("jackknife" in t for t in texts)
+    single = replace(many["IS"], curve={}, num_samples=1)
+    with pytest.raises(ValueError, match="two finite points"):
+        plots.plot_extrapolation(replace(many, estimates={"IS": single}))
+
+
+def test_weight_tails_are_ranks_of_relative_weights():
+    lw = torch.randn(100, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ax = plots.plot_weight_tails(lw, [2])
+    x, y = ax.lines[0].get_data()
+    w = lw[:, 2].exp()
+    np.testing.assert_allclose(x, (w / w.mean()).sort(descending=True).values)
+    np.testing.assert_allclose(y, np.arange(1, 101) / 100)
+    assert len(plots.plot_weight_tails(lw).lines) == 3
+    for bad in (lw[:10], lw[:, 0]):
+        with pytest.raises(ValueError, match="K >= 25"):
+            plots.plot_weight_tails(bad)
+    with pytest.raises(ValueError, match="data of 5"):
+        plots.plot_weight_tails(lw, [5])
+
+
+def test_worst_estimated_data(many):
+    order = plots.worst_estimated(many["IS"], 3)
+    assert order == [int(i) for i in many["IS"].ess.argsort()[:3]]
+    side = many.x.shape[1]
+    assert "worst" in plots.plot_worst(many, (1, side), num=2).get_yticklabels()[0].get_text()
+    assert len(plots.plot_evidence(many, (1, side)).axes) == 5
+    assert len(plots.plot_evidence(many).axes) == 4
+
+
+def test_brackets_bars_and_rate_distortion():
+    base = torch.randn(30, generator=torch.Generator().manual_seed(0))
+    ax = plots.plot_sandwich([10, 100], [base - 2, base - 1], [base + 2, base + 1], exact=base)
+    assert "2.000 ± 0.000" in ax.get_title()
+    with pytest.raises(ValueError, match="for each effort"):
+        plots.plot_sandwich([10], [base, base], [base])
+    parts = {"a": {"approximation": (1.0, 0.1), "amortisation": (2.0, 0.1)}}
+    bars = [p for p in plots.plot_gap_bars(parts).patches if p.get_width() > 0]
+    assert [p.get_x() for p in bars] == [0.0, 1.0]
+    with pytest.raises(ValueError, match="same parts"):
+        plots.plot_gap_bars({**parts, "b": {"approximation": (1.0, 0.1)}})
+    rate = torch.linspace(0, 3, 4)
+    ax = plots.plot_rate_distortion({"m": (rate, 10 - rate)}, guides={"m": (2.0, 9.0)})
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), 10 - rate)
+    with pytest.raises(ValueError, match="one shape"):
+        plots.plot_rate_distortion({"m": (rate, rate[:2])})

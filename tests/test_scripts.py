@@ -158,7 +158,7 @@ def test_a_program_of_the_users_own(tmp_path, capsys):
         (["--latent-dim", "0"], ["latent_dim"]),
         (["--device", "cuda"], ["CUDA"]),
         (["--seed", "-1"], ["seed"]),
-        (["--lr", "-1"], ["start, end and epochs > 0"]),
+        (["--lr", "-1"], ["learning rates > 0"]),
         (["--epochs", "0"], ["epochs"]),
         (["--patience", "0"], ["patience"]),
     ],

@@ -55,6 +55,37 @@ def pareto_khat(log_weights: Tensor) -> Tensor:
     return torch.from_numpy(khat)
 
 
+def smoothed_log_weights(log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Pareto-smoothed log-weights `[K, N]` (up to a constant a datum) and k-hat `[N]`, by ArviZ's PSIS.
+
+    Unsmoothed where K < 25, or where there is nothing to smooth.
+    """
+    khat = pareto_khat(log_weights)
+    lw = log_weights.detach().double().cpu().clone()
+    todo = torch.isfinite(khat)
+    if bool(todo.any()):
+        rows = lw[:, todo]
+        rows = torch.maximum(rows, rows.amax(0) - 1e3)
+        smooth = _smooth(np.ascontiguousarray(rows.numpy().T))
+        lw[:, todo] = torch.from_numpy(np.ascontiguousarray(smooth.T))
+    return lw, khat
+
+
+def _smooth(log_weights: np.ndarray) -> np.ndarray:
+    """PSIS log-weights of each row."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from arviz_stats.base import array_stats
+        except ImportError:
+            import arviz
+
+            smooth: Any = arviz.psislw(log_weights)[0]
+        else:
+            smooth = np.array([array_stats.psislw(-row)[0] for row in log_weights])
+    return np.asarray(smooth, dtype=float)
+
+
 def _psis(log_weights: np.ndarray) -> np.ndarray:
     """k-hat of each row; ArviZ 1.x has it elsewhere than 0.x, for log-likelihoods: minus the log-weights."""
     with warnings.catch_warnings():

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, inspect_program
-from ..programs.validity import scaled_sites
-from .diagnostics import MIN_ESS, khat_threshold
+from ..programs import inspect_program, module_mode
+from .assembling import assemble, from_weights
 from .elbo import ELBO
 from .estimators import PerDatum, ProgramEstimator, WeightEstimator
 from .importance import IS
-from .log_weights import Chunk, check_density, choose_chunk, iterate
+from .log_weights import Chunk, check_density, choose_chunk
+from .notes import estimate_notes, program_notes
+from .partial import Partials
 from .report import render_markdown, render_table, verdict
 from .result import Comparison, Estimate, paired_difference
 
@@ -32,12 +35,18 @@ class Evidence(Mapping[str, Estimate]):
         warnings: what a reader of the numbers must know.
         attributes: N, event size, seed, chunk, device, dtype, versions, data hash, seconds.
         x: the data.
+        results: per datum, by estimator: what `merge_evidence` merges.
+        rows: which of the data these are, for a shard; None: all.
+        about: the warnings that are of the program, and not of the numbers.
     """
 
     estimates: dict[str, Estimate]
     warnings: list[str]
     attributes: dict[str, Any]
     x: Tensor = field(repr=False)
+    results: dict[str, PerDatum] = field(default_factory=dict, repr=False)
+    rows: Tensor | None = field(default=None, repr=False)
+    about: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Estimate:
         if name not in self.estimates:
@@ -52,8 +61,9 @@ class Evidence(Mapping[str, Estimate]):
 
     @property
     def best(self) -> Estimate:
-        """The estimate closest to ln p(x) by kind: weights before the ELBO."""
-        return self.estimates.get("IS") or next(iter(self.estimates.values()))
+        """The estimate closest to ln p(x) by kind: exact, then weights, then the first."""
+        found = (self.estimates.get(name) for name in ("Exact", "IS"))
+        return next((e for e in found if e is not None), None) or next(iter(self.estimates.values()))
 
     @property
     def per_datum(self) -> dict[str, Tensor]:
@@ -70,11 +80,19 @@ class Evidence(Mapping[str, Estimate]):
         """What the figures support, in words."""
         return verdict(self)
 
-    def table(self, style: str = "terminal") -> str:
-        """One row an estimator; `"terminal"` or `"markdown"`."""
+    def table(self, style: str = "terminal", against: Evidence | None = None) -> str:
+        """One row an estimator; `"terminal"` or `"markdown"`.
+
+        Args:
+            style: of the table.
+            against: another evidence on the same data: adds the paired difference of each estimator.
+
+        Raises:
+            ValueError: for another style, or other data.
+        """
         if style not in ("terminal", "markdown"):
             raise ValueError(f"expected style 'terminal' or 'markdown', got {style!r}")
-        return render_table(self) if style == "terminal" else render_markdown(self)
+        return render_table(self, against) if style == "terminal" else render_markdown(self, against)
 
     def compare(self, other: Evidence) -> Comparison:
         """Paired difference self - other of the best estimates, ± SE, nats per datum.
@@ -89,11 +107,15 @@ class Evidence(Mapping[str, Estimate]):
             )
         return paired_difference(self.best, other.best)
 
-    def plot(self) -> Any:
-        """A figure: L_k against 1/k, ELBO against IS per datum, k-hat histogram."""
+    def plot(self, image_shape: tuple[int, int] | None = None) -> Any:
+        """A figure: L_k against 1/k, ELBO against IS per datum, k-hat, weights; the worst-estimated images.
+
+        Args:
+            image_shape: height and width, where the data are images.
+        """
         from ..plots import plot_evidence
 
-        return plot_evidence(self)
+        return plot_evidence(self, image_shape)
 
     def to_arviz(self) -> Any:
         """`arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x); see `pyrovae.export`."""
@@ -118,6 +140,9 @@ def evidence(
     budget: int | None = None,
     compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    label: str | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Evidence:
     """Estimates ln p(x_n) for every datum, with errors, diagnostics and what they support.
 
@@ -132,9 +157,15 @@ def evidence(
         model, guide, x, *context, seed, plate, chunk, budget, compile, progress: as in `log_weights`.
         estimators: e.g. `[ELBO(), IS(5000)]`.
         delta: failure probability of the certificate.
+        label: what the data are (name, split, binarisation, hash), for tables.
+        resume: a folder of partial results, one file a chunk of data (and one an estimator that runs
+            the program itself). An evaluation that was killed goes on from there, to the same numbers.
+        shard: `(i, n)`: evaluates every n-th chunk of data only, from the i-th; `merge_evidence` puts
+            shards together, to the numbers of a whole run. Shards can share a `resume` folder.
 
     Raises:
-        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1).
+        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); a shard
+            outside of 0..n-1, without data, or with estimators that run the program themselves.
     """
     names = [e.name for e in estimators]
     if not names or len(set(names)) < len(names):
@@ -142,23 +173,53 @@ def evidence(
     if not 0 < delta < 1:
         raise ValueError(f"expected delta in (0, 1), got {delta}")
     started = time.perf_counter()
-    program = inspect_program(model, guide, x, *context, plate=plate)
+    # Their modes as the user left them: evaluation has its own.
+    with module_mode(model, guide, training=None) as modules:
+        program = inspect_program(model, guide, x, *context, plate=plate)
     check_density(program)
     weighted = [e for e in estimators if _uses_weights(e)]
+    others = [e for e in estimators if not _uses_weights(e)]
     drawn = max((e.num_samples or 0) for e in weighted) or 100 if weighted else 0
-    results: dict[str, PerDatum] = {}
     if weighted:
         chunk = chunk or choose_chunk(program, drawn, budget)
-        results |= _from_weights(program, weighted, drawn, seed, chunk, compile, progress)
-    for e in estimators:
-        if not _uses_weights(e):
-            results[e.name] = e.run(  # type: ignore[union-attr]
-                program, seed=seed, budget=budget, compile=compile, progress=progress
-            )
-    exact = _log_scale_exact(program)
-    estimates = {e.name: _assemble(e, results[e.name], drawn, delta, exact) for e in estimators}
+    what = {"data": data_hash(x, *context), "seed": seed, "chunk": repr(chunk), "compile": compile}
+    what |= {"device": x.device.type, "drawn": drawn, "weighted": repr(weighted), "plate": program.plate}
+    rows, chunks = None, range(0)
+    if weighted:
+        assert chunk is not None
+        parts = program.arguments.chunks(chunk.data)
+        first, step = _shard(shard, len(parts), [e.name for e in others])
+        chunks = range(first, len(parts), step)
+        rows = torch.cat([parts[j] for j in chunks]).cpu() if shard else None
+    elif shard is not None:
+        _shard(shard, 0, names)
+    results: dict[str, PerDatum] = {}
+    if weighted:
+        results |= from_weights(
+            program,
+            weighted,
+            drawn,
+            seed=seed,
+            chunk=chunk,  # type: ignore[arg-type]
+            chunks=chunks,
+            compile=compile,
+            partials=None if resume is None else Partials(resume, program, **what),
+            progress=progress,
+        )
+    for e in others:
+        kept = None if resume is None else Partials(resume, program, **what, budget=budget, estimator=repr(e))
+        found = kept.load(e.name) if kept is not None else None
+        if found is None:
+            run = e.run  # type: ignore[union-attr]
+            found = {e.name: run(program, seed=seed, budget=budget, compile=compile, progress=progress)}
+            if kept is not None:
+                kept.save(e.name, found)
+        results |= found
+    normalised = program.declaration.density in (None, "exact")
+    estimates = {e.name: assemble(e, results[e.name], drawn, delta, normalised) for e in estimators}
+    given = x if rows is None else x[rows.to(x.device)]
     attributes = {
-        "num_data": len(x),
+        "num_data": len(given),
         "event_size": math.prod(x.shape[1:]),
         "seed": seed,
         "num_samples": drawn,
@@ -167,11 +228,38 @@ def evidence(
         "dtype": str(x.dtype if x.is_floating_point() else torch.get_default_dtype()).removeprefix("torch."),
         "vectorised": program.vectorised,
         "density": program.declaration.density or "exact",
-        "data_hash": data_hash(x, *context),
+        "data_hash": what["data"],
         "torch": torch.__version__,
+        "pyro": pyro.__version__,
         "seconds": time.perf_counter() - started,
     }
-    return Evidence(estimates, _warnings(estimates, scaled_sites(program)), attributes, x)
+    attributes |= {k: v for k, v in (("label", label), ("shard", shard)) if v is not None}
+    about = tuple(program_notes(program, modules))
+    return Evidence(estimates, [*about, *estimate_notes(estimates)], attributes, given, results, rows, about)
+
+
+def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]) -> tuple[int, int]:
+    """The first chunk of a shard, and the step to its next."""
+    if shard is None:
+        return 0, 1
+    i, n = shard
+    if not 0 <= i < n:
+        raise ValueError(f"expected a shard (i, n) with 0 <= i < n, got {shard}")
+    if others:
+        raise ValueError(
+            f"expected estimators made of log-weights for a shard, got {list(others)}, which run on all data; "
+            "evaluate those apart"
+        )
+    if i >= num_chunks:
+        raise ValueError(
+            f"expected a shard with data, got shard {i} of {n} for {num_chunks} chunks of data; try fewer shards, "
+            "or a smaller chunk"
+        )
+    return i, n
+
+
+def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
+    return hasattr(e, "estimate")
 
 
 def data_hash(x: Tensor, *context: Any) -> str:
@@ -181,109 +269,3 @@ def data_hash(x: Tensor, *context: Any) -> str:
         h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         h.update(tensor.detach().contiguous().cpu().numpy().tobytes())
     return h.hexdigest()
-
-
-def _log_scale_exact(program: Any) -> bool:
-    return program.declaration.density in (None, "exact")
-
-
-def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
-    return hasattr(e, "estimate")
-
-
-def _from_weights(
-    program: Program,
-    estimators: Sequence[Any],
-    drawn: int,
-    seed: int,
-    chunk: Chunk,
-    compile: bool,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, PerDatum]:
-    """All weight estimators on one draw of log-weights, a chunk of data at a time."""
-    parts: dict[str, list[PerDatum]] = {e.name: [] for e in estimators}
-    order: list[Tensor] = []
-    for indices, weights in iterate(
-        program, drawn, seed=seed, chunk=chunk, compile=compile, progress=progress
-    ):
-        order.append(indices.cpu())
-        for e in estimators:
-            parts[e.name].append(e.estimate(weights[: e.num_samples or drawn]))
-    back = torch.cat(order).argsort()
-    return {name: _join(p, back) for name, p in parts.items()}
-
-
-def _join(parts: list[PerDatum], back: Tensor) -> PerDatum:
-    """Results of chunks of data as one, in the data's order."""
-
-    def cat(tensors: list[Any]) -> Any:
-        return None if tensors[0] is None else torch.cat([t.cpu() for t in tensors])[back]
-
-    def details(values: list[Any]) -> Any:
-        return cat(values) if isinstance(values[0], Tensor) and values[0].dim() else values[0]
-
-    return PerDatum(
-        cat([p.log_evidence for p in parts]),
-        cat([p.variance for p in parts]),
-        cat([p.bias for p in parts]),
-        ess=cat([p.ess for p in parts]),
-        khat=cat([p.khat for p in parts]),
-        curve={k: cat([p.curve[k] for p in parts]) for k in parts[0].curve},
-        details={k: details([p.details[k] for p in parts]) for k in parts[0].details},
-    )
-
-
-def _assemble(
-    e: WeightEstimator | ProgramEstimator, result: PerDatum, drawn: int, delta: float, normalised: bool
-) -> Estimate:
-    per_datum = result.log_evidence.cpu()
-    certificate = None
-    if e.unbiased_for_p and normalised:
-        certificate = float(per_datum.mean()) - math.log(1 / delta) / len(per_datum)
-    return Estimate(
-        name=e.name,
-        # Without the normaliser a bound on ln f(x) is none on ln p(x).
-        direction=e.direction if normalised else "none",
-        num_samples=e.num_samples or (drawn if _uses_weights(e) else 0),
-        per_datum=per_datum,
-        variance=result.variance.cpu(),
-        bias=result.bias.cpu(),
-        ess=result.ess.cpu() if result.ess is not None else None,
-        khat=result.khat.cpu() if result.khat is not None else None,
-        curve={k: float(v.mean()) for k, v in result.curve.items()},
-        certificate=certificate,
-        delta=delta,
-        details=result.details,
-    )
-
-
-def _warnings(estimates: dict[str, Estimate], scaled: list[str]) -> list[str]:
-    out = []
-    if scaled:
-        out.append(
-            f"sites {scaled} carry a scale other than 1; the evidence is computed without it (a scale inside "
-            "the weights would make it no bound)"
-        )
-    e = estimates.get("IS")
-    if e is None or e.ess is None or e.khat is None:
-        return out
-    dead = int((~torch.isfinite(e.per_datum)).sum())
-    if dead:
-        out.append(f"{dead} data have only zero weights: the guide never hits the posterior's support")
-    if e.num_samples < 25:
-        out.append(f"K = {e.num_samples} is too few for tail diagnostics (k-hat needs 25)")
-    share = e.unreliable_share
-    if share > 0:
-        low = float((e.ess < MIN_ESS).double().mean())
-        high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
-        out.append(
-            f"{share:.0%} of the data support no two-sided interval (ESS < {MIN_ESS:.0f}: {low:.0%}, k-hat above "
-            f"{khat_threshold(e.num_samples):.2f}: {high:.0%}); the mean is still a lower bound"
-        )
-    ks = sorted(e.curve)
-    if len(ks) >= 2 and e.curve[ks[-1]] - e.curve[ks[-2]] > max(0.05, 2 * e.se_mc):
-        out.append(
-            f"L_K still rises by {e.curve[ks[-1]] - e.curve[ks[-2]]:.2f} nats from K = {ks[-2]} to {ks[-1]}: "
-            "more samples would raise the bound"
-        )
-    return out

@@ -64,21 +64,28 @@ class IS:
 def jackknife_shift(log_weights: Tensor) -> Tensor:
     """Jackknife estimate minus IS estimate, (K-1) (L_K - mean_i L_{-i}), `[K, N]` to `[N]`, in nats.
 
-    L_{-i} = ln (S - w_i) - ln(K-1) in O(K). Where one weight holds nearly all of S, the
-    difference S - w_i is re-summed without it, since subtraction would cancel.
+    NaN for K = 1.
+    """
+    k = len(log_weights)
+    if k < 2:
+        return torch.full_like(log_weights[0], torch.nan, dtype=torch.float64)
+    # L_K - mean_i L_{-i} = -ln K + ln(K-1) - mean_i ln(1 - share_i)
+    return (k - 1) * (math.log1p(-1 / k) - log_rest(log_weights).mean(0))
+
+
+def log_rest(log_weights: Tensor) -> Tensor:
+    """ln(1 - w_i / S) for each of the weights, `[K, N]`: L_{-i} = ln S + this - ln(K-1), in O(K).
+
+    Where one weight holds nearly all of S, the difference S - w_i is re-summed without it, since
+    subtraction would cancel.
     """
     lw = log_weights.double()
-    k = len(lw)
-    if k < 2:
-        return torch.full_like(lw[0], torch.nan)
     total = torch.logsumexp(lw, 0)
     share = (lw - total).exp()
     rest = torch.log1p(-share.clamp(max=1 - 1e-16))
     top = lw.argmax(0, keepdim=True)
     without = torch.logsumexp(lw.scatter(0, top, -torch.inf), 0) - total
-    rest = rest.scatter(0, top, without.unsqueeze(0))
-    # L_K - mean_i L_{-i} = -ln K + ln(K-1) - mean_i ln(1 - share_i)
-    return (k - 1) * (math.log1p(-1 / k) - rest.mean(0))
+    return rest.scatter(0, top, without.unsqueeze(0))
 
 
 def block_curve(log_weights: Tensor) -> dict[int, Tensor]:

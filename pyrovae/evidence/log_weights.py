@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,13 +106,15 @@ def iterate(
     *,
     seed: int = 0,
     chunk: Chunk | None = None,
+    chunks: Collection[int] | None = None,
     budget: int | None = None,
     compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(indices [n], log-weights [K, n])`, one chunk of data at a time.
 
-    Memory beyond the block yielded is that of one chunk, whatever K is.
+    Memory beyond the block yielded is that of one chunk, whatever K is. `chunks` are the numbers of
+    the chunks wanted (default: all); each has the noise that it has among all.
     """
     check_num_samples(num_samples)
     check_density(program)
@@ -120,7 +122,9 @@ def iterate(
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
     compiled = _compiled(program, chunk) if compile and num_samples > chunk.samples else None
-    for i, indices in enumerate(args.chunks(chunk.data)):
+    wanted = [(i, r) for i, r in enumerate(args.chunks(chunk.data)) if chunks is None or i in chunks]
+    total = num_samples * sum(len(rows) for _, rows in wanted)
+    for i, indices in wanted:
         block: Tensor | None = None
         # Nothing is held open across the yield: an abandoned generator would leave it on.
         # Shapes and supports are checked by us, once; Pyro would check at every site, every run.
@@ -148,10 +152,36 @@ def iterate(
                 block[start : start + k] = weights
                 done += k * len(indices)
                 if progress is not None:
-                    progress(done, num_samples * args.num_data)
+                    progress(done, total)
         assert block is not None
         _check_weights(block, indices)
         yield indices, block
+
+
+def draw(
+    program: Program, indices: Tensor, num_samples: int, seed: int, stream: str, *counters: int
+) -> Tensor:
+    """One chunk's log-weights `[K, n]` under its own seed, eagerly; `indices` may repeat data."""
+    with (
+        torch.no_grad(),
+        module_mode(program.model, program.guide, training=False),
+        pyro.validation_enabled(False),
+        seeded(seed, stream, *counters, device=program.arguments.x.device),
+    ):
+        sites = program.run(indices, num_samples)
+        weights = sites.log_weights()
+    if sites.traces is not None:
+        check_support(sites.traces[1])
+    _check_weights(weights, indices)
+    return weights
+
+
+def pairs_in(program: Program, budget: int | None = None) -> int:
+    """How many (datum, sample) pairs run at once within the bytes of `budget`."""
+    budget = budget or BUDGET.get(program.arguments.x.device.type, BUDGET["cpu"])
+    if budget < 1:
+        raise ValueError(f"expected a budget of at least one byte, got {budget}")
+    return max(1, budget // bytes_per_pair(program)) if program.vectorised else 1
 
 
 def _compiled(program: Program, chunk: Chunk) -> CompiledWeights | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from .diagnostics import khat_threshold
-from .result import Estimate, _symbol
+from .result import Estimate, _symbol, paired_difference
 
 if TYPE_CHECKING:
     from .evidence import Evidence
@@ -27,80 +28,148 @@ COLUMNS = (
     "ESS min/5%/median",
     "k̂ high",
 )
+# Shown where an estimator has them: key in its details, head of the column.
+FROM_DETAILS = {
+    "temperatures": "temperatures",
+    "num_temperatures": "temperatures",
+    "chains": "chains",
+    "num_chains": "chains",
+    "acceptance": "acceptance",
+    "mean_cost": "cost/datum",
+}
+PAIRED = "Δ ± SE (paired)"
+NONE = "–"
 
 
-def rows(ev: Evidence) -> list[list[str]]:
+def columns(ev: Evidence, against: Evidence | None = None) -> list[str]:
+    """Heads of the table: those of every evidence, those its estimators have, the paired difference."""
+    own = [FROM_DETAILS[k] for k in FROM_DETAILS if any(k in e.details for e in ev.estimates.values())]
+    return [*COLUMNS, *dict.fromkeys(own), *([PAIRED] if against is not None else [])]
+
+
+def rows(ev: Evidence, against: Evidence | None = None) -> list[list[str]]:
     """Cells of the table, one row an estimator."""
-    return [_row(e, ev.attributes["event_size"]) for e in ev.estimates.values()]
+    heads = columns(ev, against)
+    return [[_cells(e, ev, against)[head] for head in heads] for e in ev.estimates.values()]
 
 
-def _row(e: Estimate, event_size: int) -> list[str]:
-    def number(value: float | None, digits: int = 4) -> str:
-        return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-    ess, high = "–", "–"
-    if e.ess is not None and e.khat is not None:
+def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str]:
+    ess, high = NONE, NONE
+    if e.ess is not None:
         q = e.ess.quantile(e.ess.new_tensor([0.0, 0.05, 0.5])).tolist()
         ess = "/".join(f"{v:.0f}" for v in q)
+    if e.khat is not None:
         high = f"{float((e.khat > khat_threshold(e.num_samples)).double().mean()):.0%}"
-    return [
+    value = "refused" if "refused" in e.details else f"{_symbol(e.direction)} {e.log_evidence:.4f}"
+    figures = [
         e.name,
-        f"{_symbol(e.direction)} {e.log_evidence:.4f}",
-        number(-e.log_evidence / (event_size * math.log(2))),
-        number(e.se_data),
-        number(e.se_mc),
-        number(e.certificate),
-        number(e.bias_indicator),
-        f"{e.num_samples:,}",
+        value,
+        _number(-e.log_evidence / (max(1, ev.attributes["event_size"]) * math.log(2))),
+        _number(e.se_data),
+        _number(e.se_mc),
+        _number(e.certificate),
+        _number(e.bias_indicator),
+        f"{e.num_samples:,}" if e.num_samples else NONE,
         ess,
         high,
     ]
+    cells = dict(zip(COLUMNS, figures, strict=True))
+    for key, head in FROM_DETAILS.items():
+        if key in e.details or head not in cells:
+            cells[head] = _detail(e.details.get(key))
+    cells[PAIRED] = _paired(e, against)
+    return cells
 
 
-def render_table(ev: Evidence, width: int = 130) -> str:
-    """For a terminal."""
+def _number(value: float | None, digits: int = 4) -> str:
+    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _detail(value: Any) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, Tensor):
+        value = float(value.double().mean())
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _paired(e: Estimate, against: Evidence | None) -> str:
+    if against is None or e.name not in against.estimates:
+        return NONE
+    c = paired_difference(e, against.estimates[e.name])
+    return NONE if math.isnan(c.difference) else f"{c.difference:+.4f} ± {_number(c.se)}"
+
+
+def render_table(ev: Evidence, against: Evidence | None = None, width: int = 130) -> str:
+    """For a terminal; as wide as its columns need."""
     table = Table(title=_title(ev), title_justify="left")
-    for i, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    for row in rows(ev):
+    for i, column in enumerate(columns(ev, against)):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows(ev, against):
         table.add_row(*row)
     out = io.StringIO()
+    needed = Console(file=out, width=10_000).measure(table).maximum
+    Console(file=out, width=max(width, needed)).print(table)
     console = Console(file=out, width=width)
-    console.print(table)
-    for note in (*ev.warnings, ev.verdict):
-        console.print(f"· {note}", highlight=False)
+    for note in _notes(ev, against):
+        console.print(f"· {note}", highlight=False, markup=False)
     return out.getvalue()
 
 
-def render_markdown(ev: Evidence) -> str:
+def render_markdown(ev: Evidence, against: Evidence | None = None) -> str:
     """For a document."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(ev)]
-    lines += ["", _title(ev), "", *(f"- {note}" for note in (*ev.warnings, ev.verdict))]
+    heads = columns(ev, against)
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(ev, against)]
+    lines += ["", _title(ev), "", *(f"- {note}" for note in _notes(ev, against))]
     return "\n".join(lines) + "\n"
+
+
+def _notes(ev: Evidence, against: Evidence | None) -> list[str]:
+    notes = [*ev.warnings, ev.verdict]
+    if against is not None:
+        c = ev.compare(against)
+        name = against.attributes.get("label") or "the other evidence"
+        notes.append(f"against {name}: {c}")
+    return notes
 
 
 def _title(ev: Evidence) -> str:
     a = ev.attributes
+    what = f"{a['label']}: " if a.get("label") else ""
+    versions = ", ".join(f"{n} {a[n]}" for n in ("torch", "pyro") if a.get(n))
+    part = f" (shard {a['shard'][0]} of {a['shard'][1]})" if a.get("shard") else ""
     return (
-        f"N = {a['num_data']:,} data of {a['event_size']} dims, seed {a['seed']}, {a['device']}, {a['dtype']}, "
-        f"{a['seconds']:.1f} s"
+        f"{what}N = {a['num_data']:,} data{part} of {a['event_size']} dims, hash {str(a.get('data_hash'))[:8]}, "
+        f"seed {a['seed']}, {a['device']}, {a['dtype']}, {versions}, {a['seconds']:.1f} s"
     )
 
 
 def verdict(ev: Evidence) -> str:
     """What may be said on the strength of the figures, in one or two sentences."""
+    if any(e.direction == "none" for e in ev.estimates.values()):
+        return "The density is not normalised: these figures are ln f(x), and no bound on ln p(x)."
+    exact = ev.estimates.get("Exact")
+    if exact is not None:
+        error = exact.details.get("numerical_error")  # not kept on disk
+        within = f", within {float(error.max()):.0e} nats" if error is not None and float(error.max()) else ""
+        how = f" ({exact.details['method']})" if "method" in exact.details else ""
+        loss = (
+            f"; the ELBO is {exact.log_evidence - ev['ELBO'].log_evidence:.4f} below" if "ELBO" in ev else ""
+        )
+        return f"ln p(x) is exact{within}{how}{loss}."
     e = ev.estimates.get("IS")
     if e is None:
+        found = [o.name for o in ev.estimates.values() if o.direction == "~" and "refused" not in o.details]
+        if found:
+            return f"{found[0]} estimates ln p(x) itself, within its errors where its diagnostics are good."
+        certified = [o for o in ev.estimates.values() if o.certificate is not None]
+        if certified:
+            return _certified(certified[0])
         return "The ELBO bounds ln p(x) from below; how far below is not measured here (try pv.IS)."
-    if e.direction == "none":
-        return "The density is not normalised: these figures are ln f(x), and no bound on ln p(x)."
-    bound = ""
-    if e.certificate is not None:
-        bound = (
-            f"With probability ≥ {1 - e.delta:.0%} the mean ln p(x) of these data is at least "
-            f"{e.certificate:.4f} nats."
-        )
+    bound = _certified(e)
     share = e.unreliable_share
     if share == 0:
         return f"{bound} The weights are well behaved for every datum: IS is ln p(x) within its errors."
@@ -109,4 +178,13 @@ def verdict(ev: Evidence) -> str:
     return (
         f"{bound} For {share:.0%} of the data the weights are too few or too uneven for more than a lower bound: "
         "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."
+    )
+
+
+def _certified(e: Estimate) -> str:
+    if e.certificate is None:
+        return ""
+    return (
+        f"With probability ≥ {1 - e.delta:.0%} the mean ln p(x) of these data is at least "
+        f"{e.certificate:.4f} nats."
     )

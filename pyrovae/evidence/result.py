@@ -69,12 +69,19 @@ class Estimate:
 
     @property
     def reliable(self) -> Tensor:
-        """`[N]` bool: data whose weights support a two-sided statement (ESS >= 200, k-hat below threshold)."""
-        if self.ess is None or self.khat is None:
-            return torch.isfinite(self.variance)
-        # k-hat = -inf marks weights that are all equal: exact, however few they are.
-        enough = (self.ess >= MIN_ESS) | (self.khat == -torch.inf)
-        return enough & (self.khat <= khat_threshold(self.num_samples))
+        """`[N]` bool: data that support a two-sided statement.
+
+        A finite estimate with a finite variance; and, where there are weights, ESS >= 200 and k-hat
+        below its threshold.
+        """
+        good = torch.isfinite(self.variance) & torch.isfinite(self.per_datum)
+        if self.ess is not None:
+            # k-hat = -inf marks weights that are all equal: exact, however few they are.
+            equal = torch.zeros_like(good) if self.khat is None else self.khat == -torch.inf
+            good &= (self.ess >= MIN_ESS) | equal
+        if self.khat is not None:
+            good &= self.khat <= khat_threshold(self.num_samples)
+        return good
 
     @property
     def unreliable_share(self) -> float:
@@ -84,25 +91,32 @@ class Estimate:
     def interval(self, level: float = 0.95) -> Tensor:
         """Two-sided per-datum interval for ln p(x_n), `[N, 2]`; NaN where diagnostics refuse it.
 
-        A bound's interval is one for its own expectation, not for ln p(x): only IS with reliable
-        weights has one here.
+        Who has one: what estimates ln p(x) itself (direction `"~"`: jackknife, MLMC, exact), and lower
+        bounds made of weights (IS, AIS), whose distance to ln p(x) the weights tell. ELBO and upper
+        bounds have none: their spread says nothing of that distance. The numerical error of an exact
+        value widens it.
 
         Raises:
             ValueError: level outside (0, 1), or an estimator that only bounds ln p(x).
         """
+        out = self._interval(level)
+        out[~self.reliable] = torch.nan
+        return out
+
+    def _interval(self, level: float) -> Tensor:
+        """Whatever the diagnostics say."""
         if not 0 < level < 1:
             raise ValueError(f"expected a level in (0, 1), got {level}")
         if self.direction == "none":
             raise ValueError(
                 "expected a normalised density, got one whose weights estimate ln f(x), not ln p(x)"
             )
-        if self.ess is None:
-            raise ValueError(f"expected an estimator with weights, got {self.name}: it only bounds ln p(x)")
+        if self.direction != "~" and (self.direction != "<=" or self.ess is None):
+            raise ValueError(f"expected an estimator of ln p(x), got {self.name}: it only bounds ln p(x)")
         half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()
+        half = half + self.details.get("numerical_error", 0.0)
         centre = self.per_datum - torch.nan_to_num(self.bias)
-        out = torch.stack([centre - half, centre + half], -1)
-        out[~self.reliable] = torch.nan
-        return out
+        return torch.stack([centre - half, centre + half], -1)
 
     def __repr__(self) -> str:
         return (

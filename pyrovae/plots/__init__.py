@@ -1,13 +1,31 @@
 """Figures from tensors and results: functions draw into Axes and never touch pyplot's global state."""
 
+from .brackets import plot_gap_bars as plot_gap_bars
+from .brackets import plot_rate_distortion as plot_rate_distortion
+from .brackets import plot_sandwich as plot_sandwich
 from .elbo_vs_is import plot_elbo_vs_is as plot_elbo_vs_is
 from .evidence import plot_evidence as plot_evidence
+from .extrapolation import plot_extrapolation as plot_extrapolation
 from .histories import plot_histories as plot_histories
 from .images import plot_images as plot_images
 from .images import plot_reconstructions as plot_reconstructions
 from .images import plot_samples as plot_samples
+from .interpolations import plot_interpolations as plot_interpolations
 from .khat import plot_khat as plot_khat
 from .latent import plot_latent as plot_latent
+from .latent import plot_latent_space as plot_latent_space
+from .likely import plot_likely as plot_likely
 from .lk_curve import plot_lk_curve as plot_lk_curve
+from .manifold import plot_manifold as plot_manifold
+from .neighbours import nearest_neighbours as nearest_neighbours
+from .neighbours import plot_neighbours as plot_neighbours
+from .paths import gaussian_quantiles as gaussian_quantiles
+from .paths import lerp as lerp
+from .paths import slerp as slerp
+from .prior_and_posterior import plot_prior_and_posterior as plot_prior_and_posterior
 from .saving import save as save
 from .training import plot_training as plot_training
+from .traversals import plot_traversals as plot_traversals
+from .weight_tails import plot_weight_tails as plot_weight_tails
+from .worst import plot_worst as plot_worst
+from .worst import worst_estimated as worst_estimated

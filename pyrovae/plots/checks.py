@@ -29,6 +29,12 @@ def quantity(estimate: Estimate) -> str:
     return "ln f(x)" if estimate.direction == "none" else "ln p(x)"
 
 
+def weighted_by(estimate: Estimate) -> str:
+    """What figures of single data are, for a title."""
+    relation = "≤ " if estimate.direction == "<=" else "of "
+    return f"IS estimate ({relation}{quantity(estimate)}, K = {estimate.num_samples:,}) [nats]"
+
+
 def epochs_of(history: Sequence[Mapping[str, float]], what: str = "history") -> list[float]:
     """Epoch of each row.
 

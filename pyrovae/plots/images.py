@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .style import canvas
+from ..evidence import Evidence
+from .checks import estimate_of, weighted_by
+from .style import canvas, number
 
 GAP = 1  # pixels between images
 
@@ -23,16 +25,21 @@ def plot_images(
     labels: Sequence[str] | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    gap: int = GAP,
+    row_breaks: Collection[int] = (),
+    column_breaks: Collection[int] = (),
 ) -> Axes:
     """Rows of images on one grey (or RGB) scale.
 
     Args:
-        rows: each `[n, *event]`, where the event is an image of height x width in any shape, or
-            `(3, height, width)`; rows may differ in n.
+        rows: each `[n, *event]`, where the event is an image of height x width in any shape,
+            `(3, height, width)` or `(height, width, 3)`; rows may differ in n. NaN is left blank.
         image_shape: height and width, as `DataSpec.image_shape`.
         ax: to draw into.
         labels: one a row.
         vmin, vmax: values of black and white; default: the extremes over all rows.
+        gap: pixels between images.
+        row_breaks, column_breaks: rows and columns before which there is a third of an image's space.
 
     Raises:
         ValueError: for no images, events that do not fill the image shape, or labels that do not
@@ -56,15 +63,17 @@ def plot_images(
         high = low + 1.0
     h, w = image_shape
     ncols = max(len(row) for row in images)
-    canvas_shape = (len(images) * (h + GAP) - GAP, ncols * (w + GAP) - GAP)
+    tops = starts(len(images), h, gap, row_breaks)
+    lefts = starts(ncols, w, gap, column_breaks)
+    canvas_shape = (tops[-1] + h, lefts[-1] + w)
     # One bitmap for all: Axes by the dozen are slow to lay out, and each sets its own grid.
     colour = images[0].ndim == 4
     sheet = torch.full((*canvas_shape, 3) if colour else canvas_shape, 1.0 if colour else torch.nan)
     for i, row in enumerate(images):
         for j, image in enumerate(row):
-            top, left = i * (h + GAP), j * (w + GAP)
+            top, left = tops[i], lefts[j]
             sheet[top : top + h, left : left + w] = (
-                ((image - low) / (high - low)).clamp(0, 1) if colour else image
+                ((image - low) / (high - low)).clamp(0, 1).nan_to_num(nan=1.0) if colour else image
             )
     # Inches of the sheet, of its labels and of the layout's own padding: no blank margins.
     width = min(6.0, 0.55 * ncols)
@@ -74,7 +83,7 @@ def plot_images(
         grey = colormaps["gray"].with_extremes(bad="white")
         ax.imshow(sheet.numpy(), cmap=grey, vmin=low, vmax=high, interpolation="nearest")
         ax.set_xticks([])
-        ax.set_yticks([i * (h + GAP) + (h - 1) / 2 for i in range(len(images))] if labels else [])
+        ax.set_yticks([top + (h - 1) / 2 for top in tops] if labels else [])
         if labels:
             ax.set_yticklabels(labels)
         ax.tick_params(length=0)
@@ -91,6 +100,7 @@ def plot_reconstructions(
     ncols: int = 10,
     ax: Axes | None = None,
     *,
+    ev: Evidence | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Axes:
@@ -101,10 +111,12 @@ def plot_reconstructions(
         image_shape: height and width.
         ncols: how many, from the first.
         ax: to draw into.
+        ev: evidence of the same data, from the first, with `"IS"`: its estimates of ln p(x) are
+            written above them, in nats.
         vmin, vmax: values of black and white; default: the extremes of x.
 
     Raises:
-        ValueError: as `plot_images`; different shapes, ncols < 1.
+        ValueError: as `plot_images`; different shapes, ncols < 1; an evidence of too few data.
     """
     if x.shape != mean.shape:
         raise ValueError(f"expected x and mean of one shape, got {tuple(x.shape)} and {tuple(mean.shape)}")
@@ -114,7 +126,19 @@ def plot_reconstructions(
     low = float(x.min()) if vmin is None and x.numel() else vmin
     high = float(x.max()) if vmax is None and x.numel() else vmax
     rows = [x[:ncols], mean[:ncols]]
-    return plot_images(rows, image_shape, ax, labels=["data", "reconstruction"], vmin=low, vmax=high)
+    labels = ["data", "reconstruction"]
+    if ev is None:
+        return plot_images(rows, image_shape, ax, labels=labels, vmin=low, vmax=high)
+    estimate = estimate_of(ev, "IS", "the figures above the data")
+    if len(estimate.per_datum) < len(rows[0]):
+        raise ValueError(f"expected an evidence of {len(rows[0])} data, got {len(estimate.per_datum)}")
+    h, w = image_shape
+    size = min(0.55, 6.0 / len(rows[0]))
+    with canvas(ax, size * len(rows[0]) + 0.95, 2 * size * (h + 1) / (w + 1) + 0.45) as ax:
+        plot_images(rows, image_shape, ax, labels=labels, vmin=low, vmax=high)
+        annotate(ax, estimate.per_datum[: len(rows[0])].tolist(), image_shape)
+        ax.set_title(weighted_by(estimate))
+    return ax
 
 
 def plot_samples(
@@ -144,12 +168,34 @@ def plot_samples(
     return plot_images(list(x.split(ncols)) if len(x) else [], image_shape, ax, vmin=vmin, vmax=vmax)
 
 
+def starts(num: int, size: int, gap: int = GAP, breaks: Collection[int] = ()) -> list[int]:
+    """First pixel of each of `num` images along one direction."""
+    extra = round(size / 3)
+    return [i * (size + gap) + extra * sum(0 < b <= i for b in breaks) for i in range(num)]
+
+
+def annotate(ax: Axes, values: Sequence[float], image_shape: tuple[int, int], digits: int = 1) -> None:
+    """Writes a figure above each image of the first row."""
+    _, w = image_shape
+    ax.xaxis.tick_top()
+    ax.set_xticks([left + (w - 1) / 2 for left in starts(len(values), w)])
+    ax.set_xticklabels([number(v, digits if abs(v) < 1000 else 0) for v in values])
+    ax.tick_params(length=0, pad=1)
+
+
+def mean_images(mean: Tensor, x: Tensor) -> Tensor:
+    """Means in the event shape of the data, which a model may flatten."""
+    return mean.reshape(len(mean), *x.shape[1:]) if mean[0].numel() == x[0].numel() else mean
+
+
 def _images(row: Tensor, image_shape: tuple[int, int]) -> Tensor:
     """`[n, h, w]`, or `[n, h, w, 3]` for colour."""
     h, w = image_shape
     row = row.detach().float().cpu()
     if tuple(row.shape[1:]) == (3, h, w):
         return row.permute(0, 2, 3, 1)
+    if tuple(row.shape[1:]) == (h, w, 3):
+        return row
     if row.ndim < 2 or math.prod(row.shape[1:]) != h * w:
         raise ValueError(
             f"expected images [n, *event] of {h} x {w} = {h * w} pixels, got shape {tuple(row.shape)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,34 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
+from ..programs import latent_space
 from .style import BLUE, CLASSES, canvas
 
 MAX_CLASSES = 20
 RASTER = 2000
+CROWD = 2000  # more points than this are drawn smaller
 HALO = withStroke(linewidth=2.5, foreground="white")
 
 
-def plot_latent(z: Tensor, labels: Tensor | Sequence[Any] | None = None, ax: Axes | None = None) -> Axes:
+def plot_latent(
+    z: Tensor,
+    labels: Tensor | Sequence[Any] | None = None,
+    ax: Axes | None = None,
+    *,
+    kl: Tensor | None = None,
+    symbol: str = "z_{}",
+) -> Axes:
     """Latent codes in the plane, coloured by class.
 
-    For more than two latent dims, the first two principal components of the codes.
+    For more than two latent dims, the two of largest KL where `kl` is given, else the first two
+    principal components of the codes; the axis labels say which.
 
     Args:
         z: `[N, D]`, D >= 2; e.g. posterior means.
         labels: classes of the N data, at most 20 of them.
         ax: to draw into.
+        kl: KL of each dim, `[D]`, in nats.
+        symbol: of a dim, with a place for its number; TeX.
 
     Raises:
         ValueError: for another shape, values that are not finite, labels of another length, or too
@@ -37,11 +49,15 @@ def plot_latent(z: Tensor, labels: Tensor | Sequence[Any] | None = None, ax: Axe
         raise ValueError(f"expected z [N, D] with N >= 1 and D >= 2, got shape {tuple(z.shape)}")
     if not torch.isfinite(z).all():
         raise ValueError(f"expected finite z, got {int((~torch.isfinite(z)).sum())} values that are not")
-    points, names = _project(z.detach().double().cpu())
+    if kl is not None and (kl.shape != z.shape[1:] or not torch.isfinite(kl).all()):
+        raise ValueError(
+            f"expected a finite kl [{z.shape[1]}], one for each dim, got shape {tuple(kl.shape)}"
+        )
+    points, names = _project(z.detach().double().cpu(), kl, symbol)
     groups = _groups(labels, len(z))
     with canvas(ax, 3.9 if groups else 3.4, 3.2) as ax:
         style: dict[str, Any] = {
-            "s": 7,
+            "s": 7 if len(z) <= CROWD else 2.5,
             "alpha": 0.75,
             "linewidths": 0,
             "rasterized": len(z) > RASTER,
@@ -68,9 +84,42 @@ def plot_latent(z: Tensor, labels: Tensor | Sequence[Any] | None = None, ax: Axe
     return ax
 
 
-def _project(z: Tensor) -> tuple[np.ndarray, tuple[str, str]]:
+def plot_latent_space(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    x: Tensor,
+    *context: Any,
+    labels: Tensor | Sequence[Any] | None = None,
+    site: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """`plot_latent` of E_q[z | x], on the dims of largest KL(q(z_j|x) ‖ p(z_j)) (mean over the data).
+
+    Where guide or prior does not factorise over dims, on principal components.
+
+    Args:
+        model, guide, x, *context: the program and its data.
+        labels: classes of the data.
+        site: the latent; default: the first continuous vector.
+        ax: to draw into.
+
+    Raises:
+        ValueError: for a latent that is discrete, constrained or one-dimensional; as `plot_latent`.
+    """
+    space = latent_space(model, guide, x, *context, site=site)
+    if space.dim < 2:
+        raise ValueError(f"expected a latent of at least 2 dims for the plane, got {space.dim}")
+    codes = space.encode()
+    return plot_latent(codes.mean, labels, ax, kl=codes.kl, symbol=r"\mathrm{{E}}_q[z_{}\,|\,x]")
+
+
+def _project(z: Tensor, kl: Tensor | None, symbol: str) -> tuple[np.ndarray, tuple[str, str]]:
     if z.shape[1] == 2:
-        return z.numpy(), ("$z_1$", "$z_2$")
+        return z.numpy(), (f"${symbol.format(1)}$", f"${symbol.format(2)}$")
+    if kl is not None:
+        i, j = kl.cpu().argsort(descending=True, stable=True)[:2].tolist()
+        first, second = (f"${symbol.format(f'{{{d + 1}}}')}$   (KL {float(kl[d]):.2f} nats)" for d in (i, j))
+        return z[:, [i, j]].numpy(), (first, second)
     centred = z - z.mean(0)
     _, s, vh = torch.linalg.svd(centred, full_matrices=False)
     axes = vh[:2]

@@ -13,7 +13,7 @@ from .compiling import compile_module, signature
 from .inspection import PARTICLES, Program
 from .modules import module_mode
 from .parameters import capture_parameters, store_of
-from .partition import Stage, partition
+from .partition import partition, placeholders
 from .seeds import seeded
 from .sites import collect
 from .substitute import Substitute
@@ -70,8 +70,8 @@ class CompiledWeights:
             self.graph = trace(compute, self._leaves, inputs, modules)
         self.noise = [n.buffer() for n in self.graph.noise]
         kinds = [(0, self._leaves), (1, inputs), (0, self.graph.buffers), (2, self.noise)]
-        names = [n.name for n in self.graph.module.graph.nodes if n.op == "placeholder"]
-        self._names = dict(zip(("leaves", "inputs", "buffers", "noise"), _cut(names, kinds), strict=True))
+        names = _cut(placeholders(self.graph.module), kinds)
+        self._names = dict(zip(("leaves", "inputs", "buffers", "noise"), names, strict=True))
         once, per_chunk, rest = partition(self.graph.module, [level for level, ts in kinds for _ in ts])
         self._once, self._per_chunk, self._rest = once, per_chunk, rest
         self._values: list[dict[str, Tensor]] = [{}, {}]
@@ -79,8 +79,8 @@ class CompiledWeights:
         self._indices: Tensor | None = None
         with torch.no_grad():
             given_now = self._given(inputs) | self._named("noise", self.noise)
-            known = given_now | _run(once, given_now)
-            known |= _run(per_chunk, known)
+            known = given_now | once.run(given_now)
+            known |= per_chunk.run(known)
             example = [known[name] for name in rest.inputs]
             self._call = compile_module(rest.module, example)
 
@@ -101,19 +101,14 @@ class CompiledWeights:
                 return None
             known = self._given([given[i] for i in self._tensors])
             if versions != self._versions:
-                self._values[0] = _run(self._once, known)
+                self._values[0] = self._once.run(known)
             self._values[1] = known | self._values[0]
-            self._values[1] |= _run(self._per_chunk, self._values[1])
+            self._values[1] |= self._per_chunk.run(self._values[1])
             self._versions, self._indices = versions, indices
         for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
             spec.draw(buffer)
         known = self._values[1] | self._named("noise", self.noise)
         return self._call(*(known[name] for name in self._rest.inputs))[0]
-
-
-def _run(stage: Stage, known: dict[str, Tensor]) -> dict[str, Tensor]:
-    out = stage.module(*(known[name] for name in stage.inputs))
-    return dict(zip(stage.outputs, out, strict=True))
 
 
 def _cut(names: list[str], kinds: list[tuple[int, list[Tensor]]]) -> list[list[str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
 Density = Literal["exact", "unnormalised", "bound_only"]
@@ -24,12 +25,14 @@ class Declaration:
         plate: name of the plate over data.
         observed: name of the observed site, where there are several.
         simulate: draws `(x, z)` from the model, for bounds that need an exact posterior draw.
+        log_evidence: `log_evidence(x, *context)`, exact ln p(x_n) `[N]` in nats, for `pv.Exact`.
     """
 
     density: Density | None = None
     plate: str | None = None
     observed: str | None = None
     simulate: Callable[..., Any] | None = None
+    log_evidence: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.density is not None and self.density not in get_args(Density):
@@ -42,8 +45,11 @@ def program(
     plate: str | None = None,
     observed: str | None = None,
     simulate: Callable[..., Any] | None = None,
+    log_evidence: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]:
     """Decorates a model (function or method) with what it declares; see `Declaration`.
+
+    On a method, `log_evidence` is a function that takes `self` first, as methods do.
 
     Example:
         >>> @program(density="bound_only", plate="images")
@@ -51,7 +57,7 @@ def program(
         >>> declaration_of(model).plate
         'images'
     """
-    declared = Declaration(density, plate, observed, simulate)
+    declared = Declaration(density, plate, observed, simulate, log_evidence)
 
     def decorate(fn: F) -> F:
         setattr(fn, _ATTRIBUTE, declared)
@@ -63,9 +69,24 @@ def program(
 def declaration_of(fn: Callable[..., Any]) -> Declaration:
     """The declaration a program carries, through `functools.partial` and bound wrappers."""
     seen: Any = fn
+    partials: list[Any] = []
     while seen is not None:
         found = getattr(seen, _ATTRIBUTE, None)
         if isinstance(found, Declaration):
-            return found
+            return _bound(found, seen, partials)
+        if isinstance(seen, functools.partial):
+            partials.append(seen)
         seen = getattr(seen, "__wrapped__", None) or getattr(seen, "func", None)
     return Declaration()
+
+
+def _bound(found: Declaration, fn: Any, partials: list[Any]) -> Declaration:
+    """With the model's own object and the arguments that it was given before, in front."""
+    exact = found.log_evidence
+    if exact is None:
+        return found
+    if getattr(fn, "__self__", None) is not None:
+        exact = functools.partial(exact, fn.__self__)
+    for partial in reversed(partials):
+        exact = functools.partial(exact, *partial.args, **partial.keywords)
+    return replace(found, log_evidence=exact)

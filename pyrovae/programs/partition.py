@@ -7,7 +7,7 @@ VampPrior's encoded pseudo-inputs on the parameters alone; what depends on the n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,16 @@ class Stage:
     module: fx.GraphModule
     inputs: list[str]
     outputs: list[str]
+
+    def run(self, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Its outputs by name, from values by name."""
+        out = self.module(*(known[name] for name in self.inputs))
+        return dict(zip(self.outputs, out, strict=True))
+
+
+def placeholders(module: fx.GraphModule) -> list[str]:
+    """Names of a flat graph's inputs, in order."""
+    return [n.name for n in module.graph.nodes if n.op == "placeholder"]
 
 
 def partition(module: fx.GraphModule, levels: Sequence[int]) -> list[Stage]:
@@ -46,11 +56,15 @@ def partition(module: fx.GraphModule, levels: Sequence[int]) -> list[Stage]:
     last = max(levels)
     level: dict[fx.Node, int] = {}
     holders = iter(levels)
+    # What is written to in place must not be read at another time: such a graph stays in one piece.
+    whole = any(getattr(getattr(n.target, "_schema", None), "is_mutable", False) for n in nodes)
     for node in nodes:
         if node.op == "placeholder":
             level[node] = next(holders)
         elif node.op == "output":
             continue
+        elif whole:
+            level[node] = last
         else:
             above = [level[a] for a in node.all_input_nodes]
             # A literal is a constant; what is made in the graph costs nothing, and may be large.

@@ -8,7 +8,9 @@ from typing import Any
 import pyro
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.distributions import biject_to, transform_to
+from torch.distributions import transform_to
+
+from .supports import bijection
 
 
 class Substitute(Messenger):
@@ -85,7 +87,7 @@ class Substitute(Messenger):
         self.used.add(name)
         if self.unconstrained:
             support = msg["fn"].support
-            transform = biject_to(support)
+            transform = bijection(support)
             u, value = value, transform(value)
             jacobian = transform.log_abs_det_jacobian(u, value)
             # The transform may act on fewer event dims than the site has.

@@ -8,6 +8,7 @@ captured, compared and replayed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from .decompositions import TABLE
 aten = torch.ops.aten
 
 # Draws that can be made before the graph runs, and how: `draw(out)` fills a tensor in place.
-_LIFTED: dict[Any, Callable[[Tensor], Tensor]] = {
+_LIFTED: dict[Any, Callable[..., Tensor]] = {
     aten.normal_.default: Tensor.normal_,
     aten.randn.default: Tensor.normal_,
     aten.randn_like.default: Tensor.normal_,
@@ -33,6 +34,10 @@ _LIFTED: dict[Any, Callable[[Tensor], Tensor]] = {
     # A plate's subsample: drawn also where a program does not use the indices.
     aten.randperm.default: lambda out: torch.randperm(len(out), out=out),
 }
+
+
+def _draw_within(draw: Callable[..., Tensor], bounds: tuple[float, ...], out: Tensor) -> Tensor:
+    return draw(out, *bounds)
 
 
 class UntraceableError(Exception):
@@ -124,9 +129,11 @@ def _lift_noise(module: fx.GraphModule) -> list[Noise]:
         if torch.Tag.nondeterministic_seeded not in node.target.tags:
             continue
         draw = _LIFTED.get(node.target)
-        parameters = node.args[1:] if node.target in (aten.normal_.default, aten.uniform_.default) else ()
-        if draw is None or tuple(float(p) for p in parameters) not in ((), (0.0, 1.0)):
+        bounds = node.args[1:] if node.target in (aten.normal_.default, aten.uniform_.default) else ()
+        if draw is None or not all(isinstance(b, int | float) for b in bounds):
             raise UntraceableError(f"it draws by {node.target}, which is not lifted out of a graph")
+        if bounds:  # (mean, std) of a normal, (low, high) of a uniform
+            draw = functools.partial(_draw_within, draw, bounds)
         noise.append(Noise(node.meta["val"], draw))
         _new_input(module, f"noise_{len(noise)}", node)
     # What made the tensor that was filled is of no use now.

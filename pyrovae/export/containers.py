@@ -1,26 +1,22 @@
-"""Evidence in ArviZ's containers and in netCDF files."""
+"""Evidence in ArviZ's containers."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import warnings
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import replacing
-
 if TYPE_CHECKING:
     import xarray
     from torch import Tensor
 
-    from .evidence import Estimate, Evidence
-
-ENGINE = "h5netcdf"
+    from ..evidence import Estimate, Evidence
 
 
 def evidence_to_arviz(ev: Evidence) -> Any:
@@ -46,7 +42,7 @@ def evidence_to_arviz(ev: Evidence) -> Any:
     """
     import xarray
 
-    arviz = _arviz()
+    arviz = load_arviz()
     groups = {"observed_data": _observed(ev), "sample_stats": _per_datum(ev)}
     attributes = _attributes(ev) | {"arviz": arviz.__version__}
     # Not hasattr: ArviZ 1.x warns whoever asks for the former name.
@@ -55,20 +51,8 @@ def evidence_to_arviz(ev: Evidence) -> Any:
     return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes), **groups})
 
 
-def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
-    """Writes `evidence_to_arviz(ev)` as a netCDF file, whole or not at all.
-
-    `arviz.from_netcdf` and `xarray.open_datatree` read it.
-
-    Raises:
-        OSError: where the folder does not exist or cannot be written.
-    """
-    tree = evidence_to_arviz(ev)
-    with replacing(path) as partial:
-        tree.to_netcdf(str(partial), engine=ENGINE)
-
-
-def _arviz() -> Any:
+def load_arviz() -> Any:
+    """The installed ArviZ, without its announcements."""
     with warnings.catch_warnings():
         # ArviZ 0.x announces 1.x on import; both are served here.
         warnings.simplefilter("ignore", FutureWarning)
@@ -89,12 +73,11 @@ def _per_datum(ev: Evidence) -> xarray.Dataset:
 
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     curves: dict[str, dict[int, float]] = {}
-    names = _names(ev)
-    weighted = [e for e in ev.estimates.values() if e.ess is not None or e.curve]
-    first = ev.estimates.get("IS") or next(iter(weighted), None)
+    names = names_of(ev.estimates)
+    first = _first(ev)
     for e in ev.estimates.values():
         name = names[e.name]
-        own = "" if e is first else f"{name}_"
+        own = "" if e.name == first else f"{name}_"
         tensors = {
             f"{name}_log_evidence": e.per_datum,
             f"{name}_variance": e.variance,
@@ -118,14 +101,22 @@ def _per_datum(ev: Evidence) -> xarray.Dataset:
     return data
 
 
+def _first(ev: Evidence) -> str | None:
+    """The estimator whose diagnostics have no name in front."""
+    weighted = [e.name for e in ev.estimates.values() if e.ess is not None or e.curve]
+    return "IS" if "IS" in ev.estimates else next(iter(weighted), None)
+
+
 def _attributes(ev: Evidence) -> dict[str, Any]:
-    from . import __version__
+    from .. import __version__
 
     out: dict[str, Any] = dict(ev.attributes)
-    names = _names(ev)
+    names = names_of(ev.estimates)
     for e in ev.estimates.values():
         out |= {f"{names[e.name]}_{k}": v for k, v in _summary(e).items()}
     out |= {
+        "estimators": json.dumps(list(ev.estimates)),
+        "diagnostics_of": _first(ev),
         "verdict": ev.verdict,
         "warnings": "\n".join(ev.warnings),
         "inference_library": "pyrovae",
@@ -150,9 +141,9 @@ def _summary(e: Estimate) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
 
 
-def _names(ev: Evidence) -> dict[str, str]:
+def names_of(estimators: Iterable[str]) -> dict[str, str]:
     """Estimator name to the start of its variables' names: netCDF reserves the slash, Python most signs."""
-    names = {name: re.sub(r"\W+", "_", name).strip("_") for name in ev.estimates}
+    names = {name: re.sub(r"\W+", "_", name).strip("_") for name in estimators}
     if len(set(names.values())) < len(names):
         raise ValueError(f"expected estimator names that differ in letters or digits, got {list(names)}")
     return names

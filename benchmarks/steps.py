@@ -1,0 +1,166 @@
+"""One SVI step: Pyro's, ours, plain PyTorch's, the peers' and the floor; and an epoch of such steps."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import pyro
+import torch
+from floor import training_floor
+from nets import Net
+from peers import peer
+from pyro.infer import JitTrace_ELBO, Trace_ELBO
+from settings import Settings
+from timing import Here, Row, Run, Timed, interleaved, rows
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae.models.vae import VAE
+
+ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
+
+
+def pyro_step(vae: VAE, x: Tensor, validation: bool = False, loss: Any = None) -> Run:
+    """`pyro.infer.SVI` with one of Pyro's losses (default: Trace_ELBO)."""
+    store = pv.ParameterStore()
+    svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss or Trace_ELBO())
+
+    def run() -> None:
+        with store.active(), pyro.validation_enabled(validation), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated, Pyro's only compiler
+            svi.step(x)
+
+    return run
+
+
+def our_step(vae: VAE, x: Tensor, compile: bool) -> Run:
+    """`pv.SVI`.
+
+    Raises:
+        RuntimeError: it does not compile, so that its time would be another row's.
+    """
+    store = pv.ParameterStore()
+    svi = pv.SVI(vae.model, vae.guide, ADAM, Trace_ELBO(), compile=compile)
+
+    def run() -> None:
+        with store.active(), pyro.validation_enabled(False):
+            svi.step(x)
+
+    run()
+    run()
+    if svi.refused is not None:
+        raise RuntimeError(f"expected a program that compiles, got: {svi.refused}")
+    return run
+
+
+def by_hand(vae: VAE, x: Tensor, compile: bool) -> Run:
+    """The same loss in plain PyTorch, eager or by torch.compile, and a fused Adam over all parameters."""
+    decoder: Any = vae.likelihood.net
+    parameters = [*vae.q.parameters(), *decoder.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    guide: Any = vae.q
+
+    def loss(x: Tensor, noise: Tensor) -> Tensor:
+        loc, raw = guide.head(guide.net(x)).chunk(2, -1)
+        scale = pv.networks.positive_scale(raw)
+        logits = decoder(loc + scale * noise)
+        kl = 0.5 * (loc**2 + scale**2 - 1 - 2 * scale.log()).sum()
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl
+
+    function = torch.compile(loss, fullgraph=True) if compile else loss
+
+    def run() -> None:
+        function(x, torch.randn(len(x), guide.latent_dim, device=x.device)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def floor(net: Net, device: torch.device) -> Run:
+    """The step's products and the fused Adam update, and nothing else."""
+    vae = net.vae(device)
+    guide: Any = vae.q
+    encoder = torch.nn.Sequential(guide.net, guide.head)
+    z = torch.randn(net.batch, net.latent_dim, device=device)
+    decoder: Any = vae.likelihood.net
+    return training_floor(encoder, decoder, net.data(device), z)
+
+
+def bench_step(net: Net, settings: Settings) -> list[Row]:
+    """All rows for one network."""
+    # Closures made by one function share its code object, and with it Dynamo's limit of recompilations.
+    torch._dynamo.reset()
+    device = settings.device
+    x = net.data(device)
+    here: dict[str, Run] = {
+        "pyro.infer.SVI, its defaults": pyro_step(net.vae(device), x, True),
+        "pyro.infer.SVI, validation off": pyro_step(net.vae(device), x),
+        "pyro.infer.SVI, JitTrace_ELBO": pyro_step(
+            net.vae(device), x, loss=JitTrace_ELBO(ignore_jit_warnings=True)
+        ),
+        "pv.SVI, eager": our_step(net.vae(device), x, False),
+        "PyTorch by hand, eager": by_hand(net.vae(device), x, False),
+        "PyTorch by hand, torch.compile": by_hand(net.vae(device), x, True),
+    }
+    runs: dict[str, Timed] = {name: Here(run, device) for name, run in here.items()}
+    with peer("numpyro_step", net, settings) as numpyro, peer("pythae_step", net, settings) as pythae:
+        runs["NumPyro, jitted"] = numpyro
+        runs["Pythae, its trainer's step"] = pythae
+        runs[settings.ours] = Here(our_step(net.vae(device), x, True), device)
+        runs["products and Adam alone"] = Here(floor(net, device), device)
+        # A convolutional step takes some thirty times as long as the others.
+        calls = settings.calls if net.hidden else max(1, settings.calls // 10)
+        times = interleaved(runs, settings.repeats, calls)
+        return rows(f"SVI step, {net.name}", runs, times, settings.ours)
+
+
+def epoch_step(vae: VAE, x: Tensor, batch: int) -> Run:
+    """One epoch of ours over `x` `[N, data_dim]`, which lies on the device: shuffled, whole batches only.
+
+    TO BE FILLED IN where an epoch runner exists: until then, a loop over `pv.SVI.step`, which reads
+    the loss back (one synchronisation) at every step.
+    """
+    store = pv.ParameterStore()
+    svi = pv.SVI(vae.model, vae.guide, ADAM, Trace_ELBO(), compile=True)
+    steps = len(x) // batch
+
+    def run() -> None:
+        order = torch.randperm(len(x), device=x.device)[: steps * batch].view(steps, batch)
+        with store.active(), pyro.validation_enabled(False):
+            for indices in order:
+                svi.step(x[indices])
+
+    return run
+
+
+def pyro_epoch(vae: VAE, x: Tensor, batch: int) -> Run:
+    """One epoch of Pyro's eager steps over data on the device."""
+    store = pv.ParameterStore()
+    svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    steps = len(x) // batch
+
+    def run() -> None:
+        order = torch.randperm(len(x), device=x.device)[: steps * batch].view(steps, batch)
+        with store.active(), pyro.validation_enabled(False):
+            for indices in order:
+                svi.step(x[indices])
+
+    return run
+
+
+def bench_epoch(net: Net, settings: Settings, size: int = 60_000) -> list[Row]:
+    """One epoch of MNIST-like data: Pyro's eager loop, NumPyro's scan, ours."""
+    device = settings.device
+    x = net.data(device, size)
+    ours = "pv, one epoch"
+    runs: dict[str, Timed] = {
+        "pyro.infer.SVI, validation off": Here(pyro_epoch(net.vae(device), x, net.batch), device)
+    }
+    with peer("numpyro_step", net, settings, epoch=size) as numpyro:
+        runs["NumPyro, lax.scan over the epoch"] = numpyro
+        runs[ours] = Here(epoch_step(net.vae(device), x, net.batch), device)
+        times = interleaved(runs, min(settings.repeats, 5), 1, warm_up=1)
+        return rows(f"one epoch, {size:,} x {net.name}", runs, times, ours)

@@ -1,0 +1,129 @@
+"""Times of several runs, taken in turn: on a shared machine only ratios of such times mean anything."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+Run = Callable[[], Any]
+
+
+class Timed(Protocol):
+    """Something that can be timed a block of calls at a time."""
+
+    note: str | None  # why it cannot be timed here
+    detail: str  # versions and choices, for the record
+
+    def block(self, calls: int) -> float:
+        """Seconds per call, over so many calls."""
+
+
+@dataclass
+class Here:
+    """A run of this process. The clock stops when the device has finished, not when it was asked."""
+
+    run: Run
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    note: str | None = None
+    detail: str = ""
+
+    def block(self, calls: int) -> float:
+        self._finish()
+        start = time.perf_counter()
+        for _ in range(calls):
+            self.run()
+        self._finish()
+        return (time.perf_counter() - start) / calls
+
+    def _finish(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run that is not to be had here, and why."""
+
+    note: str
+    detail: str = ""
+
+    def block(self, calls: int) -> float:
+        raise RuntimeError(f"expected a run, got {self.note!r}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: `times` in `unit`, one for each repeat, or a note in their place."""
+
+    case: str
+    what: str
+    unit: str
+    times: tuple[float, ...] = ()
+    ratio: float | None = None
+    note: str | None = None
+    detail: str = ""
+
+    @property
+    def least(self) -> float | None:
+        return min(self.times) if self.times else None
+
+    def as_json(self) -> dict[str, Any]:
+        middle = statistics.median(self.times) if self.times else None
+        return {
+            "case": self.case,
+            "what": self.what,
+            "min": self.least,
+            "median": middle,
+            "unit": self.unit,
+            "ratio": self.ratio,
+            "repeats": len(self.times),
+            "note": self.note,
+            "detail": self.detail,
+        }
+
+
+def interleaved(
+    runs: Mapping[str, Timed], repeats: int, calls: int, warm_up: int = 3
+) -> dict[str, list[float]]:
+    """Seconds per call of each run, timed in turn `repeats` times, `calls` calls at a time.
+
+    What fails in its warm-up is left out (its `note` says why): a peer must not end the measurement of all.
+    """
+    times: dict[str, list[float]] = {}
+    for name, run in runs.items():
+        if run.note is None:
+            run.block(warm_up)
+        if run.note is None:
+            times[name] = []
+    for _ in range(repeats):
+        for name in times:
+            runs[name].block(1)  # the caches and cores were another run's until now
+            times[name].append(runs[name].block(calls))
+    return times
+
+
+def rows(
+    case: str,
+    runs: Mapping[str, Timed],
+    times: Mapping[str, list[float]],
+    base: str,
+    unit: str = "ms",
+    factor: float = 1e3,
+) -> list[Row]:
+    """Rows in the order of `runs`, `factor` units to a second; ratios of minima to the run named `base`."""
+    least = min(times[base])
+    out = []
+    for name, run in runs.items():
+        # A peer may also fail in the middle: nan among its times, and a note.
+        if run.note is not None or name not in times:
+            out.append(Row(case, name, unit, note=run.note))
+        else:
+            taken = times[name]
+            scaled = tuple(t * factor for t in taken)
+            out.append(Row(case, name, unit, scaled, min(taken) / least, detail=run.detail))
+    return out

@@ -1,0 +1,136 @@
+"""Run folders evaluated on the same data, so that they can be compared datum by datum."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae import export, plots, runs
+from pyrovae.data import Dataset
+from pyrovae.evidence.evidence import data_hash
+
+from .table import Entry
+
+CompileName = Literal["auto", "on", "off"]
+# (datum, sample) pairs from which on compiling the weights pays for itself on a CPU.
+LONG = 10_000_000
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every run.
+
+    Attributes:
+        x: the data, all or the first of the split.
+        split: their name.
+        num_samples, seed, delta: as in `pv.evidence`.
+        compile: run the weights as one compiled graph.
+        reuse: take evidence.nc where it answers this very question of these very weights.
+    """
+
+    x: Tensor
+    split: str
+    num_samples: int
+    seed: int = 0
+    delta: float = 0.05
+    compile: CompileName = "auto"
+    reuse: bool = False
+
+    @property
+    def compiles(self) -> bool:
+        """Whether to compile; `auto` decides by the number of pairs."""
+        if self.compile == "auto":
+            return self.num_samples * len(self.x) >= LONG
+        return self.compile == "on"
+
+
+def load_runs(
+    folders: Sequence[Path], root: Path | None, device: torch.device, split: str, limit: int | None
+) -> tuple[list[pv.Run], Tensor]:
+    """The runs, and the data that all of them are asked about.
+
+    Raises:
+        ValueError: a folder twice, a limit < 1, or runs on different data; before any is evaluated.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"expected --limit >= 1, got {limit}")
+    if len({f.resolve() for f in folders}) < len(folders):
+        raise ValueError(f"expected each run folder once, got {', '.join(map(str, folders))}")
+    loaded: list[pv.Run] = []
+    held: dict[str, Dataset] = {}  # one copy of a data set serves all runs on it
+    first: Tensor | None = None
+    for folder in folders:
+        run = runs.load(folder, root, device)
+        data = held.setdefault(run.spec.hash, run.data)
+        run = dataclasses.replace(run, given=data)
+        x = data.split(split)[:limit]
+        if first is None:
+            first = x
+        elif x is not first and data_hash(x) != data_hash(first):
+            raise ValueError(
+                f"expected runs on the same data, got {loaded[0].folder} on {_described(loaded[0])} and {folder} on "
+                f"{_described(run)}; try one call for each data set"
+            )
+        loaded.append(run)
+    assert first is not None
+    return loaded, first
+
+
+def evaluate_run(
+    run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
+) -> tuple[pv.Evidence, bool]:
+    """ELBO and IS of a run, written into its folder; and whether they were there already."""
+    if question.reuse:
+        found = _found(run, question)
+        if found is not None:
+            return found, True
+    ev = pv.evidence(
+        run.model,
+        run.guide,
+        question.x,
+        estimators=[pv.ELBO(), pv.IS(question.num_samples)],
+        seed=question.seed,
+        delta=question.delta,
+        compile=question.compiles,
+        progress=progress,
+    )
+    mark = {"weights_hash": runs.weights_hash(run.folder / runs.WEIGHTS), "split": question.split}
+    ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark})
+    export.write_netcdf(ev, run.folder / runs.EVIDENCE)
+    plots.save(ev.plot(), run.folder / "evidence.png")
+    return ev, False
+
+
+def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:
+    """A row of the table."""
+    seconds = None if run.seconds is None else run.seconds + float(evidence.attributes["seconds"])
+    try:
+        history = run.history
+    except (OSError, ValueError):  # the table does not need it
+        history = []
+    return Entry(str(run.folder), run.label, evidence, seconds, history, run.folder)
+
+
+def _found(run: pv.Run, question: Question) -> pv.Evidence | None:
+    """The run's evidence.nc, if it answers the question."""
+    try:
+        ev = run.evidence
+    except ValueError:  # damaged: it is written anew
+        return None
+    if ev is None or "weights_hash" not in ev.attributes or not {"ELBO", "IS"} <= set(ev):
+        return None
+    asked = (data_hash(question.x), question.num_samples, question.seed, question.delta)
+    answered = (ev.attributes["data_hash"], ev["IS"].num_samples, ev.attributes["seed"], ev["IS"].delta)
+    return ev if asked == answered else None
+
+
+def _described(run: pv.Run) -> str:
+    how = f", {run.spec.binarisation}" if run.spec.binarisation else ""
+    return f"{run.spec.name} ({run.spec.support}{how}, seed {run.spec.seed})"

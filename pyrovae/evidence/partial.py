@@ -1,0 +1,128 @@
+"""Partial results on disk: one file a chunk of data, so that a killed evaluation goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..files import replacing
+from ..programs import Program, buffers_of, capture_parameters, module_mode, seeded
+from .estimators import PerDatum
+
+FORMAT = 1
+_FIELDS = ("log_evidence", "variance", "bias", "ess", "khat", "curve", "details")
+
+
+class Partials:
+    """Results in a folder, under names that say what they are of.
+
+    A file's name holds a hash of the program's parameters and buffers, data, estimators, chunk, seed
+    and versions: another evaluation finds no file of this one. What no hash sees (constants in a
+    program's code) shows in a probe: a few log-weights, kept with each result.
+
+    Args:
+        folder: made where it does not exist.
+        program: evaluated.
+        **what: all else that numbers depend on.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], program: Program, **what: Any) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.key, self._probe = fingerprint(program, **what)
+
+    def path(self, part: str) -> Path:
+        """File of a part: a chunk's number, or an estimator's name."""
+        return self.folder / f"{self.key[:24]}-{re.sub(r'[^A-Za-z0-9]+', '-', part)}.safetensors"
+
+    def save(self, part: str, results: dict[str, PerDatum]) -> None:
+        """Writes results of one part, whole or not at all."""
+        tensors: dict[str, Tensor] = {"probe": self._probe}
+        tree = _encode({n: {f: getattr(r, f) for f in _FIELDS} for n, r in results.items()}, tensors)
+        about = {"library": "pyrovae", "format": str(FORMAT), "key": self.key, "tree": json.dumps(tree)}
+        with replacing(self.path(part)) as partial:
+            save_file(tensors, partial, metadata=about)
+
+    def load(self, part: str) -> dict[str, PerDatum] | None:
+        """Results of one part; None where there are none, or the file is damaged.
+
+        Raises:
+            ValueError: results of a program with the same parameters, but other log-weights.
+        """
+        path = self.path(part)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as f:
+                about = f.metadata() or {}
+                tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, OSError):
+            return None  # computed again, and replaced
+        if about.get("key") != self.key or about.get("format") != str(FORMAT):
+            return None
+        if not torch.allclose(tensors["probe"], self._probe, rtol=1e-4, atol=1e-4, equal_nan=True):
+            raise ValueError(
+                f"expected partial results of this program in {self.folder}, got those of one with the same "
+                "parameters and other log-weights (its code has changed); try another folder"
+            )
+        tree = _decode(json.loads(about["tree"]), tensors)
+        return {name: PerDatum(**fields) for name, fields in tree.items()}
+
+
+def fingerprint(program: Program, **what: Any) -> tuple[str, Tensor]:
+    """SHA-256 of parameters, buffers and `what`; and a few log-weights, float64."""
+    args = program.arguments
+    rows = args.chunks(2)[0]
+    with (
+        torch.no_grad(),
+        module_mode(program.model, program.guide, training=False) as modules,
+        seeded(0, "fingerprint", device=args.x.device),
+        capture_parameters() as parameters,
+    ):
+        probe = program.run(rows, 3).log_weights()
+    digest = hashlib.sha256()
+    tensors = {**parameters, **buffers_of(modules)}
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    versions = {"torch": torch.__version__, "pyro": pyro.__version__, "format": FORMAT}
+    digest.update(json.dumps({**versions, **what}, sort_keys=True, default=str).encode())
+    return digest.hexdigest(), probe.double().cpu().contiguous()
+
+
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A tree of dicts, sequences, numbers and text as JSON; its tensors aside."""
+    if isinstance(value, Tensor):
+        name = f"t{len(tensors)}"
+        # A clone: safetensors refuses tensors that share memory.
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"items": [[_encode(k, tensors), _encode(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, tuple | list):
+        return {type(value).__name__: [_encode(v, tensors) for v in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"expected details of tensors, numbers and text, got {type(value).__name__}")
+
+
+def _decode(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "items":
+        return {_decode(k, tensors): _decode(v, tensors) for k, v in content}
+    values = [_decode(v, tensors) for v in content]
+    return tuple(values) if kind == "tuple" else values

@@ -1,0 +1,105 @@
+"""Draws from the posterior: of the guide with their weights, and resampled by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ..programs import inspect_program, module_mode, seeded
+from ..programs.latent_draws import LatentDraws, latent_draws
+from .diagnostics import effective_sample_size, smoothed_log_weights
+from .log_weights import check_density, check_num_samples, pairs_in
+
+
+@dataclass(frozen=True)
+class PosteriorDraws:
+    """K draws of each datum's latents, by importance.
+
+    Attributes:
+        draws: of the guide: latent to `[K, N, *rest]`.
+        log_weights: of those, `[K, N]`, nats.
+        resampled: latent to `[K, N, *rest]`: draws picked again with their PSIS weights.
+        log_likelihood: observed site to ln p(x|z) of the resampled draws, `[K, N]`, nats; empty where
+            discrete latents are summed out.
+        khat, ess: of the weights, `[N]`.
+        x: the data.
+    """
+
+    draws: dict[str, Tensor] = field(repr=False)
+    log_weights: Tensor = field(repr=False)
+    resampled: dict[str, Tensor] = field(repr=False)
+    log_likelihood: dict[str, Tensor] = field(repr=False)
+    khat: Tensor
+    ess: Tensor
+    x: Tensor = field(repr=False)
+
+    def to_arviz(self) -> Any:
+        """`arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x); see `pyrovae.export`."""
+        from ..export import posterior_to_arviz
+
+        return posterior_to_arviz(self)
+
+
+def posterior(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    x: Tensor,
+    *context: Any,
+    num_samples: int = 1000,
+    seed: int = 0,
+    plate: str | None = None,
+    budget: int | None = None,
+) -> PosteriorDraws:
+    """Draws z_nk ~ p(z | x_n), by sampling importance resampling with Pareto-smoothed weights.
+
+    The smoothing (Vehtari et al. 2024, https://arxiv.org/abs/1507.02646) steadies expectations over
+    draws; it would bias the evidence, which is why `pv.evidence` does without. Where k-hat is high the
+    resampled draws are no posterior: few draws of the guide make up most of them.
+
+    Args:
+        model, guide, x, *context, seed, plate, budget: as in `log_weights`.
+        num_samples: K draws per datum, all kept.
+
+    Raises:
+        ValueError: as `log_weights`; a program that does not broadcast over samples.
+    """
+    check_num_samples(num_samples)
+    program = inspect_program(model, guide, x, *context, plate=plate)
+    check_density(program)
+    rows = max(1, pairs_in(program, budget) // num_samples)
+    parts: list[LatentDraws] = []
+    picked: list[Tensor] = []
+    khat: list[Tensor] = []
+    for i, indices in enumerate(program.arguments.chunks(rows)):
+        with (
+            torch.no_grad(),
+            module_mode(program.model, program.guide, training=False),
+            pyro.validation_enabled(False),
+            seeded(seed, "posterior", i, device=x.device),
+        ):
+            part = latent_draws(program, indices, num_samples)
+            smooth, k = smoothed_log_weights(part.log_weights)
+            weights = smooth.softmax(0)
+            # Data with zero weights only have no posterior draws: any will do, k-hat says inf.
+            weights = torch.where(torch.isfinite(weights), weights, torch.ones_like(weights))
+            picked.append(torch.multinomial(weights.T, num_samples, replacement=True).T.to(x.device))
+        parts.append(part)
+        khat.append(k)
+    order = torch.cat(picked, 1)
+
+    def cat(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.cat([v[name] for v in values], 1) for name in values[0]}
+
+    def pick(values: dict[str, Tensor]) -> dict[str, Tensor]:
+        n = torch.arange(order.shape[1], device=order.device)
+        return {name: v[order, n] for name, v in values.items()}
+
+    draws, likelihood = cat([p.values for p in parts]), cat([p.log_likelihood for p in parts])
+    log_weights = torch.cat([p.log_weights for p in parts], 1)
+    ess = effective_sample_size(log_weights).cpu()
+    return PosteriorDraws(draws, log_weights, pick(draws), pick(likelihood), torch.cat(khat), ess, x)

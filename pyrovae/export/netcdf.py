@@ -1,0 +1,112 @@
+"""Evidence in netCDF files, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..files import replacing
+from .containers import evidence_to_arviz, names_of
+
+if TYPE_CHECKING:
+    import xarray
+
+    from ..evidence import Estimate, Evidence
+
+ENGINE = "h5netcdf"
+# Figures of an estimator that are attributes, `<name>_<figure>`.
+SUMMARY = ("mean", "se_data", "se_mc", "bias_indicator", "certificate", "delta", "direction", "num_samples")
+
+
+def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
+    """Writes `evidence_to_arviz(ev)` as a netCDF file, whole or not at all.
+
+    `arviz.from_netcdf` and `xarray.open_datatree` read it.
+
+    Raises:
+        OSError: where the folder does not exist or cannot be written.
+    """
+    tree = evidence_to_arviz(ev)
+    with replacing(path) as partial:
+        tree.to_netcdf(str(partial), engine=ENGINE)
+
+
+def read_evidence(path: str | os.PathLike[str]) -> Evidence:
+    """Reads what `write_netcdf` wrote: every figure per datum, curves and attributes; not `Estimate.details`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, or one that pyrovae did not write.
+    """
+    import xarray
+
+    from ..evidence import Evidence
+
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"expected a netCDF file of evidence, got {path}, which does not exist")
+    try:
+        with xarray.open_datatree(path, engine=ENGINE) as tree:
+            attributes = {str(k): _parsed(v) for k, v in tree.attrs.items()}
+            stats, x = tree["sample_stats"].to_dataset().load(), tree["observed_data/x"].to_numpy()
+        if attributes.get("inference_library") != "pyrovae":
+            raise ValueError("another library wrote it")
+        # Files written before they named their estimators hold ELBO and IS.
+        names = json.loads(attributes.pop("estimators", '["ELBO", "IS"]'))
+        first = attributes.pop("diagnostics_of", "IS")
+        estimates = {n: _estimate(n, k, stats, attributes, n == first) for n, k in names_of(names).items()}
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected a netCDF file of pyrovae's, got {path}, damaged or foreign ({error})"
+        ) from None
+    attributes["vectorised"] = bool(attributes.get("vectorised", True))
+    if isinstance(attributes.get("chunk"), str):
+        attributes["chunk"] = tuple(json.loads(attributes["chunk"]))
+    lines = str(attributes.pop("warnings", ""))
+    for key in ("verdict", "inference_library", "inference_library_version", "xarray", "arviz"):
+        attributes.pop(key, None)
+    return Evidence(estimates, lines.split("\n") if lines else [], attributes, _tensor(x))
+
+
+def _estimate(
+    name: str, key: str, stats: xarray.Dataset, attributes: dict[str, Any], first: bool
+) -> Estimate:
+    from ..evidence import Estimate
+
+    def column(variable: str) -> Any:
+        return _tensor(stats[variable].to_numpy()) if variable in stats else None
+
+    own = "" if first else f"{key}_"
+    curve = {}
+    if f"{own}lk_curve" in stats:
+        points = zip(stats["num_samples"].to_numpy(), stats[f"{own}lk_curve"].to_numpy(), strict=True)
+        curve = {int(k): float(v) for k, v in points if not math.isnan(v)}
+    figures = {k: attributes.pop(f"{key}_{k}", None) for k in SUMMARY}
+    return Estimate(
+        name=name,
+        direction=figures["direction"],
+        num_samples=int(figures["num_samples"]),
+        per_datum=column(f"{key}_log_evidence"),
+        variance=column(f"{key}_variance"),
+        bias=column(f"{key}_bias"),
+        ess=column(f"{own}ess"),
+        khat=column(f"{own}pareto_k"),
+        curve=curve,
+        certificate=figures["certificate"],
+        delta=0.05 if figures["delta"] is None else figures["delta"],
+    )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.reshape(-1)[0] if value.size == 1 else value.tolist()
+    return value.item() if isinstance(value, np.generic) else value

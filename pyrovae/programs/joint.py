@@ -1,0 +1,157 @@
+"""ln p(x, z) of the model alone, as a function of unconstrained latents; discrete ones summed out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from .inspection import PARTICLES, Program
+from .sites import collect, reduce_to, sample_sites
+from .structure import base_of
+from .substitute import Substitute
+from .supports import bijection
+
+# A table of a program's discrete latents beyond this many entries a datum is not enumerated.
+MAX_STATES = 2**20
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One continuous latent site: where its numbers stand in the flat vector."""
+
+    name: str
+    shape: tuple[int, ...]  # per (particle, datum), unconstrained, other dims in the site's order
+    particle: int  # dims of the particles and the data in the unconstrained value
+    datum: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def flatten(self, u: Tensor, sizes: tuple[int, int]) -> Tensor:
+        """`[K, n, size]` of a site's unconstrained value."""
+        return u.movedim((self.particle, self.datum), (0, 1)).reshape(*sizes, self.size)
+
+    def unflatten(self, flat: Tensor) -> Tensor:
+        """The site's unconstrained value of `[K, n, size]`."""
+        return flat.reshape(*flat.shape[:2], *self.shape).movedim((0, 1), (self.particle, self.datum))
+
+
+class Joint:
+    """ln p(x_n, u) = ln p(x_n, z(u)) + ln|dz/du|, `[K, n]`: z from u by `biject_to` of its support.
+
+    Discrete latents are summed out, all at once, by Pyro's tensor contraction, so that the integral
+    over u in R^dim is p(x_n). The guide only says where to look (`draws`).
+
+    Attributes:
+        dim: number of unconstrained continuous numbers a datum has; 0 for a discrete program.
+        discrete: names of the sites summed out.
+
+    Raises:
+        ValueError: a discrete latent without a finite list of values, or too many values in all.
+    """
+
+    def __init__(self, program: Program) -> None:
+        if not program.vectorised:
+            raise ValueError(
+                "expected a program that broadcasts over a particle plate, got one that does not"
+            )
+        self.program = program
+        self._dim = -1 - program.max_plate_nesting
+        rows = program.arguments.chunks(1)[0]
+        trace = self._guide_and_prior(rows)[1]
+        latents = {n: s for n, s in sample_sites(trace) if not s["is_observed"]}
+        self.discrete = tuple(n for n, s in latents.items() if is_discrete(s))
+        self._check_states({n: latents[n] for n in self.discrete})
+        self._parts = [self._part(n, s) for n, s in latents.items() if n not in self.discrete]
+        self.dim = sum(p.size for p in self._parts)
+        model = program.model
+        if self.discrete:
+            model = pyro.infer.config_enumerate(model, default="parallel")  # type: ignore[attr-defined]
+        self._model = replace(program, model=model, guide=_nothing, enumerated=bool(self.discrete))
+
+    def __call__(self, indices: Tensor, u: Tensor) -> Tensor:
+        """At u `[K, n, dim]`, for the data at `indices`."""
+        at, values = 0, {}
+        for part in self._parts:
+            values[part.name] = part.unflatten(u[..., at : at + part.size])
+            at += part.size
+        given = Substitute(values, unconstrained=True)
+        program = self._model
+        # Outermost: what enumerates must have seen a site before its value is set.
+        with program.on(indices) as arguments, given:
+            traces = program.traces(arguments, len(u))
+        sites = collect(*traces, plate=program.plate, particles=PARTICLES)
+        total = sites.log_weights()
+        for name, jacobian in given.log_jacobian.items():
+            datum = next(f.dim for f in traces[1].nodes[name]["cond_indep_stack"] if f.name == program.plate)
+            total = total + reduce_to(jacobian, (self._dim, datum), tuple(total.shape))  # type: ignore[arg-type]
+        return total[:, : len(indices)]
+
+    def draws(self, indices: Tensor, num_samples: int) -> Tensor:
+        """The guide's draws as u, `[K, n, dim]`."""
+        with self.program.on(indices) as given:
+            guide_trace, model_trace = self.program.traces(given, num_samples)
+        out = []
+        for part in self._parts:
+            value = guide_trace.nodes[part.name]["value"]
+            u = bijection(model_trace.nodes[part.name]["fn"].support).inv(value)
+            # The value has size 1 in dims that it is no function of, and more than the particles' where
+            # it is one of a class that the guide enumerates: all of those are places to look at.
+            lead = -part.particle
+            u = u.reshape((1,) * (lead - u.dim()) + tuple(u.shape))
+            u = u.expand(*u.shape[: u.dim() - lead], num_samples, *u.shape[u.dim() - lead + 1 :])
+            u = u.reshape(-1, *u.shape[u.dim() - lead + 1 :])
+            out.append(part.flatten(u, (len(u), u.shape[part.datum])))
+        most = max(map(len, out))
+        out = [u.repeat(most // len(u), 1, 1) for u in out]
+        return torch.cat(out, -1)[:, : len(indices)]
+
+    def _guide_and_prior(self, rows: Tensor) -> tuple[Any, Any]:
+        with self.program.on(rows) as given:
+            guide, model = self.program.guide, self.program.model
+            return poutine.trace(guide).get_trace(*given), poutine.trace(model).get_trace(*given)
+
+    def _part(self, name: str, site: Any) -> _Part:
+        transform = bijection(site["fn"].support)
+        u = transform.inv(site["value"])
+        event = u.dim() - len(site["fn"].batch_shape)
+        datum = next(f.dim for f in site["cond_indep_stack"] if f.name == self.program.plate) - event
+        shape = [size for i, size in enumerate(u.shape, start=-u.dim()) if i != datum]
+        # All dims between the particles' and the value's own exist, if only of size 1.
+        missing = -(self._dim - event) - 1 - u.dim()
+        return _Part(name, (1,) * missing + tuple(shape), self._dim - event, datum)
+
+    def _check_states(self, sites: dict[str, Any]) -> None:
+        for name, site in sites.items():
+            fn = base_of(site["fn"])
+            if site["fn"].event_shape:
+                raise ValueError(
+                    f"expected scalar discrete latents, got a vector of them at {name!r}; try an inner plate in "
+                    "place of .to_event()"
+                )
+            if not site["fn"].has_enumerate_support:
+                raise ValueError(
+                    f"expected discrete latents with a finite list of values, got {type(fn).__name__} at {name!r}"
+                )
+            states = len(site["fn"].enumerate_support(expand=False))
+            if states > MAX_STATES:
+                raise ValueError(
+                    f"expected at most {MAX_STATES:,} values of a discrete latent, got {states:,} at {name!r}"
+                )
+
+
+def is_discrete(site: Any) -> bool:
+    """Whether a site's support is a discrete set."""
+    support = getattr(site["fn"], "support", None)
+    return bool(getattr(support, "is_discrete", False))
+
+
+def _nothing(*_: Any) -> None:
+    """A guide without sites: every latent is given or summed out."""

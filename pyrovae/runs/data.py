@@ -1,0 +1,106 @@
+"""The data of a run: what of them is kept in its folder, and how they come back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import data as sources
+from ..data import Dataset, DataSpec
+from ..data.checks import detect_support
+from ..data.hashing import content_hash
+
+Rows = tuple[Any, ...]
+Data = Dataset | Tensor | Rows
+
+
+def as_data(data: Any) -> Data:
+    """A data set, a tensor, or a tuple `(x, *context)`; anything else is refused.
+
+    Raises:
+        TypeError: saying what was expected.
+    """
+    if isinstance(data, Dataset | Tensor):
+        return data
+    if isinstance(data, tuple | list) and data and all(isinstance(t, Tensor) for t in data):
+        return tuple(data)
+    raise TypeError(
+        "expected a data set of pyrovae.data.load, a tensor or a tuple (x, *context) of tensors as data, got "
+        f"{type(data).__name__}"
+    )
+
+
+def training_rows(data: Data) -> Rows:
+    """`(x, *context)` that the program is run on."""
+    if isinstance(data, Dataset):
+        return (data.train,)
+    return (data,) if isinstance(data, Tensor) else data
+
+
+def moved(data: Data, device: torch.device) -> Data:
+    """`data` on `device`."""
+    if isinstance(data, tuple):
+        return tuple(t.to(device) for t in data)
+    return data.to(device)
+
+
+def spec_of(data: Data) -> DataSpec:
+    """What the data are; tensors of the user's are described as one training split."""
+    if isinstance(data, Dataset):
+        return data.spec
+    rows = {f"argument_{i}": t.detach().cpu() for i, t in enumerate(training_rows(data))}
+    x = rows["argument_0"]
+    support, levels = detect_support({"train": x.float()})
+    return DataSpec(
+        name="tuple" if isinstance(data, tuple) else "tensor",
+        event_shape=tuple(x.shape[1:]),
+        support=support,
+        levels=levels,
+        binarisation=None,
+        seed=0,
+        hash=content_hash(rows),
+        splits={"train": len(x)},
+    )
+
+
+def source_of(data: Data) -> dict[str, Any] | None:
+    """Arguments of `pyrovae.data.load` that give the data again; None where they came from the user."""
+    if not isinstance(data, Dataset) or data.spec.name not in sources.NAMES:
+        return None
+    binarise = None if data.spec.binarisation == "fixed" else data.spec.binarisation
+    return {"data": data.spec.name, "root": None, "binarise": binarise, "data_seed": data.spec.seed}
+
+
+def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:
+    """The data set that a run's configuration names, from `root` where it differs from the run's.
+
+    Raises:
+        ValueError: options that this version does not know; and as `pyrovae.data.load`.
+    """
+    options = {k: v for k, v in source.items() if v is not None}
+    name, own_root, seed = options.pop("data", None), options.pop("root", None), options.pop("data_seed", 0)
+    unknown = set(options) - {"binarise", "valid", "test"}
+    if name is None or unknown:
+        raise ValueError(
+            f"expected the run's data as options of pyrovae.data.load, got {dict(source)} in its configuration"
+        )
+    return sources.load(name, Path(root) if root is not None else own_root, seed=seed, **options)
+
+
+def check_same(spec: DataSpec, given: Data, folder: Path) -> None:
+    """Refuses data that are not those of the run.
+
+    Raises:
+        ValueError: where the hashes differ.
+    """
+    found = spec_of(given)
+    if found.hash != spec.hash:
+        raise ValueError(
+            f"expected the data {folder} was trained on ({spec.name}, event shape {spec.event_shape}, hash "
+            f"{spec.hash[:12]}), got {found.name} of event shape {found.event_shape}, hash {found.hash[:12]}"
+        )

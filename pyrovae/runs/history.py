@@ -1,0 +1,31 @@
+"""The history of a run, read back."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from ..training.history import Row
+
+
+def read_history(path: str | os.PathLike[str]) -> list[Row]:
+    """Rows of metrics.csv, one an epoch; figures that a row does not have are left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, or one with text where figures belong.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"expected the history of a run, got {file}, which does not exist")
+    try:
+        with file.open(newline="") as f:
+            rows = [
+                {k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(f, strict=True)
+            ]
+    except (ValueError, TypeError, csv.Error) as error:  # a missing cell is None, a superfluous one a list
+        raise ValueError(f"expected a table of figures in {file}, got a damaged file ({error})") from None
+    if not rows:
+        raise ValueError(f"expected at least one epoch in {file}, got none: the file is damaged")
+    return rows

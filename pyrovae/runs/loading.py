@@ -1,0 +1,185 @@
+"""`pv.load`: a run folder brought back as an object."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..data import DataSpec
+from ..programs import ParameterStore, inspect_program, module_mode, store_of
+from .data import Data, as_data, check_same, load_again, moved, training_rows
+from .folder import CONFIG, WEIGHTS, read_config
+from .run import Run
+from .weights import load_weights
+
+# Who rebuilds the programs that options in a configuration name. A string, since the library does not
+# import its scripts; and this one only, since a folder of somebody else's is not to choose what is run.
+BUILDER = "pyrovae.inference.work:rebuild"
+
+Device = torch.device | Literal["auto", "cpu", "cuda"]
+Program = Callable[..., Any]
+
+
+def load(
+    run: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    device: Device | str = "auto",
+    *,
+    model: Program | None = None,
+    guide: Program | None = None,
+    build: Callable[[Any], Any] | None = None,
+    data: Any = None,
+) -> Run:
+    """Brings a run folder back: its programs with their weights, data, history and evidence.
+
+    Runs of the scripts, and those saved by `pv.save(..., build=...)`, rebuild their programs
+    themselves; for a program of your own (`--model file.py:attribute`) that runs the module it was
+    trained with. For other runs, and to use other code, give `model` and `guide`, or `build`.
+
+    Args:
+        run: the folder.
+        root: folder of data sets, where it differs from the run's.
+        device: `"auto"` takes a GPU where there is one.
+        model, guide: the programs, as they were given to `pv.fit`; weights are written into their
+            modules in place.
+        build: `build(data)` that gives such a pair, or an object with `.model` and `.guide`.
+        data: of the run, where they have no name: what was given to `pv.save`.
+
+    Raises:
+        FileNotFoundError: no run there, or a file of it (or of its data) is missing.
+        ValueError: an unfinished run, damaged files, another format, weights of another
+            architecture, other data than the run's, or programs that are not known.
+
+    Example:
+        >>> run = pv.load("runs/train")  # doctest: +SKIP
+        >>> ev = pv.evidence(run.model, run.guide, run.data.test)  # doctest: +SKIP
+    """
+    folder = Path(run)
+    config = read_config(folder)
+    spec = _spec(config, folder)
+    where = device_of(device)
+    if (model is None) != (guide is None) or (model is not None and build is not None):
+        raise ValueError("expected model and guide together, or build alone, got another mix")
+    given: Data | None = None
+    if data is not None:
+        given = moved(as_data(data), where)
+        check_same(spec, given, folder)
+    elif isinstance(config.get("data"), dict) and model is None:
+        loaded = load_again(config["data"], root)
+        check_same(spec, loaded, folder)
+        given = loaded.to(where)
+    if model is not None and guide is not None:
+        pair = model, guide
+    elif build is not None:
+        pair = as_pair(build(_needed(given, spec, folder)), "build")
+    else:
+        pair = _rebuilt(config, given, folder)
+    for fn in pair:
+        if store_of(fn) is not None:
+            raise ValueError(
+                "expected programs without parameters of their own, got one bound to those of a fit or run; try the "
+                "functions that were given to pv.fit"
+            )
+    rows = training_rows(given) if given is not None else stand_in(spec, where)
+    store, modules = with_weights(*pair, rows, folder)
+    return Run(
+        folder, config, spec, store.bind(pair[0]), store.bind(pair[1]), store, modules, where, given, root
+    )
+
+
+def device_of(device: Device | str) -> torch.device:
+    """The device that is meant.
+
+    Raises:
+        ValueError: CUDA where there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = torch.device(device)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("expected a CUDA device for device='cuda', got none; try device='cpu'")
+    return found
+
+
+def with_weights(
+    model: Program, guide: Program, rows: tuple[Any, ...], folder: Path
+) -> tuple[ParameterStore, list[torch.nn.Module]]:
+    """A store with the folder's weights for these programs, and the modules they run."""
+    for fn in (model, guide):
+        owner = getattr(fn, "__self__", fn)
+        if isinstance(owner, torch.nn.Module):
+            owner.to(rows[0].device)
+    store = ParameterStore()
+    # One run brings the parameters to life; the weights then take their place.
+    with store.active(), module_mode(model, guide, training=False) as modules:
+        inspect_program(model, guide, *rows)
+    load_weights(folder / WEIGHTS, store, modules)
+    return store, modules
+
+
+def stand_in(spec: DataSpec, device: torch.device) -> tuple[torch.Tensor]:
+    """Zeros in the shape of the training data: they lie in every support, and bring parameters to life."""
+    return (torch.zeros(1, device=device).expand(spec.splits["train"], *spec.event_shape),)
+
+
+def as_pair(owner: Any, name: str) -> tuple[Program, Program]:
+    """Model and guide of a pair, or of an object that has them.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if hasattr(owner, "model") and hasattr(owner, "guide"):
+        return owner.model, owner.guide
+    if isinstance(owner, tuple) and len(owner) == 2 and all(callable(p) for p in owner):
+        return owner[0], owner[1]
+    raise ValueError(
+        f"expected {name} to give a (model, guide) pair or an object with .model and .guide, got "
+        f"{type(owner).__name__}"
+    )
+
+
+def _rebuilt(config: dict[str, Any], given: Data | None, folder: Path) -> tuple[Program, Program]:
+    options = config.get("model")
+    if not isinstance(options, dict):
+        raise ValueError(
+            f"expected the programs of {folder}, which was saved from Python without build=, got none; try "
+            f"pv.load({str(folder)!r}, model=..., guide=...)"
+        )
+    where = str(options.get("model", "")).rpartition(":")[0]
+    if where.endswith(".py") and Path(where).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"expected a program from outside of the run folder, got {where} inside of it; if you trust it, move it "
+            "or give pv.load(..., build=...)"
+        )
+    module, _, name = BUILDER.partition(":")
+    rebuild = getattr(importlib.import_module(module), name)
+    return as_pair(rebuild(config, _needed(given, DataSpec.from_json(config["spec"]), folder)), "the run")
+
+
+def _needed(given: Data | None, spec: DataSpec, folder: Path) -> Data:
+    if given is None:
+        raise ValueError(
+            f"expected the data of {folder} (a {spec.name} of event shape {spec.event_shape}), which have no name to "
+            "load them by, got none; try pv.load(..., data=...)"
+        )
+    return given
+
+
+def _spec(config: dict[str, Any], folder: Path) -> DataSpec:
+    if "compare" in config:
+        best = Path(str(config.get("best")))
+        best = folder / best if (folder / best).is_dir() else best
+        raise ValueError(
+            f"expected the run folder of one program, got the comparison of several in {folder}; try its best, {best}"
+        )
+    try:
+        return DataSpec.from_json(config["spec"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"expected the description of its data in {folder / CONFIG}, got a damaged one ({error})"
+        ) from None

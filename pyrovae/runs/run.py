@@ -1,0 +1,145 @@
+"""A run folder as an object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import DataSpec
+from ..evidence import Evidence
+from ..export import read_evidence
+from ..programs import ParameterStore
+from ..training.history import Row
+from .data import Data, check_same, load_again, moved
+from .folder import EVIDENCE, HISTORY, WEIGHTS
+from .history import read_history
+from .weights import weights_hash
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained program and what its folder says of it; of `pv.load`.
+
+    Attributes:
+        folder: where it is.
+        config: its config.json.
+        spec: what it was trained on.
+        model, guide: the programs, bound to the run's own parameters.
+        store: those parameters.
+        modules: the torch modules they run.
+        device: where they are.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    spec: DataSpec
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    store: ParameterStore
+    modules: list[nn.Module]
+    device: torch.device
+    given: Data | None = field(default=None, repr=False)
+    root: str | os.PathLike[str] | None = field(default=None, repr=False)
+
+    @cached_property
+    def data(self) -> Any:
+        """The data it was trained on: a `Dataset`, or the tensors given to `pv.load`; loaded when asked for.
+
+        Raises:
+            FileNotFoundError: their files are not there.
+            ValueError: they came from the user and were not given to `pv.load`, or are others now.
+        """
+        if self.given is not None:
+            return self.given
+        source = self.config.get("data")
+        if not isinstance(source, dict):
+            raise ValueError(
+                f"expected data that can be loaded by name, got a run on a {self.spec.name} of your own in "
+                f"{self.folder}; try pv.load({str(self.folder)!r}, ..., data=...)"
+            )
+        data = load_again(source, self.root)
+        check_same(self.spec, data, self.folder)
+        return moved(data, self.device)
+
+    @cached_property
+    def history(self) -> list[Row]:
+        """One row an epoch, as in `Fit.history`.
+
+        Raises:
+            FileNotFoundError, ValueError: metrics.csv is not there, or damaged.
+        """
+        return read_history(self.folder / HISTORY)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What `evaluate` found for these very weights, from evidence.nc; None where there is none.
+
+        Raises:
+            ValueError: a damaged file.
+        """
+        if not (self.folder / EVIDENCE).is_file():
+            return None
+        ev = read_evidence(self.folder / EVIDENCE)
+        # A run trained anew leaves the evidence of its former weights behind.
+        of = ev.attributes.get("weights_hash")
+        return None if of is not None and of != weights_hash(self.folder / WEIGHTS) else ev
+
+    @property
+    def label(self) -> tuple[str, str, str]:
+        """(prior, guide, objective) of a built-in VAE; else (program, guide's name, objective), "–" if unknown."""
+        options, train = self.config.get("model") or {}, self.config.get("train") or {}
+        objective = str(train.get("objective", "–"))
+        if options.get("model") == "vae":
+            preset = options.get("preset")  # which says what is not said
+            prior, guide = options.get("prior"), options.get("guide")
+            return str(prior or preset or "standard"), str(guide or preset or "diagonal"), objective
+        names = self.config.get("program") or [options.get("model", "–"), "–"]
+        return str(names[0]), str(names[1]), objective
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training; None where the folder does not say."""
+        value = self.config.get("seconds")
+        return float(value) if isinstance(value, int | float) else None
+
+    def __repr__(self) -> str:
+        lines = [
+            f"folder:     {self.folder}",
+            f"program:    {' · '.join(self.label)}",
+            f"data:       {self.spec.name}, event shape {self.spec.event_shape}, {self.spec.support}, "
+            + ", ".join(f"{k} {n:,}" for k, n in self.spec.splits.items()),
+            f"parameters: {self.store!r} on {self.device}",
+            f"training:   {_training(self)}",
+            f"evidence:   {_evidence(self)}",
+        ]
+        return "Run(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _training(run: Run) -> str:
+    best = run.config.get("best_epoch")
+    text = f"epoch {best} kept" if best is not None else "epochs unknown"
+    try:
+        history = run.history
+    except (OSError, ValueError):  # a repr is for looking at what is there
+        return f"{text}; no readable {HISTORY}"
+    text += f" of {len(history)}"
+    if isinstance(best, int) and 1 <= best <= len(history):
+        row = history[best - 1]
+        key = next((k for k in ("valid_elbo", "elbo") if k in row), None)
+        text += f", {key} {row[key]:.3f} nats" if key else ""
+    return text + (f", {run.seconds:.1f} s" if run.seconds is not None else "")
+
+
+def _evidence(run: Run) -> str:
+    try:
+        ev = run.evidence
+    except (OSError, ValueError) as error:
+        return str(error)
+    return repr(ev.best) if ev is not None else "none yet (try: pyrovae evaluate)"

@@ -1,0 +1,79 @@
+"""`pv.save`: a fit made in Python as a run folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..training import Fit
+from .data import as_data, source_of, spec_of
+from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, create, write_config
+from .weights import save_weights
+
+
+def save(
+    fit: Fit,
+    folder: str | os.PathLike[str],
+    *,
+    data: Any,
+    build: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes weights, history and a description of the data, for `pv.load`.
+
+    Args:
+        fit: of `pv.fit`.
+        folder: made if it is not there.
+        data: what the fit was trained on. A data set with a name is loaded again by it; of others
+            only the shape and a hash are kept, and `pv.load(..., data=...)` is given them again.
+        build: where the programs come from, as `train --model` takes it:
+            `"package.module:attribute"` or `"file.py:attribute"`, a function of the data set that
+            returns a `(model, guide)` pair or an object with `.model` and `.guide`. With it the
+            folder rebuilds its programs, and all scripts take it; without it `pv.load` is given
+            them.
+        overwrite: replace a run that is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TypeError: data that are no data set, tensor or tuple of tensors.
+        FileExistsError: it holds a run, and `overwrite` is not given.
+        ValueError: a `build` that is no such reference, or for data without a name.
+        OSError: it cannot be written.
+
+    Example:
+        >>> fit = pv.fit(model, guide, data)  # doctest: +SKIP
+        >>> pv.save(fit, "runs/mine", data=data)  # doctest: +SKIP
+        >>> run = pv.load("runs/mine", model=model, guide=guide)  # doctest: +SKIP
+    """
+    given = as_data(data)
+    source = source_of(given)
+    config: dict[str, Any] = {"data": source, "spec": spec_of(given).to_json()}
+    if build is not None:
+        where, _, name = build.rpartition(":")
+        if not where or not name.isidentifier():
+            raise ValueError(
+                f"expected build as package.module:attribute or file.py:attribute, got {build!r}"
+            )
+        if source is None:
+            raise ValueError(
+                "expected data with a name for build=, which builds the programs for them, got a "
+                f"{config['spec']['name']} of your own; try pv.load(..., build=..., data=...) later, without it here"
+            )
+        config |= {"model": {"model": build}, "train": {"seed": 0}}
+    else:
+        config["program"] = [_name(fit.model), _name(fit.guide)]
+    path = create(folder, overwrite)
+    # A folder without configuration is no run: it comes last.
+    for former in (CONFIG, UNFINISHED, EVIDENCE):
+        (path / former).unlink(missing_ok=True)
+    save_weights(path / WEIGHTS, fit.store, fit.modules)
+    fit.write_csv(path / HISTORY)
+    write_config(path, config | {"best_epoch": fit.best_epoch, "seconds": fit.seconds})
+    return path
+
+
+def _name(fn: Any) -> str:
+    return str(getattr(fn, "__qualname__", type(fn).__qualname__))

@@ -1,0 +1,199 @@
+"""The benchmarks run: every case builds and gives a row for each of its runs. No time is asserted."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+# A child that needs no library: a block takes no time, and the fourth one fails.
+CHILD = """
+import sys
+sys.path.insert(0, {folder!r})
+from serve import serve
+def make(request):
+    print("noise on stdout")
+    {body}
+    blocks = []
+    def block(calls):
+        blocks.append(calls)
+        if len(blocks) > 3:
+            raise RuntimeError("tired")
+    return block, {{"version": "1.0"}}
+sys.exit(serve(make))
+"""
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """`import` in a test finds the files of benchmarks/, and no trace of them stays."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    names = [p.stem for p in FOLDER.glob("*.py")]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def tiny(**fields):
+    from settings import Settings
+
+    # An interpreter without the peers, wherever the tests run.
+    return Settings(**{"repeats": 1, "calls": 1, "quick": True, "peers": "no-such-python", **fields})
+
+
+def whole(rows, absent=()):
+    """Every row has its times, but for the peers that are not here."""
+    for row in rows:
+        if row.what in absent:
+            assert row.least is None and "no interpreter" in row.note, row
+        else:
+            assert row.note is None and row.least is not None and math.isfinite(row.least), row
+            assert row.ratio is not None and row.ratio > 0, row
+        json.dumps(row.as_json())
+
+
+def test_the_command_parses(bench, capsys):
+    import run
+
+    assert set(run.parse([]).only) == set(run.CASES) - run.EXTRA - run.GPU_ONLY
+    chosen = run.parse(["--growth", "--figure", "g.png", "--quick", "--peers", "python"])
+    assert chosen.only == ["growth"] and chosen.repeats == 3
+    for wrong in (["--repeats", "0"], ["--only", "nothing"], ["--only", "memory", "--figure", "g.png"]):
+        with pytest.raises(SystemExit, match="2"):
+            run.parse(wrong)
+    assert "expected --repeats >= 1, got 0" in capsys.readouterr().err
+
+
+def test_the_command_writes_its_figures(bench, tmp_path, monkeypatch, capsys):
+    import run
+
+    monkeypatch.setitem(run.CASES, "memory", lambda s: run.bench_memory(run.TINY, s, (130, 260)))
+    path = tmp_path / "bench.json"
+    assert run.main(["--only", "memory", "--quick", "--json", str(path)]) == 0
+    kept = json.loads(path.read_text())
+    first, second = kept["rows"]
+    assert (first["what"], first["ratio"]) == ("K = 130", 1.0)
+    assert second["ratio"] == pytest.approx(1.0, abs=0.1)
+    assert torch.__version__ in kept["machine"] and "K = 130" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("hidden", [(16,), ()], ids=["mlp", "conv"])
+def test_a_step_has_all_rows(bench, hidden):
+    import steps
+    from nets import Net
+
+    rows = steps.bench_step(Net(64, hidden, 2, 4), tiny())
+    whole(rows, absent={"NumPyro, jitted", "Pythae, its trainer's step"})
+    assert len(rows) == 10 and {r.ratio for r in rows if r.what == "pv.SVI, compiled"} == {1.0}
+
+
+def test_an_epoch_has_all_rows(bench):
+    import steps
+    from nets import Net
+
+    rows = steps.bench_epoch(Net(16, (8,), 2, 4), tiny(), size=10)
+    whole(rows, absent={"NumPyro, lax.scan over the epoch"})
+
+
+def test_importance_has_all_rows(bench):
+    import importance
+    from nets import Net
+
+    import pyrovae as pv
+
+    net = Net(16, (8,), 2, 4)
+    rows = importance.bench_importance(net, tiny(), pv.Chunk(2, 8), components=5, nll=10)
+    whole(rows, absent={importance.PYTHAE})
+    assert {r.what for r in rows} >= {importance.VAMP_EAGER, importance.VAMP_COMPILED, importance.FLOOR}
+    whole(importance.bench_test_set(net, tiny(), size=4, num_samples=256))
+
+
+def test_growth_and_its_figure(bench, tmp_path):
+    import growth
+    from nets import Net
+
+    net = Net(16, (8,), 2, 4)
+    rows = growth.bench_growth(net, tiny(quick=False), batches=(2,), widths=(8,))
+    whole(rows)
+    assert len({r.case for r in rows}) == 2
+    growth.figure(rows, net, "pv.SVI, compiled", "CPU", tmp_path / "growth.png")
+    assert 1000 < (tmp_path / "growth.png").stat().st_size < 300_000
+
+
+def test_the_floor_has_the_products_of_the_step(bench):
+    import floor
+
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.Flatten(), torch.nn.Linear(12, 5))
+    layers = floor.products(net, torch.zeros(2, 1, 4, 4))
+    assert [(type(m).__name__, tuple(x.shape), tuple(y.shape)) for m, x, y in layers] == [
+        ("Conv2d", (2, 1, 4, 4), (2, 3, 2, 2)),
+        ("Linear", (2, 12), (2, 5)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "note"),
+    [
+        ("pass", "failed: RuntimeError: tired"),
+        ("import no_such_library", "not installed (uv sync --extra bench)"),
+        ("raise ValueError('two\\nlines')", "failed: ValueError: two lines"),
+        ("import os; os._exit(3)", "failed: its process ended"),
+    ],
+    ids=["tires", "missing", "raises", "dies"],
+)
+def test_a_peer_is_timed_or_says_why_not(bench, tmp_path, body, note):
+    import peers
+    from timing import Here, interleaved, rows
+
+    script = tmp_path / "child.py"
+    script.write_text(CHILD.format(folder=str(FOLDER / "children"), body=body))
+    child = peers.Child(sys.executable, script, {"threads": 1})
+    try:
+        if body == "pass":
+            assert child.note is None and child.detail == "version 1.0" and child.block(2) >= 0
+        runs = {"here": Here(lambda: None), "peer": child}
+        table = rows("case", runs, interleaved(runs, 2, 1), "here")
+    finally:
+        child.close()
+    assert child.note == note
+    assert [(r.what, r.least is None) for r in table] == [("here", False), ("peer", True)]
+
+
+@pytest.mark.parametrize("script", ["numpyro_step", "pythae_step", "pythae_nll"])
+def test_the_children_answer_one_line(script):
+    """With the peers installed they are ready, without them they say so; never a traceback."""
+    net = {"data_dim": 16, "hidden": [8], "latent_dim": 2, "batch": 4, "side": 4}
+    request = {"net": net, "threads": 1, "device": "cpu", "images": 1, "samples": 10}
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "children" / f"{script}.py")],
+        input=json.dumps(request) + "\n" + json.dumps({"calls": 1}) + "\n",
+        capture_output=True,
+        text=True,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    if "missing" in answers[0]:
+        assert answers[0]["missing"] in {"jax", "numpyro", "pythae"} and len(answers) == 1
+    else:
+        assert answers[0]["ready"] and answers[1]["seconds"] > 0
+
+
+def test_targets_are_ratios_of_minima(bench):
+    from targets import Target
+    from timing import Row
+
+    rows = [
+        Row("SVI step, a", "x", "ms", (4.0, 3.0)),
+        Row("SVI step, a", "y", "ms", (2.0, 2.5)),
+        Row("SVI step, b", "x", "ms", note="not installed"),
+        Row("SVI step, b", "y", "ms", (1.0,)),
+    ]
+    target = Target("x / y", "SVI step", "x", "y", 1.4)
+    assert list(target.measured(rows)) == [("SVI step, a", 1.5)]
+    assert not target.met(1.5) and Target("x / y", "SVI step", "x", "y", 1.4, at_most=False).met(1.5)

@@ -1,0 +1,208 @@
+"""Exact evidence: declared, enumerated, by quadrature; and where it is refused."""
+
+import functools
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyrovae as pv
+from pyrovae.evidence.quadrature import integrate
+from pyrovae.models import ground_truths as gt
+from pyrovae.models.linear_gaussian import LinearGaussian
+from pyrovae.programs import declaration_of
+
+from . import handwritten as hw
+
+F64 = torch.float64
+TRUTHS = [*gt.ground_truths(12), gt.linear_gaussian(12, 1), gt.linear_gaussian(12, 2), gt.psis_tail(1.5, 12)]
+
+
+def exact(model, guide, *args, **options):
+    return pv.evidence(model, guide, *args, estimators=[pv.Exact(**options)])["Exact"]
+
+
+def undeclared(model):
+    return lambda *args: model(*args)
+
+
+# The ground truths themselves ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("truth", [t for t in TRUTHS if t.exact_guide], ids=lambda t: t.name)
+def test_ground_truths_know_their_posterior(truth):
+    """All log-weights equal ln p(x): evidence and posterior cannot both be wrong."""
+    lw = pv.log_weights(truth.model, truth.exact_guide, truth.x, num_samples=5)
+    torch.testing.assert_close(lw, truth.log_evidence.expand_as(lw), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("truth", TRUTHS, ids=lambda t: t.name)
+def test_importance_sampling_agrees_with_the_ground_truths(truth):
+    e = pv.evidence(truth.model, truth.guide, truth.x, estimators=[pv.IS(3000)])["IS"]
+    assert e.se_mc > 1e-5, "the guide is not the posterior"
+    assert abs(float((e.per_datum - truth.log_evidence).mean())) < 4 * e.se_mc
+
+
+# What is exact -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("truth", TRUTHS, ids=lambda t: t.name)
+def test_quadrature_and_enumeration(truth):
+    if truth is TRUTHS[0] or "hierarchical" in truth.name:
+        with pytest.raises(ValueError, match=r"expected 1-2 latent dims for quadrature, got [348]"):
+            exact(undeclared(truth.model), truth.guide, truth.x)
+        return
+    e = exact(undeclared(truth.model), truth.guide, truth.x)
+    error = (e.per_datum - truth.log_evidence).abs()
+    assert float(error.max()) < 1e-6
+    assert (error <= e.details["numerical_error"] + 1e-9).all(), "the stated error is an upper one"
+    assert e.direction == "~" and e.se_mc == 0 and e.bias_indicator == 0 and e.certificate is None
+    low, high = e.interval().unbind(-1)
+    assert e.reliable.all() and (low <= e.per_datum).all() and (high >= e.per_datum).all()
+    assert ("enumeration" in e.details["method"]) == (truth.name == "discrete latents")
+
+
+CASES = {
+    "enumerated in the model": hw.enumerated_in_model(),
+    "enumerated in the guide": hw.enumerated_in_guide(),
+    "inner plate, enumerated": hw.enumerated_inner("model"),
+    "inner plate, guide enumerates": hw.enumerated_inner("guide"),
+    "auxiliary": hw.auxiliary(),
+    "inner plate": hw.inner_plate(),
+    "context": hw.with_context(),
+    "masked dims": hw.masked_dims(),
+    "fixed plate": hw.fixed_plate(),
+    "scaled": hw.scaled(),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_programs_of_every_shape(case):
+    pyro.clear_param_store()
+    e = exact(case.model, case.wrong, *case.args)
+    torch.testing.assert_close(e.per_datum, case.log_evidence, rtol=0, atol=1e-6)
+
+
+def test_a_guide_that_looks_elsewhere_does_not_mislead():
+    """Far off, a thousand times too wide, or too narrow: the rule finds the integrand's own place."""
+    truth = gt.linear_gaussian(6, 1)
+    for shift, scale in ((8.0, 1.0), (0.0, 1e3), (0.3, 1e-4)):
+
+        def guide(x, shift=shift, scale=scale):
+            with pyro.plate("data", len(x)):
+                loc = torch.full((len(x), 1), shift, dtype=F64)
+                pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+        e = exact(undeclared(truth.model), guide, truth.x)
+        torch.testing.assert_close(e.per_datum, truth.log_evidence, rtol=0, atol=1e-6)
+
+
+def test_rule_on_known_integrals():
+    """Gaussian, heavy-tailed and skewed integrands, in one and two dims."""
+    laws = [dist.Normal(3.0, 0.1), dist.StudentT(5.0, -2.0, 0.5), dist.Gumbel(1.0, 2.0)]
+    for law in laws:
+        one = integrate(lambda u, law=law: law.log_prob(u[..., 0]), *start(1), 1e-7)
+        assert one.value.abs() < 1e-5 and one.error < 1e-5
+    cov = torch.tensor([[1.0, 0.95], [0.95, 1.0]], dtype=F64)
+    law = dist.MultivariateNormal(torch.tensor([1.0, -1.0], dtype=F64), cov)
+    two = integrate(law.log_prob, *start(2), 1e-7)
+    assert two.value.abs() < 1e-7
+
+
+def start(dim):
+    return torch.zeros(1, dim, dtype=F64), torch.eye(dim, dtype=F64).expand(1, dim, dim)
+
+
+# Declared ----------------------------------------------------------------------------------------
+
+
+def test_declared_evidence_is_that_of_the_parameters_now():
+    model = LinearGaussian.random(5, 20)
+    x = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        e = exact(model.model, model.guide, x)
+        torch.testing.assert_close(e.per_datum, model.log_evidence(x).detach().double())
+        assert not e.per_datum.requires_grad and e.details["method"] == "declared"
+        with torch.no_grad():
+            model.weight.mul_(2.0)
+    fit = pv.fit(model.model, model.guide, x, epochs=1, seed=0)  # a bound program: its store, its self
+    e = exact(fit.model, fit.guide, x)
+    torch.testing.assert_close(e.per_datum, model.log_evidence(x).detach().double())
+
+
+def test_declared_through_partials_and_context():
+    scale = 2.0
+
+    @pv.program(log_evidence=lambda x, shift, scale: dist.Normal(shift, scale).log_prob(x))
+    def model(x, shift, scale):
+        raise AssertionError("not run")
+
+    declared = declaration_of(functools.partial(model, scale=scale)).log_evidence
+    x = torch.randn(3)
+    torch.testing.assert_close(declared(x, 0.5), dist.Normal(0.5, 2.0).log_prob(x))
+
+
+def test_a_declaration_of_another_shape_is_refused():
+    truth = gt.linear_gaussian(4)
+    model = pv.program(log_evidence=lambda x: x.sum())(undeclared(truth.model))
+    with pytest.raises(ValueError, match=r"to return \[4\], got \(\)"):
+        exact(model, truth.guide, truth.x)
+
+
+# Refused -----------------------------------------------------------------------------------------
+
+
+def one(prior, likelihood, guide):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", prior)
+            pyro.sample("x", likelihood(z), obs=x)
+
+    def q(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", guide)
+
+    return model, q
+
+
+def test_endless_and_vector_valued_discrete_latents_are_refused():
+    x = torch.zeros(3, dtype=F64)
+    pair = one(dist.Poisson(2.0), lambda z: dist.Normal(z.to(F64), 1.0), dist.Poisson(2.0))
+    with pytest.raises(ValueError, match="finite list of values, got Poisson at 'z'"):
+        exact(*pair, x)
+    bits = dist.Bernoulli(torch.full((4,), 0.5)).to_event(1)
+    pair = one(bits, lambda z: dist.Normal(z.sum(-1).to(F64), 1.0), bits)
+    with pytest.raises(ValueError, match="scalar discrete latents"):
+        exact(*pair, x)
+
+
+def test_an_integral_that_does_not_settle_is_refused():
+    """A likelihood with a jump: the rule converges slowly, and says so."""
+    normal = dist.Normal(torch.zeros((), dtype=F64), 1.0)
+    pair = one(normal, lambda z: dist.Normal(torch.where(z > 0.3, 5.0, 0.0).to(F64), 0.1), normal)
+    x = torch.tensor([0.0, 5.0], dtype=F64)
+    with pytest.raises(ValueError, match=r"settles within 1e-09 nats, got a change of"):
+        exact(*pair, x, tolerance=1e-9)
+    loose = exact(*pair, x, tolerance=0.1)
+    p = normal.cdf(torch.tensor(0.3, dtype=F64))
+    expected = torch.stack([p, 1 - p]).log() + dist.Normal(0.0, 0.1).log_prob(torch.zeros((), dtype=F64))
+    assert ((loose.per_datum - expected).abs() < 2 * loose.details["numerical_error"] + 1e-3).all()
+    with pytest.raises(ValueError, match="tolerance > 0"):
+        pv.Exact(tolerance=0)
+
+
+def test_a_program_that_loops_is_refused():
+    case = hw.python_loop()
+    with pytest.raises(ValueError, match="broadcasts over a particle plate"):
+        exact(case.model, case.wrong, *case.args)
+
+
+def test_modes_and_random_state_are_left_alone():
+    truth = gt.nonlinear(1, 4)
+    before = torch.get_rng_state()
+    first = exact(truth.model, truth.guide, truth.x).per_datum
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, exact(truth.model, truth.guide, truth.x).per_datum)
+    assert math.isfinite(float(first.sum()))

@@ -1,0 +1,259 @@
+"""Run folders as objects: saved, loaded, half deleted, of other programs and of other data."""
+
+import json
+import shutil
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import pyrovae as pv
+from pyrovae import runs
+from pyrovae.export import read_evidence, write_netcdf
+from pyrovae.inference import compare, evaluate, train
+
+FLAGS = ["--device", "cpu", "--quiet"]
+QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", *FLAGS]
+
+
+def pair(width=2):
+    """A hand-written program with a module, a `pyro.param` under a constraint, and running statistics."""
+    net, encoder, norm = nn.Linear(width, 64), nn.Linear(64, 2 * width), nn.BatchNorm1d(64)
+
+    def model(x):
+        pyro.module("net", net)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(width), 1.0).to_event(1))
+            pyro.sample("x", dist.Binomial(16, logits=net(z)).to_event(1), obs=x)
+
+    def guide(x):
+        pyro.module("encoder", encoder)
+        scale = pyro.param("scale", torch.ones(width), constraint=dist.constraints.positive)
+        with pyro.plate("data", len(x)):
+            loc, _ = encoder(norm(x)).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+    return model, guide
+
+
+@pytest.fixture(scope="module")
+def data():
+    return pv.data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def fit(data):
+    torch.manual_seed(0)
+    return pv.fit(*pair(), data, epochs=2, lr=1e-2, compile=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two runs of the scripts on one data set, and one on another."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, more in (("a", []), ("b", ["--prior", "mixture"]), ("c", ["--data", "linear-gaussian"])):
+        assert train.main(["--out", str(folder / name), *QUICK, *more]) == 0
+    return folder
+
+
+@pytest.fixture
+def saved(fit, data, tmp_path):
+    return pv.save(fit, tmp_path / "run", data=data)
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return shutil.copytree(trained / "a", tmp_path / "copy")
+
+
+def change(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def test_a_hand_written_pair_comes_back(fit, saved, data):
+    """Parameters, constrained ones, and running statistics: the same log-weights from other modules."""
+    run = pv.load(saved, device="cpu", model=(other := pair())[0], guide=other[1])
+    x = data.test[:30]
+    here, there = (pv.log_weights(p.model, p.guide, x, num_samples=4, seed=1) for p in (fit, run))
+    assert torch.equal(here, there)
+    assert run.history == fit.history and run.config["best_epoch"] == fit.best_epoch
+    assert run.spec == data.spec and torch.equal(run.data.test, data.test)
+    assert run.evidence is None and run.label[0].endswith("model")
+    text = repr(run)
+    assert "digits" in text and "none yet" in text and f"of {len(fit.history)}" in text
+    assert len(pyro.get_param_store()) == 0  # nothing of it is in Pyro's global store
+
+
+def test_tensors_of_the_users_own(fit, data, tmp_path):
+    x = data.train[:100]
+    folder = pv.save(fit, tmp_path / "run", data=x)
+    run = pv.load(folder, model=(p := pair())[0], guide=p[1])
+    with pytest.raises(ValueError, match=r"expected data that can be loaded by name.*data="):
+        _ = run.data
+    given = pv.load(folder, build=lambda _: pair(), data=x, device="cpu")
+    assert given.data is not None and torch.equal(given.data, x)
+    with pytest.raises(ValueError, match=r"expected the data .* was trained on"):
+        pv.load(folder, build=lambda _: pair(), data=x + 1)
+    with pytest.raises(ValueError, match="have no name"):
+        pv.load(folder, build=lambda _: pair())
+
+
+def test_programs_are_needed_and_must_fit(fit, saved):
+    with pytest.raises(ValueError, match=r"saved from Python without build=.*model=\.\.\., guide="):
+        pv.load(saved)
+    model, guide = pair(3)
+    with pytest.raises(ValueError, match=r"another architecture.*expected \(64, 3\), got \(64, 2\)"):
+        pv.load(saved, model=model, guide=guide)
+    with pytest.raises(ValueError, match="model and guide together"):
+        pv.load(saved, model=model)
+    with pytest.raises(ValueError, match=r"given to pv\.fit"):
+        pv.load(saved, model=fit.model, guide=fit.guide)
+    with pytest.raises(ValueError, match="expected build to give"):
+        pv.load(saved, build=lambda _: 3)
+
+
+def test_saving_refuses(fit, saved, data, tmp_path):
+    with pytest.raises(FileExistsError, match="holds a run"):
+        pv.save(fit, saved, data=data)
+    with pytest.raises(TypeError, match="data set"):
+        pv.save(fit, tmp_path / "b", data=[1, 2])
+    with pytest.raises(ValueError, match=r"package\.module:attribute"):
+        pv.save(fit, tmp_path / "b", data=data, build="nothing")
+    with pytest.raises(ValueError, match="data with a name"):
+        pv.save(fit, tmp_path / "b", data=data.train, build="a.b:c")
+    assert not (tmp_path / "b").exists()
+    assert pv.save(fit, saved, data=data, overwrite=True) == saved
+
+
+def test_a_run_of_the_scripts(trained):
+    run = pv.load(trained / "b", device="cpu")
+    assert run.label == ("mixture", "diagonal", "trace-elbo") and run.data.spec == run.spec
+    assert len(run.history) == 1 and run.history[0]["epoch"] == 1 and "mixture" in repr(run)
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "metrics.csv"])
+def test_half_deleted(copy, name):
+    (copy / name).unlink()
+    if name == "metrics.csv":  # the program is whole; only who asks for the history misses it
+        run = pv.load(copy, device="cpu")
+        assert "no readable metrics.csv" in repr(run)
+        with pytest.raises(FileNotFoundError, match=name):
+            _ = run.history
+        return
+    with pytest.raises(FileNotFoundError, match=name):
+        pv.load(copy)
+
+
+def test_damaged(copy):
+    run = pv.load(copy, device="cpu")
+    for text in ("epoch,elbo\n1,abc\n", "epoch,elbo\n1\n", ""):
+        (copy / "metrics.csv").write_text(text)
+        with pytest.raises(ValueError, match="damaged"):
+            _ = pv.load(copy, device="cpu").history
+    (copy / "evidence.nc").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="damaged or foreign"):
+        _ = run.evidence
+    assert "damaged or foreign" in repr(run)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"format": 2}, "format 1, got 2"),
+        ({"spec": {"name": "digits"}}, "description of its data"),
+        ({"data": {"data": "digits", "data_seed": 3}}, "expected the data .* was trained on"),
+        ({"data": {"data": "digits", "colour": 3}}, "options of pyrovae.data.load"),
+        ({"model": {"model": "vae", "colour": 3}}, "expected options"),
+        ({"train": {}}, "expected the seed"),
+        ({"compare": {}, "best": "x"}, "comparison of several"),
+    ],
+)
+def test_configurations_that_do_not_fit(copy, values, words):
+    change(copy, **values)
+    with pytest.raises(ValueError, match=words):
+        pv.load(copy)
+
+
+def test_an_unfinished_run(copy):
+    (copy / "unfinished.json").write_text("{}")
+    with pytest.raises(ValueError, match="unfinished"):
+        pv.load(copy)
+
+
+def test_a_folder_does_not_bring_its_own_code(copy):
+    """What a folder holds is data; a Python file in it is not run."""
+    (copy / "evil.py").write_text("raise SystemExit('ran')\n")
+    change(copy, model={"model": f"{copy}/evil.py:build"})
+    with pytest.raises(ValueError, match="outside of the run folder"):
+        pv.load(copy)
+
+
+def test_evidence_reads_back(fit, data, tmp_path):
+    ev = pv.evidence(fit.model, fit.guide, data.test[:20], estimators=[pv.ELBO(), pv.IS(30)], delta=0.1)
+    write_netcdf(ev, tmp_path / "e.nc")
+    back = read_evidence(tmp_path / "e.nc")
+    assert list(back) == list(ev) and back.warnings == ev.warnings
+    assert {k: v for k, v in ev.attributes.items() if v is not None}.items() <= back.attributes.items()
+    assert back.table() == ev.table() and torch.equal(back.x, ev.x) and back.compare(ev).difference == 0
+    for name in ev:
+        assert back[name].curve == ev[name].curve and torch.equal(back[name].variance, ev[name].variance)
+
+
+def evaluated(trained, *more, capsys):
+    code = evaluate.main([str(trained / "a"), str(trained / "b"), "--num-samples", "20", *FLAGS, *more])
+    done = capsys.readouterr()
+    return code, done.out, done.err
+
+
+def test_one_paired_table(trained, tmp_path, capsys):
+    out = tmp_path / "table.md"
+    code, text, err = evaluated(trained, "--baseline", str(trained / "b"), "--out", str(out), capsys=capsys)
+    assert code == 0 and "Δ to baseline" in text, err
+    rows = {r.split("|")[1].strip(): r for r in out.read_text().splitlines() if r.startswith(f"| {trained}")}
+    a, b = (pv.load(trained / n, device="cpu").evidence for n in "ab")
+    paired = a.compare(b)
+    assert f"{paired.difference:+.3f} ± {paired.se:.3f}" in rows[str(trained / "a")]
+    assert "baseline" in rows[str(trained / "b")] and f"{b['IS'].certificate:.3f}" in rows[str(trained / "b")]
+
+    # Asked again it is read, not computed; other questions and other weights are computed.
+    before = (trained / "a" / "evidence.nc").stat().st_mtime_ns
+    assert evaluated(trained, "--reuse", capsys=capsys)[1].count("from evidence.nc") == 2
+    assert (trained / "a" / "evidence.nc").stat().st_mtime_ns == before
+    assert "from evidence.nc" not in evaluated(trained, "--reuse", "--seed", "1", capsys=capsys)[1]
+    assert "from evidence.nc" not in evaluated(trained, "--reuse", "--limit", "9", capsys=capsys)[1]
+
+
+def test_evidence_of_former_weights_is_none_of_these(copy):
+    assert evaluate.main([str(copy), "--num-samples", "10", "--limit", "9", *FLAGS]) == 0
+    run = pv.load(copy, device="cpu")
+    assert run.evidence is not None and len(run.evidence.x) == 9
+    with torch.no_grad():
+        next(iter(run.store.unconstrained().values())).add_(0.1)
+    runs.save_weights(copy / "weights.safetensors", run.store, run.modules)
+    assert pv.load(copy, device="cpu").evidence is None
+
+
+def test_runs_on_different_data(trained, tmp_path, capsys):
+    a, c = str(trained / "a"), str(trained / "c")
+    for argv in ([a, c], [a, a]):
+        assert evaluate.main([*argv, *FLAGS]) == 2
+    err = capsys.readouterr().err
+    assert "digits" in err and "linear-gaussian" in err and "each run folder once" in err
+    assert compare.main(["--runs", c, "--out", str(tmp_path / "x"), *QUICK]) == 2
+    assert "grid's data" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_compare_takes_runs(trained, tmp_path, capsys):
+    both = ["--runs", str(trained / "a"), str(trained / "b"), "--num-samples", "20", *QUICK]
+    assert compare.main(["--only-runs", *both, "--out", str(tmp_path / "alone")]) == 0
+    alone = (tmp_path / "alone" / "table.md").read_text()
+    assert alone.count(f"| {trained}") == 2 and alone.count("best |") == 1
+    grid = ["--priors", "standard", "--guides", "full", "--objectives", "trace-elbo", "--jobs", "1"]
+    assert compare.main([*both, *grid, "--out", str(tmp_path / "beside")]) == 0
+    beside = (tmp_path / "beside" / "table.md").read_text()
+    assert "| grid | standard | full" in beside and beside.count(f"| {trained}") == 2
+    assert compare.main(["--only-runs", "--out", str(tmp_path / "none")]) == 2
+    assert "--runs" in capsys.readouterr().err
