@@ -20,7 +20,8 @@ class FusedStep:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
-        self._kernel = _KERNELS.get(type(optimizer))
+        self._kernel: Any = _KERNELS.get(type(optimizer))
+        self._counts: dict[int, tuple[Tensor, list[Tensor]]] = {}
 
     def _plain(self, group: dict[str, Any]) -> bool:
         flags = ("amsgrad", "maximize", "capturable", "differentiable")
@@ -59,8 +60,7 @@ class FusedStep:
                 if not params:
                     continue
                 state = [self._state(p) for p in params]
-                steps = [s["step"] for s in state]
-                torch._foreach_add_(steps, 1.0)
+                steps = self._counted(i, state)
                 self._kernel(
                     params,
                     [p.grad for p in params],
@@ -76,6 +76,19 @@ class FusedStep:
                     amsgrad=False,
                     maximize=False,
                 )
+
+    def _counted(self, group: int, state: list[dict[str, Any]]) -> list[Tensor]:
+        """Steps of the parameters, one more: views of one tensor, which is one addition for all."""
+        counts, views = self._counts.get(group, (None, []))
+        known = len(views) == len(state) and all(s["step"] is v for s, v in zip(state, views, strict=True))
+        if counts is None or not known:  # at first, and after a state was loaded
+            counts = torch.stack([s["step"] for s in state])
+            views = list(counts.unbind())
+            self._counts[group] = counts, views
+            for s, view in zip(state, views, strict=True):
+                s["step"] = view
+        counts.add_(1.0)
+        return views
 
     def _state(self, p: Tensor) -> dict[str, Any]:
         state = self.optimizer.state[p]

@@ -108,7 +108,7 @@ class NothingReadBack(TorchDispatchMode):
 def test_a_step_reads_no_number_back(options):
     pair = Pair()
     trainer = pv.Trainer(pair.model, pair.guide, rows(), batch_size=16, compile=True, **options)
-    static = trainer._static
+    static = trainer.static
     trainer.run_epoch()  # brings the optimizer's state to life
     trainer._begin(static)
     with NothingReadBack():
@@ -122,7 +122,7 @@ def test_losses_wait_on_the_device_until_they_are_looked_at(monkeypatch):
     """A bad step in between two looks is named as the one that it was."""
     pair, x = Pair(), rows()
     trainer = pv.Trainer(pair.model, pair.guide, x, batch_size=5, compile=True, seed=3)
-    trainer._static.check_every = 4
+    trainer.static.check_every = 4
     order = trainer.batches.order(0)
     bad = order[5 * 5]  # in batch 5
     x[bad] = torch.nan
@@ -181,7 +181,7 @@ def test_an_epoch_on_cuda_waits_once():
     trainer = pv.Trainer(pair.model, pair.guide, rows("cuda"), batch_size=16, compile=True)
     trainer.run_epoch()
     trainer.run_epoch()
-    static = trainer._static
+    static = trainer.static
     trainer._begin(static)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

@@ -70,8 +70,8 @@ class CompiledWeights:
             self.graph = trace(compute, self._leaves, inputs, modules)
         self.noise = [n.buffer() for n in self.graph.noise]
         kinds = [(0, self._leaves), (1, inputs), (0, self.graph.buffers), (2, self.noise)]
-        names = _cut(placeholders(self.graph.module), kinds)
-        self._names = dict(zip(("leaves", "inputs", "buffers", "noise"), names, strict=True))
+        cut = _cut(placeholders(self.graph.module), kinds)
+        self._names = dict(zip(("leaves", "inputs", "buffers", "noise"), cut, strict=True))
         once, per_chunk, rest = partition(self.graph.module, [level for level, ts in kinds for _ in ts])
         self._once, self._per_chunk, self._rest = once, per_chunk, rest
         self._values: list[dict[str, Tensor]] = [{}, {}]

@@ -4,6 +4,9 @@ from .bad_steps import BadStep as BadStep
 from .checkpoint import Checkpoints as Checkpoints
 from .fit import Fit as Fit
 from .fit import fit as fit
+from .levels import Level as Level
+from .levels import level_report as level_report
+from .levels import level_table as level_table
 from .metrics import Metrics as Metrics
 from .metrics import measure as measure
 from .schedules import Constant as Constant

@@ -43,6 +43,11 @@ class Batches:
         picked = self.indices(epoch, batch)
         return self._rows if picked is None else tuple(r[picked] for r in self._rows)
 
+    def size(self, epoch: int, batch: int) -> int:
+        """Number of data in a batch; all of them where the program draws its own."""
+        picked = self.indices(epoch, batch)
+        return len(self.whole(epoch)[0]) if picked is None else len(picked)
+
     def order(self, epoch: int) -> Tensor:
         """Indices of all data, in the order of an epoch."""
         self._prepare(epoch)

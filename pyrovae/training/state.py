@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 if TYPE_CHECKING:
     from .trainer import Trainer
 
@@ -17,7 +19,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         state = trainer.svi.optim.get_state() if optimizer is None else optimizer.state_dict()
     return {
         **trainer.weights(),
-        "optimizer": copy.deepcopy(state),
+        "optimizer": _copied(state),
         "average": None if average is None else {k: v.clone() for k, v in average.values.items()},
         "objective": [copy.deepcopy(o.state_dict()) for o in _with_state(trainer.objective)],
         "epoch": trainer.epoch,
@@ -28,6 +30,17 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "peak": trainer.peak,
         "lr_factor": trainer.lr_factor,
     }
+
+
+def _copied(value: Any) -> Any:
+    """A copy whose tensors share no memory, as those of the optimizer may."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(v) for v in value)
+    return copy.deepcopy(value)
 
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:

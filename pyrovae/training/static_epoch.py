@@ -70,6 +70,11 @@ class StaticEpoch:
         sized.run = Captured(lambda: self._body(sized), self.device, self._fixed, capture=step.update.fuses)
         return sized
 
+    @property
+    def refused(self) -> str | None:
+        """Why a step is no CUDA graph, where that was tried and failed."""
+        return next((s.run.refused for s in self._steps if s.run is not None and s.run.refused), None)
+
     def serves(self, batch: int) -> bool:
         """Whether a batch is of a size that is compiled."""
         return self._sized(batch) is not None

@@ -96,7 +96,7 @@ class Trainer:
         self.losses: list[float] = []
         self.peak: float | None = None
         self.lr_factor = 1.0
-        self._static = self._compile() if compile else None
+        self.static = self._compile() if compile else None
         self.compiled = self.svi.compiled_objective is not None
 
     def _compile(self) -> StaticEpoch | None:
@@ -170,9 +170,9 @@ class Trainer:
             BadStep: for the first bad one among them.
         """
         known, stop = len(self.losses), self.batch if stop is None else stop
-        if self._static is None or known >= stop:
+        if self.static is None or known >= stop:
             return
-        for batch, total in enumerate(self._static.losses(known, stop), start=known):
+        for batch, total in enumerate(self.static.losses(known, stop), start=known):
             loss = total / self._data_in(batch)
             fault = fault_of(loss, self.peak)
             if fault is not None:
@@ -180,7 +180,7 @@ class Trainer:
             self.losses.append(loss)
 
     def _data_in(self, batch: int) -> int:
-        return self.program.full_size or len(self.batches.rows(self.epoch, batch)[0])
+        return self.program.full_size or self.batches.size(self.epoch, batch)
 
     def _beta(self, now: float) -> float:
         beta = self.beta(now)
@@ -212,20 +212,7 @@ class Trainer:
             after_step: called after each step but the last.
         """
         epoch = self.epoch
-        for module in self.modules:
-            module.training = True
-        with nullcontext(None) if self._static is None else reseeding(self.device) as reseed:
-            if self._static is not None:
-                self._begin(self._static)
-            while True:
-                if reseed is not None and self._static is not None and self._static.serves(self.batch):
-                    self._static_step(self._static, reseed)
-                else:
-                    self.step()
-                if self.epoch > epoch:
-                    break
-                if after_step is not None:
-                    after_step()
+        self.run_steps(after_step)
         self._check_weights()
         row: dict[str, float] = {
             "epoch": self.epoch,
@@ -240,6 +227,31 @@ class Trainer:
             if self.valid_program is not None:
                 row |= self.metrics(self.valid_program).row("valid_")
         return row
+
+    def run_steps(self, after_step: Callable[[], None] | None = None) -> None:
+        """All steps left in this epoch: compiled ones on fixed tensors, others one by one.
+
+        Args:
+            after_step: called after each step but the last.
+
+        Raises:
+            BadStep: as `step`; on a GPU up to 256 steps later.
+        """
+        epoch = self.epoch
+        for module in self.modules:
+            module.training = True
+        with nullcontext(None) if self.static is None else reseeding(self.device) as reseed:
+            if self.static is not None:
+                self._begin(self.static)
+            while True:
+                if reseed is not None and self.static is not None and self.static.serves(self.batch):
+                    self._static_step(self.static, reseed)
+                else:
+                    self.step()
+                if self.epoch > epoch:
+                    break
+                if after_step is not None:
+                    after_step()
 
     def _begin(self, static: StaticEpoch) -> None:
         """Schedules of all steps of this epoch, on the device."""
