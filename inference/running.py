@@ -6,7 +6,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import tyro
@@ -20,6 +20,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from pyrovae.precision import tf32
 
 Options = TypeVar("Options")
 # Into a file or a pipe, tables keep their columns whole instead of being cut to 80 characters.
@@ -44,9 +46,10 @@ def run_script(
     parsed: Any = tyro.cli(
         options, args=list(argv) if argv is not None else None, prog=prog, description=description
     )
-    debug = getattr(getattr(parsed, "machine", None), "debug", False)
+    machine = getattr(parsed, "machine", None)
+    debug = getattr(machine, "debug", False)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
             warnings.simplefilter("ignore", FutureWarning)
             run(parsed)
     except KeyboardInterrupt:

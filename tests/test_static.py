@@ -142,6 +142,14 @@ def test_fused_update_with_rates_on_the_device():
     assert torch.equal(one, other) and not torch.equal(one, torch.ones(3))
 
 
+def test_tf32_is_as_it_was_after():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with pytest.raises(KeyError), pv.tf32():
+        assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+        raise KeyError
+    assert before == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+
+
 def test_on_a_cpu_the_body_runs_directly():
     runs = []
     captured = Captured(lambda: runs.append(1), torch.device("cpu"), list)
