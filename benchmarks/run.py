@@ -55,6 +55,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--growth", action="store_true", help="the same as --only growth")
     parser.add_argument("--figure", type=Path, help="draw the growth of times here (.png, .pdf)")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument(
+        "--markdown", type=Path, help="write the tables here, as docs/performance.md has them"
+    )
     options = parser.parse_args(argv)
     if options.repeats is None:
         options.repeats = 3 if options.quick else 15
@@ -112,6 +115,31 @@ def judge(rows: list[Row], settings: Settings, console: Console) -> list[dict[st
     return out
 
 
+def markdown(rows: list[Row], judged: list[dict[str, object]], title: str) -> str:
+    """Both tables, for a document."""
+    lines = [
+        title,
+        "",
+        "| case | what | min | median | unit | ratio of minima |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    last = None
+    for row in rows:
+        figures, case = row.as_json(), "" if row.case == last else row.case
+        last = row.case
+        if row.least is None:
+            lines.append(f"| {case} | {row.what}: {row.note} | – | – | {row.unit} | – |")
+        else:
+            detail = f" ({row.detail})" if row.detail else ""
+            numbers = f"{figures['min']:.3f} | {figures['median']:.3f} | {row.unit} | {row.ratio:.2f}"
+            lines.append(f"| {case} | {row.what}{detail} | {numbers} |")
+    lines += ["", "| target | case | ratio of minima | wanted | |", "|---|---|---:|---|---|"]
+    for j in judged:
+        met = "met" if j["met"] else "**missed**"
+        lines.append(f"| {j['target']} | {j['case']} | {j['ratio']:.2f} | {j['wanted']} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     given = {"peers": options.peers} if options.peers else {}
@@ -127,6 +155,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         kept = {"machine": machine(settings), "rows": [r.as_json() for r in rows], "targets": judged}
         options.json.write_text(json.dumps(kept, indent=2) + "\n")
+    if options.markdown:
+        options.markdown.write_text(markdown(rows, judged, machine(settings)))
     if options.figure:
         grown = [r for r in rows if r.case.startswith("growth")]
         figure(grown, MNIST, settings.ours, machine(settings).split(";")[0], options.figure)
