@@ -18,6 +18,8 @@ import pyrovae as pv
 from pyrovae.data import Dataset
 from pyrovae.models.linear_gaussian import LinearGaussian
 
+from .diffusion_parts import build_diffusion
+from .level_parts import build_hierarchical
 from .options import DataOptions, DeviceName, ModelOptions, ObjectiveName
 from .parts import LATENT_DIM, build_vae
 
@@ -53,6 +55,10 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
         torch.manual_seed(seed)
         if options.model == "vae":
             owner: Any = build_vae(options, data)
+        elif options.model == "hierarchical":
+            owner = build_hierarchical(options, data)
+        elif options.model == "diffusion":
+            owner = build_diffusion(options, data)
         elif options.model == "linear-gaussian":
             if data.spec.support != "real":
                 raise ValueError(f"expected real data for linear-gaussian, got {data.spec.support} data")
@@ -105,7 +111,8 @@ def imported(reference: str) -> Any:
     where, _, name = reference.rpartition(":")
     if not where or not name:
         raise ValueError(
-            f"expected vae, linear-gaussian, package.module:attribute or file.py:attribute, got {reference!r}"
+            "expected vae, hierarchical, diffusion, linear-gaussian, package.module:attribute or file.py:attribute, "
+            f"got {reference!r}"
         )
     if where.endswith(".py"):
         path = Path(where)

@@ -1,4 +1,4 @@
-"""The `pyrovae` command: train, evaluate, compare, sample."""
+"""The `pyrovae` command: train, evaluate, gaps, sandwich, compare, sample, truth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "train a model and its guide, keep them in a run folder",
-    "evaluate": "compare ELBO with importance-sampled evidence for run folders",
+    "evaluate": "estimate the evidence of run folders by any estimator, and compare it with the ELBO",
+    "gaps": "say where the ELBO of a run folder loses its nats: family or amortisation",
+    "sandwich": "bound the evidence on both sides, on data simulated from a run folder's model",
     "compare": "train a grid of priors x guides x objectives and compare",
     "sample": "draw from a run folder: samples, reconstructions, latent space",
+    "truth": "hold every estimator against exact evidence: the table of docs/evidence.md",
 }
 
 

@@ -1,4 +1,4 @@
-"""Compare ELBO with importance-sampled evidence for trained run folders."""
+"""Estimate the evidence of trained run folders, by any of the estimators, and compare it with the ELBO."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import tyro
 from pyrovae import runs
 from pyrovae.files import replacing
 from pyrovae.inference.building import device_of
-from pyrovae.inference.evaluating import CompileName, Question, entry_of_run, evaluate_run, load_runs
+from pyrovae.inference.estimating import EstimatorOptions, describe, shard_of
+from pyrovae.inference.evaluating import PARTIAL, CompileName, Question, entry_of_run, evaluate_run, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.running import console, progress, run_script
 from pyrovae.inference.table import markdown, print_table, runs_table
@@ -28,8 +29,7 @@ class Options:
     """Run folders of train, compare or pv.save. Several get one table, with differences paired over the data."""
     split: Literal["train", "valid", "test"] = "test"
     """Data to evaluate on."""
-    num_samples: int = 5000
-    """Importance samples K per datum."""
+    estimate: EstimatorOptions = field(default_factory=EstimatorOptions)
     limit: int | None = None
     """Only the first so many data (the table then says so)."""
     seed: int = 0
@@ -39,7 +39,15 @@ class Options:
     compile: CompileName = "auto"
     """Run the weights as one compiled graph; auto does so from 10 million (datum, sample) pairs on."""
     reuse: bool = False
-    """Take a run's evidence.nc where it is of the same weights, data, K, seed and delta."""
+    """Take a run's evidence.nc where it is of the same weights, data, estimators, seed and delta."""
+    resume: bool = False
+    """Keep partial results in the run folder (partial/), and go on from those of an evaluation that was killed:
+    to the same numbers."""
+    shard: str | None = None
+    """i/n: evaluate only the i-th of n parts of the data (0/4 ... 3/4, on as many machines), with --resume. When
+    all parts are done, --resume without --shard puts them together. For elbo, is and jackknife."""
+    label: str | None = None
+    """What the data are, for the tables (default: name, split and binarisation)."""
     baseline: Path | None = None
     """Run folder that the others are compared to (default: the best)."""
     root: Path | None = None
@@ -60,17 +68,34 @@ def run(options: Options) -> None:
         folders.insert(0, options.baseline)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise ValueError(f"expected a file in a folder that exists for --out, got {options.out}")
+    estimators, shard = options.estimate.build(), shard_of(options.shard)
+    if shard is not None and not options.resume:
+        raise ValueError(
+            "expected --resume with --shard, whose results are kept as partial ones; try --resume"
+        )
+    if shard is not None and len(folders) > 1:
+        raise ValueError(f"expected one run folder with --shard, got {len(folders)}")
     device = device_of(options.machine.device)
     loaded, x = load_runs(folders, options.root, device, options.split, options.limit)
     spec = loaded[0].spec
     part = "" if len(x) == spec.splits[options.split] else f"first {len(x):,} of the "
     question = Question(
-        x, options.split, options.num_samples, options.seed, options.delta, options.compile, options.reuse
+        x,
+        options.split,
+        options.estimate.num_samples,
+        options.seed,
+        options.delta,
+        options.compile,
+        options.reuse,
+        estimators=tuple(estimators),
+        label=options.label or describe(spec, options.split, len(x)),
+        resume=options.resume,
+        shard=shard,
     )
     written, entries = [], []
     for one in loaded:
-        with progress(options.machine.quiet, str(one.folder), options.num_samples * len(x)) as update:
-            ev, found = evaluate_run(one, question, lambda done, _total: update(completed=done))
+        with progress(options.machine.quiet, str(one.folder), 1) as update:
+            ev, found = evaluate_run(one, question, lambda done, total: update(completed=done, total=total))
         title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
             f", from {runs.EVIDENCE}" if found else ""
         )
@@ -78,11 +103,24 @@ def run(options: Options) -> None:
         print(ev.table("markdown" if options.markdown else "terminal"))
         written.append(f"{title}\n\n{ev.table('markdown')}")
         entries.append(entry_of_run(one, ev))
-    if len(entries) > 1:
+    if shard is not None:
+        console.print(
+            f"shard {shard[0]} of {shard[1]} is kept in {loaded[0].folder / PARTIAL}; when all are done: the same "
+            "command without --shard",
+            highlight=False,
+        )
+    if len(entries) > 1 and not all({"ELBO", "IS"} <= set(e.evidence) for e in entries):
+        target = next((e for e in entries if e.folder == options.baseline), entries[0])
+        lines = [
+            f"{e.title} against {target.title}: {e.evidence.compare(target.evidence)}" for e in entries[1:]
+        ]
+        print("\n".join(lines))
+        written.append("\n".join(f"- {line}" for line in lines))
+    elif len(entries) > 1:
         chosen = [e for e in entries if options.baseline and e.folder.resolve() == options.baseline.resolve()]
         table = runs_table(entries, options.split, chosen[0] if chosen else None)
         title = f"{spec.name}, {part}{options.split} split (N = {len(x):,}), nats per datum, IS with K = "
-        title += f"{options.num_samples:,}"
+        title += f"{options.estimate.num_samples:,}"
         if options.markdown:
             print(markdown(table, title))
         else:

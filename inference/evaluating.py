@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from .table import Entry
 CompileName = Literal["auto", "on", "off"]
 # (datum, sample) pairs from which on compiling the weights pays for itself on a CPU.
 LONG = 10_000_000
+PARTIAL = "partial"  # folder of partial results, in a run folder
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Question:
         num_samples, seed, delta: as in `pv.evidence`.
         compile: run the weights as one compiled graph.
         reuse: take evidence.nc where it answers this very question of these very weights.
+        estimators: default: ELBO and IS.
+        label: what the data are, for tables.
+        resume: keep partial results in the run folder, and go on from there.
+        shard: (i, n): only every n-th chunk of the data.
     """
 
     x: Tensor
@@ -42,6 +47,15 @@ class Question:
     delta: float = 0.05
     compile: CompileName = "auto"
     reuse: bool = False
+    estimators: tuple[Any, ...] = ()
+    label: str | None = None
+    resume: bool = False
+    shard: tuple[int, int] | None = None
+
+    @property
+    def asked(self) -> list[Any]:
+        """The estimators."""
+        return list(self.estimators) or [pv.ELBO(), pv.IS(self.num_samples)]
 
     @property
     def compiles(self) -> bool:
@@ -86,7 +100,7 @@ def load_runs(
 def evaluate_run(
     run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
 ) -> tuple[pv.Evidence, bool]:
-    """ELBO and IS of a run, written into its folder; and whether they were there already."""
+    """The evidence of a run, written into its folder (but for a shard's); and whether it was there already."""
     if question.reuse:
         found = _found(run, question)
         if found is not None:
@@ -95,16 +109,21 @@ def evaluate_run(
         run.model,
         run.guide,
         question.x,
-        estimators=[pv.ELBO(), pv.IS(question.num_samples)],
+        estimators=question.asked,
         seed=question.seed,
         delta=question.delta,
         compile=question.compiles,
         progress=progress,
+        label=question.label,
+        resume=run.folder / PARTIAL if question.resume else None,
+        shard=question.shard,
     )
     mark = {"weights_hash": runs.weights_hash(run.folder / runs.WEIGHTS), "split": question.split}
-    ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark})
-    export.write_netcdf(ev, run.folder / runs.EVIDENCE)
-    plots.save(ev.plot(), run.folder / "evidence.png")
+    ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)})
+    if question.shard is None:
+        export.write_netcdf(ev, run.folder / runs.EVIDENCE)
+        if "IS" in ev:
+            plots.save(ev.plot(), run.folder / "evidence.png")
     return ev, False
 
 
@@ -124,10 +143,18 @@ def _found(run: pv.Run, question: Question) -> pv.Evidence | None:
         ev = run.evidence
     except ValueError:  # damaged: it is written anew
         return None
-    if ev is None or "weights_hash" not in ev.attributes or not {"ELBO", "IS"} <= set(ev):
+    if ev is None or "weights_hash" not in ev.attributes or [e.name for e in question.asked] != list(ev):
         return None
-    asked = (data_hash(question.x), question.num_samples, question.seed, question.delta)
-    answered = (ev.attributes["data_hash"], ev["IS"].num_samples, ev.attributes["seed"], ev["IS"].delta)
+    # A file that does not say what was asked is of ELBO and IS alone.
+    samples = ev["IS"].num_samples if "IS" in ev else None
+    default = repr([pv.ELBO(), pv.IS(samples)]) if samples else ""
+    asked = (data_hash(question.x), repr(question.asked), question.seed, question.delta)
+    answered = (
+        ev.attributes["data_hash"],
+        ev.attributes.get("asked", default),
+        ev.attributes["seed"],
+        next((e.delta for e in ev.values() if e.certificate is not None), question.delta),
+    )
     return ev if asked == answered else None
 
 

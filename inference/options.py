@@ -9,7 +9,7 @@ from typing import Literal
 
 PresetName = Literal["lecture", "keras", "iwae", "vampprior"]
 PriorName = Literal["standard", "diagonal", "mixture", "vamp", "flow-spline", "flow-maf", "flow-coupling"]
-GuideName = Literal["diagonal", "full", "low-rank", "mixture", "flow", "spline-flow"]
+GuideName = Literal["diagonal", "full", "low-rank", "mixture", "flow", "spline-flow", "bottom-up", "top-down"]
 LikelihoodName = Literal[
     "auto",
     "bernoulli",
@@ -69,9 +69,11 @@ class SizeOptions:
     """Number of latent dimensions (default 8)."""
     hidden: tuple[int, ...] | None = None
     """Hidden widths of the encoder (default 128 128); the decoder has them in reverse. Of conv and residual
-    networks: the one dense layer after the convolutions (default 128)."""
+    networks: the one dense layer after the convolutions (default 128). Of a diffusion's mlp: one width, once for each
+    residual block (default 256 256 256)."""
     channels: tuple[int, ...] | None = None
-    """Channels of conv and residual networks (default 32 64), at stride 2; the decoder has them in reverse."""
+    """Channels of conv and residual networks (default 32 64), at stride 2; the decoder has them in reverse. Of a
+    diffusion (--network conv): of its U-Net's resolutions."""
     components: int | None = None
     """Components of a mixture prior, pseudo-inputs of a VampPrior (default 20)."""
     rank: int = 2
@@ -82,6 +84,25 @@ class SizeOptions:
     """Hidden widths of each flow transform, of prior and guide (default 32)."""
     flow_transforms: int | None = None
     """Transforms of a flow prior (default 3; coupling 4) and of a flow guide (default 2)."""
+    levels: int | None = None
+    """Levels T of a hierarchical model (default: as many as --widths, else 3)."""
+    widths: tuple[int, ...] | None = None
+    """Widths of its latents z1 (next to x) ... zT (default: 64, halved from level to level down to 8)."""
+    level_width: int = 128
+    """Width of the networks between its levels."""
+    level_blocks: int = 1
+    """Residual blocks of each of them."""
+    stream: int | None = None
+    """Width of a deterministic stream beside its latents, by which each level sees all those above (default: none,
+    a Markov chain)."""
+
+    diffusion_steps: int | None = None
+    """Steps T of a diffusion in posterior form, whose evidence can be estimated (moderate T); default: the bound in
+    continuous time."""
+    noise_schedule: Literal["learned", "linear"] = "learned"
+    """-ln SNR of a diffusion against time; learned for low variance of the bound."""
+    frequencies: tuple[int, ...] | None = None
+    """Exponents n of a denoiser's Fourier features sin(2^n pi z), cos(2^n pi z) (default: by the levels)."""
 
     def check(self) -> None:
         """Raises ValueError for sizes below 1 and scales that are not positive."""
@@ -92,14 +113,22 @@ class SizeOptions:
             "guide_components",
             "likelihood_components",
             "flow_transforms",
+            "levels",
+            "level_width",
+            "stream",
+            "diffusion_steps",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"expected {name} >= 1, got {value}")
-        for name in ("hidden", "channels", "flow_hidden"):
+        for name in ("hidden", "channels", "flow_hidden", "widths"):
             widths = getattr(self, name)
             if widths is not None and (not widths or min(widths) < 1):
                 raise ValueError(f"expected {name} to be widths >= 1, got {widths}")
+        if self.widths and self.levels not in (None, len(self.widths)):
+            raise ValueError(f"expected one width for each of {self.levels} levels, got {self.widths}")
+        if self.level_blocks < 0:
+            raise ValueError(f"expected level_blocks >= 0, got {self.level_blocks}")
         if not 0 < self.scale < math.inf:
             raise ValueError(f"expected a positive finite scale, got {self.scale}")
 
@@ -109,14 +138,15 @@ class ModelOptions(SizeOptions):
     """The generative model and its guide."""
 
     model: str = "vae"
-    """vae, linear-gaussian, or your own: package.module:attribute or file.py:attribute. The attribute
-    is a function of the data set that returns a (model, guide) pair or an object with .model and
+    """vae, hierarchical, diffusion, linear-gaussian, or your own: package.module:attribute or file.py:attribute. The
+    attribute is a function of the data set that returns a (model, guide) pair or an object with .model and
     .guide; or such a pair or object itself."""
     prior: PriorName | None = None
     """p(z) of the vae (default standard; with --preset vampprior: vamp)."""
     guide: GuideName | None = None
     """q(z|x) of the vae (default diagonal): diagonal, low-rank or full-covariance Gaussian, a mixture of diagonal
-    ones, or an inverse autoregressive flow, affine or of splines."""
+    ones, or an inverse autoregressive flow, affine or of splines. Of a hierarchical model: top-down (the ladder, its
+    default) or bottom-up."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +218,8 @@ class MachineOptions:
 
     device: DeviceName = "auto"
     """auto takes a GPU where there is one."""
+    tf32: bool = False
+    """On a GPU: float32 products in TF32, faster and less exact (log-weights to 0.03 nats)."""
     quiet: bool = False
     """No progress bars."""
     debug: bool = False

@@ -132,6 +132,10 @@ def make_guide(options: ModelOptions) -> MakeGuide | None:
         "flow": functools.partial(pv.guides.FlowGuide, **flow),
         "spline-flow": functools.partial(pv.guides.FlowGuide, univariate=pv.guides.Spline(), **flow),
     }
+    if options.guide in ("bottom-up", "top-down"):
+        raise ValueError(
+            f"expected a guide of one level for the vae, got {options.guide}; try --model hierarchical"
+        )
     return None if options.guide is None else guides[options.guide]
 
 

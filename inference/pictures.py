@@ -29,8 +29,11 @@ PictureName = Literal[
     "interpolations",
     "neighbours",
     "likely",
+    "levels",
+    "level_samples",
 ]
-PICTURES: tuple[PictureName, ...] = get_args(PictureName)
+LEVELS: tuple[PictureName, ...] = ("levels", "level_samples")  # of programs with several latent sites
+PICTURES: tuple[PictureName, ...] = tuple(n for n in get_args(PictureName) if n not in LEVELS)
 QUICK: tuple[PictureName, ...] = ("samples", "reconstructions", "latent")
 SHOWN = 12  # images in a row
 ENCODED = 10_000  # data of a latent space, at most
@@ -76,6 +79,8 @@ class Pictures:
             "interpolations": self.interpolations,
             "neighbours": self.neighbours,
             "likely": self.likely,
+            "levels": self.levels,
+            "level_samples": self.level_samples,
         }
         written = []
         for name in dict.fromkeys(only):
@@ -186,6 +191,30 @@ class Pictures:
         """Test data of least and greatest evidence."""
         shape, (low, high) = self.shape, self.scale
         return plots.plot_likely(self.evidence, shape, name="test data", vmin=low, vmax=high)
+
+    def levels(self) -> Axes:
+        """Which level of a hierarchy holds what, by reconstructions from ever fewer levels."""
+        shape, (low, high) = self.shape, self.scale
+        x = self.data.test[self.subset[:SHOWN]]
+        self._check_several()
+        return plots.plot_levels(*self.pair, x, shape, vmin=low, vmax=high, seed=self.seed)
+
+    def level_samples(self) -> Axes:
+        """What each level decides, by redrawing those below."""
+        shape, (low, high) = self.shape, self.scale
+        self._check_several()
+        return plots.plot_level_samples(
+            self.pair.model, self.data.train, shape, num=SHOWN, vmin=low, vmax=high, seed=self.seed
+        )
+
+    @cached_property
+    def sites(self) -> list[str]:
+        """Latent sites, in the model's order."""
+        return list(reconstruct(*self.pair, self.data.train[:1]).latents)
+
+    def _check_several(self) -> None:
+        if len(self.sites) < 2:
+            raise ValueError(f"expected several latent sites, got {self.sites}")
 
     def _as_data(self, mean: Tensor) -> Tensor:
         return mean.reshape(len(mean), *self.data.spec.event_shape)

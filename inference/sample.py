@@ -12,8 +12,9 @@ import numpy as np
 import tyro
 
 from pyrovae.files import replacing
+from pyrovae.inference.diffusing import diffusion_of, draw_diffusion
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.pictures import PICTURES, PictureName, Pictures
+from pyrovae.inference.pictures import LEVELS, PICTURES, PictureName, Pictures
 from pyrovae.inference.running import console, run_script
 from pyrovae.inference.work import load_run
 from pyrovae.programs import simulate
@@ -33,11 +34,13 @@ class Options:
     limit: int = 1000
     """Test data whose evidence is taken, drawn at random."""
     only: tuple[PictureName, ...] = PICTURES
-    """Pictures to make."""
+    """Pictures to make (default: all; of several latent sites also levels and level_samples)."""
     site: str | None = None
     """Latent site of latent, manifold, traversals and interpolations (default: the first continuous vector)."""
     out: Path | None = None
     """Folder for samples.npz and pictures (default: the run folder)."""
+    steps: int | None = None
+    """Steps of ancestral sampling from a diffusion (default: its own T, or 250 in continuous time)."""
     seed: int = 0
     """Seed of the draws."""
     root: Path | None = None
@@ -53,6 +56,12 @@ def run(options: Options) -> None:
     pair, data, _ = load_run(options.folder, options.machine.device, options.root)
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
+    if diffusion_of(pair) is not None:
+        written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed)
+        console.print(f"{out}: {', '.join(written)}", highlight=False)
+        return
+    if options.steps is not None:
+        raise ValueError(f"expected no --steps for a model that is no diffusion, got {options.steps}")
     like = data.train[:1].expand(options.num, *data.train.shape[1:])
     drawn = simulate(pair.model, like, seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
@@ -61,7 +70,8 @@ def run(options: Options) -> None:
     pictures = Pictures(
         pair, data, options.num, options.num_samples, options.limit, options.site, options.seed
     )
-    names = ["samples.npz", *pictures.write(out, options.only)]
+    only = options.only + LEVELS if options.only == PICTURES and len(pictures.sites) > 1 else options.only
+    names = ["samples.npz", *pictures.write(out, only)]
     console.print(f"{out}: {', '.join(names)}", highlight=False)
     for name, why in pictures.skipped.items():
         console.print(f"left out: {name}: {why}", highlight=False, markup=False)

@@ -14,6 +14,7 @@ RANK = {
     "files": 0,
     "captured": 0,
     "fused": 0,
+    "precision": 0,
     "programs": 0,
     "data": 1,
     "distributions": 1,

@@ -6,8 +6,11 @@ from .elbo import ELBO as ELBO
 from .evidence import Evidence as Evidence
 from .evidence import evidence as evidence
 from .exact import Exact as Exact
+from .gap_parts import Gaps as Gaps
+from .gaps import gaps as gaps
 from .importance import IS as IS
 from .jackknife import Jackknife as Jackknife
+from .local import LocalFit as LocalFit
 from .log_weights import Chunk as Chunk
 from .log_weights import log_weights as log_weights
 from .merging import merge_evidence as merge_evidence

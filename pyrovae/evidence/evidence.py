@@ -22,7 +22,7 @@ from .importance import IS
 from .log_weights import Chunk, check_density, choose_chunk
 from .notes import estimate_notes, program_notes
 from .partial import Partials
-from .report import render_markdown, render_table, verdict
+from .report import choose, render_markdown, render_table, verdict
 from .result import Comparison, Estimate, paired_difference
 
 
@@ -61,9 +61,13 @@ class Evidence(Mapping[str, Estimate]):
 
     @property
     def best(self) -> Estimate:
-        """The estimate closest to ln p(x) by kind: exact, then weights, then the first."""
-        found = (self.estimates.get(name) for name in ("Exact", "IS"))
-        return next((e for e in found if e is not None), None) or next(iter(self.estimates.values()))
+        """The estimate with the strongest claim on ln p(x).
+
+        In this order: the exact one; of the lower bounds that carry a certificate (IS, AIS) the one
+        with the highest mean, as each is below ln p(x) in expectation; IS; the first that is not refused.
+        Means over the data are compared, not single data, of which a maximum would be no bound.
+        """
+        return choose(list(self.estimates.values()))
 
     @property
     def per_datum(self) -> dict[str, Tensor]:
@@ -97,6 +101,9 @@ class Evidence(Mapping[str, Estimate]):
     def compare(self, other: Evidence) -> Comparison:
         """Paired difference self - other of the best estimates, ± SE, nats per datum.
 
+        Of the best of `self` among the estimators that both have; where they have none in common, of
+        the best of each.
+
         Raises:
             ValueError: where the data differ.
         """
@@ -105,7 +112,9 @@ class Evidence(Mapping[str, Estimate]):
                 "expected two evidences on the same data, in the same order, got data with hashes "
                 f"{self.attributes['data_hash'][:12]} and {other.attributes['data_hash'][:12]}"
             )
-        return paired_difference(self.best, other.best)
+        common = [e for name, e in self.estimates.items() if name in other.estimates]
+        mine = choose(common) if common else self.best
+        return paired_difference(mine, other.estimates.get(mine.name, other.best))
 
     def plot(self, image_shape: tuple[int, int] | None = None) -> Any:
         """A figure: L_k against 1/k, ELBO against IS per datum, k-hat, weights; the worst-estimated images.
@@ -176,7 +185,9 @@ def evidence(
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
         program = inspect_program(model, guide, x, *context, plate=plate)
-    check_density(program)
+    # The expectation of a surrogate bounds ln p(x); only exp(log w) means nothing.
+    if program.declaration.density != "bound_only" or not all(isinstance(e, ELBO) for e in estimators):
+        check_density(program)
     weighted = [e for e in estimators if _uses_weights(e)]
     others = [e for e in estimators if not _uses_weights(e)]
     drawn = max((e.num_samples or 0) for e in weighted) or 100 if weighted else 0

@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, check_support, inspect_program, module_mode, seeded
+from ..programs import Program, check_support, drawn_outside, inspect_program, module_mode, seeded
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
 from ..programs.tracing import UntraceableError
@@ -146,7 +146,7 @@ def iterate(
                         # Kept through the next run, the traces would push its tensors out of the
                         # caches: a sixth of the time.
                         del sites
-                _check_weights(weights, indices)
+                _check_weights(weights, indices, program)
                 if block is None:
                     block = weights.new_empty(num_samples, len(indices))
                 block[start : start + k] = weights
@@ -154,7 +154,7 @@ def iterate(
                 if progress is not None:
                     progress(done, total)
         assert block is not None
-        _check_weights(block, indices)
+        _check_weights(block, indices, program)
         yield indices, block
 
 
@@ -172,7 +172,7 @@ def draw(
         weights = sites.log_weights()
     if sites.traces is not None:
         check_support(sites.traces[1])
-    _check_weights(weights, indices)
+    _check_weights(weights, indices, program)
     return weights
 
 
@@ -240,12 +240,19 @@ def check_density(program: Program) -> None:
         )
 
 
-def _check_weights(block: Tensor, indices: Tensor) -> None:
+def _check_weights(block: Tensor, indices: Tensor, program: Program) -> None:
     """-inf is a weight of zero and allowed; NaN and +inf are no weights."""
     if bool((block < torch.inf).all()):  # false for NaN too
         return
     bad = torch.isnan(block) | (block == torch.inf)
     k, n = (int(i) for i in bad.nonzero()[0])
+    outside = drawn_outside(program, indices)
+    if outside:
+        raise ValueError(
+            f"expected a guide that draws within the support of the model's latents, got {'; '.join(outside)}: ln p is "
+            f"no number there ({int(bad.sum())} of {bad.numel()} weights in this chunk); try a guide with the prior's "
+            "support"
+        )
     raise ValueError(
         f"expected finite log-weights (or -inf), got {block[k, n].item()} for datum {int(indices[n])} "
         f"({int(bad.sum())} of {bad.numel()} in this chunk); the model or guide returned no density there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -147,27 +148,44 @@ def _title(ev: Evidence) -> str:
     )
 
 
+def choose(estimates: Sequence[Estimate]) -> Estimate:
+    """The estimate with the strongest claim: see `Evidence.best`."""
+    by_name = {e.name: e for e in estimates}
+    if "Exact" in by_name:
+        return by_name["Exact"]
+    certified = [e for e in estimates if e.certificate is not None and not math.isnan(e.log_evidence)]
+    if certified:
+        return max(certified, key=lambda e: e.log_evidence)
+    rest = [e for e in estimates if "refused" not in e.details]
+    return by_name.get("IS") or next(iter(rest), estimates[0])
+
+
 def verdict(ev: Evidence) -> str:
     """What may be said on the strength of the figures, in one or two sentences."""
     if any(e.direction == "none" for e in ev.estimates.values()):
         return "The density is not normalised: these figures are ln f(x), and no bound on ln p(x)."
     exact = ev.estimates.get("Exact")
     if exact is not None:
-        error = exact.details.get("numerical_error")  # not kept on disk
+        error = exact.details.get("numerical_error")
         within = f", within {float(error.max()):.0e} nats" if error is not None and float(error.max()) else ""
         how = f" ({exact.details['method']})" if "method" in exact.details else ""
         loss = (
             f"; the ELBO is {exact.log_evidence - ev['ELBO'].log_evidence:.4f} below" if "ELBO" in ev else ""
         )
         return f"ln p(x) is exact{within}{how}{loss}."
+    best = choose(list(ev.estimates.values()))
     e = ev.estimates.get("IS")
+    if e is not None and best is not e:
+        return (
+            f"{_certified(best)} {best.name} is the higher of the lower bounds, by "
+            f"{best.log_evidence - e.log_evidence:.3f} nats over IS: ln p(x) lies above it, how far is not known."
+        ).strip()
     if e is None:
         found = [o.name for o in ev.estimates.values() if o.direction == "~" and "refused" not in o.details]
         if found:
             return f"{found[0]} estimates ln p(x) itself, within its errors where its diagnostics are good."
-        certified = [o for o in ev.estimates.values() if o.certificate is not None]
-        if certified:
-            return _certified(certified[0])
+        if best.certificate is not None:
+            return _certified(best)
         return "The ELBO bounds ln p(x) from below; how far below is not measured here (try pv.IS)."
     bound = _certified(e)
     share = e.unreliable_share

@@ -28,7 +28,8 @@ def evidence_to_arviz(ev: Evidence) -> Any:
     - `sample_stats`: for each estimator `<name>_log_evidence`, `<name>_variance`, `<name>_bias`, dims
       `("datum",)`: a datum, and not a draw of a chain, is the unit here. Where there are weights,
       `ess` and `pareto_k` (dims `("datum",)`) and `lk_curve` (dims `("num_samples",)`); those of IS,
-      and of further estimators with their name in front.
+      and of further estimators with their name in front. What only one estimator has (acceptance,
+      level variances) is in `<name>_detail_<key>` where it is per datum, else in the attribute `<name>_details`.
 
     Attributes: `ev.attributes`; mean, standard errors, bias, certificate, delta, direction and K of each
     estimator as `<name>_mean`, ...; verdict, warnings (a line each) and versions. Values that netCDF does
@@ -85,6 +86,7 @@ def _per_datum(ev: Evidence) -> xarray.Dataset:
             f"{own}ess": e.ess,
             f"{own}pareto_k": e.khat,
         }
+        tensors |= {f"{name}_detail_{k}": v for k, v in e.details.items() if _is_per_datum(v, ev)}
         variables |= {k: (("datum",), _array(v)) for k, v in tensors.items() if v is not None}
         if e.curve:
             curves[f"{own}lk_curve"] = e.curve
@@ -96,7 +98,7 @@ def _per_datum(ev: Evidence) -> xarray.Dataset:
         variables[name] = (("num_samples",), np.array([curve.get(k, math.nan) for k in ks]))
     data = xarray.Dataset(variables, coords=coords)
     for key in variables:
-        if not key.endswith(("ess", "pareto_k")):
+        if not key.endswith(("ess", "pareto_k")) and "_detail_" not in key:
             data[key].attrs["units"] = "nats^2" if key.endswith("_variance") else "nats"
     return data
 
@@ -114,6 +116,8 @@ def _attributes(ev: Evidence) -> dict[str, Any]:
     names = names_of(ev.estimates)
     for e in ev.estimates.values():
         out |= {f"{names[e.name]}_{k}": v for k, v in _summary(e).items()}
+        rest = {k: _listed(v) for k, v in e.details.items() if not _is_per_datum(v, ev)}
+        out[f"{names[e.name]}_details"] = json.dumps(rest) if rest else None
     out |= {
         "estimators": json.dumps(list(ev.estimates)),
         "diagnostics_of": _first(ev),
@@ -125,6 +129,21 @@ def _attributes(ev: Evidence) -> dict[str, Any]:
         "xarray": version("xarray"),
     }
     return {key: _plain(value) for key, value in out.items() if value is not None}
+
+
+def _is_per_datum(value: Any, ev: Evidence) -> bool:
+    return getattr(value, "shape", None) == (len(ev.x),)
+
+
+def _listed(value: Any) -> Any:
+    """As JSON; tensors are marked, so that they come back as tensors."""
+    if hasattr(value, "tolist"):
+        return {"tensor": value.tolist()}
+    if isinstance(value, dict):
+        return {"items": [[k, _listed(v)] for k, v in value.items()]}
+    if isinstance(value, tuple | list):
+        return [_listed(v) for v in value]
+    return value
 
 
 def _summary(e: Estimate) -> dict[str, Any]:

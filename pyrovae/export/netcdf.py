@@ -38,7 +38,7 @@ def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
 
 
 def read_evidence(path: str | os.PathLike[str]) -> Evidence:
-    """Reads what `write_netcdf` wrote: every figure per datum, curves and attributes; not `Estimate.details`.
+    """Reads what `write_netcdf` wrote: every figure per datum, curves, details and attributes.
 
     Raises:
         FileNotFoundError: no such file.
@@ -87,6 +87,9 @@ def _estimate(
         points = zip(stats["num_samples"].to_numpy(), stats[f"{own}lk_curve"].to_numpy(), strict=True)
         curve = {int(k): float(v) for k, v in points if not math.isnan(v)}
     figures = {k: attributes.pop(f"{key}_{k}", None) for k in SUMMARY}
+    prefix = f"{key}_detail_"
+    details = _unlisted(json.loads(attributes.pop(f"{key}_details", "{}")))
+    details |= {str(v).removeprefix(prefix): column(str(v)) for v in stats if str(v).startswith(prefix)}
     return Estimate(
         name=name,
         direction=figures["direction"],
@@ -99,7 +102,21 @@ def _estimate(
         curve=curve,
         certificate=figures["certificate"],
         delta=0.05 if figures["delta"] is None else figures["delta"],
+        details=details,
     )
+
+
+def _unlisted(value: Any) -> Any:
+    """From `containers._listed`; tensors are float64."""
+    if isinstance(value, list):
+        return [_unlisted(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"tensor"}:
+        return torch.tensor(value["tensor"], dtype=torch.float64)
+    if set(value) == {"items"}:
+        return {k: _unlisted(v) for k, v in value["items"]}
+    return {k: _unlisted(v) for k, v in value.items()}
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -3,6 +3,9 @@
 from .brackets import plot_gap_bars as plot_gap_bars
 from .brackets import plot_rate_distortion as plot_rate_distortion
 from .brackets import plot_sandwich as plot_sandwich
+from .coverage import plot_coverage as plot_coverage
+from .diffusion import plot_chain as plot_chain
+from .diffusion import plot_noise_schedule as plot_noise_schedule
 from .elbo_vs_is import plot_elbo_vs_is as plot_elbo_vs_is
 from .evidence import plot_evidence as plot_evidence
 from .extrapolation import plot_extrapolation as plot_extrapolation
@@ -14,6 +17,9 @@ from .interpolations import plot_interpolations as plot_interpolations
 from .khat import plot_khat as plot_khat
 from .latent import plot_latent as plot_latent
 from .latent import plot_latent_space as plot_latent_space
+from .levels import plot_level_kl as plot_level_kl
+from .levels import plot_level_samples as plot_level_samples
+from .levels import plot_levels as plot_levels
 from .likely import plot_likely as plot_likely
 from .lk_curve import plot_lk_curve as plot_lk_curve
 from .manifold import plot_manifold as plot_manifold

@@ -4,6 +4,7 @@ from .declaration import Declaration as Declaration
 from .declaration import declaration_of as declaration_of
 from .declaration import program as program
 from .inspection import Program as Program
+from .inspection import drawn_outside as drawn_outside
 from .inspection import inspect_program as inspect_program
 from .latent_space import Codes as Codes
 from .latent_space import LatentSpace as LatentSpace

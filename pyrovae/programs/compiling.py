@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -102,10 +103,14 @@ def compile_module(module: fx.GraphModule, example: Sequence[Tensor]) -> Callabl
         UntraceableError: where no compiler works on this machine.
     """
     import torch._inductor as inductor
+    import torch._inductor.config as settings
 
+    # Channels last pays for convolutions alone: with their gradients it costs 7 % of a step.
+    trains = any(n.target is torch.ops.aten.convolution_backward.default for n in module.graph.nodes)
+    layouts = settings.patch(layout_optimization=False) if trains else nullcontext()
     try:
         # Ahead of time and without guards: shapes are checked by `signature`, once a step.
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), layouts:
             warnings.simplefilter("ignore")
             return inductor.compile(module, list(example))
     except Exception as error:

@@ -83,8 +83,8 @@ class Densities:
         self.slots = {name: Slot.of(site, frame.dim) for name, site in latent_sites(trace)}
         self.width = sum(slot.size for slot in self.slots.values())
 
-    def initial(self, from_: Start) -> Tensor:
-        """Draws u `[K, n, D]` from the prior or the guide.
+    def initial(self, from_: Start, density: bool = True) -> Tensor:
+        """Draws u `[K, n, D]` from the prior or the guide (whose density is needed, or not).
 
         NaN in the coordinates of a draw of the guide that lies outside of the model's support.
         """
@@ -92,7 +92,8 @@ class Densities:
             if from_ == "prior":
                 return self._read(self._model_trace(given, None))
             guide = poutine.trace(self._plated(self.program.guide)).get_trace(*given)
-            self.check_guide(guide)
+            if density:
+                self.check_guide(guide)
             values: dict[str, Any] = {n: guide.nodes[n]["value"] for n in self.slots}
             return self._read(self._model_trace(given, Substitute(values)))
 

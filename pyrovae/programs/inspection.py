@@ -21,7 +21,7 @@ from .parameters import scratch
 from .plates import Arguments, Calling, ChooseSubsample
 from .seeds import seeded
 from .sites import Sites, collect, is_factor, sample_sites, stack_samples
-from .structure import base_of, check_arguments, check_structure, data_frame
+from .structure import base_of, check_arguments, check_structure, data_frame, outside_of_prior
 from .substitute import Substitute
 
 PARTICLES = "_pyrovae_particles"
@@ -209,8 +209,26 @@ def broadcasts(program: Program) -> bool:
     """Whether a vectorised run gives each sample the log-weights it has when run alone.
 
     An exception is not the only sign: a reshape can mix particles with data in silence, so the
-    numbers are compared.
+    numbers are compared. Pyro's validation is off: a guide that draws outside of the prior's support
+    has no density there, which says nothing of how it broadcasts.
     """
+    with pyro.validation_enabled(False):
+        return _broadcasts(program)
+
+
+def drawn_outside(program: Program, indices: Tensor) -> list[str]:
+    """Latents that the guide draws outside of the model's support, in words."""
+    with (
+        torch.no_grad(),
+        module_mode(program.model, program.guide, training=False),
+        pyro.validation_enabled(False),
+        seeded(0, "support", device=indices.device),
+    ):
+        traces = program.run(indices, 64 if program.vectorised else 8).traces
+    return [] if traces is None else outside_of_prior(traces[1])
+
+
+def _broadcasts(program: Program) -> bool:
     args = program.arguments
     indices = args.chunks(2)[0]
     try:
@@ -242,7 +260,8 @@ def broadcasts(program: Program) -> bool:
             return False
         scale = alone.abs().clamp(min=1.0)
         same = (alone - log_weights[k]).abs() <= 2e-3 * scale
-        if not (same | (alone == log_weights[k])).all():
+        same |= (alone == log_weights[k]) | (alone.isnan() & log_weights[k].isnan())
+        if not same.all():
             warnings.warn(
                 "this program gives other numbers when samples are vectorised over a particle plate; "
                 "samples must be run one at a time (slower). Use negative dims and `...` indexing to vectorise",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -60,6 +61,7 @@ def bytes_per_pair(program: Program) -> int:
             seeded(0, "memory", device=args.x.device),
             torch.no_grad(),
             module_mode(program.model, program.guide, training=False),
+            pyro.validation_enabled(False),
             LiveBytes() as counter,
         ):
             program.run(indices, num_samples).log_weights()

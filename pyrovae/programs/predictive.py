@@ -201,6 +201,11 @@ def _discrete(fn: Any) -> bool:
 def _generate(
     program: Callable[..., Any], model: Callable[..., Any], args: tuple[Any, ...], seed: int, name: str | None
 ) -> Generated:
+    if declaration_of(model).density == "bound_only":
+        raise ValueError(
+            "expected a model that can be drawn from, got one declared density='bound_only': what it observes depends "
+            "on the data it is given; try its own sample(), if it has one"
+        )
     with (
         seeded(seed, "generate", device=args[0].device),
         torch.no_grad(),

@@ -139,6 +139,25 @@ def check_support(trace: Any) -> None:
             )
 
 
+def outside_of_prior(model_trace: Any) -> list[str]:
+    """Latents of a model trace replayed against a guide whose values lie outside of the model's support, in words."""
+    found = []
+    for name, site in sample_sites(model_trace):
+        if site["is_observed"] or is_factor(site) or not isinstance(site["value"], Tensor):
+            continue
+        try:
+            inside = _inside(site["fn"], site["value"])
+        except (NotImplementedError, AttributeError, RuntimeError):
+            continue
+        if not inside.all():
+            value = site["value"]
+            found.append(
+                f"{name!r} in [{value.min().item():.4g}, {value.max().item():.4g}], where the model's "
+                f"{type(base_of(site['fn'])).__name__} has the support {_describe(site['fn'].support)}"
+            )
+    return found
+
+
 def _inside(fn: Any, value: Tensor) -> Tensor:
     """Whether values are in the support, batch-shaped; masked-out ones count as inside."""
     if isinstance(fn, dist.MaskedDistribution):

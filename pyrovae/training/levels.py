@@ -85,7 +85,9 @@ def level_report(
                 sites = program.run(indices, num_samples)
             for name, p in sites.prior.items():
                 kl.setdefault(name, []).append((sites.guide[name] - p).double().mean(0).cpu())
-            for name, (mean, noise) in site_means(sites, program.plate, -1 - program.max_plate_nesting).items():
+            for name, (mean, noise) in site_means(
+                sites, program.plate, -1 - program.max_plate_nesting
+            ).items():
                 n = len(indices)
                 means.setdefault(name, []).append((mean[:n].double().cpu(), noise[:n].double().cpu()))
     total = sum(float(torch.cat(v).mean()) for v in kl.values())

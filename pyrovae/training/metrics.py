@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyro
 import torch
@@ -26,6 +26,8 @@ class Metrics:
         kl: E_q[ln q(z | x) - ln p(z)], all latent sites.
         kl_sites: the same, site by site.
         active_units: latent dims with Var_x E[z | x] > 0.01; NaN where it cannot be told.
+        terms: `reconstruction` by observed site and `pyro.factor`, where there are several (the terms of a
+            diffusion).
     """
 
     elbo: float
@@ -33,6 +35,7 @@ class Metrics:
     kl: float
     kl_sites: dict[str, float]
     active_units: float
+    terms: dict[str, float] = field(default_factory=dict)
 
     def row(self, prefix: str = "") -> dict[str, float]:
         """Flat, for a table; per-site KL only where there are several sites."""
@@ -44,6 +47,8 @@ class Metrics:
         }
         if len(self.kl_sites) > 1:
             out |= {f"kl_{name}": v for name, v in self.kl_sites.items()}
+        if len(self.terms) > 1:
+            out |= {f"term_{name}": v for name, v in self.terms.items()}
         return {prefix + k: v for k, v in out.items()}
 
 
@@ -66,6 +71,7 @@ def measure(
         chunks = chunks[: max(1, math.ceil(max_data / len(chunks[0])))]
     log_weights, reconstruction = torch.zeros(()), torch.zeros(())
     kl_sites: dict[str, Tensor] = {}
+    terms: dict[str, Tensor] = {}
     means: dict[str, list[Tensor]] = {}
     count, split = 0, True
     with (
@@ -79,8 +85,10 @@ def measure(
             count += len(indices)
             log_weights = log_weights + sites.log_weights().double().mean(0).sum().cpu()
             split = split and sites.marginal is None
-            for value in sites.likelihood.values():
-                reconstruction = reconstruction + value.double().mean(0).sum().cpu()
+            for name, value in sites.likelihood.items():
+                term = value.double().mean(0).sum().cpu()
+                reconstruction = reconstruction + term
+                terms[name] = terms.get(name, torch.zeros(())) + term
             for name, q in sites.guide.items():
                 p = sites.prior.get(name, torch.zeros((), device=q.device))
                 kl = (q - p).double().mean(0).sum().cpu()
@@ -96,4 +104,5 @@ def measure(
         kl=float(reconstruction) / count - elbo if split else math.nan,
         kl_sites={n: float(v) / count for n, v in kl_sites.items()},
         active_units=float(active) if means and count > 1 else math.nan,
+        terms={n: float(v) / count for n, v in terms.items()},
     )

@@ -1,0 +1,56 @@
+"""Samples and pictures of a trained diffusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pyrovae import plots
+from pyrovae.data import Dataset
+from pyrovae.files import replacing
+from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
+from pyrovae.models.diffusion_process import Process
+from pyrovae.models.noise_schedules import LinearSchedule
+from pyrovae.programs.modules import owners
+
+from .building import Pair
+from .pictures import grey_scale
+
+STEPS, SHOWN = 250, 6
+
+
+def diffusion_of(pair: Pair) -> DiffusionBound | DiffusionChain | None:
+    """The diffusion that the pair's model belongs to, its weights those of the run; None for other programs."""
+    found = [m for m in owners(pair.model) if isinstance(m, DiffusionBound | DiffusionChain)]
+    return found[0] if found else None
+
+
+def draw_diffusion(pair: Pair, data: Dataset, out: Path, num: int, steps: int | None, seed: int) -> list[str]:
+    """Writes samples.npz, schedule.png and, of images, samples.png and chain.png; returns the names.
+
+    Raises:
+        ValueError: more steps than a discrete chain has.
+    """
+    owner = diffusion_of(pair)
+    assert owner is not None
+    steps = steps or owner.steps or STEPS
+    process: Process = owner.process
+    process.eval()
+    x = owner.sample(num, steps, seed=seed)
+    with replacing(out / "samples.npz") as partial:
+        np.savez(partial, x=x.cpu().numpy())  # type: ignore[arg-type]
+    names = ["samples.npz"]
+    ends = process.ends
+    curves = {type(process.schedule).__name__: process.schedule, "linear": LinearSchedule(*ends)}
+    plots.save(plots.plot_noise_schedule(curves), out / "schedule.png")  # type: ignore[arg-type]
+    names.append("schedule.png")
+    shape = data.spec.image_shape
+    if shape is None:
+        return names
+    low, high = grey_scale(data.spec, data.train)
+    plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / "samples.png")
+    # The same seed and number: these states end in these x.
+    states = [z.flatten(1) for z in process.chain(num, steps, seed=seed)]
+    plots.save(plots.plot_chain(states, shape, x=process.encode(x), num=SHOWN), out / "chain.png")
+    return [*names, "samples.png", "chain.png"]

@@ -1,0 +1,72 @@
+"""From option names to estimators of the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyrovae as pv
+from pyrovae.data import DataSpec
+
+EstimatorName = Literal["elbo", "is", "jackknife", "mlmc", "ais", "exact"]
+
+
+@dataclass(frozen=True)
+class EstimatorOptions:
+    """Estimators of the evidence, and what each of them takes."""
+
+    estimators: tuple[EstimatorName, ...] = ("elbo", "is")
+    """elbo, is, jackknife (these share their draws), mlmc, ais, exact (declared, enumerated or by quadrature)."""
+    num_samples: int = 5000
+    """Importance samples K per datum, of elbo, is and jackknife."""
+    replicates: int = 64
+    """Independent replicates per datum of mlmc."""
+    temperatures: int = 500
+    """Temperatures of ais, both ends counted."""
+    chains: int = 16
+    """Chains per datum of ais."""
+    start: Literal["guide", "prior"] = "guide"
+    """Where the chains of ais start."""
+    leapfrog: int = 8
+    """Leapfrog steps of one move of ais."""
+
+    def build(self) -> list[Any]:
+        """The estimators, in the order asked for.
+
+        Raises:
+            ValueError: none, one twice, or an option out of its range.
+        """
+        if not self.estimators or len(set(self.estimators)) < len(self.estimators):
+            raise ValueError(
+                f"expected --estimators to name each estimator once, got {' '.join(self.estimators) or 'none'}"
+            )
+        makers: dict[EstimatorName, Any] = {
+            "elbo": lambda: pv.ELBO(self.num_samples),
+            "is": lambda: pv.IS(self.num_samples),
+            "jackknife": lambda: pv.Jackknife(self.num_samples),
+            "mlmc": lambda: pv.MLMC(replicates=self.replicates),
+            "ais": lambda: pv.AIS(self.temperatures, self.chains, self.start, self.leapfrog),
+            "exact": pv.Exact,
+        }
+        return [makers[name]() for name in self.estimators]
+
+
+def describe(spec: DataSpec, split: str, num_data: int) -> str:
+    """Name, split and binarisation of data, for the titles of tables."""
+    how = f", {spec.binarisation} binarisation (seed {spec.seed})" if spec.binarisation else ""
+    part = "" if num_data == spec.splits[split] else f"first {num_data:,} of the "
+    return f"{spec.name}, {part}{split} split{how}"
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """`i/n` as `(i, n)`.
+
+    Raises:
+        ValueError: for text of another form, or i outside of 0..n-1.
+    """
+    if text is None:
+        return None
+    first, slash, second = text.partition("/")
+    if not (slash and first.isdecimal() and second.isdecimal() and int(first) < int(second)):
+        raise ValueError(f"expected --shard i/n with 0 <= i < n, got {text!r}; try --shard 0/4")
+    return int(first), int(second)

@@ -1,0 +1,102 @@
+"""Where the ELBO of a trained run folder loses its nats: the guide's family, or its amortisation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+import pyrovae as pv
+from pyrovae import plots
+from pyrovae.files import replacing
+from pyrovae.inference.building import device_of
+from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
+from pyrovae.inference.evaluating import load_runs
+from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.running import console, progress, run_script
+
+
+@dataclass(frozen=True)
+class GapEstimators(EstimatorOptions):
+    """Estimators of ln p(x); the highest lower bound serves (importance sampling from the optimised guides too)."""
+
+    estimators: tuple[EstimatorName, ...] = ("is",)
+    """is, ais, exact: several may be named."""
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclass(frozen=True)
+class Options:
+    """Options of gaps."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Run folder of train, compare or pv.save."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Data to look at."""
+    limit: int | None = 200
+    """Only the first so many data."""
+    steps: int = 1000
+    """Optimisation steps of each datum's own guide."""
+    particles: int = 16
+    """Draws per datum and step."""
+    lr: float = 0.03
+    """First learning rate; it falls to 0."""
+    no_flow: bool = False
+    """Do without the richer family."""
+    draws: int = 1000
+    """Fresh draws per datum of each ELBO."""
+    estimate: GapEstimators = field(default_factory=GapEstimators)
+    seed: int = 0
+    """Seed of the noise."""
+    label: str | None = None
+    """What the data are, for the table (default: name, split and binarisation)."""
+    root: Path | None = None
+    """Folder of data sets, where it differs from the run's."""
+    markdown: bool = False
+    """Print the table as Markdown."""
+    machine: MachineOptions = field(default_factory=MachineOptions)
+
+
+def run(options: Options) -> None:
+    """Writes gaps.png, gaps.md and gaps.json into the run folder."""
+    fit = pv.LocalFit(options.steps, options.particles, options.lr)
+    estimators = options.estimate.build()
+    (loaded,), x = load_runs(
+        [options.folder], options.root, device_of(options.machine.device), options.split, options.limit
+    )
+    with progress(options.machine.quiet, "optimisation steps", 1) as update:
+        gaps = pv.gaps(
+            loaded.model,
+            loaded.guide,
+            x,
+            estimators=estimators,
+            fit=fit,
+            flow=not options.no_flow,
+            num_samples=options.draws,
+            seed=options.seed,
+            label=options.label or describe(loaded.spec, options.split, len(x)),
+            progress=lambda done, total: update(completed=done, total=total),
+        )
+    print(gaps.table("markdown" if options.markdown else "terminal"))
+    plots.save(gaps.plot(loaded.label[1]), loaded.folder / "gaps.png")
+    for name, text in (
+        ("gaps.md", gaps.table("markdown")),
+        ("gaps.json", json.dumps(gaps.summary(), indent=1)),
+    ):
+        with replacing(loaded.folder / name) as partial:
+            partial.write_text(text)
+    console.print(f"{loaded.folder}: gaps.png, gaps.md, gaps.json", highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_script(run, Options, argv, "gaps", __doc__ or "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

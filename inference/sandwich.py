@@ -1,0 +1,111 @@
+"""Bounds on both sides of ln p(x), on data simulated from a trained run folder's model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+import pyrovae as pv
+from pyrovae import plots
+from pyrovae.files import replacing
+from pyrovae.inference.building import device_of
+from pyrovae.inference.evaluating import CompileName, load_runs
+from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.running import console, progress, run_script
+
+# Gradient evaluations from which on compiling them pays for itself on a CPU.
+LONG = 2_000_000
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclass(frozen=True)
+class Options:
+    """Options of sandwich."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Run folder of train, compare or pv.save."""
+    simulate: int = 100
+    """Data drawn from the model."""
+    temperatures: tuple[int, ...] = (30, 100, 300)
+    """Numbers of temperatures, both ends counted: one pair of bounds each."""
+    chains: int = 16
+    """Chains per datum, in each direction."""
+    start: Literal["guide", "prior"] = "guide"
+    """Where the forward chains start."""
+    leapfrog: int = 8
+    """Leapfrog steps of one move."""
+    num_samples: int = 1000
+    """Samples K of the importance-weighted pair of bounds."""
+    seed: int = 0
+    """Seed of data and noise."""
+    compile: CompileName = "auto"
+    """Run the gradients as one compiled graph; auto does so in long runs."""
+    root: Path | None = None
+    """Folder of data sets, where it differs from the run's."""
+    markdown: bool = False
+    """Print the table as Markdown."""
+    machine: MachineOptions = field(default_factory=MachineOptions)
+
+
+def run(options: Options) -> None:
+    """Writes sandwich.png, sandwich.md and sandwich.json into the run folder."""
+    if not options.temperatures:
+        raise ValueError(
+            "expected at least one number of --temperatures, got none; try --temperatures 100 300"
+        )
+    ais = pv.AIS(max(options.temperatures), options.chains, options.start, options.leapfrog)
+    (loaded,), x = load_runs([options.folder], options.root, device_of(options.machine.device), "test", 1)
+    moves = 2 * options.simulate * options.chains * options.leapfrog * sum(options.temperatures)
+    with progress(options.machine.quiet, "chains x temperatures", 1) as update:
+        result = pv.sandwich(
+            loaded.model,
+            loaded.guide,
+            x,
+            simulate=options.simulate,
+            ais=ais,
+            temperatures=options.temperatures,
+            num_samples=options.num_samples,
+            seed=options.seed,
+            compile=moves >= LONG if options.compile == "auto" else options.compile == "on",
+            progress=lambda done, total: update(completed=done, total=total),
+        )
+    title = f"{loaded.folder}: {options.simulate} data simulated from the model fitted to {loaded.spec.name}"
+    console.print(title, highlight=False)
+    print(result.table("markdown" if options.markdown else "terminal"))
+    brackets = result.brackets
+    figure = plots.plot_sandwich(
+        [b.effort for b in brackets], [b.lower for b in brackets], [b.upper for b in brackets]
+    )
+    plots.save(figure, loaded.folder / "sandwich.png")
+    summary = json.dumps(summarise(result), indent=1)
+    for name, text in (("sandwich.md", f"{title}\n\n{result.table('markdown')}"), ("sandwich.json", summary)):
+        with replacing(loaded.folder / name) as partial:
+            partial.write_text(text)
+    console.print(f"{loaded.folder}: sandwich.png, sandwich.md, sandwich.json", highlight=False)
+
+
+def summarise(result: pv.Sandwich) -> dict[str, Any]:
+    """Means and errors as plain numbers."""
+    brackets = (result.importance, *result.brackets)
+    rows = [
+        {"method": b.method, "effort": b.effort}
+        | {name: {"mean": mean, "se": se} for name, (mean, se) in b.means().items()}
+        for b in brackets
+    ]
+    acceptance = float(result.acceptance.mean())
+    return {"brackets": rows, "acceptance": acceptance, "warnings": result.warnings, **result.attributes}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_script(run, Options, argv, "sandwich", __doc__ or "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Hold every estimator against exact evidence: the truth table, bias orders, bounds and coverage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from pyrovae import plots
+from pyrovae.files import replacing
+from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.truths import (
+    bias_slopes,
+    certificate_rate,
+    closing_bounds,
+    coverage_curves,
+    truth_rows,
+)
+from pyrovae.plots import plot_coverage
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclass(frozen=True)
+class Options:
+    """Options of truth."""
+
+    out: Path = Path("runs/truth")
+    """Folder for truth.md and coverage.png."""
+    num_data: int = 40
+    """Data of each ground truth."""
+    num_samples: int = 2000
+    """Importance samples K."""
+    repeats: int = 1500
+    """Runs behind each point of the coverage curve."""
+    seed: int = 0
+    """Seed of data and noise."""
+    quick: bool = False
+    """A tenth of the work: enough to see that it runs, too little to quote."""
+    quiet: bool = False
+    """No progress bar."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def run(options: Options) -> None:
+    """Prints and writes the tables."""
+    for name in ("num_data", "num_samples", "repeats"):
+        if getattr(options, name) < 2:
+            raise ValueError(f"expected --{name.replace('_', '-')} >= 2, got {getattr(options, name)}")
+    part = 10 if options.quick else 1
+    n, k, repeats = (max(8, v // part) for v in (options.num_data, options.num_samples, options.repeats))
+    options.out.mkdir(parents=True, exist_ok=True)
+    with progress(options.quiet, "checks", 5) as update:
+        lines = ["## Error / Monte-Carlo error", "", *truth_rows(n, k, options.seed)]
+        update(completed=1, note="bias")
+        lines += ["", "## Order of the bias in K", "", *bias_slopes(30_000 // part, options.seed)]
+        update(completed=2, note="bounds")
+        lines += ["", "## Forward ≤ exact ≤ reverse", "", *closing_bounds(200 // part, options.seed)]
+        update(completed=3, note="certificate")
+        lines += ["", "## The certificate", "", *certificate_rate(4000 // part, options.seed)]
+        update(completed=4, note="coverage")
+        curves = coverage_curves(repeats, options.seed)
+        lines += ["", "## Intervals", "", *curves.rows]
+        update(completed=5)
+    figure = plot_coverage(curves.points)
+    plots.save(figure, options.out / "coverage.png")
+    text = "\n".join(lines) + "\n"
+    with replacing(options.out / "truth.md") as partial:
+        partial.write_text(text)
+    print(text)
+    console.print(f"{options.out}: truth.md, coverage.png", highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_script(run, Options, argv, "truth", __doc__ or "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
