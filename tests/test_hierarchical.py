@@ -226,7 +226,7 @@ def test_gradients_reach_every_parameter_of_twelve_levels(bits):
         Trace_ELBO().loss_and_grads(vae.model, vae.guide, x)
     dead = [n for n, p in vae.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not dead
-    assert losses[-1] < 0.85 * losses[0]
+    assert sum(losses[-10:]) / 10 < losses[0] - 2
 
 
 def test_a_new_chain_has_unit_variance_at_every_level(bits):

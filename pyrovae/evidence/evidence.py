@@ -185,9 +185,7 @@ def evidence(
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
         program = inspect_program(model, guide, x, *context, plate=plate)
-    # The expectation of a surrogate bounds ln p(x); only exp(log w) means nothing.
-    if program.declaration.density != "bound_only" or not all(isinstance(e, ELBO) for e in estimators):
-        check_density(program)
+    check_density(program)
     weighted = [e for e in estimators if _uses_weights(e)]
     others = [e for e in estimators if not _uses_weights(e)]
     drawn = max((e.num_samples or 0) for e in weighted) or 100 if weighted else 0

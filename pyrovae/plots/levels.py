@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..programs import decode, reconstruct, simulate
-from ..training.levels import Level
 from .images import plot_images
 from .style import BLUE, GREY, canvas, number
+
+
+class Level(Protocol):
+    """What is drawn of a level: `pyrovae.training.Level` has it."""
+
+    @property
+    def site(self) -> str:
+        """Its name."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in it."""
+
+    @property
+    def kl(self) -> float:
+        """Nats per datum."""
+
+    @property
+    def se(self) -> float:
+        """Standard error of kl."""
+
+    @property
+    def active_units(self) -> int:
+        """Units that follow the data."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it says nothing."""
 
 
 def plot_level_kl(levels: Sequence[Level], ax: Axes | None = None) -> Axes:
