@@ -143,6 +143,10 @@ def test_factors_must_be_declared():
     for run in (functools.partial(pv.log_weights, num_samples=3), pv.evidence):
         with pytest.raises(ValueError, match="density='bound_only'"):
             run(bound_only, EXACT, hw.X)
+    # The expectation of the surrogate is the bound.
+    e = pv.evidence(bound_only, EXACT, hw.X, estimators=[pv.ELBO(3)])["ELBO"]
+    assert e.direction == "<=" and e.certificate is None
+    torch.testing.assert_close(e.per_datum, (hw.marginal(hw.X) + 1).double())
     # In the guide too: it is part of ln q, and what it stands for is not known either.
     case = hw.guide_factor()
     with pytest.raises(ValueError, match=r"\['jacobian'\] undeclared"):

@@ -26,6 +26,7 @@ def from_weights(
     chunks: Sequence[int],
     compile: bool,
     partials: Partials | None,
+    surrogate: bool,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, PerDatum]:
     """All weight estimators on one draw of log-weights, a chunk of data at a time.
@@ -44,6 +45,7 @@ def from_weights(
         chunk=chunk,
         chunks=missing,
         compile=compile and bool(missing),
+        surrogate=surrogate,
         progress=progress,
     )
     # Progress is told before a block is yielded: what it interrupts is a chunk not yet saved.

@@ -185,7 +185,10 @@ def evidence(
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
         program = inspect_program(model, guide, x, *context, plate=plate)
-    check_density(program)
+    # The expectation of a surrogate bounds ln p(x), and the ELBO is one; only exp(log w) means nothing.
+    surrogate = program.declaration.density == "bound_only" and all(isinstance(e, ELBO) for e in estimators)
+    if not surrogate:
+        check_density(program)
     weighted = [e for e in estimators if _uses_weights(e)]
     others = [e for e in estimators if not _uses_weights(e)]
     drawn = max((e.num_samples or 0) for e in weighted) or 100 if weighted else 0
@@ -213,6 +216,7 @@ def evidence(
             chunks=chunks,
             compile=compile,
             partials=None if resume is None else Partials(resume, program, **what),
+            surrogate=surrogate,
             progress=progress,
         )
     for e in others:
@@ -224,7 +228,7 @@ def evidence(
             if kept is not None:
                 kept.save(e.name, found)
         results |= found
-    normalised = program.declaration.density in (None, "exact")
+    normalised = surrogate or program.declaration.density in (None, "exact")
     estimates = {e.name: assemble(e, results[e.name], drawn, delta, normalised) for e in estimators}
     given = x if rows is None else x[rows.to(x.device)]
     attributes = {

@@ -109,15 +109,18 @@ def iterate(
     chunks: Collection[int] | None = None,
     budget: int | None = None,
     compile: bool = False,
+    surrogate: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(indices [n], log-weights [K, n])`, one chunk of data at a time.
 
     Memory beyond the block yielded is that of one chunk, whatever K is. `chunks` are the numbers of
-    the chunks wanted (default: all); each has the noise that it has among all.
+    the chunks wanted (default: all); each has the noise that it has among all. With `surrogate` a
+    program that only bounds ln p(x) is served too: of its log-weights the mean alone means something.
     """
     check_num_samples(num_samples)
-    check_density(program)
+    if not (surrogate and program.declaration.density == "bound_only"):
+        check_density(program)
     args = program.arguments
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
