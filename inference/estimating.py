@@ -54,7 +54,7 @@ class EstimatorOptions:
 def describe(spec: DataSpec, split: str, num_data: int) -> str:
     """Name, split and binarisation of data, for the titles of tables."""
     how = f", {spec.binarisation} binarisation (seed {spec.seed})" if spec.binarisation else ""
-    part = "" if num_data == spec.splits[split] else f"first {num_data:,} of the "
+    part = "" if num_data == spec.splits[split] else f"{num_data:,} drawn from the "
     return f"{spec.name}, {part}{split} split{how}"
 
 

@@ -31,7 +31,7 @@ class Options:
     """Data to evaluate on."""
     estimate: EstimatorOptions = field(default_factory=EstimatorOptions)
     limit: int | None = None
-    """Only the first so many data (the table then says so)."""
+    """Only so many data, drawn under a fixed seed (the table then says so)."""
     seed: int = 0
     """Seed of the noise."""
     delta: float = 0.05
@@ -78,7 +78,7 @@ def run(options: Options) -> None:
     device = device_of(options.machine.device)
     loaded, x = load_runs(folders, options.root, device, options.split, options.limit)
     spec = loaded[0].spec
-    part = "" if len(x) == spec.splits[options.split] else f"first {len(x):,} of the "
+    part = "" if len(x) == spec.splits[options.split] else f"{len(x):,} drawn from the "
     question = Question(
         x,
         options.split,

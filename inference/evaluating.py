@@ -29,7 +29,7 @@ class Question:
     """What is asked of every run.
 
     Attributes:
-        x: the data, all or the first of the split.
+        x: the data, all or some of the split.
         split: their name.
         num_samples, seed, delta: as in `pv.evidence`.
         compile: run the weights as one compiled graph.
@@ -65,6 +65,14 @@ class Question:
         return self.compile == "on"
 
 
+def some(x: Tensor, limit: int | None) -> Tensor:
+    """`limit` rows drawn under a fixed seed, in their order: some splits come sorted by class."""
+    if limit is None or limit >= len(x):
+        return x
+    drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:limit]
+    return x[drawn.sort().values.to(x.device)]
+
+
 def load_runs(
     folders: Sequence[Path], root: Path | None, device: torch.device, split: str, limit: int | None
 ) -> tuple[list[pv.Run], Tensor]:
@@ -84,7 +92,7 @@ def load_runs(
         run = runs.load(folder, root, device)
         data = held.setdefault(run.spec.hash, run.data)
         run = dataclasses.replace(run, given=data)
-        x = data.split(split)[:limit]
+        x = some(data.split(split), limit)
         if first is None:
             first = x
         elif x is not first and data_hash(x) != data_hash(first):

@@ -39,7 +39,7 @@ class Options:
     split: Literal["train", "valid", "test"] = "test"
     """Data to look at."""
     limit: int | None = 200
-    """Only the first so many data."""
+    """Only so many data, drawn under a fixed seed."""
     steps: int = 1000
     """Optimisation steps of each datum's own guide."""
     particles: int = 16

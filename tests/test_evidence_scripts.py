@@ -36,7 +36,7 @@ def test_every_estimator(run, capsys):
     names = ["elbo", "is", "jackknife", "mlmc", "ais", "exact"]
     assert evaluate.main([str(run), "--estimators", *names, *small, *FLAGS]) == 0
     out = capsys.readouterr().out
-    assert "digits, first 6 of the test split" in out and "AIS" in out and "exact" in out.lower()
+    assert "digits, 6 drawn from the test split" in out and "AIS" in out and "exact" in out.lower()
     ev = read_evidence(run / "evidence.nc")
     assert list(ev) == ["ELBO", "IS", "Jackknife", "MLMC", "AIS", "Exact"]
     # Details are kept on disk, per datum or not.
