@@ -129,7 +129,7 @@ def test_binarized_mnist():
 
 
 def test_names():
-    assert set(NAMES) == {"digits", "mnist", "fashion-mnist", "binarized-mnist", "linear-gaussian"}
+    assert set(NAMES) == {"digits", "mnist", "fashion-mnist", "binarized-mnist", "linear-gaussian", "ising"}
     with pytest.raises(ValueError, match=r"digits, mnist, .*path.*array.*'digts'; did you mean 'digits'"):
         load("digts")
     with pytest.raises(ValueError, match="did you mean 'mnist'"):

@@ -19,6 +19,7 @@ RANK = {
     "data": 1,
     "distributions": 1,
     "networks": 1,
+    "divergences": 1,
     "objectives": 1,
     "static_step": 1.5,  # between the objectives and svi
     "svi": 2,

@@ -75,6 +75,7 @@ def change(folder, **values):
 
 def test_a_hand_written_pair_comes_back(fit, saved, data):
     """Parameters, constrained ones, and running statistics: the same log-weights from other modules."""
+    pyro.clear_param_store()  # of whatever test ran before in this process
     run = pv.load(saved, device="cpu", model=(other := pair())[0], guide=other[1])
     x = data.test[:30]
     here, there = (pv.log_weights(p.model, p.guide, x, num_samples=4, seed=1) for p in (fit, run))
