@@ -6,6 +6,9 @@ from . import likelihoods as likelihoods
 from . import networks as networks
 from . import objectives as objectives
 from . import priors as priors
+from .divergences import Divergence as Divergence
+from .divergences import js as js
+from .divergences import kl as kl
 from .evidence import AIS as AIS
 from .evidence import ELBO as ELBO
 from .evidence import IS as IS
@@ -13,12 +16,14 @@ from .evidence import MLMC as MLMC
 from .evidence import Chunk as Chunk
 from .evidence import Evidence as Evidence
 from .evidence import Exact as Exact
+from .evidence import ForwardKL as ForwardKL
 from .evidence import Gaps as Gaps
 from .evidence import Jackknife as Jackknife
 from .evidence import LocalFit as LocalFit
 from .evidence import RateDistortion as RateDistortion
 from .evidence import Sandwich as Sandwich
 from .evidence import evidence as evidence
+from .evidence import forward_kl as forward_kl
 from .evidence import gaps as gaps
 from .evidence import log_weights as log_weights
 from .evidence import merge_evidence as merge_evidence

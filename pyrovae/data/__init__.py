@@ -1,9 +1,27 @@
 """Data held in memory, and what they are: shape, support, binarisation, hash, and their own law if known."""
 
 from .dataset import Dataset as Dataset
+from .ising_observables import correlation as correlation
+from .ising_observables import energy as energy
+from .ising_observables import magnetisation as magnetisation
+from .ising_torus import T_CRITICAL as T_CRITICAL
+from .ising_torus import IsingTorus as IsingTorus
+from .kaufman import log_partition as log_partition
 from .loading import NAMES as NAMES
 from .loading import load as load
 from .roots import data_root as data_root
 from .spec import DataSpec as DataSpec
 
-__all__ = ["NAMES", "DataSpec", "Dataset", "data_root", "load"]
+__all__ = [
+    "NAMES",
+    "T_CRITICAL",
+    "DataSpec",
+    "Dataset",
+    "IsingTorus",
+    "correlation",
+    "data_root",
+    "energy",
+    "load",
+    "log_partition",
+    "magnetisation",
+]

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .dataset import Dataset
 from .digits import load_digits
 from .files import SUFFIXES
 from .hashing import content_hash
+from .ising import load_ising
 from .linear_gaussian import load_linear_gaussian
 from .mnist import load_fashion_mnist, load_mnist
 from .raw import Raw, Request, Size
@@ -30,6 +31,7 @@ SOURCES: dict[str, Callable[[Request], Raw]] = {
     "fashion-mnist": load_fashion_mnist,
     "binarized-mnist": load_binarized_mnist,
     "linear-gaussian": load_linear_gaussian,
+    "ising": load_ising,
 }
 NAMES = tuple(SOURCES)
 
@@ -45,6 +47,9 @@ def load(
     test: Size | None = None,
     seed: int = 0,
     download: bool = True,
+    train: int | None = None,
+    L: int | None = None,
+    T: float | Sequence[float] | Tensor | None = None,
 ) -> Dataset:
     """Load a data set into memory, in three splits.
 
@@ -59,6 +64,9 @@ def load(
         test: The same for testing.
         seed: Seed of shuffles, draws and simulated data; the global generator is not touched.
         download: Whether missing MNIST and Fashion-MNIST files are fetched into the root.
+        train: Number of data simulated for training ("ising" alone; its `valid` and `test` are numbers too).
+        L: Side of the Ising torus; 8 where None.
+        T: Its temperature or temperatures, in units of J; critical where None.
 
     Returns:
         Data set whose splits are float32 `[N, *event_shape]` within `spec.support`.
@@ -76,7 +84,9 @@ def load(
     """
     check_binarise(binarise)
     seeds.generator(seed, seeds.SPLIT)  # refuses a bad seed before anything is read
-    request = Request(root, valid, test, seed, download)
+    request = Request(root, valid, test, seed, download, train, L, T)
+    if not (isinstance(source, str) and source == "ising"):
+        request.refuse_simulation(source if isinstance(source, str) else type(source).__name__)
     if isinstance(source, str) and not _is_path(source):
         raw = _named(source)(request)
     else:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,23 @@ class Request:
     test: Size | None
     seed: int
     download: bool
+    train: int | None = None
+    L: int | None = None
+    T: float | Sequence[float] | Tensor | None = None
+
+    def refuse_simulation(self, name: str) -> None:
+        """Refuse the options of a simulated torus, for a source that is none.
+
+        Raises:
+            ValueError: If the user gave one.
+        """
+        for option in ("train", "L", "T"):
+            value = getattr(self, option)
+            if value is not None:
+                raise ValueError(
+                    f"expected {option}=None, since {name!r} is not simulated on a torus, got "
+                    f"{option}={value!r}; try to leave it out, or load('ising')"
+                )
 
     def refuse_sizes(self, name: str, *splits: str) -> None:
         """Refuse a size for splits that are fixed by the source.

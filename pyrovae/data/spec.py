@@ -78,6 +78,8 @@ class DataSpec:
     def image_shape(self) -> tuple[int, int] | None:
         """Height and width in pixels where the data are images, else None."""
         shape = self.event_shape
+        if self.name == "ising" and len(shape) == 1:
+            return (math.isqrt(shape[0]), math.isqrt(shape[0]))
         known = IMAGE_SHAPES.get(self.name)
         if known is not None and shape == (math.prod(known),):
             return known

@@ -6,6 +6,8 @@ from .elbo import ELBO as ELBO
 from .evidence import Evidence as Evidence
 from .evidence import evidence as evidence
 from .exact import Exact as Exact
+from .forward_kl import ForwardKL as ForwardKL
+from .forward_kl import forward_kl as forward_kl
 from .gap_parts import Gaps as Gaps
 from .gaps import gaps as gaps
 from .importance import IS as IS
