@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -48,6 +49,9 @@ class AIS:
             rise from 0 to 1 in `num_temperatures` values.
     """
 
+    direction: ClassVar[Direction] = "<="  # a lower bound, in expectation
+    unbiased_for_p: ClassVar[bool] = True  # E exp(estimate) = p(x)
+
     num_temperatures: int = 500
     num_chains: int = 16
     start: Start = "guide"
@@ -77,16 +81,6 @@ class AIS:
     def name(self) -> str:
         """Key in the results."""
         return "AIS" if self.start == "guide" else "AIS (prior)"
-
-    @property
-    def direction(self) -> Direction:
-        """A lower bound, in expectation."""
-        return "<="
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """E exp(estimate) = p(x)."""
-        return True
 
     @property
     def num_samples(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,26 +23,15 @@ class ELBO:
         num_samples: default: all that are drawn for other estimators, or 100.
     """
 
+    name: ClassVar[str] = "ELBO"
+    direction: ClassVar[Direction] = "<="  # a lower bound
+    unbiased_for_p: ClassVar[bool] = False  # E exp(ELBO estimate) is not p(x)
+
     num_samples: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_samples is not None:
             check_num_samples(self.num_samples)
-
-    @property
-    def name(self) -> str:
-        """Key in the results."""
-        return "ELBO"
-
-    @property
-    def direction(self) -> Direction:
-        """A lower bound."""
-        return "<="
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """E exp(ELBO estimate) is not p(x)."""
-        return False
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """Mean and variance over samples; -inf where any weight is zero."""

@@ -37,67 +37,38 @@ class PerDatum:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class WeightEstimator(Protocol):
-    """An estimator that needs nothing but the log-weights; all of these share one draw.
+class Estimator(Protocol):
+    """What every estimator says of itself.
 
     Attributes:
+        name: key in the results.
         direction: `"<="`: at most ln p(x) in expectation; `">="`; `"~"`: unbiased or
             asymptotically so; `"none"`.
         unbiased_for_p: whether its exponential is an unbiased estimate of p(x), which is what
             the data-set certificate needs.
-        num_samples: K; None: as many as are drawn for others.
+        num_samples: K: draws, chains or the like; None: as many as are drawn for others, or none.
     """
 
     @property
-    def name(self) -> str:
-        """Key in the results."""
-        ...
-
+    def name(self) -> str: ...  # noqa: D102
     @property
-    def direction(self) -> Direction:
-        """Of the expectation, against ln p(x)."""
-        ...
-
+    def direction(self) -> Direction: ...  # noqa: D102
     @property
-    def unbiased_for_p(self) -> bool:
-        """Whether E exp(estimate) = p(x)."""
-        ...
-
+    def unbiased_for_p(self) -> bool: ...  # noqa: D102
     @property
-    def num_samples(self) -> int | None:
-        """K."""
-        ...
+    def num_samples(self) -> int | None: ...  # noqa: D102
+
+
+class WeightEstimator(Estimator, Protocol):
+    """An estimator that needs nothing but the log-weights; all of these share one draw."""
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """From `[K, n]` log-weights in nats."""
         ...
 
 
-class ProgramEstimator(Protocol):
-    """An estimator that runs the program itself (AIS, exact evidence): it draws on its own.
-
-    Attributes: as of `WeightEstimator`.
-    """
-
-    @property
-    def name(self) -> str:
-        """Key in the results."""
-        ...
-
-    @property
-    def direction(self) -> Direction:
-        """Of the expectation, against ln p(x)."""
-        ...
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """Whether E exp(estimate) = p(x)."""
-        ...
-
-    @property
-    def num_samples(self) -> int | None:
-        """Draws, chains or the like; None where there are none."""
-        ...
+class ProgramEstimator(Estimator, Protocol):
+    """An estimator that runs the program itself (AIS, exact evidence): it draws on its own."""
 
     def run(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -37,31 +37,16 @@ class Exact:
         ValueError: tolerance <= 0.
     """
 
+    name: ClassVar[str] = "Exact"
+    direction: ClassVar[Direction] = "~"  # the value itself
+    unbiased_for_p: ClassVar[bool] = False  # it is p(x), but no estimate: there is nothing to certify
+    num_samples: ClassVar[int | None] = None  # none are drawn
+
     tolerance: float = 1e-5
 
     def __post_init__(self) -> None:
         if not self.tolerance > 0:
             raise ValueError(f"expected a tolerance > 0 nats, got {self.tolerance}")
-
-    @property
-    def name(self) -> str:
-        """Key in the results."""
-        return "Exact"
-
-    @property
-    def direction(self) -> Direction:
-        """The value itself."""
-        return "~"
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """It is p(x), but no estimate: there is nothing to certify."""
-        return False
-
-    @property
-    def num_samples(self) -> None:
-        """None are drawn."""
-        return None
 
     def run(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,25 +30,14 @@ class IS:
         ValueError: K < 1.
     """
 
+    name: ClassVar[str] = "IS"
+    direction: ClassVar[Direction] = "<="  # a lower bound, in expectation
+    unbiased_for_p: ClassVar[bool] = True  # E exp(estimate) = p(x)
+
     num_samples: int = 5000
 
     def __post_init__(self) -> None:
         check_num_samples(self.num_samples)
-
-    @property
-    def name(self) -> str:
-        """Key in the results."""
-        return "IS"
-
-    @property
-    def direction(self) -> Direction:
-        """A lower bound, in expectation."""
-        return "<="
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """E exp(estimate) = p(x)."""
-        return True
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """ln of the mean weight, in float64."""

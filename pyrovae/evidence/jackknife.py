@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,27 +39,16 @@ class Jackknife:
         ValueError: K < 2.
     """
 
+    name: ClassVar[str] = "Jackknife"
+    direction: ClassVar[Direction] = "~"  # asymptotically unbiased; no bound
+    unbiased_for_p: ClassVar[bool] = False  # E exp(estimate) is not p(x)
+
     num_samples: int = 5000
 
     def __post_init__(self) -> None:
         check_num_samples(self.num_samples)
         if self.num_samples < 2:
             raise ValueError("expected num_samples (K) >= 2 for a jackknife, got 1")
-
-    @property
-    def name(self) -> str:
-        """Key in the results."""
-        return "Jackknife"
-
-    @property
-    def direction(self) -> Direction:
-        """Asymptotically unbiased; no bound."""
-        return "~"
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """E exp(estimate) is not p(x)."""
-        return False
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """From `[K, N]` log-weights; -inf where all weights are zero."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -52,6 +52,10 @@ class MLMC:
         ValueError: fewer than 2 replicates, base < 1, rate outside (1, 2), max_level < 1.
     """
 
+    name: ClassVar[str] = "MLMC"
+    direction: ClassVar[Direction] = "~"  # unbiased for ln p(x), up to the truncation
+    unbiased_for_p: ClassVar[bool] = False  # E exp(estimate) is not p(x)
+
     replicates: int = 64
     base: int = 16
     rate: float = 1.5
@@ -64,21 +68,6 @@ class MLMC:
             raise ValueError(
                 f"expected a rate in (1, 2), got {self.rate}: the mean cost is infinite at 1, the variance at 2"
             )
-
-    @property
-    def name(self) -> str:
-        """Key in the results."""
-        return "MLMC"
-
-    @property
-    def direction(self) -> Direction:
-        """Unbiased for ln p(x), up to the truncation."""
-        return "~"
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """E exp(estimate) is not p(x)."""
-        return False
 
     @property
     def num_samples(self) -> int:
