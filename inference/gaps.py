@@ -16,9 +16,12 @@ from pyrovae import plots
 from pyrovae.files import replacing
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
-from pyrovae.inference.evaluating import load_runs
+from pyrovae.inference.evaluating import CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.running import console, progress, run_script
+
+# Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
+LONG = 500_000
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,15 @@ class Options:
     """Draws per datum and step."""
     lr: float = 0.03
     """First learning rate; it falls to 0."""
-    no_flow: bool = False
-    """Do without the richer family."""
+    flow: bool = True
+    """Optimise the richer family too."""
     draws: int = 1000
     """Fresh draws per datum of each ELBO."""
     estimate: GapEstimators = field(default_factory=GapEstimators)
     seed: int = 0
     """Seed of the noise."""
+    compile: CompileName = "auto"
+    """Run gradients and log-weights as compiled graphs; auto does so in long runs."""
     label: str | None = None
     """What the data are, for the table (default: name, split and binarisation)."""
     root: Path | None = None
@@ -69,6 +74,7 @@ def run(options: Options) -> None:
     (loaded,), x = load_runs(
         [options.folder], options.root, device_of(options.machine.device), options.split, options.limit
     )
+    draws = len(x) * options.steps * options.particles
     with progress(options.machine.quiet, "optimisation steps", 1) as update:
         gaps = pv.gaps(
             loaded.model,
@@ -76,9 +82,10 @@ def run(options: Options) -> None:
             x,
             estimators=estimators,
             fit=fit,
-            flow=not options.no_flow,
+            flow=options.flow,
             num_samples=options.draws,
             seed=options.seed,
+            compile=options.compile == "on" or (options.compile == "auto" and draws >= LONG),
             label=options.label or describe(loaded.spec, options.split, len(x)),
             progress=lambda done, total: update(completed=done, total=total),
         )

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import pyrovae as pv
-from pyrovae import plots
+from pyrovae import plots, runs
 from pyrovae.files import replacing
 from pyrovae.inference.building import device_of
-from pyrovae.inference.evaluating import CompileName, load_runs
+from pyrovae.inference.evaluating import SANDWICH, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.running import console, progress, run_script
 
@@ -83,8 +83,9 @@ def run(options: Options) -> None:
         [b.effort for b in brackets], [b.lower for b in brackets], [b.upper for b in brackets]
     )
     plots.save(figure, loaded.folder / "sandwich.png")
-    summary = json.dumps(summarise(result), indent=1)
-    for name, text in (("sandwich.md", f"{title}\n\n{result.table('markdown')}"), ("sandwich.json", summary)):
+    mark = {"weights_hash": runs.weights_hash(loaded.folder / runs.WEIGHTS)}
+    summary = json.dumps(summarise(result) | mark, indent=1)
+    for name, text in (("sandwich.md", f"{title}\n\n{result.table('markdown')}"), (SANDWICH, summary)):
         with replacing(loaded.folder / name) as partial:
             partial.write_text(text)
     console.print(f"{loaded.folder}: sandwich.png, sandwich.md, sandwich.json", highlight=False)
@@ -99,7 +100,14 @@ def summarise(result: pv.Sandwich) -> dict[str, Any]:
         for b in brackets
     ]
     acceptance = float(result.acceptance.mean())
-    return {"brackets": rows, "acceptance": acceptance, "warnings": result.warnings, **result.attributes}
+    gaps = {"gaps": result.gaps}
+    return {
+        "brackets": rows,
+        **gaps,
+        "acceptance": acceptance,
+        "warnings": result.warnings,
+        **result.attributes,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

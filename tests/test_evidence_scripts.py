@@ -86,6 +86,11 @@ def test_sandwich_writes_table_figure_and_figures(run, capsys):
     found = json.loads((run / "sandwich.json").read_text())
     assert [b["effort"] for b in found["brackets"]] == [20, 3, 5] and found["num_data"] == 4
     assert (run / "sandwich.png").stat().st_size > 5000 and "≤" in (run / "sandwich.md").read_text()
+    # What it has found stands beside later figures of these weights, and of no others.
+    argv = [str(run), "--num-samples", "20", "--limit", "4", *FLAGS]
+    assert evaluate.main(argv) == 0 and "BDMC gap" in capsys.readouterr().out
+    (run / "sandwich.json").write_text(json.dumps({**found, "weights_hash": "of other weights"}))
+    assert evaluate.main(argv) == 0 and "BDMC gap" not in capsys.readouterr().out
 
 
 WRONG = [

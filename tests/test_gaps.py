@@ -1,6 +1,8 @@
 """What the ELBO loses, in parts: against closed forms, on every shape of program, and refused with a reason."""
 
 import math
+import sys
+import warnings
 
 import pyro
 import pyro.distributions as dist
@@ -12,10 +14,12 @@ import pyrovae as pv
 from pyrovae.evidence.local import LocalFlow
 from pyrovae.models.vae import VAE
 from pyrovae.programs import ParameterStore
+from pyrovae.programs.compiled_gradients import CompiledGradients
 
 from . import handwritten as hw
 
 F64 = torch.float64
+gaps_module = sys.modules["pyrovae.evidence.gaps"]  # the package has the function under this name
 QUICK = pv.LocalFit(steps=250, num_particles=16, lr=0.05)
 W = torch.tensor([[1.0, 0.9], [0.2, 1.1], [0.7, -0.3]], dtype=F64)
 NOISE = 0.5
@@ -238,8 +242,8 @@ def test_the_richer_family_has_the_density_it_says():
         for leaf in flow.leaves:
             leaf.add_(0.3 * torch.randn(leaf.shape, generator=random, dtype=F64))
     noise = torch.randn(1, 2, 3, generator=random, dtype=F64)
-    u, log_q = flow.at(noise)
-    jacobian = torch.autograd.functional.jacobian(lambda e: flow.at(e)[0], noise)
+    u, log_q = flow.at(noise, flow.leaves, flow.own)
+    jacobian = torch.autograd.functional.jacobian(lambda e: flow.at(e, flow.leaves, flow.own)[0], noise)
     for n in range(2):
         log_p = dist.Normal(0.0, 1.0).log_prob(noise[0, n]).sum()
         expected = log_p - torch.linalg.slogdet(jacobian[0, n, :, 0, n]).logabsdet
@@ -247,6 +251,60 @@ def test_the_richer_family_has_the_density_it_says():
     assert u.shape == (1, 2, 3)
     with pytest.raises(ValueError, match="512 latent dims"):
         LocalFlow(torch.zeros(2, 1, 513))
+
+
+class Linear(torch.nn.Module):
+    """x ~ N(W z, 0.5) under a guide that is off its mark."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(W.clone())
+        self.register_buffer("scale", torch.tensor(math.sqrt(NOISE), dtype=F64))
+
+    def model(self, x):
+        pyro.module("pair", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ self.weight.T, self.scale).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("pair", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x @ self.weight, self.scale).to_event(1))
+
+
+def test_compiled_steps_are_the_eager_ones(monkeypatch):
+    """One graph serves all chunks, on the noise of an eager run; the short last chunk runs eagerly."""
+    pair, x = Linear(), linear(10)[2]
+    model, guide = pair.model, pair.guide
+    rows, bound = [], []
+    monkeypatch.setattr(gaps_module, "_rows", lambda *_: 4)
+    bind = CompiledGradients.bind
+
+    def watch(self, indices, *rest):
+        rows.append(len(indices))
+        bound.append(bind(self, indices, *rest))
+        return bound[-1]
+
+    monkeypatch.setattr(CompiledGradients, "bind", watch)
+    fit = pv.LocalFit(steps=30, num_particles=4)
+    options = {"estimators": [pv.IS(50)], "fit": fit, "num_samples": 50}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled = pv.gaps(model, guide, x, compile=True, **options)
+    assert rows == [4, 4, 4, 4, 2, 2] and [b is None for b in bound] == [False] * 4 + [True] * 2
+    eager = pv.gaps(model, guide, x, compile=False, **options)
+    for name in ("elbo_local", "elbo_flow"):
+        a, b = (getattr(g, name).per_datum for g in (compiled, eager))
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
+    assert (eager.elbo_local.per_datum - eager.elbo.per_datum).mean() > 0.1
+
+
+def test_what_cannot_be_compiled_runs_eagerly_and_says_so():
+    case = hw.CASES["x[ind], all"]()
+    fit = pv.LocalFit(steps=2, num_particles=2)
+    with pytest.warns(UserWarning, match="runs eagerly: it takes its data whole"):
+        pv.gaps(case.model, case.wrong, *case.args, fit=fit, num_samples=10, compile=True, **case.options)
 
 
 def test_a_datum_for_which_it_does_not_help_keeps_its_guide():

@@ -15,7 +15,9 @@ from pyrovae.evidence.importance import block_curve
 from pyrovae.evidence.log_weights import choose_chunk, iterate
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore, inspect_program
+from pyrovae.programs.compiled_weights import CompiledWeights
 from pyrovae.programs.memory import LiveBytes, bytes_per_pair
+from pyrovae.programs.tracing import Noise
 
 from . import handwritten as hw
 
@@ -341,3 +343,42 @@ def test_progress_counts_to_the_end(oracle):
     )
     assert calls[-1] == (400, 400) and len(calls) == 6 * 3
     assert [c[0] for c in calls] == sorted({c[0] for c in calls})
+
+
+def test_single_precision_is_right_to_half_a_milli_nat():
+    """784-200-200-50 on bits, with logits as large as trained ones; the same noise in both precisions."""
+    pairs, found = {}, {}
+    x = (torch.rand(8, 784, generator=torch.Generator().manual_seed(1)) < 0.3).double()
+    for dtype in (F64, torch.float32):
+        torch.manual_seed(0)
+        layers = [nn.Linear(50, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 784)]
+        decoder = nn.Sequential(*layers)
+        torch.manual_seed(2)
+        encoder = nn.Linear(784, 100)
+        with torch.no_grad():
+            for part in (decoder[0], decoder[2], decoder[4]):
+                part.weight.mul_(4.0)
+        pairs[dtype] = decoder.to(dtype), encoder.to(dtype)
+    noise = torch.randn(64, 8, 50, generator=torch.Generator().manual_seed(3), dtype=F64)
+    for dtype, (decoder, encoder) in pairs.items():
+
+        def model(x, decoder=decoder, dtype=dtype):
+            pyro.module(f"decoder {dtype}", decoder)
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(50), 1.0).to_event(1))
+                pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+        def guide(x, encoder=encoder, dtype=dtype):
+            pyro.module(f"encoder {dtype}", encoder)
+            loc, log_scale = encoder(x).chunk(2, -1)
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(loc, (log_scale - 1.0).exp()).to_event(1))
+
+        program = inspect_program(model, guide, x.to(dtype))
+        compiled = CompiledWeights(program, torch.arange(8), 64)
+        same = Noise(compiled.graph.noise[0].like, lambda out: out.copy_(noise))
+        assert len(compiled.graph.noise) == 1 and same.like.shape == noise.shape
+        compiled.graph.noise[0] = same
+        found[dtype] = compiled(torch.arange(8)).double()
+    error = (found[torch.float32] - found[F64]).abs().max()
+    assert found[F64].std() > 5 and 0 < error < 5e-4

@@ -239,3 +239,28 @@ def test_an_example_is_needed():
     case = hw.CASES["fixed plate"]()
     with pytest.raises(ValueError, match="expected"):
         pv.sandwich(case.model, case.wrong, *case.args, simulate=10)
+
+
+def test_a_difference_smaller_than_the_sandwich_is_wide_is_said_to_be_so():
+    m, wide = linear()
+    x = m.posterior(torch.zeros(1, 5, dtype=F64)).loc.new_zeros(20, 5)
+    sw = pv.sandwich(m.model, wide, x[:1], simulate=40, ais=pv.AIS(3, 4, "prior"), num_samples=4, seed=3)
+    assert sw.gaps.keys() == {"AIS (prior)", "IS"} and sw.gaps["IS"] == sw.importance.means()["gap"][0]
+    few, many = (pv.evidence(m.model, wide, x, estimators=[pv.IS(k)], seed=1) for k in (4, 500))
+    marked = few.with_sandwich(sw)
+    assert "BDMC gap" in marked.table() and "BDMC gap" not in few.table()
+    claim = many.compare(marked)
+    assert claim.sandwich_gap == sw.gaps["IS"] > abs(claim.difference) > 0
+    assert "wider than the difference" in claim.warnings[0]
+    assert claim.warnings[0] in many.table("markdown", against=marked)
+    assert many.compare(few).warnings == []  # nothing is known
+    assert many.compare(few.with_sandwich({"IS": abs(claim.difference) / 2})).warnings == []
+    with pytest.raises(ValueError, match="expected gaps for some of"):
+        few.with_sandwich({"AIS": 0.1})
+
+
+def test_exact_against_exact_has_a_direction():
+    m, wide = linear()
+    x = torch.zeros(3, 5, dtype=F64)
+    exact, bound = (pv.evidence(m.model, wide, x, estimators=[e]) for e in (pv.Exact(), pv.IS(50)))
+    assert exact.compare(exact).directed and not exact.compare(bound).directed

@@ -85,6 +85,12 @@ class Sandwich:
         return _mean(self.gap)
 
     @property
+    def gaps(self) -> dict[str, float]:
+        """Mean gap by estimator name, nats: of AIS (at the most temperatures) and of IS."""
+        start = "" if self.attributes.get("start", "guide") == "guide" else " (prior)"
+        return {f"AIS{start}": self.mean_gap[0], "IS": self.importance.means()["gap"][0]}
+
+    @property
     def curve(self) -> dict[int, dict[str, tuple[float, float]]]:
         """Number of temperatures to mean ± SE of lower, upper and gap."""
         return {b.effort: b.means() for b in self.brackets}

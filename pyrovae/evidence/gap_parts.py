@@ -123,7 +123,7 @@ class Gaps:
                 f"ln p(x) is taken from {e.name}, a lower bound: the total and the approximation gap are understated "
                 "by what it lacks"
             )
-            if e.unreliable_share > 0:
+            if e.unreliable_share > 0 and not e.name.startswith("AIS"):
                 out.append(
                     f"its weights support no two-sided statement for {e.unreliable_share:.0%} of the data; "
                     "pv.AIS among the estimators may be closer"

@@ -20,6 +20,7 @@ from .evidence import evidence
 from .gap_parts import Gaps
 from .importance import IS
 from .local import LocalFit, LocalFlow
+from .local_steps import LocalSteps
 from .log_weights import BUDGET, check_density, check_num_samples, draw, pairs_in
 from .result import Estimate
 from .tuned import BACKWARD
@@ -63,11 +64,12 @@ def gaps(
     dependence itself stays amortised: there the amortisation gap is a lower bound for this reason as well.
 
     Args:
-        model, guide, x, *context, seed, plate, budget, compile, label: as in `evidence`.
+        model, guide, x, *context, seed, plate, budget, label: as in `evidence`.
         estimators: of ln p(x); the best of them serves, or importance sampling from the optimised guides.
         fit: steps, draws a step and learning rate.
         flow: also optimise the richer family.
         num_samples: draws per datum of each ELBO.
+        compile: gradients and log-weights as compiled graphs, one for all chunks.
         progress: called with (done, total) optimisation steps.
 
     Raises:
@@ -102,15 +104,16 @@ def gaps(
         if progress is not None:
             progress(done, total)
 
+    steps = LocalSteps(fit.num_particles, compile)
     own: list[Tensor] = []
     rich: list[Tensor] = []
     kept = 0
     for i, indices in enumerate(chunks):
         local = LocalGuide(program, indices)
-        kept += _optimise(local, fit, seed, i, advance)
+        kept += _optimise(local, fit, steps, seed, i, advance)
         own.append(_weights(local, num_samples, (seed, i), budget))
         if flow:
-            rich.append(_flow_weights(local, fit, num_samples, (seed, i), advance, budget))
+            rich.append(_flow_weights(local, fit, steps, num_samples, (seed, i), advance, budget))
     parts = {"local": torch.cat(own, 1)} | ({"flow": torch.cat(rich, 1)} if flow else {})
     elbos = {"amortised": first["ELBO"]}
     bounds = [e for e in first.values() if e.name != "ELBO"]
@@ -160,7 +163,14 @@ def _rows(program: Program, fit: LocalFit, budget: int | None) -> int:
     return max(1, min(args.num_data, size // (BACKWARD * bytes_per_pair(program) * fit.num_particles)))
 
 
-def _optimise(local: LocalGuide, fit: LocalFit, seed: int, chunk: int, advance: Callable[[], None]) -> int:
+def _optimise(
+    local: LocalGuide,
+    fit: LocalFit,
+    steps: LocalSteps,
+    seed: int,
+    chunk: int,
+    advance: Callable[[], None],
+) -> int:
     """Optimises in place; returns how many data were put back to the amortised guide."""
     program, device = local.program, local.indices.device
     with (
@@ -168,12 +178,7 @@ def _optimise(local: LocalGuide, fit: LocalFit, seed: int, chunk: int, advance: 
         pyro.validation_enabled(False),
         seeded(seed, "gaps own", chunk, device=device),
     ):
-
-        def loss() -> Tensor:
-            with torch.enable_grad():
-                return -program.run(local.indices, fit.num_particles).log_weights().mean(0).sum()
-
-        fit.minimise(local.leaves, loss, advance)
+        fit.minimise(local.leaves, steps.own(local), advance)
     # Both on the same noise, which neither was optimised on.
     before = draw(local.given, local.indices, CHECKED, seed, "gaps check", chunk).double().mean(0)
     after = draw(program, local.indices, CHECKED, seed, "gaps check", chunk).double().mean(0)
@@ -198,6 +203,7 @@ def _weights(local: LocalGuide, num_samples: int, seed: tuple[int, int], budget:
 def _flow_weights(
     local: LocalGuide,
     fit: LocalFit,
+    steps: LocalSteps,
     num_samples: int,
     seed: tuple[int, int],
     advance: Callable[[], None],
@@ -208,18 +214,13 @@ def _flow_weights(
     with seeded(seed[0], "gaps flow", seed[1], device=device):
         wide = Densities(local.program, local.indices, START)
         flow = LocalFlow(wide.initial("guide", density=False).detach())
-        densities = Densities(local.program, local.indices, fit.num_particles)
-
-        def loss() -> Tensor:
-            with torch.enable_grad():
-                return -flow.log_weights(densities, fit.num_particles)[:, :n].mean(0).sum()
-
-        fit.minimise(flow.leaves, loss, advance)
+        fit.minimise(flow.leaves, steps.flow(flow, local.program, local.indices), advance)
     size = max(1, min(num_samples, pairs_in(local.given, budget) // local.rows))
     parts = []
     for at in range(0, num_samples, size):
         k = min(size, num_samples - at)
         with torch.no_grad(), seeded(seed[0], "gaps flow draws", seed[1], at, device=device):
-            lw = flow.log_weights(Densities(local.program, local.indices, k), k, antithetic=False)
-        parts.append(lw[:, :n].double())
+            u, log_q = flow.draw(k, antithetic=False)
+            terms = Densities(local.program, local.indices, k).terms(u)
+        parts.append((terms.prior + terms.likelihood - log_q)[:, :n].double())
     return torch.cat(parts)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..programs.densities import Densities
-
 
 @dataclass(frozen=True)
 class LocalFit:
@@ -37,17 +35,19 @@ class LocalFit:
             raise ValueError(f"expected steps >= 1, num_particles >= 2 and a finite lr > 0, got {self}")
 
     def minimise(
-        self, leaves: Sequence[Tensor], loss: Callable[[], Tensor], advance: Callable[[], None] | None = None
+        self,
+        leaves: Sequence[Tensor],
+        gradients: Callable[[], Sequence[Tensor | None]],
+        advance: Callable[[], None] | None = None,
     ) -> None:
-        """Moves `leaves` in place; `loss()` draws afresh and sums over data."""
+        """Moves `leaves` in place, against gradients of fresh draws, summed over data."""
         if not leaves:
             return
         optimizer = torch.optim.Adam(leaves, lr=self.lr, betas=(0.9, 0.99))
         for step in range(self.steps):
             for group in optimizer.param_groups:
                 group["lr"] = 0.5 * self.lr * (1 + math.cos(math.pi * step / self.steps))
-            grads = torch.autograd.grad(loss(), leaves, allow_unused=True)
-            for leaf, grad in zip(leaves, grads, strict=True):
+            for leaf, grad in zip(leaves, gradients(), strict=True):
                 # A datum without a finite density somewhere must not stop the others.
                 leaf.grad = None if grad is None else torch.nan_to_num(grad, posinf=0.0, neginf=0.0)
             optimizer.step()
@@ -84,52 +84,42 @@ class LocalFlow:
         diagonal = torch.diag_embed(floor.add(torch.diagonal(covariance, dim1=-2, dim2=-1)).sqrt())
         root = torch.where((failed != 0).reshape(-1, 1, 1), diagonal, root)
         # Columns in units of the starting scales, so that one learning rate suits all coordinates.
-        self._mean, self._root = mean, root
-        self.shift = torch.zeros_like(mean)
-        self.lower = torch.zeros_like(root)
-        self.skew, self.tail = torch.zeros_like(mean), torch.zeros_like(mean)
-        for leaf in self.leaves:
-            leaf.requires_grad_()
+        self.own = [mean, root]
+        self.leaves = [torch.zeros_like(part).requires_grad_() for part in (mean, root, mean, mean)]
 
-    @property
-    def leaves(self) -> list[Tensor]:
-        """Offsets of mean and factor, skewness, log tail weight."""
-        return [self.shift, self.lower, self.skew, self.tail]
+    def draw(self, num: int, antithetic: bool = True) -> tuple[Tensor, Tensor]:
+        """u `[K, n, D]`, in antithetic pairs or independent, and ln q(u) `[K, n]`, nats."""
+        return self.draw_given(self.leaves, self.own, num, antithetic)
 
-    def draw(self, num: int) -> tuple[Tensor, Tensor]:
-        """u `[K, n, D]` in antithetic pairs, and ln q(u) `[K, n]`, nats."""
-        half = torch.randn(
-            math.ceil(num / 2), *self._mean.shape, dtype=self._mean.dtype, device=self._mean.device
-        )
-        return self.at(torch.cat([half, -half])[:num])
+    @staticmethod
+    def draw_given(
+        leaves: Sequence[Tensor], own: Sequence[Tensor], num: int, antithetic: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """`draw`, from (offsets of mean and factor, skewness, log tail weight) and (mean, factor)."""
+        mean = own[0]
+        count = math.ceil(num / 2) if antithetic else num
+        noise = torch.randn(count, *mean.shape, dtype=mean.dtype, device=mean.device)
+        if antithetic:
+            noise = torch.cat([noise, -noise])[:num]
+        return LocalFlow.at(noise, leaves, own)
 
-    def at(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def at(noise: Tensor, leaves: Sequence[Tensor], own: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """u and ln q(u) for standard normal noise `[K, n, D]`."""
-        weight = self.tail.exp()
-        inner = (noise.asinh() + self.skew) / weight
+        shift, lower, skew, tail = leaves
+        mean, root = own
+        weight = tail.exp()
+        inner = (noise.asinh() + skew) / weight
         inner = inner.clamp(-30.0, 30.0)
         v = inner.sinh()
         # dv/de = cosh(.) / (t sqrt(1 + e^2))
-        log_slope = _log_cosh(inner) - self.tail - 0.5 * torch.log1p(noise.square())
-        lower = self.lower.tril(-1) + torch.diag_embed(torch.diagonal(self.lower, dim1=-2, dim2=-1).exp())
-        u = self._mean + torch.einsum(
-            "nde,kne->knd", self._root, self.shift + torch.einsum("nde,kne->knd", lower, v)
-        )
-        log_det = torch.diagonal(self._root, dim1=-2, dim2=-1).log().sum(-1)
-        log_det = log_det + torch.diagonal(self.lower, dim1=-2, dim2=-1).sum(-1)
+        log_slope = _log_cosh(inner) - tail - 0.5 * torch.log1p(noise.square())
+        diagonal = torch.diagonal(lower, dim1=-2, dim2=-1)
+        factor = lower.tril(-1) + torch.diag_embed(diagonal.exp())
+        u = mean + torch.einsum("nde,kne->knd", root, shift + torch.einsum("nde,kne->knd", factor, v))
+        log_det = torch.diagonal(root, dim1=-2, dim2=-1).log().sum(-1) + diagonal.sum(-1)
         log_p = -0.5 * noise.square().sum(-1) - 0.5 * noise.shape[-1] * math.log(2 * math.pi)
         return u, log_p - log_slope.sum(-1) - log_det
-
-    def log_weights(self, densities: Densities, num: int, antithetic: bool = True) -> Tensor:
-        """ln p(x, z(u)) + ln|dz/du| - ln q(u), `[K, n]`, nats."""
-        if antithetic:
-            u, log_q = self.draw(num)
-        else:
-            u, log_q = self.at(
-                torch.randn(num, *self._mean.shape, dtype=self._mean.dtype, device=self._mean.device)
-            )
-        terms = densities.terms(u)
-        return terms.prior + terms.likelihood - log_q
 
 
 def _log_cosh(x: Tensor) -> Tensor:

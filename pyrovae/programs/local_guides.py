@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,10 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from .families import free_parameters, moved
-from .inspection import Program
+from .inspection import PARTICLES, Program
 from .modules import module_mode
 from .seeds import seeded
-from .sites import is_factor, sample_sites
+from .sites import collect, is_factor, sample_sites
 from .structure import base_of
 from .validity import dependencies
 
@@ -87,6 +88,14 @@ class LocalGuide:
     def program(self) -> Program:
         """The program with this guide, for the data at `indices` alone."""
         return replace(self.given, guide=MoveParameters(self.offsets)(self.given.guide))
+
+    def log_weights(self, leaves: Sequence[Tensor], given: tuple[Any, ...], num_samples: int) -> Tensor:
+        """ln p - ln q_n at draws of q_n with other leaves, `[K, n]`, nats; arguments sliced, in eval mode."""
+        values = iter(leaves)
+        offsets = {site: {name: next(values) for name in own} for site, own in self.offsets.items()}
+        program = replace(self.given, guide=MoveParameters(offsets)(self.given.guide))
+        traces = program.traces(given, num_samples)
+        return collect(*traces, plate=program.plate, particles=PARTICLES).log_weights()
 
     def reset(self, rows: Tensor) -> None:
         """Puts the data at `rows` `[n]` (bool) back to the amortised parameters."""
