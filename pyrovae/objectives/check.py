@@ -17,6 +17,7 @@ from ..programs.validity import (
 from .beta import BetaELBO
 from .free_bits import FreeBits
 from .objective import ParticleObjective
+from .phases import PhaseObjective
 from .renyi import Renyi
 
 
@@ -27,7 +28,9 @@ def check_objective(objective: Any, program: Program) -> None:
         ValueError: `TraceMeanField_ELBO` with a guide that breaks its condition or is not
             reparameterised; a scale on one side only; `RenyiELBO` under subsampling or scales;
             enumerated sites under an objective that does not sum them out; programs without
-            weights, or without pathwise gradients of them, under `IWAE`, `Renyi`, `STL` and `DReG`.
+            weights, or without pathwise gradients of them, under `IWAE`, `Renyi`, `STL` and `DReG`;
+            unnormalised densities under anything but `ContrastiveDivergence`, `PersistentCD` and
+            `ParallelTempering`, and those without an energy under these.
     """
     name = type(objective).__name__
     check_scales(program)
@@ -39,6 +42,14 @@ def check_objective(objective: Any, program: Program) -> None:
         raise ValueError("expected Renyi without a KL weight, got BetaELBO around it; try IWAE")
     if program.enumerated and not isinstance(objective, TraceEnum_ELBO):
         raise ValueError(f"expected TraceEnum_ELBO for a program with enumerated sites, got {name}")
+    if isinstance(objective, PhaseObjective):
+        objective.check(program)
+        return
+    if program.declaration.density == "unnormalised":
+        raise ValueError(
+            f"expected a normalised density for {name}, got a program declared density='unnormalised', whose ln f(x) "
+            "grows without bound where ln Z is not held against it; try ContrastiveDivergence or PersistentCD"
+        )
     if isinstance(objective, ParticleObjective):
         objective.check(program)
         return

@@ -1,0 +1,34 @@
+"""Rows of a history in words."""
+
+from __future__ import annotations
+
+import math
+
+import pyrovae as pv
+from pyrovae.training.history import Row
+
+
+def note_of(row: Row) -> str:
+    """Beside the progress bar."""
+    if "elbo" in row:
+        return f"ELBO {row['elbo']:.2f} KL {row['kl']:.2f} valid {row.get('valid_elbo', math.nan):.2f}"
+    phases = f"phases {row['positive_phase']:.2f} {row['negative_phase']:.2f}"
+    name = "log_likelihood" if "log_likelihood" in row else "pseudo_log_likelihood"
+    return f"{phases} {name.replace('_', ' ')} {row.get(f'valid_{name}', row.get(name, math.nan)):.2f}"
+
+
+def kept(fit: pv.Fit) -> str:
+    """The epoch that was kept."""
+    best = fit.history[fit.best_epoch - 1]
+    start = f"epoch {fit.best_epoch} of {len(fit.history)} kept: "
+    if "elbo" in best:
+        return (
+            f"{start}validation ELBO {best['valid_elbo']:.3f} nats, KL {best['valid_kl']:.3f}, "
+            f"{best['valid_active_units']:.0f} active units"
+        )
+    figures = {
+        "log-likelihood": "valid_log_likelihood",
+        "pseudo-log-likelihood": "valid_pseudo_log_likelihood",
+        "free energy": "valid_free_energy",
+    }
+    return start + ", ".join(f"validation {k} {best[v]:.3f} nats" for k, v in figures.items() if v in best)
