@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .programs import seeded
+from .surgery import ElboSurgery as ElboSurgery
+from .surgery import elbo_surgery as elbo_surgery
 
 Method = Literal["closed form", "enumeration", "monte carlo"]
 

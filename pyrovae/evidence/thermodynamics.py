@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..programs import inspect_program, seeded
+from ..programs import inspect_program
 from .ais import AIS
-from .annealing import anneal
 from .hmc import Point
-from .log_weights import check_density
-from .tuned import Ticks, chunks
+from .prior_path import run_prior_path
 
 
 @dataclass(frozen=True)
@@ -132,34 +130,17 @@ def rate_distortion(
     Raises:
         ValueError: `ais` that starts from the guide; what `AIS` refuses.
     """
-    if ais.start != "prior":
-        raise ValueError(
-            'expected AIS(start="prior"), whose path is prior x likelihood^beta, got start="guide"'
-        )
     program = inspect_program(model, guide, x, *context, plate=plate)
-    check_density(program)
-    if ais.schedule is None:  # one grid for all data, so that means over data mean something
-        first = next(iter(chunks(program, ais, seed=seed, budget=budget, compile=False)))
-        ais = replace(ais, schedule=first.betas(ais.num_temperatures))
-    betas = tuple(float(b) for b in ais.schedule or ())
-    ticks = Ticks(progress, len(x) * ais.num_chains, len(betas) - 1)
-    parts: list[list[Tensor]] = []
-    for chunk in chunks(program, ais, seed=seed, budget=budget, compile=compile):
-        records = Records()
-        with seeded(seed, "ais", chunk.number, device=x.device):
-            run = anneal(
-                chunk.evaluate,
-                chunk.start(),
-                betas,
-                chunk.tuning.steps,
-                ais.leapfrog,
-                observe=records,
-                advance=ticks.of(chunk.num_data * ais.num_chains),
-            )
-        tensors = [*records.stacked(), -run.log_weights, run.acceptance]
-        parts.append([v[:, : chunk.num_data].cpu() for v in tensors])
-    distortion, variance, log_z, work, acceptance = (torch.cat(v, 1) for v in zip(*parts, strict=True))
-    grid = torch.tensor(betas, dtype=torch.float64)
+    path = run_prior_path(
+        program,
+        ais,
+        lambda _: Records(),
+        seed=seed,
+        budget=budget,
+        compile=compile,
+        progress=progress,
+    )
+    grid, (distortion, variance, log_z) = path.betas, path.recorded
     high = -(grid.diff().unsqueeze(-1) * distortion[1:]).cumsum(0)
     high = torch.cat([torch.zeros_like(high[:1]), high])
     energy = torch.where(grid.unsqueeze(-1) == 0, 0.0, grid.unsqueeze(-1) * distortion)  # 0 inf = 0
@@ -170,8 +151,8 @@ def rate_distortion(
         rate_lower=-energy - high,
         log_normaliser=log_z,
         energy_variance=variance,
-        work=work,
-        acceptance=acceptance.mean(0),
+        work=path.work,
+        acceptance=path.acceptance.mean(0),
     )
 
 

@@ -1,0 +1,155 @@
+"""Free energies of a run folder: F_q and F_p at several temperatures, thermodynamic integration, work, ELBO surgery."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae import plots
+from pyrovae.files import replacing
+from pyrovae.inference.building import device_of
+from pyrovae.inference.evaluating import load_runs
+from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.running import console, progress, run_script
+from pyrovae.models.ground_truths import ground_truths, nonlinear
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclass(frozen=True)
+class Options:
+    """Options of free_energy."""
+
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder of train, compare or pv.save; or --truth."""
+    truth: bool = False
+    """Programs whose free energies are known, in place of a run folder."""
+    out: Path | None = None
+    """Folder of what is written (default: the run folder, or runs/free_energy)."""
+    temperatures: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0)
+    """Temperatures T of F_q and F_p, rising."""
+    estimator: Literal["is", "ais", "exact"] = "ais"
+    """What gives F_p; exact needs discrete latents, one or two latent dims, or a quadratic energy."""
+    limit: int = 50
+    """Test data at most."""
+    simulate: int = 16
+    """Data simulated for the works."""
+    num_samples: int = 1000
+    """Draws K of the guide per datum."""
+    chains: int = 64
+    """AIS chains per datum."""
+    steps: int = 60
+    """AIS temperatures between the ends of a path, both counted."""
+    work_steps: int = 10
+    """The same for the works: few, so that the histograms are apart."""
+    work_chains: int = 500
+    """Chains per datum and direction for the works."""
+    leapfrog: int = 5
+    """Leapfrog steps of one move."""
+    seed: int = 0
+    """Seed of data and noise."""
+    root: Path | None = None
+    """Folder of data sets, where it differs from the run's."""
+    machine: MachineOptions = field(default_factory=MachineOptions)
+
+
+def run(options: Options) -> None:
+    """Writes free_energy.png, integration.png, work.png and free_energy.md."""
+    if (options.folder is None) != options.truth:
+        raise ValueError("expected a run folder or --truth, got " + ("both" if options.truth else "neither"))
+    lines: list[str] = []
+    exact: Callable[[Tensor], Tensor] | None = None
+    model: Any
+    guide: Any
+    if options.truth:
+        lines += ["## Exact programs", "", *truth_rows(options), ""]
+        case = nonlinear(1, options.limit, seed=options.seed)
+        model, guide, x, title = case.model, case.guide, case.x, case.name
+
+        def exact(x: Tensor) -> Tensor:
+            return pv.evidence(model, guide, x, estimators=[pv.Exact()])["Exact"].per_datum
+    else:
+        assert options.folder is not None
+        device = device_of(options.machine.device)
+        (loaded,), x = load_runs([options.folder], options.root, device, "test", options.limit)
+        model, guide, title = loaded.model, loaded.guide, f"{loaded.folder}: {loaded.spec.name}"
+    out = options.out or options.folder or Path("runs/free_energy")
+    out.mkdir(parents=True, exist_ok=True)
+    estimators: dict[str, pv.IS | pv.AIS | pv.Exact] = {
+        "is": pv.IS(options.num_samples),
+        "ais": pv.AIS(options.steps, options.chains, "guide", options.leapfrog),
+        "exact": pv.Exact(),
+    }
+    with progress(options.machine.quiet, "free energies", 4) as update:
+        free = pv.free_energy(
+            model,
+            guide,
+            x,
+            temperatures=options.temperatures,
+            estimator=estimators[options.estimator],
+            num_samples=options.num_samples,
+            seed=options.seed,
+        )
+        update(completed=1, note="integration")
+        ais = pv.AIS(options.steps, options.chains, "prior", options.leapfrog)
+        tempered = pv.tempered_likelihood(model, guide, x, ais=ais, seed=options.seed)
+        update(completed=2, note="work")
+        ais = pv.AIS(options.work_steps, options.work_chains, "prior", options.leapfrog)
+        work = pv.work_distributions(model, guide, x, simulate=options.simulate, ais=ais, seed=options.seed)
+        update(completed=3, note="surgery")
+        surgery = pv.elbo_surgery(model, guide, x, seed=options.seed)
+        update(completed=4, note="")
+    known = None if exact is None else exact(x)
+    at_work = None if exact is None else exact(work.x)
+    if len(options.temperatures) > 1:
+        plots.save(free.plot(), out / "free_energy.png")
+    plots.save(tempered.plot(exact=known), out / "integration.png")
+    plots.save(work.plot(exact=None if at_work is None else float(at_work[0])), out / "work.png")
+    lines += [f"## {title}", "", free.table("markdown")]
+    lines += [f"- {tempered!r}" + _known(known), f"- {work!r}" + _known(at_work), f"- {surgery!r}"]
+    lines += [f"- {note}" for note in surgery.warnings]
+    text = "\n".join(lines) + "\n"
+    with replacing(out / "free_energy.md") as partial:
+        partial.write_text(text)
+    print(text)
+    console.print(f"{out}: free_energy.md, free_energy.png, integration.png, work.png", highlight=False)
+
+
+def truth_rows(options: Options) -> list[str]:
+    """F_q - F_p of each exact program, F_p exact and by AIS; Markdown."""
+    head = "| program | T | F_q − F_p, F_p exact | by AIS | (AIS − exact) / error |"
+    lines = [head, "|---|---:|---:|---:|---:|"]
+    for case in ground_truths(12, seed=options.seed):
+        asked: dict[str, Any] = {"temperatures": (0.5, 1.0, 2.0), "num_samples": options.num_samples}
+        exact = pv.free_energy(case.model, case.guide, case.x, estimator=pv.Exact(), **asked)
+        gap, _, gap_se = exact.mean("gap")
+        other, cells = None, [("–", "–")] * 3
+        if case.continuous:
+            estimator = pv.AIS(30, 32, "guide", options.leapfrog)
+            other = pv.free_energy(case.model, case.guide, case.x, estimator=estimator, **asked)
+            value, _, se = other.mean("gap")
+            error = (other.helmholtz - exact.helmholtz).mean(-1) / other.mean("helmholtz")[2]
+            cells = [(f"≥ {v:.4f} ± {e:.4f}", f"{z:+.1f}") for v, e, z in zip(value, se, error, strict=True)]
+        for i, t in enumerate(exact.temperatures.tolist()):
+            lines.append(f"| {case.name} | {t:g} | {gap[i]:.4f} ± {gap_se[i]:.4f} | {' | '.join(cells[i])} |")
+    return [*lines, "", "12 data each, nats per datum ± Monte-Carlo error; the last column is of F_p."]
+
+
+def _known(values: Tensor | None) -> str:
+    return "" if values is None else f"; exact ln p(x) {float(torch.mean(values)):.4f}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_script(run, Options, argv, "free_energy", __doc__ or "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""ln of the integral of p(x, z)^{1/T} over z: by importance, annealed, or exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from ..programs import Program, module_mode, seeded
+from ..programs.joint import Joint
+from .ais import AIS
+from .annealing import anneal
+from .diagnostics import effective_sample_size, pareto_khat
+from .exact import PAIRS, Exact
+from .importance import jackknife_shift
+from .quadratic import quadratic_log_integrals
+from .tuned import Ticks, chunks
+
+
+@dataclass(frozen=True)
+class Normalisers:
+    """Per temperature and datum, `[T, N]`, float64.
+
+    Attributes:
+        value: ln of the integral of p(x, z)^{1/T} dz, nats.
+        variance: its Monte-Carlo variance; 0 where exact.
+        bias: estimated bias of the value; 0 where exact.
+        energy, energy_variance: mean and variance of E = -ln p(x, z) under p_T; None where not taken.
+        ess, khat: of the weights; None where there are none.
+        details: acceptance, numerical errors, the method in words.
+    """
+
+    value: Tensor
+    variance: Tensor
+    bias: Tensor
+    energy: Tensor | None = None
+    energy_variance: Tensor | None = None
+    ess: Tensor | None = None
+    khat: Tensor | None = None
+    details: dict[str, Any] | None = None
+
+
+def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
+    """From proper log-weights for p(x, z)^{1/T} `[K, n]`, and the energies of the draws; fields are `[n]`."""
+    k = len(log_weights)
+    total = log_weights.logsumexp(0)
+    share = (log_weights - total).exp()
+    ess = effective_sample_size(log_weights)
+    nothing = torch.full_like(total, torch.nan)
+    counted = torch.where(share == 0, 0.0, energy)  # an energy of infinity has no weight
+    mean = (share * counted).sum(0)
+    spread = torch.where(share == 0, 0.0, (counted - mean).square())
+    # A weighted sample variance is low by the factor 1 - sum w^2.
+    energy_variance = (share * spread).sum(0) / (1 - share.square().sum(0)) if k > 1 else nothing
+    return Normalisers(
+        total - math.log(k),
+        (1 / ess - 1 / k).clamp(min=0.0) if k > 1 else nothing,
+        -jackknife_shift(log_weights),
+        mean,
+        energy_variance,
+        ess,
+        pareto_khat(log_weights),
+    )
+
+
+def stack(rows: list[Normalisers], dim: int) -> Normalisers:
+    """Several `[n]` into one `[T, n]` (dim 0), or chunks of data put together (dim 1)."""
+    join = torch.stack if dim == 0 else torch.cat
+    names = ("value", "variance", "bias", "energy", "energy_variance", "ess", "khat")
+    columns = {n: [getattr(r, n) for r in rows] for n in names}
+    found: dict[str, Any] = {
+        n: None if any(v is None for v in column) else join([v.cpu() for v in column], dim)
+        for n, column in columns.items()
+    }
+    return Normalisers(**found, details=rows[0].details)
+
+
+def annealed(
+    program: Program,
+    ais: AIS,
+    temperatures: Tensor,
+    *,
+    seed: int,
+    budget: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Normalisers:
+    """AIS from the guide (or prior) to p(x, z)^{1/T}, a run with a pilot of its own for each T."""
+    rows, acceptance = [], []
+    pairs = len(temperatures) * program.arguments.num_data * ais.num_chains
+    ticks = Ticks(progress, pairs, ais.num_temperatures - 1)
+    for i, temperature in enumerate(temperatures.tolist()):
+        parts, accepted = [], []
+        options: dict[str, Any] = {
+            "seed": seed,
+            "budget": budget,
+            "compile": False,
+            "temperature": temperature,
+        }
+        for chunk in chunks(program, ais, **options):
+            with seeded(seed, "free energy", chunk.number, i, device=program.arguments.x.device):
+                run = anneal(
+                    chunk.evaluate,
+                    chunk.start(),
+                    chunk.betas(ais.num_temperatures),
+                    chunk.tuning.steps,
+                    ais.leapfrog,
+                    # The states at beta = 1 are moved there too: their energies are taken.
+                    observe=lambda t, point, lw: None,
+                    advance=ticks.of(chunk.num_data * ais.num_chains),
+                )
+                with torch.no_grad():
+                    terms = chunk.densities.terms(run.point.u)
+            energy = (terms.log_jacobian - terms.prior - terms.likelihood).double()
+            n = chunk.num_data
+            parts.append(of_weights(run.log_weights[:, :n], energy[:, :n]))
+            accepted.append(run.acceptance[:, :n].mean(0).cpu())
+        rows.append(stack(parts, -1))
+        acceptance.append(torch.cat(accepted))
+    found = stack(rows, 0)
+    details = {"method": f"AIS, {ais.num_temperatures} temperatures", "acceptance": torch.stack(acceptance)}
+    return Normalisers(**{**vars(found), "details": details})
+
+
+def exact(program: Program, method: Exact, temperatures: Tensor, *, seed: int) -> Normalisers:
+    """Enumeration, quadrature in one or two dims, or the Gaussian integral of a quadratic energy.
+
+    Raises:
+        ValueError: where none applies, or an integral does not settle (p^{1/T} may have none for T > 1).
+    """
+    args = program.arguments
+    with (
+        torch.no_grad(),
+        module_mode(program.model, program.guide, training=False),
+        pyro.validation_enabled(False),
+    ):
+        with seeded(seed, "exact", device=args.x.device):
+            joint = Joint(program)
+        if joint.dim <= 2:
+            values, errors, method_name = _integrated(joint, method, temperatures, seed)
+            bad = ~(errors <= method.tolerance)
+            if bool(bad.any()):
+                t, n = (int(i) for i in bad.nonzero()[0])
+                raise ValueError(
+                    f"expected an integral of p(x, z)^(1/T) that settles within {method.tolerance:g} nats, got a "
+                    f"change of {errors[t, n]:.2g} nats at T = {temperatures[t]:g}, datum {n}; it may be infinite, "
+                    "or try a guide that is closer to the posterior, a larger tolerance, pv.IS or pv.AIS"
+                )
+        else:
+            if joint.discrete:
+                raise ValueError(
+                    f"expected at most 2 continuous latent dims beside the discrete {list(joint.discrete)}, got "
+                    f"{joint.dim}; try pv.IS"
+                )
+            chunks_of = args.chunks(max(1, PAIRS // (joint.dim + 32) ** 2))
+            found = [quadratic_log_integrals(program, rows, temperatures, seed) for rows in chunks_of]
+            values = torch.cat([v[:, : len(r)] for (v, _), r in zip(found, chunks_of, strict=True)], 1)
+            errors = torch.cat([e[: len(r)] for (_, e), r in zip(found, chunks_of, strict=True)])
+            errors, method_name = errors.expand_as(values), f"Gaussian integral, {joint.dim} latent dims"
+    zero = torch.zeros_like(values).cpu()
+    return Normalisers(
+        values.cpu(), zero, zero, details={"method": method_name, "numerical_error": errors.cpu()}
+    )
+
+
+def _integrated(joint: Joint, method: Exact, temperatures: Tensor, seed: int) -> tuple[Tensor, Tensor, str]:
+    args = joint.program.arguments
+    values, errors, most = [], [], 0
+    rows = max(1, PAIRS // 33**2) if joint.dim else PAIRS
+    for temperature in temperatures.tolist():
+        parts = []
+        for i, indices in enumerate(args.chunks(rows)):
+            with seeded(seed, "exact", i, device=args.x.device):
+                value, error, nodes = method.integral(joint, indices, temperature)
+            parts.append((value, error))
+            most = max(most, nodes)
+        values.append(torch.cat([v for v, _ in parts]))
+        errors.append(torch.cat([e for _, e in parts]))
+    name = f"quadrature, {most} nodes a dim" if joint.dim else f"enumeration of {', '.join(joint.discrete)}"
+    return torch.stack(values), torch.stack(errors), name
