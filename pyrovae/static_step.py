@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .fused import FusedStep
-from .objectives.compiled import CompiledObjective
+from .objectives.compiled import StepObjective
 
 
 class StaticStep:
@@ -29,7 +29,7 @@ class StaticStep:
 
     def __init__(
         self,
-        compiled: CompiledObjective,
+        compiled: StepObjective,
         update: FusedStep,
         args: tuple[Any, ...],
         before_step: Callable[[list[Tensor]], Any] | None = None,

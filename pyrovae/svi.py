@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .captured import Captured
 from .fused import FusedStep
-from .objectives.compiled import CompiledObjective
+from .objectives.compiled import CompiledObjective, StepObjective
 from .programs import capture_parameters, module_mode
 from .programs.compiling import signature
 from .programs.tracing import UntraceableError
@@ -141,7 +141,7 @@ class SVI:
             self._captured = Captured(step, step.loss.device, step.fixed)
         return self._captured if self._captured.refused is None else None
 
-    def static_step(self, compiled: CompiledObjective, args: tuple[Any, ...]) -> StaticStep:
+    def static_step(self, compiled: StepObjective, args: tuple[Any, ...]) -> StaticStep:
         """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
         return StaticStep(compiled, self._fused_update(compiled.parameters), args, self.before_step)
 

@@ -26,12 +26,20 @@ def arguments_of(trainer: Trainer, **others: Any) -> dict[str, Any]:
         "ema": None if trainer.average is None else trainer.average.decay,
         "metric_samples": trainer.metric_samples,
         "compiled": trainer.compiled,
+        # The number of ranks changes no more than rounding, unless that is what was asked for.
+        "bitwise micro-batches": trainer.split.parts if trainer.split and trainer.split.bitwise else None,
         **others,
     }
 
 
+def weights_of(trainer: Trainer) -> str:
+    """A hash of parameters and buffers as they are."""
+    weights = trainer.weights()
+    return hash_of_rows(tuple(weights["parameters"].values()), tuple(weights["buffers"].values()))[:16]
+
+
 def _data_hash(trainer: Trainer) -> str:
-    spec = getattr(trainer.source.dataset, "spec", None)
+    spec = getattr(trainer.source.dataset, "spec", trainer.source.stream)
     known = getattr(spec, "hash", None)
     if not isinstance(known, str):
         known = "tensors"
@@ -53,9 +61,9 @@ def _objective(trainer: Trainer) -> list[Any]:
     at: Any = trainer.objective
     while at is not None:
         plain = {
-            k: v
+            k: list(v) if isinstance(v, tuple) else v
             for k, v in getattr(at, "__dict__", {}).items()
-            if isinstance(v, bool | int | float | str)
+            if isinstance(v, bool | int | float | str | tuple)
             and k not in ("beta", "max_plate_nesting")
             and k[0] != "_"
         }

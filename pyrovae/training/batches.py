@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..programs import Program, derive_seed
+from .feeding import Feed
 from .sources import Source
 
 
@@ -27,21 +28,37 @@ class Batches:
         size = args.subsample_size if args.calling == "indexed" else batch_size
         assert size is not None
         self.batch_size = size
-        self.per_epoch = 1 if args.calling == "whole" else math.ceil(args.num_data / size)
+        self.num_data = source.num_data
+        if source.stream is not None and not self.sliced:
+            raise ValueError(
+                "expected a program that takes a slice of the data as its argument for streamed data, got one whose "
+                "plate has a size or a subsample of its own; try plate('data', len(x))"
+            )
+        self.per_epoch = 1 if args.calling == "whole" else math.ceil(self.num_data / size)
+        self.feed = None if source.stream is None else Feed(source.stream, self._picked, self.per_epoch)
+        self._orders: dict[int, Tensor] = {}
         self._epoch: int | None = None
 
     def indices(self, epoch: int, batch: int) -> Tensor | None:
         """Indices of a batch's data; None where the program draws them itself."""
         if not self.sliced:
             return None
-        self._prepare(epoch)
-        return self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self._picked(epoch, batch)
+
+    def _picked(self, epoch: int, batch: int) -> Tensor:
+        return self.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def rows(self, epoch: int, batch: int) -> tuple[Any, ...]:
         """`(x, *context)` of a batch."""
         self._prepare(epoch)
         picked = self.indices(epoch, batch)
+        if self.source.stream is not None and picked is not None:
+            return (self.source.stream.get(picked.tolist()),)
         return self._rows if picked is None else tuple(r[picked] for r in self._rows)
+
+    def next_rows(self, epoch: int, batch: int) -> tuple[Any, ...]:
+        """The same in the course of a run, where streamed rows are read ahead."""
+        return self.rows(epoch, batch) if self.feed is None else (self.feed.rows(epoch, batch),)
 
     def size(self, epoch: int, batch: int) -> int:
         """Number of data in a batch; all of them where the program draws its own."""
@@ -50,8 +67,13 @@ class Batches:
 
     def order(self, epoch: int) -> Tensor:
         """Indices of all data, in the order of an epoch."""
-        self._prepare(epoch)
-        return self._order
+        if epoch not in self._orders:
+            if len(self._orders) > (self.feed is not None):  # rows are read ahead, of the next epoch too
+                del self._orders[max(self._orders, key=lambda e: abs(e - epoch))]
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+            order = torch.randperm(self.num_data, generator=generator)
+            self._orders[epoch] = order if self.feed is not None else order.to(self.source.train[0].device)
+        return self._orders[epoch]
 
     def whole(self, epoch: int) -> tuple[Tensor, ...]:
         """`(x, *context)` of all data in an epoch."""
@@ -62,7 +84,4 @@ class Batches:
         if epoch == self._epoch:
             return
         self._rows = self.source.epoch(epoch, self.seed)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        first = self._rows[0]
-        self._order = torch.randperm(len(first), generator=generator).to(first.device)
         self._epoch = epoch

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..distributed import World
 from ..files import replacing
 from .packing import Tensors, pack, unpack
 
@@ -82,6 +83,18 @@ def _checksum(text: str, tensors: Tensors) -> str:
         # Bytes, for NumPy has no bfloat16.
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def shared_state(world: World, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Nested state of the first rank on all of them, tensors on the CPU: no folder needs to be shared."""
+    if world.size == 1:
+        return state
+    skeleton, tensors = pack(state)
+    whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    skeleton = world.share_json(skeleton)
+    content = safetensors.torch.load(world.share(safetensors.torch.save(whole)))
+    shared: dict[str, Any] | None = unpack(skeleton, content)
+    return shared
 
 
 class Checkpoints:

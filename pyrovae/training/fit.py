@@ -12,8 +12,9 @@ from typing import Any, Literal
 from pyro.infer.elbo import ELBO as PyroELBO
 from torch import nn
 
+from ..distributed import Split, World, agree
 from ..programs import ParameterStore
-from .arguments import arguments_of
+from .arguments import arguments_of, weights_of
 from .checkpoint import Checkpoints
 from .history import Row, write_history
 from .loop import Loop
@@ -34,7 +35,8 @@ class Fit:
         model, guide: the programs, bound to the fit's own parameters.
         store: those parameters.
         history: one row an epoch: loss (of the objective trained), and at beta = 1 the ELBO,
-            reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum.
+            reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum. Boltzmann
+            machines have the figures of `objectives.PhaseObjective` in place of the ELBO's.
         modules: the torch modules they run.
         best_epoch: the epoch whose weights were kept.
         timing: seconds of each epoch, metrics included; all that depends on the clock is here
@@ -86,12 +88,14 @@ def fit(
     resume: bool = False,
     log: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
+    split: Split | None = None,
 ) -> Fit:
     """Trains by SVI; the fit has its own parameter store and its own noise.
 
     Args:
         model, guide: Pyro programs that keep the contract, their modules trained in place.
-        data: of `pv.data.load`; or a tensor, or a tuple `(x, *context)`.
+        data: of `pv.data.load`; or a tensor, or a tuple `(x, *context)`; or a `pv.data.Stream`, where they
+            are larger than memory.
         valid: rows to validate on; default: the data set's own.
         objective: one of Pyro's ELBOs; default `Trace_ELBO()`. Refused where it would be
             silently wrong (see `pyrovae.objectives.check_objective`).
@@ -125,6 +129,10 @@ def fit(
         resume: continue from the newest whole one, if there is one.
         log: CSV file of the history, rewritten after each epoch.
         on_epoch: called with each new row.
+        split: how each batch is divided over ranks and micro-batches (`pyrovae.distributed.Split`).
+            All ranks call `fit` alike; the first alone writes checkpoints and log and calls
+            `on_epoch`. The run is, to rounding, that of one process, and a checkpoint of any number
+            of ranks is continued by any other.
 
     Returns:
         `Fit`, its modules in the mode they came in.
@@ -137,7 +145,11 @@ def fit(
         FloatingPointError: for a loss that is NaN, infinite or exploding, after `max_returns`.
         KeyboardInterrupt: after Ctrl-C.
         OSError: for a checkpoint that cannot be written; the former one is whole.
+        pyrovae.distributed.RankLost: another rank has ended, or was not heard of within the timeout.
     """
+    world = World() if split is None else split.world
+    if not world.first:
+        checkpoint = log = on_epoch = None
     if epochs < 1:
         raise ValueError(f"expected epochs >= 1, got {epochs}")
     if patience is not None and patience < 1:
@@ -148,41 +160,51 @@ def fit(
             f"{checkpoint_every}, {checkpoint_steps} and {max_returns}"
         )
     checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
-    if resume and checkpoints is None:
+    if resume and checkpoints is None and world.first:
         raise ValueError("expected the folder of checkpoints to resume from, got none; try checkpoint=...")
-    if checkpoints is not None and not resume and checkpoints.files():
-        raise FileExistsError(
-            f"expected a folder without checkpoints, got {checkpoints.folder}; try resume=True, or another folder"
+    with world.together():
+        if checkpoints is not None and not resume and checkpoints.files():
+            raise FileExistsError(
+                f"expected a folder without checkpoints, got {checkpoints.folder}; try resume=True, or another folder"
+            )
+        trainer = Trainer(
+            model,
+            guide,
+            data,
+            valid=valid,
+            objective=objective,
+            optim=optim,
+            lr=lr,
+            groups=groups,
+            clip_norm=clip_norm,
+            ema=ema,
+            batch_size=batch_size,
+            beta=beta,
+            free_bits=free_bits,
+            seed=seed,
+            plate=plate,
+            metric_samples=metric_samples,
+            compile=compile is True
+            or (
+                compile == "auto" and getattr(objective, "compiles", True) and _long(data, epochs, batch_size)
+            ),
+            split=split,
         )
-    trainer = Trainer(
-        model,
-        guide,
-        data,
-        valid=valid,
-        objective=objective,
-        optim=optim,
-        lr=lr,
-        groups=groups,
-        clip_norm=clip_norm,
-        ema=ema,
-        batch_size=batch_size,
-        beta=beta,
-        free_bits=free_bits,
-        seed=seed,
-        plate=plate,
-        metric_samples=metric_samples,
-        compile=compile is True or (compile == "auto" and _long(data, epochs, batch_size)),
-    )
-    if patience is not None and trainer.valid_program is None:
-        raise ValueError(f"expected validation data with patience={patience}, got none; try valid=...")
+        if patience is not None and trainer.valid_program is None:
+            raise ValueError(f"expected validation data with patience={patience}, got none; try valid=...")
+    if patience is not None and trainer.score is None:
+        raise ValueError(
+            f"expected an objective by which epochs can be compared with patience={patience}, got {trainer.objective}; "
+            "try exact=True where ln p(x) can be enumerated"
+        )
     # Epochs may grow from one piece of a run to the next, as long as the KL weight they end at is the same.
-    arguments = (
-        {}
-        if checkpoints is None
-        else arguments_of(
-            trainer, patience=patience, max_returns=max_returns, final_beta=trainer.last_beta(epochs - 1)
-        )
-    )
+    arguments: dict[str, Any] = {}
+    if checkpoints is not None or world.size > 1:
+        final_beta = trainer.last_beta(epochs - 1)
+        arguments = arguments_of(trainer, patience=patience, max_returns=max_returns, final_beta=final_beta)
+    if split is not None and world.size > 1:
+        agree(world, {**arguments, "epochs": epochs, "initial weights": weights_of(trainer), **split.about})
+        resume = world.share_json(resume)
     loop = Loop(
         trainer,
         epochs=epochs,
@@ -224,5 +246,4 @@ def fit(
 
 def _long(data: Any, epochs: int, batch_size: int) -> bool:
     """Whether compiling pays; from sizes alone, so that a rerun decides alike."""
-    rows = Source(data).train[0]
-    return epochs * math.ceil(len(rows) / max(1, batch_size)) >= LONG
+    return epochs * math.ceil(Source(data).num_data / max(1, batch_size)) >= LONG

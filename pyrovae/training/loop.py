@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..distributed import World
 from .bad_steps import BadStep
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, shared_state
 from .history import Row, write_history
 from .interrupts import Interrupt, deferred_interrupt
 from .trainer import Trainer, Weights
@@ -47,6 +48,8 @@ class Loop:
         arguments: what a run that is resumed must have been started with.
         log: CSV file of the history.
         on_epoch: called with each new row.
+
+    Of several ranks all run their loop, and the first alone has checkpoints, log and `on_epoch`.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Loop:
         self.max_returns, self.checkpoints = max_returns, checkpoints
         self.every, self.every_steps = every, every_steps
         self.arguments, self.log, self.on_epoch = arguments, log, on_epoch
+        self.world = World() if trainer.split is None else trainer.split.world
         self.progress = Progress()
         self._good = trainer.state_dict()
         self._interrupt = Interrupt()
@@ -79,23 +83,28 @@ class Loop:
             ValueError: for the checkpoint of another program, other data or other arguments,
                 naming the difference.
         """
-        assert self.checkpoints is not None
-        state = self.checkpoints.load()
+        state = None
+        with self.world.together():
+            if self.checkpoints is not None:
+                state = self.checkpoints.load()
+                self._compare({} if state is None else state["arguments"], self.checkpoints.folder)
+        state = shared_state(self.world, state)
         if state is None:
             return
-        found = state["arguments"]
-        for name in dict.fromkeys([*self.arguments, *found]):
-            ours, theirs = self.arguments.get(name), found.get(name)
-            if ours != theirs:
-                raise ValueError(
-                    f"expected a checkpoint of the same run in {self.checkpoints.folder}, got one with {name} = "
-                    f"{theirs!r}, here {ours!r}; try the arguments it was started with, or another folder"
-                )
         self.trainer.load_state_dict(state["trainer"])
         self._good = self.trainer.state_dict() if state["good"] is None else state["good"]
         self.progress = Progress(**state["progress"])
         if self.log is not None and self.progress.history:
             write_history(self.log, self.progress.history)
+
+    def _compare(self, found: dict[str, Any], folder: Path) -> None:
+        for name in dict.fromkeys([*self.arguments, *found]) if found else ():
+            ours, theirs = self.arguments.get(name), found.get(name)
+            if ours != theirs:
+                raise ValueError(
+                    f"expected a checkpoint of the same run in {folder}, got one with {name} = "
+                    f"{theirs!r}, here {ours!r}; try the arguments it was started with, or another folder"
+                )
 
     def run(self) -> None:
         """All epochs left.
@@ -107,11 +116,11 @@ class Loop:
             OSError: a checkpoint cannot be written.
         """
         with ExitStack() as stack:
-            if self.checkpoints is not None:
+            if self.checkpoints is not None or self.world.size > 1:
                 self._interrupt = stack.enter_context(deferred_interrupt())
             self._last = time.perf_counter()
             while not self.done:
-                if self._interrupt.pending:
+                if self._stopping:
                     self._stop()
                 try:
                     row = self.trainer.run_epoch(self._after_step)
@@ -121,6 +130,16 @@ class Loop:
                 self._record(row)
             if self._interrupt.pending:
                 raise KeyboardInterrupt
+
+    @property
+    def _stopping(self) -> bool:
+        """After Ctrl-C; of several ranks, between the same two steps on all of them."""
+        divided = self.trainer.divided
+        if divided is None or self.world.size == 1:
+            return self._interrupt.pending
+        if self._interrupt.pending:
+            divided.ask_to_stop()
+        return self.trainer.stopping
 
     @property
     def done(self) -> bool:
@@ -139,7 +158,7 @@ class Loop:
         progress.history.append(row)
         self._tick()
         progress.timing.append(progress.seconds - sum(progress.timing))
-        score = row.get("valid_elbo", -math.inf)
+        score = -math.inf if trainer.score is None else row.get(trainer.score, -math.inf)
         if self._settled(row) and score > progress.best:
             progress.best, progress.best_epoch = score, trainer.epoch
             progress.best_weights = trainer.weights(averaged=True)
@@ -152,7 +171,7 @@ class Loop:
             self.on_epoch(row)
 
     def _after_step(self) -> None:
-        if self._interrupt.pending:
+        if self._stopping:
             self._stop()
         if self.every_steps is not None and self.trainer.global_step % self.every_steps == 0:
             self._save(self.trainer.state_dict())

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ..data.streaming import Stream
 from ..programs import check_arguments
 
 
@@ -28,6 +29,8 @@ class Source:
     Attributes:
         train, valid: those rows.
         dataset: what they came from, if it was a data set.
+        stream: where they are read from while training; `train` is then a sample of them.
+        num_data: all rows to train on.
 
     Raises:
         TypeError, ValueError: for data that are no tensors with one row per datum, all finite.
@@ -35,7 +38,13 @@ class Source:
 
     def __init__(self, data: Any, valid: Any = None) -> None:
         self.dataset = data if isinstance(data, DataLike) else None
-        self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)
+        self.stream = data if isinstance(data, Stream) else None
+        if self.stream is not None:
+            self.train: tuple[Tensor, ...] = (self.stream.sample,)
+            valid = self.stream.valid if valid is None else valid
+        else:
+            self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)
+        self.num_data = len(self.train[0]) if self.stream is None else len(self.stream)
         if self.dataset is not None and valid is None:
             valid = self.dataset.valid
         self.valid = None if valid is None else _rows(valid)

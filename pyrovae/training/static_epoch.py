@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..captured import Captured
-from ..objectives.compiled import CompiledObjective
+from ..objectives.compiled import StepObjective
 from ..programs import derive_seed
 from ..static_step import StaticStep
 from ..svi import SVI
@@ -26,12 +26,14 @@ class StaticEpoch:
 
     On the device stay: the data, their order, a cursor, one row of rates (learning rates, KL
     weight, share of the moving average) per step, and one loss per step. A step picks its rows by
-    the cursor; the host seeds the generator and launches. On CUDA the step is one graph.
+    the cursor; the host seeds the generator and launches. On CUDA the step is one graph. Streamed data
+    do not stay: the rows of each step are put in their place before it.
 
     Args:
         svi: with an optimizer of torch.
         batches: of the run.
-        compiled: for each size of batch that is compiled (the last one of an epoch is smaller).
+        compiled: for each size of batch that is compiled (the last one of an epoch is smaller). Where it
+            has `own` rows of a batch (`pyrovae.distributed`), a step picks those.
         average: updated after each step, where weights are averaged.
         parameters: unconstrained leaves by name.
         seed: of the noise: the same as an eager step's.
@@ -41,7 +43,7 @@ class StaticEpoch:
         self,
         svi: SVI,
         batches: Batches,
-        compiled: Sequence[CompiledObjective],
+        compiled: Sequence[StepObjective],
         average: MovingAverage | None,
         parameters: dict[str, Tensor],
         seed: int,
@@ -52,7 +54,10 @@ class StaticEpoch:
         self.check_every = CHECK_EVERY.get(self.device.type, ELSEWHERE)
         self._own = [False] * len(rows)  # whether a tensor of the epoch's data may be written to
         self._rows = list(rows)
-        self._order = torch.arange(len(rows[0]), device=self.device)
+        self._streamed = batches.feed is not None
+        if batches.feed is not None:
+            self._rows = list(batches.rows(0, 0))
+        self._order = torch.arange(0 if self._streamed else len(rows[0]), device=self.device)
         self._cursor = torch.zeros(1, dtype=torch.long, device=self.device)
         self._steps = [self._make(svi, c) for c in compiled]
         first = self._steps[0].step
@@ -60,13 +65,14 @@ class StaticEpoch:
         self._rates = first.rates.new_zeros(batches.per_epoch, len(first.rates) + 2)
         self._now = self._rates[:1].clone()
         self._parameters = parameters
+        self._epoch = 0
         self._at = 0  # the cursor, as far as the host knows
 
-    def _make(self, svi: SVI, compiled: CompiledObjective) -> _Sized:
+    def _make(self, svi: SVI, compiled: StepObjective) -> _Sized:
         size = compiled.key[0][0][0] if self.batches.sliced else len(self._rows[0])
-        args = tuple(r[:size] for r in self._rows)
-        step = svi.static_step(compiled, args)
-        sized = _Sized(size, step)
+        own = getattr(compiled, "own", slice(None))
+        step = svi.static_step(compiled, tuple(r[:size][own] for r in self._rows))
+        sized = _Sized(size, own, step)
         sized.run = Captured(lambda: self._body(sized), self.device, self._fixed, capture=step.update.fuses)
         return sized
 
@@ -82,11 +88,18 @@ class StaticEpoch:
     def _sized(self, batch: int) -> _Sized | None:
         if not self.batches.sliced:
             return self._steps[0]
-        size = min(self.batches.batch_size, len(self._order) - batch * self.batches.batch_size)
+        size = min(self.batches.batch_size, self.batches.num_data - batch * self.batches.batch_size)
         return next((s for s in self._steps if s.size == size), None)
 
     def begin(self, epoch: int, batch: int, rates: Sequence[Sequence[float]]) -> None:
         """Puts an epoch's data, order and rates (`[steps][groups + 2]`) in place, at a batch of it."""
+        self._epoch = epoch
+        if not self._streamed:
+            self._place(epoch)
+        self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
+        self._seek(batch)
+
+    def _place(self, epoch: int) -> None:
         for i, new in enumerate(self.batches.whole(epoch)):
             if new is self._rows[i]:
                 continue
@@ -95,8 +108,6 @@ class StaticEpoch:
             else:  # the first may be the user's own tensor
                 self._rows[i], self._own[i] = new, True
         self._order.copy_(self.batches.order(epoch))
-        self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
-        self._seek(batch)
 
     def _seek(self, batch: int) -> None:
         self._cursor.fill_(batch)
@@ -113,6 +124,10 @@ class StaticEpoch:
         assert sized is not None and sized.run is not None
         if batch != self._at:  # another one ran elsewhere in between
             self._seek(batch)
+        if self._streamed:
+            rows = self.batches.next_rows(self._epoch, batch)
+            for place, new in zip(sized.step.args, rows, strict=True):
+                place.copy_(new, non_blocking=True)
         reseed(derive_seed(self.seed, "step", global_step))
         sized.run()
         self._at += 1
@@ -129,11 +144,11 @@ class StaticEpoch:
         step.rates.copy_(rates[:-2])
         if step.compiled.beta is not None:
             step.compiled.beta.copy_(rates[-2])
-        if self.batches.sliced:
-            picked = self._picked(sized)
+        if self.batches.sliced and not self._streamed:
+            picked = self._picked(sized)[sized.own]
             for place, rows in zip(step.args, self._rows, strict=True):
                 torch.index_select(rows, 0, picked, out=place)
-        else:
+        elif not self._streamed:  # else they are in their place
             for place, rows in zip(step.args, self._rows, strict=True):
                 place.copy_(rows)
         step()
@@ -158,8 +173,8 @@ class StaticEpoch:
 
 
 class _Sized:
-    """A step for batches of one size."""
+    """A step for batches of one size, and which of their rows it takes."""
 
-    def __init__(self, size: int, step: StaticStep) -> None:
-        self.size, self.step = size, step
+    def __init__(self, size: int, own: slice, step: StaticStep) -> None:
+        self.size, self.own, self.step = size, own, step
         self.run: Captured | None = None

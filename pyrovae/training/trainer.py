@@ -13,6 +13,7 @@ from pyro.infer import Trace_ELBO
 from pyro.infer.elbo import ELBO as PyroELBO
 from torch import Tensor
 
+from ..distributed import Split, check_in_step
 from ..objectives import BetaELBO, check_objective, with_terms
 from ..programs import Program, buffers_of, derive_seed, module_mode, reseeding, seeded
 from ..svi import SVI
@@ -24,6 +25,7 @@ from .optimizers import Adam, Groups, Rates, clipper, with_groups
 from .preparing import Prepared
 from .schedules import Schedule, as_schedule
 from .sources import Source
+from .split_steps import SplitSteps
 from .state import restore, slowed, state_of
 from .static_epoch import StaticEpoch
 
@@ -61,6 +63,7 @@ class Trainer:
         plate: str | None = None,
         metric_samples: int = 1,
         compile: bool = False,
+        split: Split | None = None,
     ) -> None:
         derive_seed(seed, "check")
         self.seed, self.batch_size, self.metric_samples = seed, batch_size, metric_samples
@@ -96,8 +99,14 @@ class Trainer:
         self.losses: list[float] = []
         self.peak: float | None = None
         self.lr_factor = 1.0
-        self.static = self._compile() if compile else None
-        self.compiled = self.svi.compiled_objective is not None
+        self.split, self.stopping = split, False
+        self.divided = None if split is None else SplitSteps(self.svi, self.batches, split)
+        if self.divided is not None:
+            self.static: StaticEpoch | None = self.divided.epoch(self, compile)
+            self.compiled = compile
+        else:
+            self.static = self._compile() if compile else None
+            self.compiled = self.svi.compiled_objective is not None
 
     def _compile(self) -> StaticEpoch | None:
         """Compiles for full batches; on CUDA also for a smaller last one, which else runs eagerly."""
@@ -128,6 +137,11 @@ class Trainer:
                 epoch, batch and data.
             ValueError: for a schedule whose value is out of range.
         """
+        if self.split is not None and self.static is not None:
+            with reseeding(self.device) as reseed:
+                self._begin(self.static)
+                self._static_step(self.static, reseed, look=True)
+            return self.losses[-1]
         now = self._now(self.epoch, self.batch)
         if isinstance(self.objective, BetaELBO):
             self.objective.beta = self._beta(now)
@@ -136,7 +150,7 @@ class Trainer:
         if self.batch == 0:
             self.losses = []
         self.collect()
-        rows = self.batches.rows(self.epoch, self.batch)
+        rows = self.batches.next_rows(self.epoch, self.batch)
         try:
             # The first step runs under Pyro's own validation, which costs about a tenth of a step.
             with (
@@ -206,7 +220,8 @@ class Trainer:
 
         True ELBO (beta = 1), reconstruction, KL and active units on the training data (as many
         of them as there are validation data, at most 2048) and on the validation data; of the
-        averaged weights where weights are averaged.
+        averaged weights where weights are averaged. An objective with figures of its own (`measure`) has
+        those in their place.
 
         Args:
             after_step: called after each step but the last.
@@ -222,10 +237,19 @@ class Trainer:
             "lr": math.nan if self.svi.optimizer is None else float(self.svi.optimizer.param_groups[0]["lr"]),
         }
         limit = min(2048, self.valid_program.arguments.num_data) if self.valid_program else 2048
+        if self.split is None:
+            return row | self._measured(limit)
+        world = self.split.world
+        check_in_step(world, self.parameters(), f"after epoch {epoch + 1}")
+        return row | world.share_json(self._measured(limit) if world.first else None)
+
+    def _measured(self, limit: int) -> dict[str, float]:
+        report = getattr(self.objective, "report", None)  # means over the epoch's steps
+        row: dict[str, float] = {} if report is None else report()
         with nullcontext() if self.average is None else self.average.in_place():
-            row |= self.metrics(self.program, max_data=limit).row()
+            row |= self.figures(self.program, max_data=limit)
             if self.valid_program is not None:
-                row |= self.metrics(self.valid_program).row("valid_")
+                row |= {f"valid_{k}": v for k, v in self.figures(self.valid_program).items()}
         return row
 
     def run_steps(self, after_step: Callable[[], None] | None = None) -> None:
@@ -266,7 +290,7 @@ class Trainer:
             self.losses = []
         static.begin(self.epoch, self.batch, rates)
 
-    def _static_step(self, static: StaticEpoch, reseed: Callable[[int], None]) -> None:
+    def _static_step(self, static: StaticEpoch, reseed: Callable[[int], None], look: bool = False) -> None:
         now, last = self._now(self.epoch, self.batch), self.batch == self.batches_per_epoch - 1
         if (last or not static.fuses) and self.svi.optimizer is not None:
             self.rates.apply(self.svi.optimizer, now, self.lr_factor)
@@ -274,8 +298,9 @@ class Trainer:
             static.run(self.batch, self.global_step, reseed)
         except torch.linalg.LinAlgError as error:
             raise self._bad_step(f"none ({error})") from error
-        if (self.batch + 1) % static.check_every == 0 or last:
+        if (self.batch + 1) % static.check_every == 0 or last or look:
             self.collect(self.batch + 1)
+            self.stopping = self.divided is not None and self.divided.stopping
         self._count()
 
     def _check_weights(self) -> None:
@@ -285,6 +310,19 @@ class Trainer:
             indices = self.batches.indices(last, batch)
             listed = None if indices is None else indices.tolist()
             raise BadStep("weights that are not", last, batch, self.global_step - 1, listed)
+
+    def figures(self, program: Program, max_data: int | None = None) -> dict[str, float]:
+        """What is logged of the program on its data: the objective's own figures, where it has any, else `metrics`."""
+        own = getattr(self.objective, "measure", None)
+        if own is not None:
+            return own(program, seed=self.seed, max_data=max_data)
+        return self.metrics(program, max_data).row()
+
+    @property
+    def score(self) -> str | None:
+        """The figure (on validation data) that is the larger the better the epoch; None: there is none."""
+        name = getattr(self.objective, "score", "elbo")
+        return name if name is None else f"valid_{name}"
 
     def metrics(self, program: Program, max_data: int | None = None) -> Metrics:
         """ELBO terms under noise that is the same every epoch, so that epochs compare."""
