@@ -14,14 +14,17 @@ from pathlib import Path
 
 import pyro
 import torch
+from families import bench_families
 from growth import bench_growth, figure
 from importance import bench_importance, bench_test_set
 from memory import bench_memory
 from nets import CONV, DEEP, MNIST, TINY
 from rich.console import Console
 from rich.table import Table
+from scaling import bench_scaling
 from settings import PEERS_VARIABLE, Settings
 from steps import bench_epoch, bench_step
+from streaming import bench_streaming
 from targets import targets
 from timing import Row
 
@@ -31,9 +34,12 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "step-64": lambda s: bench_step(TINY, s),
     "step-conv": lambda s: bench_step(CONV, s),
     "epoch": lambda s: bench_epoch(MNIST, s, 6400 if s.quick else 60_000),
+    "families": bench_families,
     "importance": lambda s: bench_importance(DEEP, s),
     "test-set": lambda s: bench_test_set(DEEP, s, *((500, 500) if s.quick else (10_000, 5000))),
     "memory": lambda s: bench_memory(DEEP, s),
+    "scaling": lambda s: bench_scaling(MNIST, s),
+    "stream": lambda s: bench_streaming(MNIST, s, 6400 if s.quick else 60_000),
     "growth": lambda s: bench_growth(MNIST, s),
 }
 # Minutes to hours where no GPU is: asked for by name.

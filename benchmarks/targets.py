@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import importance
+import scaling
+import streaming
 from settings import Settings
 from timing import Row
 
@@ -37,9 +39,12 @@ def targets(settings: Settings) -> list[Target]:
     """On this device. Ratios to peers and to the hand-written step are held at one size of network."""
     ours, compiled = settings.ours, importance.COMPILED
     step, eager, floor = "SVI step, 784", "pyro.infer.SVI, validation off", "products and Adam alone"
+    ranks = "weak scaling, 2" if settings.device.type == "cpu" else "weak scaling"
     cuda = settings.device.type == "cuda"
     out = [
         Target("compiled step / by hand", step, ours, "PyTorch by hand, torch.compile", 1.05),
+        Target("compiled step / by hand", "ladder", ours, "PyTorch by hand, torch.compile", 1.1),
+        Target("compiled step / by hand", "diffusion", ours, "PyTorch by hand, torch.compile", 1.1),
         Target("compiled step / NumPyro", step, ours, "NumPyro, jitted", 1.0),
         Target(
             "generic compiled route, share of the floor",
@@ -53,6 +58,23 @@ def targets(settings: Settings) -> list[Target]:
         Target("Pythae get_nll / ours", "IS, decoder", importance.PYTHAE, compiled, 25, False),
         Target("VampPrior / standard, compiled", "IS, decoder", importance.VAMP_COMPILED, compiled, 2.5),
         Target("VampPrior / standard, eager", "IS, decoder", importance.VAMP_EAGER, importance.EAGER, 2.5),
+        Target("communication over the ceiling", ranks, scaling.TOGETHER, scaling.CEILING, 1.2),
+        Target(
+            "mapped data, share of in-memory speed",
+            "streamed",
+            streaming.MEMORY,
+            streaming.MAPPED,
+            0.9,
+            False,
+        ),
+        Target(
+            "worker's data, share of in-memory speed",
+            "streamed",
+            streaming.MEMORY,
+            streaming.WORKER,
+            0.9,
+            False,
+        ),
     ]
     if cuda:
         return [Target("Pyro / compiled step", "SVI step, 784-400", eager, ours, 15, False), *out]
