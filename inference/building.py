@@ -22,6 +22,7 @@ from .diffusion_parts import build_diffusion
 from .level_parts import build_hierarchical
 from .options import DataOptions, DeviceName, ModelOptions, ObjectiveName
 from .parts import LATENT_DIM, build_vae
+from .rbm_parts import build_rbm
 
 
 class Pair(NamedTuple):
@@ -42,7 +43,15 @@ def device_of(name: DeviceName) -> torch.device:
 
 def load_data(options: DataOptions, device: torch.device) -> Dataset:
     """The data set that the options name."""
-    source = pv.data.load(options.data, options.root, binarise=options.binarise, seed=options.data_seed)
+    source = pv.data.load(
+        options.data,
+        options.root,
+        binarise=options.binarise,
+        seed=options.data_seed,
+        train=options.train_size,
+        L=options.L,
+        T=options.T,
+    )
     return source.to(device)
 
 
@@ -59,6 +68,8 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
             owner = build_hierarchical(options, data)
         elif options.model == "diffusion":
             owner = build_diffusion(options, data)
+        elif options.model == "rbm":
+            owner = build_rbm(options, data)
         elif options.model == "linear-gaussian":
             if data.spec.support != "real":
                 raise ValueError(f"expected real data for linear-gaussian, got {data.spec.support} data")
@@ -88,6 +99,10 @@ def build_objective(name: ObjectiveName, particles: int | None = None) -> Any:
     least = 2 if name in ("renyi", "dreg") else 1
     if particles is not None and particles < least:
         raise ValueError(f"expected particles >= {least} with {name}, got {particles}")
+    if name in ("cd", "pcd", "tempering"):
+        raise ValueError(
+            f"expected an objective made of draws of a guide, got {name}, which trains an rbm (--model rbm)"
+        )
     own = {"renyi": 2, "iwae": 8, "dreg": 8}.get(name, 1)
     number = own if particles is None else particles
     makers: dict[str, Any] = {
@@ -111,8 +126,8 @@ def imported(reference: str) -> Any:
     where, _, name = reference.rpartition(":")
     if not where or not name:
         raise ValueError(
-            "expected vae, hierarchical, diffusion, linear-gaussian, package.module:attribute or file.py:attribute, "
-            f"got {reference!r}"
+            "expected vae, hierarchical, diffusion, rbm, linear-gaussian, package.module:attribute or "
+            f"file.py:attribute, got {reference!r}"
         )
     if where.endswith(".py"):
         path = Path(where)

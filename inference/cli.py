@@ -1,4 +1,4 @@
-"""The `pyrovae` command: train, evaluate, gaps, sandwich, compare, sample, truth."""
+"""The `pyrovae` command: train, evaluate, gaps, sandwich, free_energy, compare, sample, truth, ising."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ COMMANDS = {
     "evaluate": "estimate the evidence of run folders by any estimator, and compare it with the ELBO",
     "gaps": "say where the ELBO of a run folder loses its nats: family or amortisation",
     "sandwich": "bound the evidence on both sides, on data simulated from a run folder's model",
+    "free_energy": "free energies at several temperatures, thermodynamic integration, work, ELBO surgery",
     "compare": "train a grid of priors x guides x objectives and compare",
     "sample": "draw from a run folder: samples, reconstructions, latent space",
     "truth": "hold every estimator against exact evidence: the table of docs/evidence.md",
+    "ising": "measure how far models of the Ising torus are from its exact law: tables and figures of docs/physics.md",
 }
 
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Imported on demand: --help and a typing mistake should not wait for torch.
         module = importlib.import_module(f"pyrovae.inference.{name}")
         return int(module.main(arguments[1:]))
-    lines = "\n".join(f"  {n:<10}{text}" for n, text in COMMANDS.items())
+    lines = "\n".join(f"  {n:<13}{text}" for n, text in COMMANDS.items())
     usage = f"usage: pyrovae COMMAND [options]\n\n{lines}\n\npyrovae COMMAND --help lists the options."
     if name in ("-h", "--help"):
         print(usage)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyrovae as pv
 from pyrovae.data import DataSpec
 
-EstimatorName = Literal["elbo", "is", "jackknife", "mlmc", "ais", "exact"]
+EstimatorName = Literal["elbo", "closed-elbo", "is", "jackknife", "mlmc", "ais", "exact", "normalised"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,9 @@ class EstimatorOptions:
     """Estimators of the evidence, and what each of them takes."""
 
     estimators: tuple[EstimatorName, ...] = ("elbo", "is")
-    """elbo, is, jackknife (these share their draws), mlmc, ais, exact (declared, enumerated or by quadrature)."""
+    """elbo, is, jackknife (these share their draws), closed-elbo (its KL in closed form, at most 1000 draws), mlmc,
+    ais, exact (declared, enumerated or by quadrature), normalised (a Boltzmann machine by ln Z of AIS). Default of a
+    Boltzmann machine: exact where it is small, else normalised."""
     num_samples: int = 5000
     """Importance samples K per datum, of elbo, is and jackknife."""
     replicates: int = 64
@@ -30,6 +32,11 @@ class EstimatorOptions:
     leapfrog: int = 8
     """Leapfrog steps of one move of ais."""
 
+    partition_temperatures: int = 10_000
+    """Temperatures of normalised, both ends counted."""
+    partition_chains: int = 100
+    """Chains of normalised."""
+
     def build(self) -> list[Any]:
         """The estimators, in the order asked for.
 
@@ -42,11 +49,15 @@ class EstimatorOptions:
             )
         makers: dict[EstimatorName, Any] = {
             "elbo": lambda: pv.ELBO(self.num_samples),
+            "closed-elbo": lambda: pv.ClosedELBO(min(self.num_samples, 1000)),
             "is": lambda: pv.IS(self.num_samples),
             "jackknife": lambda: pv.Jackknife(self.num_samples),
             "mlmc": lambda: pv.MLMC(replicates=self.replicates),
             "ais": lambda: pv.AIS(self.temperatures, self.chains, self.start, self.leapfrog),
             "exact": pv.Exact,
+            "normalised": lambda: pv.Normalised(
+                betas=self.partition_temperatures, num_chains=self.partition_chains
+            ),
         }
         return [makers[name]() for name in self.estimators]
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from pyrovae import runs
+from pyrovae.distributed import World, joined
+from pyrovae.evidence import Sharing, status
 from pyrovae.files import replacing
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorOptions, describe, shard_of
-from pyrovae.inference.evaluating import PARTIAL, CompileName, Question, entry_of_run, evaluate_run, load_runs
+from pyrovae.inference.evaluating import (
+    PARTIAL,
+    CompileName,
+    Question,
+    entry_of_run,
+    evaluate_run,
+    load_runs,
+    with_sandwich_of,
+)
 from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.rbm_parts import suited
 from pyrovae.inference.running import console, progress, run_script
 from pyrovae.inference.table import markdown, print_table, runs_table
 
@@ -46,6 +57,13 @@ class Options:
     shard: str | None = None
     """i/n: evaluate only the i-th of n parts of the data (0/4 ... 3/4, on as many machines), with --resume. When
     all parts are done, --resume without --shard puts them together. For elbo, is and jackknife."""
+    shared: bool = False
+    """Compute together with other processes: the same command on any number of machines that share the run folder
+    takes chunks of the data that nobody has, and puts all together. On by itself under torchrun."""
+    claim_expiry: float = 60.0
+    """Seconds without a sign of life after which a chunk of a process that died is taken by another one."""
+    status: bool = False
+    """Only show how far shared evaluations in the run folders are."""
     label: str | None = None
     """What the data are, for the tables (default: name, split and binarisation)."""
     baseline: Path | None = None
@@ -61,9 +79,23 @@ class Options:
 
 def run(options: Options) -> None:
     """Evaluates each folder; writes evidence.nc and evidence.png into it."""
-    folders = list(options.folders)
-    if not folders:
+    if not options.folders:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")
+    if options.status:
+        for folder in options.folders:
+            found = status(folder / PARTIAL)
+            print("\n".join(f"{folder}: {one}" for one in found) or f"{folder}: no shared evaluation")
+        return
+    with joined(options.machine.device) as world:
+        if world is not None:
+            for folder in options.folders:
+                world.check_shared(folder)
+        _run(options, world)
+
+
+def _run(options: Options, world: World | None) -> None:
+    folders = list(options.folders)
+    shared = options.shared or world is not None
     if options.baseline is not None and options.baseline.resolve() not in {f.resolve() for f in folders}:
         folders.insert(0, options.baseline)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
@@ -75,6 +107,8 @@ def run(options: Options) -> None:
         )
     if shard is not None and len(folders) > 1:
         raise ValueError(f"expected one run folder with --shard, got {len(folders)}")
+    if shard is not None and shared:
+        raise ValueError("expected --shared or --shard, got both; try --shared, which needs no numbers")
     device = device_of(options.machine.device)
     loaded, x = load_runs(folders, options.root, device, options.split, options.limit)
     spec = loaded[0].spec
@@ -89,13 +123,17 @@ def run(options: Options) -> None:
         options.reuse,
         estimators=tuple(estimators),
         label=options.label or describe(spec, options.split, len(x)),
-        resume=options.resume,
+        resume=options.resume or shared,
         shard=shard,
+        sharing=Sharing(options.claim_expiry) if shared else None,
+        writes=world is None or world.first,
     )
     written, entries = [], []
     for one in loaded:
+        own = replace(question, estimators=suited(one, options.estimate, question.estimators))
         with progress(options.machine.quiet, str(one.folder), 1) as update:
-            ev, found = evaluate_run(one, question, lambda done, total: update(completed=done, total=total))
+            ev, found = evaluate_run(one, own, lambda done, total: update(completed=done, total=total))
+        ev = with_sandwich_of(one, ev)
         title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
             f", from {runs.EVIDENCE}" if found else ""
         )
@@ -111,9 +149,8 @@ def run(options: Options) -> None:
         )
     if len(entries) > 1 and not all({"ELBO", "IS"} <= set(e.evidence) for e in entries):
         target = next((e for e in entries if e.folder == options.baseline), entries[0])
-        lines = [
-            f"{e.title} against {target.title}: {e.evidence.compare(target.evidence)}" for e in entries[1:]
-        ]
+        pairs = [(e.title, e.evidence.compare(target.evidence)) for e in entries if e is not target]
+        lines = ["; ".join([f"{title} against {target.title}: {c}", *c.warnings]) for title, c in pairs]
         print("\n".join(lines))
         written.append("\n".join(f"- {line}" for line in lines))
     elif len(entries) > 1:
@@ -126,7 +163,7 @@ def run(options: Options) -> None:
         else:
             print_table(table, title)
         written.append(markdown(table, title))
-    if options.out is not None:
+    if options.out is not None and question.writes:
         with replacing(options.out) as partial:
             partial.write_text("\n".join(written))
         console.print(f"{options.out}", highlight=False)

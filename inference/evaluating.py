@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import export, plots, runs
 from pyrovae.data import Dataset
+from pyrovae.evidence import Sharing
 from pyrovae.evidence.evidence import data_hash
 
 from .table import Entry
@@ -21,6 +23,7 @@ from .table import Entry
 CompileName = Literal["auto", "on", "off"]
 # (datum, sample) pairs from which on compiling the weights pays for itself on a CPU.
 LONG = 10_000_000
+SANDWICH = "sandwich.json"
 PARTIAL = "partial"  # folder of partial results, in a run folder
 
 
@@ -38,6 +41,8 @@ class Question:
         label: what the data are, for tables.
         resume: keep partial results in the run folder, and go on from there.
         shard: (i, n): only every n-th chunk of the data.
+        sharing: with other processes that share the run folder.
+        writes: whether this process writes evidence.nc and the picture.
     """
 
     x: Tensor
@@ -51,6 +56,8 @@ class Question:
     label: str | None = None
     resume: bool = False
     shard: tuple[int, int] | None = None
+    sharing: Sharing | None = None
+    writes: bool = True
 
     @property
     def asked(self) -> list[Any]:
@@ -125,14 +132,27 @@ def evaluate_run(
         label=question.label,
         resume=run.folder / PARTIAL if question.resume else None,
         shard=question.shard,
+        sharing=question.sharing,
     )
     mark = {"weights_hash": runs.weights_hash(run.folder / runs.WEIGHTS), "split": question.split}
     ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)})
-    if question.shard is None:
+    if question.shard is None and question.writes:
         export.write_netcdf(ev, run.folder / runs.EVIDENCE)
         if "IS" in ev:
             plots.save(ev.plot(), run.folder / "evidence.png")
     return ev, False
+
+
+def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
+    """With the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
+    try:
+        found = json.loads((run.folder / SANDWICH).read_text())
+    except (OSError, ValueError):
+        return evidence
+    if found.get("weights_hash") != runs.weights_hash(run.folder / runs.WEIGHTS):
+        return evidence
+    gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
+    return evidence.with_sandwich(gaps) if gaps else evidence
 
 
 def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:

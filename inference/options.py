@@ -25,7 +25,7 @@ LikelihoodName = Literal[
 ]
 NetworkName = Literal["mlp", "gated", "conv", "residual"]
 ActivationName = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "softplus"]
-ObjectiveName = Literal["trace-elbo", "mean-field", "renyi", "iwae", "dreg", "stl"]
+ObjectiveName = Literal["trace-elbo", "mean-field", "renyi", "iwae", "dreg", "stl", "cd", "pcd", "tempering"]
 LrScheduleName = Literal["exponential", "cosine", "iwae", "constant"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -35,13 +35,19 @@ class DataOptions:
     """Data, and how they are prepared."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, binarized-mnist, linear-gaussian; or a .npy, .npz or .pt file."""
+    """digits, mnist, fashion-mnist, binarized-mnist, linear-gaussian, ising; or a .npy, .npz or .pt file."""
     root: Path | None = None
     """Folder of downloaded data sets (default: $PYROVAE_DATA, then a user cache)."""
     binarise: Literal["dynamic", "static", "threshold"] | None = None
     """Make grey levels binary: redrawn every epoch, drawn once, or cut at one half."""
     data_seed: int = 0
-    """Seed of splits and of static binarisation."""
+    """Seed of splits, of static binarisation, and of simulated data."""
+    L: int | None = None
+    """Side of the Ising torus (default 8)."""
+    T: tuple[float, ...] | None = None
+    """Its temperature in units of J (default: critical); of several, the data are the mixture."""
+    train_size: int | None = None
+    """Configurations of it simulated for training (default 10000)."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class SizeOptions:
     hidden: tuple[int, ...] | None = None
     """Hidden widths of the encoder (default 128 128); the decoder has them in reverse. Of conv and residual
     networks: the one dense layer after the convolutions (default 128). Of a diffusion's mlp: one width, once for each
-    residual block (default 256 256 256)."""
+    residual block (default 256 256 256). Of an rbm: its hidden units (default 500)."""
     channels: tuple[int, ...] | None = None
     """Channels of conv and residual networks (default 32 64), at stride 2; the decoder has them in reverse. Of a
     diffusion (--network conv): of its U-Net's resolutions."""
@@ -138,8 +144,8 @@ class ModelOptions(SizeOptions):
     """The generative model and its guide."""
 
     model: str = "vae"
-    """vae, hierarchical, diffusion, linear-gaussian, or your own: package.module:attribute or file.py:attribute. The
-    attribute is a function of the data set that returns a (model, guide) pair or an object with .model and
+    """vae, hierarchical, diffusion, rbm, linear-gaussian, or your own: package.module:attribute or file.py:attribute.
+    The attribute is a function of the data set that returns a (model, guide) pair or an object with .model and
     .guide; or such a pair or object itself."""
     prior: PriorName | None = None
     """p(z) of the vae (default standard; with --preset vampprior: vamp)."""
@@ -195,7 +201,18 @@ class TrainOptions(LoopOptions):
 
     objective: ObjectiveName = "trace-elbo"
     """Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the importance-weighted bound,
-    plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise gradients alone (stl)."""
+    plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise gradients alone (stl). Of an rbm:
+    contrastive divergence, from the data (cd), by persistent chains (pcd), or by chains at several temperatures
+    (tempering)."""
+    gibbs_steps: int = 1
+    """Gibbs sweeps k of a step of cd, pcd and tempering."""
+    gibbs_chains: int = 100
+    """Chains of pcd, and of tempering at each temperature."""
+    ladder: tuple[float, ...] | None = None
+    """Temperatures of tempering, rising from 1 (default: 1/beta for beta = 1, 0.9 ... 0.1)."""
+    exact_likelihood: bool = False
+    """With them: log the exact log-likelihood after each epoch (at most 25 units in the smaller layer), and keep the
+    best epoch in place of the last."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +227,19 @@ class KeepOptions:
     """Checkpoints kept while the run lasts."""
     tensorboard: bool = False
     """Also log scalars for TensorBoard, in the run folder (needs the package tensorboard)."""
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """Several processes, started by torchrun, and batches that do not fit at once."""
+
+    accumulate: int = 1
+    """Micro-batches of a batch on each rank, one after the other: 1/accumulate of the memory."""
+    bitwise: bool = False
+    """Add micro-batches up in a fixed order: the same bits for every number of ranks with the same ranks x accumulate
+    (and OMP_NUM_THREADS), for a message that grows with their number."""
+    rank_timeout: float = 300.0
+    """Seconds after which a rank that is not heard of ends the run."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import traceback
 import warnings
@@ -21,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pyrovae.distributed import Elsewhere, RankLost, is_first
 from pyrovae.precision import tf32
 
 Options = TypeVar("Options")
@@ -42,12 +45,34 @@ USER_ERRORS = (
 def run_script(
     run: Callable[[Any], None], options: type, argv: Sequence[str] | None, prog: str, description: str
 ) -> int:
-    """Parses `argv` into `options` and runs; returns the exit code (2 for wrong input)."""
+    """Parses `argv` into `options` and runs; returns the exit code (2 for wrong input).
+
+    Of processes that torchrun started, the first alone prints; another one only a defect of its own.
+    """
+    with nullcontext() if is_first() else _silent():
+        return _run_script(run, options, argv, prog, description)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    with (
+        open(os.devnull, "w") as nothing,
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _run_script(
+    run: Callable[[Any], None], options: type, argv: Sequence[str] | None, prog: str, description: str
+) -> int:
     parsed: Any = tyro.cli(
         options, args=list(argv) if argv is not None else None, prog=prog, description=description
     )
     machine = getattr(parsed, "machine", None)
-    debug = getattr(machine, "debug", False)
+    debug = getattr(machine, "debug", False) or getattr(parsed, "debug", False)
     try:
         with warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
             warnings.simplefilter("ignore", FutureWarning)
@@ -55,15 +80,20 @@ def run_script(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Elsewhere:
+        return 2
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            traceback.print_exc(file=sys.__stderr__)
         if isinstance(error, USER_ERRORS):
             print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
             return 2
+        if isinstance(error, RankLost):
+            print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+            return 1
         print(
             f"{prog}: internal error: {type(error).__name__}: {_one_line(error)} (--debug shows where)",
-            file=sys.stderr,
+            file=sys.__stderr__,
         )
         return 1
     return 0

@@ -13,8 +13,10 @@ import tyro
 
 from pyrovae.files import replacing
 from pyrovae.inference.diffusing import diffusion_of, draw_diffusion
+from pyrovae.inference.fantasies import draw_fantasies
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.pictures import LEVELS, PICTURES, PictureName, Pictures
+from pyrovae.inference.rbm_parts import machine_of
 from pyrovae.inference.running import console, run_script
 from pyrovae.inference.work import load_run
 from pyrovae.programs import simulate
@@ -40,7 +42,8 @@ class Options:
     out: Path | None = None
     """Folder for samples.npz and pictures (default: the run folder)."""
     steps: int | None = None
-    """Steps of ancestral sampling from a diffusion (default: its own T, or 250 in continuous time)."""
+    """Steps of ancestral sampling from a diffusion (default: its own T, or 250 in continuous time); Gibbs
+    sweeps of a Boltzmann machine's chains, after annealing (default 1000)."""
     seed: int = 0
     """Seed of the draws."""
     root: Path | None = None
@@ -60,8 +63,15 @@ def run(options: Options) -> None:
         written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
+    machine = machine_of(pair)
+    if machine is not None:
+        written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed)
+        console.print(f"{out}: {', '.join(written)}", highlight=False)
+        return
     if options.steps is not None:
-        raise ValueError(f"expected no --steps for a model that is no diffusion, got {options.steps}")
+        raise ValueError(
+            f"expected no --steps for a model that is no diffusion or Boltzmann machine, got {options.steps}"
+        )
     like = data.train[:1].expand(options.num, *data.train.shape[1:])
     drawn = simulate(pair.model, like, seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}

@@ -57,6 +57,12 @@ def kl_weight(options: TrainOptions) -> float | Schedule:
     """beta: rises from 0 over the warm-up, then stays."""
     if not (0 <= options.beta < math.inf and 0 <= options.warmup < math.inf):
         raise ValueError(f"expected beta >= 0 and warmup >= 0, got {options.beta} and {options.warmup}")
+    if options.objective in ("cd", "pcd", "tempering"):
+        if options.beta != 1.0:
+            raise ValueError(
+                f"expected --beta 1 with {options.objective}, which has no KL, got {options.beta}"
+            )
+        return 1.0
     if options.objective == "renyi":
         if options.beta != 1.0:
             raise ValueError(

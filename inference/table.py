@@ -81,7 +81,9 @@ def runs_table(entries: Sequence[Entry], split: str, baseline: Entry | None = No
         (e.name, *e.label, *_figures(e, target, "best" if baseline is None else "baseline")) for e in entries
     ]
     columns = _columns(split, None if baseline is None else baseline.name)
-    return Table(("run", *columns), rows, [_note(target, baseline is None)])
+    pairs = [(e.title, e.evidence.compare(target.evidence)) for e in entries if e is not target]
+    wide = [f"{title}: {warning}" for title, c in pairs for warning in c.warnings]
+    return Table(("run", *columns), rows, [_note(target, baseline is None), *wide])
 
 
 def comparison_table(

@@ -1,19 +1,30 @@
-"""Train a model and its guide by stochastic variational inference, and keep them in a run folder."""
+"""Train a model and its guide by stochastic variational inference, and keep them in a run folder.
+
+Under torchrun on several GPUs or machines; with --max-restarts it goes on from its last checkpoint.
+"""
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
 
 from pyrovae import runs
-from pyrovae.inference.options import DataOptions, KeepOptions, MachineOptions, ModelOptions, TrainOptions
+from pyrovae.distributed import Split, World, joined
+from pyrovae.inference.options import (
+    DataOptions,
+    KeepOptions,
+    MachineOptions,
+    ModelOptions,
+    RankOptions,
+    TrainOptions,
+)
 from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.summary import kept, note_of
 from pyrovae.inference.work import started_with, train_run
 
 
@@ -30,16 +41,35 @@ class Options:
     model: ModelOptions = field(default_factory=ModelOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     keep: KeepOptions = field(default_factory=KeepOptions)
+    ranks: RankOptions = field(default_factory=RankOptions)
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(options: Options) -> None:
-    """Trains and saves."""
+    """Trains and saves, in all processes that torchrun has started."""
+    with joined(options.machine.device, options.ranks.rank_timeout) as world:
+        ranks = options.ranks
+        divided = world is not None or ranks.accumulate > 1 or ranks.bitwise
+        split = Split(world or World(), ranks.accumulate, ranks.bitwise) if divided else None
+        if world is not None and world.restarts:  # torchrun has started the processes anew
+            options = replace(options, keep=replace(options.keep, resume=True))
+        _run(options, split)
+
+
+def _run(options: Options, split: Split | None) -> None:
     data, model, train = options.data, options.model, options.train
-    if options.keep.resume and runs.is_unfinished(options.out):
-        data, model, train = started_with(options.out, data, model, train)
-    elif options.keep.resume:
-        console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
+    world = World() if split is None else split.world
+    if options.keep.resume:
+        stored = None
+        with world.together():  # the first rank's folder counts
+            if world.first and runs.is_unfinished(options.out):
+                stored = runs.read_config(options.out, runs.UNFINISHED)
+        stored = world.share_json(stored)
+        if stored is not None:
+            with world.together():
+                data, model, train = started_with(stored, options.out, data, model, train)
+        else:
+            console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
     try:
         with progress(options.machine.quiet, "epochs", train.epochs) as update:
             fit = train_run(
@@ -50,21 +80,19 @@ def run(options: Options) -> None:
                 device=options.machine.device,
                 overwrite=options.overwrite,
                 keep=options.keep,
+                split=split,
                 on_epoch=lambda row: update(
                     completed=row["epoch"],
-                    note=f"ELBO {row['elbo']:.2f} KL {row['kl']:.2f} valid {row.get('valid_elbo', math.nan):.2f}",
+                    note=note_of(row),
                 ),
             )
     except KeyboardInterrupt:
         if runs.is_unfinished(options.out):
             print(f"stopped at a checkpoint; to continue: {_resuming(options)}", file=sys.stderr)
         raise
-    best = fit.history[fit.best_epoch - 1]
-    console.print(
-        f"epoch {fit.best_epoch} of {len(fit.history)} kept: validation ELBO {best['valid_elbo']:.3f} nats, "
-        f"KL {best['valid_kl']:.3f}, {best['valid_active_units']:.0f} active units; {fit.seconds:.1f} s; {options.out}",
-        highlight=False,
-    )
+    if not world.first:
+        return
+    console.print(f"{kept(fit)}; {fit.seconds:.1f} s; {options.out}", highlight=False)
 
 
 def _resuming(options: Options) -> str:
@@ -75,7 +103,11 @@ def _resuming(options: Options) -> str:
     for name in ("checkpoint_every", "keep"):
         if getattr(options.keep, name) != getattr(default.keep, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(options.keep, name))]
-    return shlex.join(words + ["--tensorboard"] * options.keep.tensorboard)
+    if options.ranks.accumulate != 1:
+        words += ["--accumulate", str(options.ranks.accumulate)]
+    return shlex.join(
+        words + ["--bitwise"] * options.ranks.bitwise + ["--tensorboard"] * options.keep.tensorboard
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

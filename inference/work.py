@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.data import Dataset
+from pyrovae.distributed import Split, World
 from pyrovae.training import Checkpoints
 from pyrovae.training.history import Row
 from pyrovae.training.scalars import tensorboard_writer
 
 from .building import Pair, build, build_objective, device_of, load_data
 from .options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
+from .rbm_parts import PHASES, phase_objective
 from .schedules import schedules
 
 WITHOUT_CHECKPOINTS = KeepOptions(checkpoint_every=0)
@@ -40,14 +42,24 @@ def train_run(
     keep: KeepOptions = WITHOUT_CHECKPOINTS,
     on_epoch: Callable[[Row], None] | None = None,
     data: Dataset | None = None,
+    split: Split | None = None,
 ) -> pv.Fit:
-    """Trains, and writes config, weights, history and training curves to `out`.
+    """Trains, and writes config, weights, history and training curves to `out` (the first rank does).
 
     unfinished.json is there, with the options, from before the first step until all else is
     written: a folder that has config.json and not that one is whole.
     """
     options = {"data": _plain(data_options), "model": _plain(model_options), "train": _plain(train_options)}
-    folder = runs.create(out, overwrite, keep.resume)
+    world = World() if split is None else split.world
+    if not world.first:  # the first rank has the folder
+        with world.together():
+            pass
+        with world.together():
+            data = data if data is not None else load_data(data_options, device_of(device))
+            pair = build(model_options, data, train_options.seed)
+        return pv.fit(*pair, data, split=split, **_fit_options(train_options, keep))
+    with world.together():
+        folder = runs.create(out, overwrite, keep.resume)
     store, started = Checkpoints(folder / runs.CHECKPOINTS, keep.keep), False
 
     def each_epoch(row: Row) -> None:
@@ -60,32 +72,22 @@ def train_run(
 
     resume = keep.resume and runs.is_unfinished(folder)
     try:
-        scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
-        data = data if data is not None else load_data(data_options, device_of(device))
-        pair = build(model_options, data, train_options.seed)
-        if not resume:
-            store.clear()
-            runs.write_config(folder, options, runs.UNFINISHED)
+        with world.together():
+            scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
+            data = data if data is not None else load_data(data_options, device_of(device))
+            pair = build(model_options, data, train_options.seed)
+            if not resume:
+                store.clear()
+                runs.write_config(folder, options, runs.UNFINISHED)
         fit = pv.fit(
             *pair,
             data,
-            objective=build_objective(train_options.objective, train_options.particles),
-            epochs=train_options.epochs,
-            batch_size=train_options.batch_size,
-            free_bits=train_options.free_bits,
-            patience=train_options.patience,
-            clip_norm=train_options.clip_norm,
-            ema=train_options.ema,
-            max_returns=train_options.max_returns,
-            compile={"auto": "auto", "on": True, "off": False}[train_options.compile],  # type: ignore[arg-type]
-            seed=train_options.seed,
             checkpoint=store.folder if keep.checkpoint_every else None,
-            checkpoint_every=max(1, keep.checkpoint_every),
-            keep=keep.keep,
             resume=resume and keep.checkpoint_every > 0,
             log=folder / runs.HISTORY,
             on_epoch=each_epoch,
-            **schedules(train_options),
+            split=split,
+            **_fit_options(train_options, keep),
         )
     except BaseException:
         # With a checkpoint the run is unfinished; without one there is no run.
@@ -97,7 +99,8 @@ def train_run(
     (folder / runs.CONFIG).unlink(missing_ok=True)
     runs.save_weights(folder / runs.WEIGHTS, fit.store, fit.modules)
     fit.write_csv(folder / runs.HISTORY)
-    plots.save(plots.plot_training(fit.history, best_epoch=fit.best_epoch), folder / "training.png")
+    draw: Any = plots.plot_training if "elbo" in fit.history[0] else plots.plot_phases
+    plots.save(draw(fit.history, best_epoch=fit.best_epoch), folder / "training.png")
     runs.write_config(
         folder,
         {**options, "spec": data.spec.to_json(), "best_epoch": fit.best_epoch, "seconds": fit.seconds},
@@ -107,13 +110,33 @@ def train_run(
     return fit
 
 
-def started_with(folder: Path, *given: Any) -> list[Any]:
+def _fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
+    """What all ranks give to `pv.fit`."""
+    return {
+        "objective": phase_objective(train)
+        if train.objective in PHASES
+        else build_objective(train.objective, train.particles),
+        "epochs": train.epochs,
+        "batch_size": train.batch_size,
+        "free_bits": train.free_bits,
+        "patience": train.patience,
+        "clip_norm": train.clip_norm,
+        "ema": train.ema,
+        "max_returns": train.max_returns,
+        "compile": {"auto": "auto", "on": True, "off": False}[train.compile],
+        "seed": train.seed,
+        "checkpoint_every": max(1, keep.checkpoint_every),
+        "keep": keep.keep,
+        **schedules(train),
+    }
+
+
+def started_with(stored: dict[str, Any], folder: Path, *given: Any) -> list[Any]:
     """The options that the unfinished run in `folder` was started with, of the kinds of `given`.
 
     Raises:
         ValueError: where `given` says otherwise, in what is not a default.
     """
-    stored = runs.read_config(folder, runs.UNFINISHED)
     found = []
     for name, options in zip(("data", "model", "train"), given, strict=True):
         was, default = _options(type(options), stored[name]), type(options)()

@@ -101,6 +101,23 @@ def test_an_epoch_has_all_rows(bench):
     whole(rows, absent={"NumPyro, lax.scan over the epoch"})
 
 
+def test_streaming_and_scaling_have_all_rows(bench):
+    import scaling
+    import streaming
+    from nets import Net
+
+    net = Net(16, (8,), 2, 4)
+    rows = streaming.bench_streaming(net, tiny(), size=40)
+    whole(rows)
+    assert [r.what for r in rows] == [
+        *(streaming.MEMORY, streaming.MAPPED, streaming.BYTES, streaming.WORKER)
+    ]
+    rows = scaling.bench_scaling(net, tiny(), sizes=(1,))
+    whole(rows)
+    assert {r.what for r in rows} >= {scaling.CEILING, scaling.TOGETHER, scaling.REDUCE}
+    assert "gloo" in next(r.detail for r in rows if r.what == scaling.REDUCE)
+
+
 def test_importance_has_all_rows(bench):
     import importance
     from nets import Net

@@ -16,6 +16,7 @@ RANK = {
     "fused": 0,
     "precision": 0,
     "programs": 0,
+    "surgery": 0.5,  # below the divergences, which name it
     "data": 1,
     "distributions": 1,
     "networks": 1,
@@ -23,6 +24,7 @@ RANK = {
     "objectives": 1,
     "static_step": 1.5,  # between the objectives and svi
     "svi": 2,
+    "distributed": 2,
     "priors": 2,
     "guides": 2,
     "likelihoods": 2,

@@ -11,6 +11,7 @@ from .loading import NAMES as NAMES
 from .loading import load as load
 from .roots import data_root as data_root
 from .spec import DataSpec as DataSpec
+from .streaming import Stream as Stream
 
 __all__ = [
     "NAMES",
@@ -18,6 +19,7 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "IsingTorus",
+    "Stream",
     "correlation",
     "data_root",
     "energy",

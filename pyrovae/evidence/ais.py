@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from ..programs import Program, seeded
 from ..programs.densities import Start
 from .annealing import anneal, check_num_temperatures, check_schedule
+from .assembling import join
 from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
 from .importance import jackknife_shift
 from .log_weights import check_density
-from .tuned import Ticks, chunks
+from .tuned import Ticks, chunks, split
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,31 @@ class AIS:
             ValueError: discrete or enumerated latents, auxiliary guide sites (from the guide), a
                 program that does not broadcast, a density that is no density.
         """
+        every = range(self.num_chunks(program, budget))
+        found = self.run_chunks(program, every, seed=seed, budget=budget, compile=compile, progress=progress)
+        return join([part for _, part in found])
+
+    def num_chunks(self, program: Program, budget: int | None) -> int:
+        """Into how many chunks the data are divided; a chunk's result does not depend on the others."""
         check_density(program)
-        parts: list[tuple[Tensor, ...]] = []
+        return len(split(program, self, budget))
+
+    def run_chunks(
+        self,
+        program: Program,
+        numbers: Iterable[int],
+        *,
+        seed: int,
+        budget: int | None = None,
+        compile: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[int, PerDatum]]:
+        """Number and result of some chunks; raises as `run`."""
+        check_density(program)
         ticks = Ticks(progress, program.arguments.num_data * self.num_chains, self.num_temperatures - 1)
-        for chunk in chunks(program, self, seed=seed, budget=budget, compile=compile):
-            betas = chunk.betas(self.num_temperatures)
+        for chunk in chunks(program, self, seed=seed, budget=budget, compile=compile, numbers=numbers):
             means: list[Tensor] = []
+            betas = chunk.betas(self.num_temperatures)
             with seeded(seed, "ais", chunk.number, device=program.arguments.x.device):
                 run = anneal(
                     chunk.evaluate,
@@ -124,8 +144,9 @@ class AIS:
             grid = run.log_weights.new_tensor(betas)
             integral = torch.trapezoid(torch.stack(means), grid, dim=0)
             n = chunk.num_data
-            parts.append((run.log_weights[:, :n], run.acceptance[:, :n], integral[:n]))
-        lw, acceptance = (torch.cat([p[i] for p in parts], 1) for i in (0, 1))
+            yield chunk.number, self._result(run.log_weights[:, :n], run.acceptance[:, :n], integral[:n])
+
+    def _result(self, lw: Tensor, acceptance: Tensor, integral: Tensor) -> PerDatum:
         k = self.num_chains
         ess = effective_sample_size(lw)
         value = torch.logsumexp(lw, 0) - math.log(k)
@@ -141,6 +162,6 @@ class AIS:
                 "start": self.start,
                 "acceptance": acceptance.mean(0).cpu(),
                 "acceptance_worst_chain": acceptance.min(0).values.cpu(),
-                "thermodynamic_integration": torch.cat([p[2] for p in parts]).cpu(),
+                "thermodynamic_integration": integral.cpu(),
             },
         )

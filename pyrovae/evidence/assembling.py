@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..programs import Program
-from .estimators import PerDatum, ProgramEstimator, WeightEstimator
+from .estimators import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator
 from .log_weights import Chunk, iterate
 from .partial import Partials
 from .result import Estimate
+from .units import Sharing, Units
 
 
 def from_weights(
@@ -28,32 +29,80 @@ def from_weights(
     partials: Partials | None,
     surrogate: bool,
     progress: Callable[[int, int], None] | None,
+    sharing: Sharing | None = None,
+    label: str | None = None,
 ) -> dict[str, PerDatum]:
     """All weight estimators on one draw of log-weights, a chunk of data at a time.
 
     Args:
         chunks: numbers of the chunks of data to evaluate.
         partials: where their results are kept, and taken from.
+        sharing: compute chunks that no other process has; wait for those of the others.
+        label: what is evaluated, for a look at the progress.
         All else: as `iterate`.
     """
-    found = {j: partials.load(f"{j:06d}") for j in chunks} if partials is not None else {}
+    found = {j: partials.load(part_name(j)) for j in chunks} if partials is not None else {}
     missing = [j for j in chunks if found.get(j) is None]
+    order: Iterable[int] = missing
+    if sharing is not None and partials is not None:
+        units = Units(partials, [part_name(j) for j in chunks], sharing, label)
+        order = map(int, units)
+    numbers = {int(rows[0]): j for j, rows in enumerate(program.arguments.chunks(chunk.data))}
     blocks = iterate(
         program,
         drawn,
         seed=seed,
         chunk=chunk,
-        chunks=missing,
+        chunks=order,
         compile=compile and bool(missing),
         surrogate=surrogate,
         progress=progress,
     )
     # Progress is told before a block is yielded: what it interrupts is a chunk not yet saved.
-    for j, (_, weights) in zip(missing, blocks, strict=True):
+    for indices, weights in blocks:
+        j = numbers[int(indices[0])]
         found[j] = {e.name: _on_cpu(e.estimate(weights[: e.num_samples or drawn])) for e in estimators}
         if partials is not None:
-            partials.save(f"{j:06d}", found[j] or {})
+            partials.save(part_name(j), found[j] or {})
+    if partials is not None:
+        found |= {j: partials.load(part_name(j)) for j in chunks if found.get(j) is None}
     return {e.name: join([found[j][e.name] for j in chunks]) for e in estimators}  # type: ignore[index]
+
+
+def from_program(
+    e: ProgramEstimator,
+    program: Program,
+    *,
+    partials: Partials | None,
+    sharing: Sharing | None,
+    label: str | None,
+    budget: int | None,
+    **run: Any,
+) -> dict[str, PerDatum]:
+    """An estimator that runs the program itself: a unit for each of its chunks of data, or one in all."""
+    run["budget"] = budget
+    if partials is None:
+        return {e.name: e.run(program, **run)}
+    number = e.num_chunks(program, budget) if isinstance(e, ChunkedEstimator) else 1
+    names = [partials.unit(f"{e.name}-{part_name(j)}") for j in range(number)]
+    found = [partials.load(name) for name in names]
+    missing: Iterable[int] = [j for j, part in enumerate(found) if part is None]
+    if sharing is not None:
+        units = Units(partials, names, sharing, f"{label or 'evidence'}, {e.name}")
+        missing = map(names.index, units)
+    if isinstance(e, ChunkedEstimator):
+        results = e.run_chunks(program, missing, **run)
+    else:
+        results = ((j, e.run(program, **run)) for j in missing)
+    for j, part in results:
+        partials.save(names[j], {e.name: part})
+    parts = [(part or partials.load(name) or {})[e.name] for name, part in zip(names, found, strict=True)]
+    return {e.name: join(parts)}
+
+
+def part_name(chunk: int) -> str:
+    """Of a chunk's partial result."""
+    return f"{chunk:06d}"
 
 
 def _on_cpu(part: PerDatum) -> PerDatum:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -68,7 +68,11 @@ class WeightEstimator(Estimator, Protocol):
 
 
 class ProgramEstimator(Estimator, Protocol):
-    """An estimator that runs the program itself (AIS, exact evidence): it draws on its own."""
+    """An estimator that runs the program itself (AIS, exact evidence): it draws on its own.
+
+    One that knows ln Z, and so gives ln p(x) of an unnormalised density too, says so by
+    `normalises(program) -> bool`.
+    """
 
     def run(
         self,
@@ -84,4 +88,26 @@ class ProgramEstimator(Estimator, Protocol):
         Raises:
             ValueError: for a program that it cannot serve, with the reason.
         """
+        ...
+
+
+@runtime_checkable
+class ChunkedEstimator(ProgramEstimator, Protocol):
+    """One whose chunks of data can be run apart, and kept one by one."""
+
+    def num_chunks(self, program: Program, budget: int | None) -> int:
+        """How many there are."""
+        ...
+
+    def run_chunks(
+        self,
+        program: Program,
+        numbers: Iterable[int],
+        *,
+        seed: int,
+        budget: int | None = None,
+        compile: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[int, PerDatum]]:
+        """Number and result of each chunk wanted, in the order asked for."""
         ...

@@ -7,15 +7,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
-from ..programs import inspect_program, module_mode
-from .assembling import assemble, from_weights
+from ..programs import Program, inspect_program, module_mode
+from .assembling import assemble, from_program, from_weights
+from .bracket import Sandwich
 from .elbo import ELBO
 from .estimators import PerDatum, ProgramEstimator, WeightEstimator
 from .importance import IS
@@ -23,7 +24,8 @@ from .log_weights import Chunk, check_density, choose_chunk
 from .notes import estimate_notes, program_notes
 from .partial import Partials
 from .report import choose, render_markdown, render_table, verdict
-from .result import Comparison, Estimate, paired_difference
+from .result import SANDWICH, Comparison, Estimate, paired_difference
+from .units import Sharing
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,24 @@ class Evidence(Mapping[str, Estimate]):
         mine = choose(common) if common else self.best
         return paired_difference(mine, other.estimates.get(mine.name, other.best))
 
+    def with_sandwich(self, sandwich: Sandwich | Mapping[str, float]) -> Evidence:
+        """The same, with how wide its bounds are on simulated data: a column, and a warning of differences.
+
+        A difference that is smaller than either side's gap comes with a warning (`Comparison.warnings`).
+
+        Args:
+            sandwich: of the same program and guide; or gaps in nats by estimator name.
+
+        Raises:
+            ValueError: a gap for an estimator that is not here.
+        """
+        gaps = sandwich if isinstance(sandwich, Mapping) else sandwich.gaps
+        known = {n: {**e.details, SANDWICH: gaps[n]} for n, e in self.estimates.items() if n in gaps}
+        if not known:
+            raise ValueError(f"expected gaps for some of {list(self.estimates)}, got {list(gaps)}")
+        found = {n: replace(e, details=known.get(n, e.details)) for n, e in self.estimates.items()}
+        return replace(self, estimates=found)
+
     def plot(self, image_shape: tuple[int, int] | None = None) -> Any:
         """A figure: L_k against 1/k, ELBO against IS per datum, k-hat, weights; the worst-estimated images.
 
@@ -152,6 +172,7 @@ def evidence(
     label: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | None = None,
+    sharing: Sharing | None = None,
 ) -> Evidence:
     """Estimates ln p(x_n) for every datum, with errors, diagnostics and what they support.
 
@@ -171,6 +192,10 @@ def evidence(
             the program itself). An evaluation that was killed goes on from there, to the same numbers.
         shard: `(i, n)`: evaluates every n-th chunk of data only, from the i-th; `merge_evidence` puts
             shards together, to the numbers of a whole run. Shards can share a `resume` folder.
+        sharing: any number of processes, on machines that share the `resume` folder, call this alike and
+            compute one evaluation: each chunk of data (and each estimator that runs the program itself) is
+            one process's, and that of a process that died another's. Each returns the whole, bit for bit
+            what one process alone returns.
 
     Raises:
         ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); a shard
@@ -181,6 +206,8 @@ def evidence(
         raise ValueError(f"expected at least one estimator and no name twice, got {names}")
     if not 0 < delta < 1:
         raise ValueError(f"expected delta in (0, 1), got {delta}")
+    if sharing is not None and (resume is None or shard is not None):
+        raise ValueError("expected a folder and no shard for a shared evaluation; try resume=folder")
     started = time.perf_counter()
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
@@ -215,21 +242,35 @@ def evidence(
             chunk=chunk,  # type: ignore[arg-type]
             chunks=chunks,
             compile=compile,
-            partials=None if resume is None else Partials(resume, program, **what),
+            partials=None
+            if resume is None
+            else Partials(resume, program, strict=sharing is not None, **what),
+            sharing=sharing,
+            label=label,
             surrogate=surrogate,
             progress=progress,
         )
     for e in others:
-        kept = None if resume is None else Partials(resume, program, **what, budget=budget, estimator=repr(e))
-        found = kept.load(e.name) if kept is not None else None
-        if found is None:
-            run = e.run  # type: ignore[union-attr]
-            found = {e.name: run(program, seed=seed, budget=budget, compile=compile, progress=progress)}
-            if kept is not None:
-                kept.save(e.name, found)
-        results |= found
+        kept = None
+        if resume is not None:
+            own = {**what, "budget": budget, "estimator": repr(e)}
+            kept = Partials(resume, program, strict=sharing is not None, **own)
+        results |= from_program(
+            e,  # type: ignore[arg-type]
+            program,
+            partials=kept,
+            sharing=sharing,
+            label=label,
+            budget=budget,
+            seed=seed,
+            compile=compile,
+            progress=progress,
+        )
     normalised = surrogate or program.declaration.density in (None, "exact")
-    estimates = {e.name: assemble(e, results[e.name], drawn, delta, normalised) for e in estimators}
+    estimates = {
+        e.name: assemble(e, results[e.name], drawn, delta, normalised or _normalises(e, program))
+        for e in estimators
+    }
     given = x if rows is None else x[rows.to(x.device)]
     attributes = {
         "num_data": len(given),
@@ -269,6 +310,11 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
             "or a smaller chunk"
         )
     return i, n
+
+
+def _normalises(e: Any, program: Program) -> bool:
+    """Whether an estimator knows ln Z of an unnormalised program."""
+    return hasattr(e, "normalises") and e.normalises(program)
 
 
 def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:

@@ -48,6 +48,10 @@ class Exact:
         if not self.tolerance > 0:
             raise ValueError(f"expected a tolerance > 0 nats, got {self.tolerance}")
 
+    def normalises(self, program: Program) -> bool:
+        """A declared log_evidence is ln p(x) itself, whatever the program's own density is."""
+        return program.declaration.log_evidence is not None
+
     def run(
         self,
         program: Program,
@@ -84,7 +88,7 @@ class Exact:
             chunks = args.chunks(rows)
             for i, indices in enumerate(chunks):
                 with seeded(seed, "exact", i, device=args.x.device):
-                    value, error, used = self._integral(joint, indices)
+                    value, error, used = self.integral(joint, indices)
                 values.append(value)
                 errors.append(error)
                 nodes = max(nodes, used)
@@ -113,16 +117,18 @@ class Exact:
             raise ValueError(f"expected the declared log_evidence to return {list(shape)}, got {got}")
         return value.double()
 
-    def _integral(self, joint: Joint, indices: Tensor) -> tuple[Tensor, Tensor, int]:
+    def integral(self, joint: Joint, indices: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor, int]:
+        """ln of the integral of p(x, z)^{1/T} over z, its numerical error, both `[n]`, and nodes a dim."""
         if not joint.dim:
-            value = joint(indices, torch.zeros(1, len(indices), 0, device=indices.device)).double()[0]
+            nowhere = torch.zeros(1, len(indices), 0, device=indices.device)
+            value = joint(indices, nowhere, temperature).double()[0]
             return value, torch.zeros_like(value), 0
         draws = joint.draws(indices, SCOUTS)
         dtype = draws.dtype
 
         def log_density(u: Tensor) -> Tensor:
             size = max(1, PAIRS // len(indices))
-            return torch.cat([joint(indices, part.to(dtype)) for part in u.split(size)])
+            return torch.cat([joint(indices, part.to(dtype), temperature) for part in u.split(size)])
 
         mean = draws.double().mean(0)
         spread = draws.double() - mean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ def iterate(
     *,
     seed: int = 0,
     chunk: Chunk | None = None,
-    chunks: Collection[int] | None = None,
+    chunks: Iterable[int] | None = None,
     budget: int | None = None,
     compile: bool = False,
     surrogate: bool = False,
@@ -115,7 +115,8 @@ def iterate(
     """Yields `(indices [n], log-weights [K, n])`, one chunk of data at a time.
 
     Memory beyond the block yielded is that of one chunk, whatever K is. `chunks` are the numbers of
-    the chunks wanted (default: all); each has the noise that it has among all. With `surrogate` a
+    the chunks wanted (default: all; an iterator is asked for the next one when it is its turn); each has
+    the noise that it has among all. With `surrogate` a
     program that only bounds ln p(x) is served too: of its log-weights the mean alone means something.
     """
     check_num_samples(num_samples)
@@ -125,9 +126,14 @@ def iterate(
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
     compiled = _compiled(program, chunk) if compile and num_samples > chunk.samples else None
-    wanted = [(i, r) for i, r in enumerate(args.chunks(chunk.data)) if chunks is None or i in chunks]
-    total = num_samples * sum(len(rows) for _, rows in wanted)
-    for i, indices in wanted:
+    parts = args.chunks(chunk.data)
+    wanted: Iterable[int] = range(len(parts)) if chunks is None else chunks
+    total = num_samples * args.num_data
+    if isinstance(wanted, Collection):
+        wanted = sorted(wanted)
+        total = num_samples * sum(len(parts[i]) for i in wanted)
+    for i in wanted:
+        indices = parts[i]
         block: Tensor | None = None
         # Nothing is held open across the yield: an abandoned generator would leave it on.
         # Shapes and supports are checked by us, once; Pyro would check at every site, every run.

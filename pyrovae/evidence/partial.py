@@ -33,17 +33,30 @@ class Partials:
     Args:
         folder: made where it does not exist.
         program: evaluated.
+        strict: a damaged file is an error; else it counts as none, and is replaced.
         **what: all else that numbers depend on.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], program: Program, **what: Any) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self, folder: str | os.PathLike[str], program: Program, *, strict: bool = False, **what: Any
+    ) -> None:
+        self.folder, self.strict = Path(folder), strict
         self.folder.mkdir(parents=True, exist_ok=True)
         self.key, self._probe = fingerprint(program, **what)
 
+    @property
+    def prefix(self) -> str:
+        """With which the names of this evaluation's files begin."""
+        return self.key[:24]
+
     def path(self, part: str) -> Path:
         """File of a part: a chunk's number, or an estimator's name."""
-        return self.folder / f"{self.key[:24]}-{re.sub(r'[^A-Za-z0-9]+', '-', part)}.safetensors"
+        return self.folder / f"{self.prefix}-{self.unit(part)}.safetensors"
+
+    @staticmethod
+    def unit(part: str) -> str:
+        """A part's name as it stands in file names."""
+        return re.sub(r"[^A-Za-z0-9]+", "-", part)
 
     def save(self, part: str, results: dict[str, PerDatum]) -> None:
         """Writes results of one part, whole or not at all."""
@@ -57,7 +70,8 @@ class Partials:
         """Results of one part; None where there are none, or the file is damaged.
 
         Raises:
-            ValueError: results of a program with the same parameters, but other log-weights.
+            ValueError: results of a program with the same parameters, but other log-weights; with
+                `strict`, a file that is truncated or of another evaluation.
         """
         path = self.path(part)
         if not path.is_file():
@@ -66,9 +80,20 @@ class Partials:
             with safe_open(path, framework="pt") as f:
                 about = f.metadata() or {}
                 tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError):
+        except (SafetensorError, OSError) as error:
+            if self.strict:
+                raise ValueError(
+                    f"expected a whole unit, got {path}, which is truncated or damaged ({error}); delete it, and "
+                    "the same command computes it again"
+                ) from None
             return None  # computed again, and replaced
         if about.get("key") != self.key or about.get("format") != str(FORMAT):
+            if self.strict:
+                raise ValueError(
+                    f"expected a unit of this evaluation, got {path}, which is of another (key "
+                    f"{about.get('key', 'none')[:12]}, here {self.key[:12]}); delete it, and the same command computes "
+                    "it again"
+                )
             return None
         if not torch.allclose(tensors["probe"], self._probe, rtol=1e-4, atol=1e-4, equal_nan=True):
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .diagnostics import khat_threshold
-from .result import Estimate, _symbol, paired_difference
+from .result import SANDWICH, Estimate, _symbol, paired_difference
 
 if TYPE_CHECKING:
     from .evidence import Evidence
@@ -37,6 +38,7 @@ FROM_DETAILS = {
     "num_chains": "chains",
     "acceptance": "acceptance",
     "mean_cost": "cost/datum",
+    SANDWICH: "BDMC gap",
 }
 PAIRED = "Δ ± SE (paired)"
 NONE = "–"
@@ -133,7 +135,7 @@ def _notes(ev: Evidence, against: Evidence | None) -> list[str]:
     if against is not None:
         c = ev.compare(against)
         name = against.attributes.get("label") or "the other evidence"
-        notes.append(f"against {name}: {c}")
+        notes += [f"against {name}: {c}", *c.warnings]
     return notes
 
 
@@ -151,19 +153,28 @@ def _title(ev: Evidence) -> str:
 def choose(estimates: Sequence[Estimate]) -> Estimate:
     """The estimate with the strongest claim: see `Evidence.best`."""
     by_name = {e.name: e for e in estimates}
-    if "Exact" in by_name:
+    if "Exact" in by_name and by_name["Exact"].direction != "none":
         return by_name["Exact"]
     certified = [e for e in estimates if e.certificate is not None and not math.isnan(e.log_evidence)]
     if certified:
         return max(certified, key=lambda e: e.log_evidence)
-    rest = [e for e in estimates if "refused" not in e.details]
-    return by_name.get("IS") or next(iter(rest), estimates[0])
+    known = [e for e in estimates if e.direction != "none"] or list(estimates)  # ln p(x) before ln f(x)
+    rest = [e for e in known if "refused" not in e.details]
+    return next((e for e in known if e.name == "IS"), None) or next(iter(rest), estimates[0])
 
 
 def verdict(ev: Evidence) -> str:
     """What may be said on the strength of the figures, in one or two sentences."""
-    if any(e.direction == "none" for e in ev.estimates.values()):
-        return "The density is not normalised: these figures are ln f(x), and no bound on ln p(x)."
+    unnormalised = [e.name for e in ev.estimates.values() if e.direction == "none"]
+    if unnormalised:
+        some = len(unnormalised) < len(ev.estimates)
+        which = f"the figures of {' and '.join(unnormalised)} are" if some else "these figures are"
+        note = f"The density is not normalised: {which} ln f(x), and no bound on ln p(x)."
+        rest = {k: e for k, e in ev.estimates.items() if k not in unnormalised}
+        return f"{verdict(replace(ev, estimates=rest))} {note}" if rest else note
+    normalised = ev.estimates.get("Normalised")
+    if normalised is not None and "Exact" not in ev.estimates:
+        return _by_partition(normalised)
     exact = ev.estimates.get("Exact")
     if exact is not None:
         error = exact.details.get("numerical_error")
@@ -197,6 +208,18 @@ def verdict(ev: Evidence) -> str:
         f"{bound} For {share:.0%} of the data the weights are too few or too uneven for more than a lower bound: "
         "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."
     )
+
+
+def _by_partition(e: Estimate) -> str:
+    how = f"ln Z = {e.details['log_partition']:.3f} ± {e.shared_error:.3f} nats ({e.details['method']})"
+    meaning = {
+        "~": "is exact, so ln p(x) is.",
+        ">=": "is too small on average: ln p(x) is OVERSTATED, by how much is not known here (the run backwards from "
+        "exact draws bounds it).",
+        "<=": "is too large on average: the mean ln p(x) is at least this in expectation, if the draws it started from "
+        "are exact.",
+    }
+    return f"{how} {meaning[e.direction]}"
 
 
 def _certified(e: Estimate) -> str:

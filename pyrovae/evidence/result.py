@@ -13,6 +13,8 @@ from torch import Tensor
 from .diagnostics import MIN_ESS, khat_threshold
 from .estimators import Direction
 
+SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on simulated data, nats
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -60,7 +62,12 @@ class Estimate:
     @property
     def se_mc(self) -> float:
         """Monte-Carlo standard error of the mean over these very data."""
-        return float(self.variance.sum().sqrt() / len(self.variance))
+        return math.hypot(float(self.variance.sum().sqrt() / len(self.variance)), self.shared_error)
+
+    @property
+    def shared_error(self) -> float:
+        """Standard error that all data have in common (that of ln Z): no mean over data makes it smaller."""
+        return float(self.details.get("shared_error", 0.0))
 
     @property
     def bias_indicator(self) -> float:
@@ -137,13 +144,26 @@ class Comparison:
     Attributes:
         difference: mean of (first - second).
         se: standard error over the paired data (Monte-Carlo error included).
-        directed: False where both are bounds: the difference of two lower bounds has no direction.
+        directed: False where one is a bound: the difference of two lower bounds has no direction.
+        sandwich_gap: the wider of the two estimators' gaps on simulated data; None where none is known.
     """
 
     difference: float
     se: float
     num_data: int
     directed: bool
+    sandwich_gap: float | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the difference does not support."""
+        gap = self.sandwich_gap
+        if gap is None or gap <= abs(self.difference):
+            return []
+        return [
+            f"the sandwich on simulated data is {gap:.3f} nats wide, wider than the difference of "
+            f"{abs(self.difference):.3f} nats: what the estimates leave out may be all of it"
+        ]
 
     def __repr__(self) -> str:
         note = "" if self.directed else "; of two bounds: no direction"
@@ -164,8 +184,10 @@ def paired_difference(first: Estimate, second: Estimate) -> Comparison:
     # The same zero-probability datum on both sides is no difference, not NaN.
     d = torch.where(first.per_datum.cpu() == second.per_datum.cpu(), torch.zeros_like(d), d)
     se = float(d.std() / math.sqrt(len(d))) if len(d) > 1 else math.nan
-    directed = first.direction == "~" and second.direction == "~"
-    return Comparison(float(d.mean()), se, len(d), directed)
+    se = math.hypot(se, first.shared_error, second.shared_error)
+    directed = {first.direction, second.direction} <= {"~", "="}
+    gaps = [e.details[SANDWICH] for e in (first, second) if SANDWICH in e.details]
+    return Comparison(float(d.mean()), se, len(d), directed, max(gaps, default=None))
 
 
 Attributes = dict[str, Any]

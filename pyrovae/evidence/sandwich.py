@@ -58,25 +58,13 @@ def sandwich(
         ValueError: N < 1, a program that AIS does not take, an unnormalised density, an observed
             site that does not map back to x.
     """
-    if not isinstance(simulate, int) or isinstance(simulate, bool) or simulate < 1:
-        raise ValueError(f"expected simulate (N) to be a whole number >= 1, got {simulate!r}")
     check_num_samples(num_samples)
     efforts = sorted({*temperatures}) or [ais.num_temperatures]
     for t in efforts:
         check_num_temperatures(t)
     if ais.schedule is not None and efforts != [ais.num_temperatures]:
         raise ValueError("expected no fixed schedule together with several numbers of temperatures")
-    drawn = simulate_pairs(model, simulate, like, seed)
-    program = inspect_program(model, guide, *drawn.args, plate=plate)
-    check_density(program)
-    if program.declaration.density == "unnormalised":
-        raise ValueError(
-            "expected a normalised density, got one declared 'unnormalised': no exact draws from it are at hand"
-        )
-    if program.arguments.calling != "sliced":
-        raise ValueError(
-            "expected a program whose data plate follows len(x), got one of a fixed size; try pyro.plate(name, len(x))"
-        )
+    drawn, program = simulated_program(model, guide, like, simulate, seed, plate)
     ais = AIS(efforts[-1], ais.num_chains, ais.start, ais.leapfrog, ais.schedule, ais.target_acceptance)
     results: dict[int, list[tuple[Tensor, Tensor]]] = {t: [] for t in efforts}
     acceptance: list[Tensor] = []
@@ -98,6 +86,35 @@ def sandwich(
         torch.cat(acceptance).cpu(),
         {"num_data": simulate, "seed": seed, "num_chains": ais.num_chains, "start": ais.start},
     )
+
+
+def simulated_program(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    like: tuple[Any, ...],
+    simulate: int,
+    seed: int,
+    plate: str | None,
+) -> tuple[Simulated, Program]:
+    """Pairs (x, z) drawn from the model, and the program on them.
+
+    Raises:
+        ValueError: as `sandwich`.
+    """
+    if not isinstance(simulate, int) or isinstance(simulate, bool) or simulate < 1:
+        raise ValueError(f"expected simulate (N) to be a whole number >= 1, got {simulate!r}")
+    drawn = simulate_pairs(model, simulate, like, seed)
+    program = inspect_program(model, guide, *drawn.args, plate=plate)
+    check_density(program)
+    if program.declaration.density == "unnormalised":
+        raise ValueError(
+            "expected a normalised density, got one declared 'unnormalised': no exact draws from it are at hand"
+        )
+    if program.arguments.calling != "sliced":
+        raise ValueError(
+            "expected a program whose data plate follows len(x), got one of a fixed size; try pyro.plate(name, len(x))"
+        )
+    return drawn, program
 
 
 def _bracket(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -86,15 +86,28 @@ def _start(densities: Densities, evaluate: Evaluate, start: Start) -> Point:
 
 
 def chunks(
-    program: Program, ais: AIS, *, seed: int, budget: int | None, compile: bool
+    program: Program,
+    ais: AIS,
+    *,
+    seed: int,
+    budget: int | None,
+    compile: bool,
+    temperature: float = 1.0,
+    numbers: Iterable[int] | None = None,
 ) -> Iterator[TunedChunk]:
-    """Chunks of data, each with a pilot run of its own behind it."""
+    """Chunks of data, each with a pilot run of its own behind it; paths end at p(x, z)^{1/temperature}.
+
+    `numbers` are those of the chunks wanted, each as it is among all.
+    """
     device = program.arguments.x.device
     compiled: CompiledDensities | None = None
-    for number, (indices, num_data) in enumerate(_split(program, ais, budget)):
-        densities = Densities(program, indices, ais.num_chains)
+    parts = split(program, ais, budget)
+    for number in range(len(parts)) if numbers is None else numbers:
+        indices, num_data = parts[number]
+        densities = Densities(program, indices, ais.num_chains, temperature)
         evaluate = _eager(densities, ais.start)
-        if compile and number == 0:
+        if compile:
+            compile = False  # once
             try:
                 compiled = CompiledDensities(densities, ais.start)
             except UntraceableError as error:
@@ -103,7 +116,7 @@ def chunks(
             evaluate = compiled.bind(densities)
         pilot, on = densities, evaluate
         if ais.num_chains < MIN_PILOT_CHAINS:
-            pilot = Densities(program, indices, MIN_PILOT_CHAINS)
+            pilot = Densities(program, indices, MIN_PILOT_CHAINS, temperature)
             on = _eager(pilot, ais.start)
         size = max(20, ais.num_temperatures // 5)
         if ais.schedule is not None:
@@ -120,7 +133,7 @@ def _eager(densities: Densities, start: Start) -> Evaluate:
     return lambda u: densities.evaluate(u, start)
 
 
-def _split(program: Program, ais: AIS, budget: int | None) -> list[tuple[Tensor, int]]:
+def split(program: Program, ais: AIS, budget: int | None) -> list[tuple[Tensor, int]]:
     """Chunks of one size (so that one graph serves all), and how many of each are no padding."""
     args = program.arguments
     budget = budget or BUDGET.get(args.x.device.type, BUDGET["cpu"])

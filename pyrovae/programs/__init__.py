@@ -1,5 +1,7 @@
 """The only room that touches Pyro's traces: everything else asks it for numbers."""
 
+from .annealed import AnnealedFamily as AnnealedFamily
+from .annealed import annealed_family as annealed_family
 from .declaration import Declaration as Declaration
 from .declaration import declaration_of as declaration_of
 from .declaration import program as program

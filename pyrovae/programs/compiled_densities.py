@@ -51,7 +51,9 @@ class CompiledDensities:
                 with Substitute(values, unconstrained=True, modules=modules):
                     return list(
                         differentiate(
-                            lambda v: densities.terms_given(v, tuple(arguments), start == "guide"), leaves[0]
+                            lambda v: densities.terms_given(v, tuple(arguments), start == "guide"),
+                            leaves[0],
+                            densities.temperature,
                         )
                     )
 

@@ -27,6 +27,7 @@ class CompiledLoss:
         args: arguments; tensors among them are inputs of the graph, all else is part of it.
         extra: further tensors (a KL weight) that change without recompilation.
         modules: the modules that the program runs.
+        generate: code for the graph; else it runs as it was traced.
 
     Raises:
         UntraceableError: why it cannot be one graph.
@@ -39,6 +40,7 @@ class CompiledLoss:
         args: tuple[Any, ...],
         extra: Sequence[Tensor] = (),
         modules: Sequence[nn.Module] = (),
+        generate: bool = True,
     ) -> None:
         by_leaf: dict[int, tuple[str, Tensor]] = {}
         for name, leaf in parameters.items():
@@ -67,22 +69,29 @@ class CompiledLoss:
         self.graph = trace(compute, self.leaves, inputs, modules)
         self.used = [self.leaves[i] for i in used]
         self.noise = [n.buffer() for n in self.graph.noise]
-        self._call = compile_graph(self.graph, [p.detach() for p in self.leaves], inputs, self.noise)
+        self._call: Callable[..., Any] = self.graph.module
+        if generate:
+            self._call = compile_graph(self.graph, [p.detach() for p in self.leaves], inputs, self.noise)
         self._aliases = [p.detach() for p in self.leaves]
 
     def __call__(self, args: tuple[Any, ...], extra: Sequence[Tensor] = ()) -> Tensor:
         """Fresh noise, then loss (returned) and gradients (into `.grad`)."""
         for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
             spec.draw(buffer)
+        value, grads = self.evaluate(args, extra)
+        for leaf, grad in zip(self.used, grads, strict=True):
+            leaf.grad = grad
+        return value
+
+    def evaluate(self, args: tuple[Any, ...], extra: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+        """Loss and gradients of `used` under the noise that stands in `noise`."""
         for i, (leaf, alias) in enumerate(zip(self.leaves, self._aliases, strict=True)):
             if leaf.data_ptr() != alias.data_ptr():  # .data was replaced, by .to() for example
                 self._aliases[i] = leaf.detach()
         inputs = [args[i] for i in self._inputs]
         with torch.no_grad():
             value, *grads = self._call(*self._aliases, *inputs, *extra, *self.graph.buffers, *self.noise)
-        for leaf, grad in zip(self.used, grads, strict=True):
-            leaf.grad = grad
-        return value
+        return value, grads
 
 
 def compile_graph(

@@ -25,7 +25,10 @@ class Declaration:
         plate: name of the plate over data.
         observed: name of the observed site, where there are several.
         simulate: draws `(x, z)` from the model, for bounds that need an exact posterior draw.
-        log_evidence: `log_evidence(x, *context)`, exact ln p(x_n) `[N]` in nats, for `pv.Exact`.
+        log_evidence: `log_evidence(x, *context)`, exact ln p(x_n) `[N]` in nats, for `pv.Exact`; normalised,
+            whatever the density is.
+        annealed: `annealed()`, the `AnnealedFamily` of an unnormalised density, by which it is trained and its
+            ln Z estimated.
     """
 
     density: Density | None = None
@@ -33,6 +36,7 @@ class Declaration:
     observed: str | None = None
     simulate: Callable[..., Any] | None = None
     log_evidence: Callable[..., Any] | None = None
+    annealed: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if self.density is not None and self.density not in get_args(Density):
@@ -46,10 +50,11 @@ def program(
     observed: str | None = None,
     simulate: Callable[..., Any] | None = None,
     log_evidence: Callable[..., Any] | None = None,
+    annealed: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]:
     """Decorates a model (function or method) with what it declares; see `Declaration`.
 
-    On a method, `log_evidence` is a function that takes `self` first, as methods do.
+    On a method, `log_evidence` and `annealed` are functions that take `self` first, as methods do.
 
     Example:
         >>> @program(density="bound_only", plate="images")
@@ -57,7 +62,7 @@ def program(
         >>> declaration_of(model).plate
         'images'
     """
-    declared = Declaration(density, plate, observed, simulate, log_evidence)
+    declared = Declaration(density, plate, observed, simulate, log_evidence, annealed)
 
     def decorate(fn: F) -> F:
         setattr(fn, _ATTRIBUTE, declared)
@@ -82,11 +87,13 @@ def declaration_of(fn: Callable[..., Any]) -> Declaration:
 
 def _bound(found: Declaration, fn: Any, partials: list[Any]) -> Declaration:
     """With the model's own object and the arguments that it was given before, in front."""
-    exact = found.log_evidence
-    if exact is None:
-        return found
-    if getattr(fn, "__self__", None) is not None:
-        exact = functools.partial(exact, fn.__self__)
+    owner = getattr(fn, "__self__", None)
+
+    def own(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        return function if function is None or owner is None else functools.partial(function, owner)
+
+    exact, annealed = own(found.log_evidence), own(found.annealed)
     for partial in reversed(partials):
-        exact = functools.partial(exact, *partial.args, **partial.keywords)
-    return replace(found, log_evidence=exact)
+        if exact is not None:
+            exact = functools.partial(exact, *partial.args, **partial.keywords)
+    return replace(found, log_evidence=exact, annealed=annealed)

@@ -31,18 +31,27 @@ class Terms:
     Attributes:
         prior: ln p(z(u)) + ln|dz/du|.
         likelihood: ln p(x | z(u)).
+        log_jacobian: ln|dz/du|, which is part of prior and guide.
         guide: ln q(z(u) | x) + ln|dz/du|; None where it was not asked for.
     """
 
     prior: Tensor
     likelihood: Tensor
+    log_jacobian: Tensor
     guide: Tensor | None = None
 
-    def along(self) -> tuple[Tensor, Tensor]:
+    def end(self, temperature: float = 1.0) -> Tensor:
+        """ln p(x, z)^{1/T} + ln|dz/du|: the power is of the density of z, not of that of u."""
+        joint = self.prior + self.likelihood
+        if temperature == 1:
+            return joint
+        return (joint - self.log_jacobian) / temperature + self.log_jacobian
+
+    def along(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """(base, slope): ln pi_beta = base + beta slope, from the guide where there is one, else the prior."""
-        if self.guide is None:
-            return self.prior, self.likelihood
-        return self.guide, self.prior + self.likelihood - self.guide
+        if self.guide is not None:
+            return self.guide, self.end(temperature) - self.guide
+        return self.prior, self.likelihood if temperature == 1 else self.end(temperature) - self.prior
 
 
 class Densities:
@@ -56,12 +65,13 @@ class Densities:
         program: any pair whose latents are continuous.
         indices: the data.
         num_chains: K.
+        temperature: T of p(x, z)^{1/T}, where the path of `evaluate` ends.
 
     Raises:
         ValueError: for discrete or enumerated latents, or a program that does not broadcast.
     """
 
-    def __init__(self, program: Program, indices: Tensor, num_chains: int) -> None:
+    def __init__(self, program: Program, indices: Tensor, num_chains: int, temperature: float = 1.0) -> None:
         if not program.vectorised:
             raise ValueError(
                 "expected a program that broadcasts over a particle plate at dim "
@@ -74,6 +84,7 @@ class Densities:
                 "gradients; try pv.IS, which sums them out"
             )
         self.program, self.indices, self.num_chains = program, indices, num_chains
+        self.temperature = temperature
         with self._quiet(), seeded(0, "densities", device=indices.device), program.on(indices) as given:
             trace = self._model_trace(given, None)
         refuse_discrete(trace)
@@ -143,16 +154,17 @@ class Densities:
         handler = Substitute(self._unpack(u), unconstrained=True)
         model = self._model_trace(given, handler)
         sizes = (u.shape[0], self.rows)
-        prior = likelihood = u.new_zeros(())
+        prior = likelihood = jacobian = u.new_zeros(())
         for name, site in sample_sites(model):
             value = unscaled_log_prob(site)
             if site["is_observed"]:
                 likelihood = likelihood + reduce_to(value, self._dims, sizes)
             else:
-                value = value + _masked(handler.log_jacobian[name], site)
                 prior = prior + reduce_to(value, self._dims, sizes)
+                jacobian = jacobian + reduce_to(_masked(handler.log_jacobian[name], site), self._dims, sizes)
+        prior, likelihood, jacobian = (v.expand(sizes) for v in (prior + jacobian, likelihood, jacobian))
         if not guide:
-            return Terms(prior.expand(sizes), likelihood.expand(sizes))
+            return Terms(prior, likelihood, jacobian)
         values = {n: model.nodes[n]["value"] for n in self.slots}
         trace = poutine.trace(Substitute(values)(self._plated(self.program.guide))).get_trace(*given)
         self.check_guide(trace)
@@ -162,16 +174,16 @@ class Densities:
             if not is_factor(site):  # the transform is the model's, whatever the guide's own support is
                 value = value + _masked(handler.log_jacobian[name], site)
             total = total + reduce_to(value, self._dims, sizes)
-        return Terms(prior.expand(sizes), likelihood.expand(sizes), total.expand(sizes))
+        return Terms(prior, likelihood, jacobian, total.expand(sizes))
 
     def evaluate(self, u: Tensor, start: Start) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(base, slope, d base/du, d slope/du) of ln pi_beta = base + beta slope; both parts, so beta is free.
 
         From the prior: base = ln p(z), slope = ln p(x|z). From the guide: base = ln q(z|x),
-        slope = ln p(x,z) - ln q(z|x).
+        slope = ln p(x,z) - ln q(z|x). At a temperature other than 1, ln p(x,z) / T takes the place of ln p(x,z).
         """
         with self._quiet(grad=True), self.program.on(self.indices) as given:
-            return differentiate(lambda v: self.terms_given(v, given, start == "guide"), u)
+            return differentiate(lambda v: self.terms_given(v, given, start == "guide"), u, self.temperature)
 
     def check_guide(self, trace: Any) -> None:
         """Refuses a guide with auxiliary sites: its density of z is none that can be computed."""
@@ -210,13 +222,15 @@ class Densities:
             yield
 
 
-def differentiate(terms: Callable[[Tensor], Terms], u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def differentiate(
+    terms: Callable[[Tensor], Terms], u: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(base, slope, d base/du, d slope/du), rows being independent of each other."""
     u = u if u.requires_grad else u.detach().requires_grad_()
     found = terms(u)
-    base, slope = found.along()
+    base, slope = found.along(temperature)
     # The joint by itself: the gradient of slope would pass through the guide a second time.
-    joint = slope if found.guide is None else found.prior + found.likelihood
+    joint = slope if found.guide is None else found.end(temperature)
     first, second = (_gradient(part, u) for part in (base, joint))
     if found.guide is not None:
         second = second - first

@@ -76,8 +76,12 @@ class Joint:
             model = pyro.infer.config_enumerate(model, default="parallel")  # type: ignore[attr-defined]
         self._model = replace(program, model=model, guide=_nothing, enumerated=bool(self.discrete))
 
-    def __call__(self, indices: Tensor, u: Tensor) -> Tensor:
-        """At u `[K, n, dim]`, for the data at `indices`."""
+    def __call__(self, indices: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """At u `[K, n, dim]`, for the data at `indices`.
+
+        At a temperature T: ln sum p(x, z)^{1/T} + ln|dz/du|, the sum over discrete latents. The power
+        is of the density of z: the integral over u is that of p(x, z)^{1/T} over z.
+        """
         at, values = 0, {}
         for part in self._parts:
             values[part.name] = part.unflatten(u[..., at : at + part.size])
@@ -87,7 +91,7 @@ class Joint:
         # Outermost: what enumerates must have seen a site before its value is set.
         with program.on(indices) as arguments, given:
             traces = program.traces(arguments, len(u))
-        sites = collect(*traces, plate=program.plate, particles=PARTICLES)
+        sites = collect(*traces, plate=program.plate, particles=PARTICLES, power=1 / temperature)
         total = sites.log_weights()
         for name, jacobian in given.log_jacobian.items():
             datum = next(f.dim for f in traces[1].nodes[name]["cond_indep_stack"] if f.name == program.plate)

@@ -93,7 +93,9 @@ def reduce_to(log_prob: Tensor, dims: tuple[int, int], sizes: tuple[int, int]) -
     return log_prob.expand(sizes)  # the particle plate is outermost: order is (K, N)
 
 
-def collect(guide_trace: Any, model_trace: Any, *, plate: str, particles: str | None) -> Sites:
+def collect(
+    guide_trace: Any, model_trace: Any, *, plate: str, particles: str | None, power: float = 1.0
+) -> Sites:
     """Collects `Sites` from a guide trace and the model trace replayed against it.
 
     Args:
@@ -101,6 +103,7 @@ def collect(guide_trace: Any, model_trace: Any, *, plate: str, particles: str | 
         model_trace: trace of the model, replayed.
         plate: name of the data plate.
         particles: name of the particle plate; None for a run without one (K = 1).
+        power: of the model's densities, also under the sum over enumerated sites: sum_c p(c, z, x)^power.
     """
     data = next(f for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"] if f.name == plate)
     outer = next(
@@ -115,22 +118,26 @@ def collect(guide_trace: Any, model_trace: Any, *, plate: str, particles: str | 
         for trace in (guide_trace, model_trace)
         for _, site in sample_sites(trace)
     ):
-        return _collect_enumerated(guide_trace, model_trace, data, outer, sizes)
+        return _collect_enumerated(guide_trace, model_trace, data, outer, sizes, power)
 
     prior: dict[str, Tensor] = {}
     likelihood: dict[str, Tensor] = {}
     guide: dict[str, Tensor] = {}
     for name, site in sample_sites(model_trace):
         group = likelihood if site["is_observed"] else prior
-        group[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
+        group[name] = reduce_to(_powered(unscaled_log_prob(site), power), dims, sizes)
     for name, site in sample_sites(guide_trace):
         if not site["is_observed"] or is_factor(site):  # a factor in the guide is part of ln q
             guide[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
     return Sites(prior, likelihood, guide, traces=(guide_trace, model_trace))
 
 
+def _powered(log_prob: Tensor, power: float) -> Tensor:
+    return log_prob if power == 1 else power * log_prob
+
+
 def _collect_enumerated(
-    guide_trace: Any, model_trace: Any, data: Any, outer: Any, sizes: tuple[int, int]
+    guide_trace: Any, model_trace: Any, data: Any, outer: Any, sizes: tuple[int, int], power: float
 ) -> Sites:
     """Sums enumerated sites out: Σ_c p(c, z_c, x) / q(z_c | x, c).
 
@@ -145,7 +152,7 @@ def _collect_enumerated(
 
     factors: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
     enumerated: set[str] = set()
-    for sign, trace in ((1, model_trace), (-1, guide_trace)):
+    for factor, trace in ((power, model_trace), (-1.0, guide_trace)):
         for _, site in sample_sites(trace):
             to_symbol = site["infer"]["_dim_to_symbol"]
             own = site["infer"].get("_enumerate_dim")
@@ -155,7 +162,7 @@ def _collect_enumerated(
                     continue
             if trace is guide_trace and site["is_observed"] and not is_factor(site):
                 continue
-            term = packed.pack(sign * unscaled_log_prob(site), to_symbol)
+            term = packed.pack(_powered(unscaled_log_prob(site), factor), to_symbol)
             plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
             factors.setdefault(plates, []).append(term)
 

@@ -73,7 +73,17 @@ def source_of(data: Data) -> dict[str, Any] | None:
     if not isinstance(data, Dataset) or data.spec.name not in sources.NAMES:
         return None
     binarise = None if data.spec.binarisation == "fixed" else data.spec.binarisation
-    return {"data": data.spec.name, "root": None, "binarise": binarise, "data_seed": data.spec.seed}
+    source: dict[str, Any] = {
+        "data": data.spec.name,
+        "root": None,
+        "binarise": binarise,
+        "data_seed": data.spec.seed,
+    }
+    if data.spec.name == "ising" and data.parameters is not None:  # simulated: as it was asked for
+        sizes = data.spec.splits
+        source |= {"L": int(data.parameters["L"]), "T": data.parameters["T"].tolist()}
+        source |= {"train_size": sizes["train"], "valid": sizes["valid"], "test": sizes["test"]}
+    return source
 
 
 def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -84,7 +94,9 @@ def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = 
     """
     options = {k: v for k, v in source.items() if v is not None}
     name, own_root, seed = options.pop("data", None), options.pop("root", None), options.pop("data_seed", 0)
-    unknown = set(options) - {"binarise", "valid", "test"}
+    if "train_size" in options:
+        options["train"] = options.pop("train_size")
+    unknown = set(options) - {"binarise", "valid", "test", "train", "L", "T"}
     if name is None or unknown:
         raise ValueError(
             f"expected the run's data as options of pyrovae.data.load, got {dict(source)} in its configuration"

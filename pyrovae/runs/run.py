@@ -132,7 +132,14 @@ def _training(run: Run) -> str:
     text += f" of {len(history)}"
     if isinstance(best, int) and 1 <= best <= len(history):
         row = history[best - 1]
-        key = next((k for k in ("valid_elbo", "elbo") if k in row), None)
+        key = next(
+            (
+                k
+                for k in ("valid_elbo", "elbo", "valid_log_likelihood", "valid_pseudo_log_likelihood")
+                if k in row
+            ),
+            None,
+        )
         text += f", {key} {row[key]:.3f} nats" if key else ""
     return text + (f", {run.seconds:.1f} s" if run.seconds is not None else "")
 

@@ -1,0 +1,119 @@
+"""Train models of the Ising torus at several temperatures and measure how far they are from its exact law.
+
+KL(p_data ‖ p_θ) with errors beside two yardsticks, free energies, heat capacity, energies and correlations of
+draws; and one VAE of all temperatures, whose latent is held against the magnetisation. A study that was stopped
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from pyrovae.data import T_CRITICAL
+from pyrovae.files import replacing
+from pyrovae.inference.grid import cores
+from pyrovae.inference.ising_cells import Question
+from pyrovae.inference.ising_recipes import RecipeName
+from pyrovae.inference.ising_report import tables, write_figures
+from pyrovae.inference.ising_study import exact_figures, make_plan, run_plan
+from pyrovae.inference.running import console, progress, run_script
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclass(frozen=True)
+class Options:
+    """Options of ising."""
+
+    out: Path = Path("runs/ising")
+    """Folder for ising.json, ising.md, the figures, and a run folder for each model and temperature."""
+    L: int = 8
+    """Side of the torus."""
+    temperatures: tuple[float, ...] = (1.5, 2.0, T_CRITICAL, 3.0, 5.0)
+    """Temperatures in units of J, one training of each model at each of them."""
+    models: tuple[RecipeName, ...] = ("vae", "vae-flow", "hierarchical", "rbm")
+    """Models."""
+    epochs: int = 15
+    """Passes over the training data, of each of them."""
+    train_size: int = 20_000
+    """Configurations they are trained on."""
+    num_samples: int = 1000
+    """Importance samples K behind the KL."""
+    limit: int | None = None
+    """Test data behind it (default: all 2000)."""
+    draws: int = 4000
+    """Configurations drawn from each model."""
+    seed: int = 0
+    """Seed of data, weights and noise."""
+    jobs: int | None = None
+    """Models trained side by side, one thread each (default: as many as cores, at most 8)."""
+    quick: bool = False
+    """Small data and 2 epochs: enough to see that it runs, too little to quote."""
+    overwrite: bool = False
+    """Train anew what is there."""
+    quiet: bool = False
+    """No progress bar."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def run(options: Options) -> None:
+    """Trains, measures, and writes tables and figures."""
+    for name in ("L", "epochs", "train_size", "num_samples", "draws", "jobs", "limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {value}")
+    quick = options.quick
+    question = Question(
+        num_samples=100 if quick else options.num_samples,
+        limit=200 if quick else options.limit,
+        draws=300 if quick else options.draws,
+        sweeps=100 if quick else 1000,
+        betas=300 if quick else 5000,
+        chains=100 if quick else 200,
+        seed=options.seed,
+    )
+    temperatures = tuple(sorted(options.temperatures))
+    plan = make_plan(
+        options.out,
+        options.L,
+        temperatures,
+        options.models,
+        min(options.epochs, 2) if quick else options.epochs,
+        min(options.train_size, 2000) if quick else options.train_size,
+        question,
+        options.overwrite,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    exact = exact_figures(options.L, temperatures)
+    found = []
+    with progress(options.quiet, "models", len(plan.cells) + 1) as update:
+        for one in run_plan(plan, min(8, cores()) if options.jobs is None else options.jobs):
+            found.append(one)
+            update(completed=len(found), note=one["run"])
+    titles = [c.folder.name for c in plan.cells]
+    cells = sorted((c for c in found if "order" not in c), key=lambda c: titles.index(c["run"]))
+    order = next(c for c in found if "order" in c)
+    study = {"L": options.L, "temperatures": temperatures, "cells": cells, "order": order, "exact": exact}
+    with replacing(options.out / "ising.json") as partial:
+        partial.write_text(json.dumps(study, indent=1) + "\n")
+    text = "\n".join(tables(study)) + "\n"
+    with replacing(options.out / "ising.md") as partial:
+        partial.write_text(text)
+    names = write_figures(study, options.out)
+    print(text)
+    console.print(f"{options.out}: ising.json, ising.md, {', '.join(names)}", highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_script(run, Options, argv, "ising", __doc__ or "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The models of the Ising study: what they are made of, and how they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .options import ModelOptions, TrainOptions
+
+RecipeName = Literal["vae", "vae-flow", "vae-vamp", "hierarchical", "rbm"]
+RBM_EXACT = 20  # hidden units up to which ln Z is enumerated in little time
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, its training, and its title in tables and legends.
+
+    Attributes:
+        title: in tables and legends.
+        model: its options.
+        train: those of its training, its epochs apart.
+        passes: its epochs, in units of `--epochs`.
+    """
+
+    title: str
+    model: ModelOptions
+    train: TrainOptions
+    passes: int = 1
+
+
+_VAE = TrainOptions(batch_size=100, lr=3e-3, lr_end=3e-4, warmup=0)
+
+RECIPES: dict[RecipeName, Recipe] = {
+    "vae": Recipe("VAE, N(0, I) prior", ModelOptions(prior="standard", latent_dim=32), _VAE),
+    "vae-flow": Recipe(
+        "VAE, flow prior",
+        ModelOptions(prior="flow-maf", latent_dim=32, flow_hidden=(64,), flow_transforms=2),
+        _VAE,
+    ),
+    "vae-vamp": Recipe("VAE, VampPrior", ModelOptions(prior="vamp", latent_dim=32, components=50), _VAE),
+    "hierarchical": Recipe(
+        "hierarchical VAE", ModelOptions(model="hierarchical", widths=(32, 8), level_width=64), _VAE
+    ),
+    "rbm": Recipe(
+        "RBM",
+        ModelOptions(model="rbm", hidden=(64,)),
+        TrainOptions(batch_size=100, lr=1e-2, lr_end=1e-4, ema=0.99, objective="pcd", warmup=0),
+        passes=3,  # a step costs a third of the others', and there is no posterior to learn
+    ),
+}
+# One latent dim for all temperatures: is it the magnetisation?
+ORDER = Recipe(
+    "VAE, one latent",
+    ModelOptions(latent_dim=1),
+    TrainOptions(batch_size=100, lr=3e-3, lr_end=3e-4, warmup=0),
+)
+
+
+def trained_for(recipe: Recipe, epochs: int, seed: int) -> Recipe:
+    """The recipe with so many epochs (times its own factor) and this seed."""
+    return replace(recipe, train=replace(recipe.train, epochs=epochs * recipe.passes, seed=seed))
