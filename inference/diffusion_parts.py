@@ -11,9 +11,12 @@ from pyrovae.models.architectures import image_shape
 from pyrovae.models.composing_diffusion import compose_process, emission_of, first_gamma, frequencies_for
 from pyrovae.models.denoisers import MLPDenoiser, UNetDenoiser
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
+from pyrovae.models.level_denoiser import LevelDenoiser, log_marginals
 from pyrovae.models.noise_schedules import LAST, LearnedSchedule, LinearSchedule
 
 from .options import ModelOptions
+
+MOST_LEVELS = 32  # the network has an output for each level of each element
 
 
 def build_diffusion(options: ModelOptions, data: Dataset) -> DiffusionChain | DiffusionBound:
@@ -39,12 +42,34 @@ def build_diffusion(options: ModelOptions, data: Dataset) -> DiffusionChain | Di
 
 
 def _denoiser(options: ModelOptions, data: Dataset, levels: int | None) -> nn.Module:
+    if options.denoiser == "levels":
+        return _of_levels(options, data, levels)
+    if options.dropout:
+        raise ValueError(f"expected --denoiser levels with --dropout {options.dropout}, got noise")
     frequencies = frequencies_for(levels) if options.frequencies is None else options.frequencies
     if options.network == "conv":
         return UNetDenoiser(image_shape(data), options.channels or (32, 64), frequencies)
     if options.network not in (None, "mlp"):
         raise ValueError(f"expected --network mlp or conv for a diffusion, got {options.network}")
+    width, blocks = _residual(options)
+    return MLPDenoiser(math.prod(data.spec.event_shape), width, blocks, frequencies)
+
+
+def _of_levels(options: ModelOptions, data: Dataset, levels: int | None) -> nn.Module:
+    if levels is None or levels > MOST_LEVELS:
+        raise ValueError(
+            f"expected data of at most {MOST_LEVELS} levels for --denoiser levels, got "
+            f"{'real data' if levels is None else levels}; try --denoiser noise"
+        )
+    if options.network not in (None, "mlp"):
+        raise ValueError(f"expected --network mlp for --denoiser levels, got {options.network}")
+    width, blocks = _residual(options)
+    return LevelDenoiser(log_marginals(data.train.flatten(1), levels), width, blocks, options.dropout)
+
+
+def _residual(options: ModelOptions) -> tuple[int, int]:
+    """Width and number of residual blocks."""
     widths = options.hidden or (256, 256, 256)
     if len(set(widths)) > 1:
         raise ValueError(f"expected one --hidden width, repeated for each residual block, got {widths}")
-    return MLPDenoiser(math.prod(data.spec.event_shape), widths[0], len(widths), frequencies)
+    return widths[0], len(widths)

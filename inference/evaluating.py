@@ -137,10 +137,20 @@ def evaluate_run(
     mark = {"weights_hash": runs.weights_hash(run.folder / runs.WEIGHTS), "split": question.split}
     ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)})
     if question.shard is None and question.writes:
-        export.write_netcdf(ev, run.folder / runs.EVIDENCE)
+        name = name_of(run, len(question.x))
+        export.write_netcdf(ev, run.folder / f"{name}.nc")
         if "IS" in ev:
-            plots.save(ev.plot(), run.folder / "evidence.png")
+            plots.save(ev.plot(), run.folder / f"{name}.png")
     return ev, False
+
+
+def name_of(run: pv.Run, num_data: int) -> str:
+    """Name of the files: `evidence`, but a look at some data does not take the place of an evaluation of more."""
+    try:
+        found = run.evidence
+    except ValueError:  # damaged: nothing is lost
+        found = None
+    return "evidence" if found is None or found.attributes["num_data"] <= num_data else f"evidence-{num_data}"
 
 
 def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:

@@ -36,7 +36,7 @@ class Options:
     """Side of the torus."""
     temperatures: tuple[float, ...] = (1.5, 2.0, T_CRITICAL, 3.0, 5.0)
     """Temperatures in units of J, one training of each model at each of them."""
-    models: tuple[RecipeName, ...] = ("vae", "vae-flow", "hierarchical", "rbm")
+    models: tuple[RecipeName, ...] = ("vae", "vae-vamp", "hierarchical", "rbm")
     """Models."""
     epochs: int = 15
     """Passes over the training data, of each of them."""

@@ -72,7 +72,7 @@ def trained(cell: Cell, overwrite: bool = False) -> pv.Run:
         ValueError: the folder holds a run with other options.
     """
     folder, recipe = cell.folder, cell.recipe
-    options = {"data": cell.data, "model": recipe.model, "train": recipe.train}
+    options: dict[str, Any] = {"data": cell.data, "model": recipe.model, "train": recipe.train}
     wanted = {k: json.loads(json.dumps(dataclasses.asdict(v), default=str)) for k, v in options.items()}
     name = runs.UNFINISHED if runs.is_unfinished(folder) else runs.CONFIG
     if (folder / name).is_file() and not overwrite:
@@ -111,7 +111,7 @@ def measured(cell: Cell, question: Question, overwrite: bool = False) -> dict[st
     key = {"weights_hash": runs.weights_hash(cell.folder / runs.WEIGHTS), **dataclasses.asdict(question)}
     if file.is_file():
         found = json.loads(file.read_text())
-        if found.get("asked") == key:
+        if found.pop("asked", None) == key:
             return dict(found)
     law = IsingTorus(int(run.data.parameters["L"]), float(run.data.parameters["T"][0]))
     result: dict[str, Any] = {"model": cell.name, "title": cell.recipe.title, "L": law.L, "T": law.T}

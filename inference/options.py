@@ -109,6 +109,11 @@ class SizeOptions:
     """-ln SNR of a diffusion against time; learned for low variance of the bound."""
     frequencies: tuple[int, ...] | None = None
     """Exponents n of a denoiser's Fourier features sin(2^n pi z), cos(2^n pi z) (default: by the levels)."""
+    denoiser: Literal["noise", "levels"] = "noise"
+    """Of a diffusion: a network of the noise, or (at most 32 grey levels) one of each element's level, which takes what
+    the noisy value itself says exactly."""
+    dropout: float = 0.0
+    """Share of the inputs of --denoiser levels that are left out in training."""
 
     def check(self) -> None:
         """Raises ValueError for sizes below 1 and scales that are not positive."""
@@ -187,6 +192,8 @@ class LoopOptions:
     """Largest norm of all gradients together."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, like 0.999; it is what is evaluated and kept."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW), times the learning rate a step; small data are learnt by heart without."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Run each step as one compiled graph; auto does so in runs of at least 10,000 steps."""
     max_returns: int = 2

@@ -84,7 +84,7 @@ def _run_script(
         return 2
     except Exception as error:
         if debug:
-            traceback.print_exc(file=sys.__stderr__)
+            traceback.print_exc(file=_heard())
         if isinstance(error, USER_ERRORS):
             print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
             return 2
@@ -93,10 +93,15 @@ def _run_script(
             return 1
         print(
             f"{prog}: internal error: {type(error).__name__}: {_one_line(error)} (--debug shows where)",
-            file=sys.__stderr__,
+            file=_heard(),
         )
         return 1
     return 0
+
+
+def _heard() -> Any:
+    """Where a defect is told, by a process that is otherwise silent too."""
+    return sys.stderr if is_first() else sys.__stderr__
 
 
 def _one_line(error: BaseException) -> str:

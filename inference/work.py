@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 import pyrovae as pv
 from pyrovae import plots, runs
@@ -122,6 +126,7 @@ def _fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
         "patience": train.patience,
         "clip_norm": train.clip_norm,
         "ema": train.ema,
+        "optim": decaying(train.weight_decay),
         "max_returns": train.max_returns,
         "compile": {"auto": "auto", "on": True, "off": False}[train.compile],
         "seed": train.seed,
@@ -129,6 +134,17 @@ def _fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
         "keep": keep.keep,
         **schedules(train),
     }
+
+
+def decaying(weight_decay: float) -> Any:
+    """AdamW; None, the default of `pv.fit`, without decay.
+
+    Raises:
+        ValueError: a decay below 0.
+    """
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"expected --weight-decay >= 0, got {weight_decay}")
+    return functools.partial(torch.optim.AdamW, eps=1e-7, weight_decay=weight_decay) if weight_decay else None
 
 
 def started_with(stored: dict[str, Any], folder: Path, *given: Any) -> list[Any]:

@@ -62,7 +62,6 @@ def same(first, second):
 
 def main(folder, kills, seed=0, more=()):
     """Returns after so many kills of living runs, all of whose ends are those of the whole run."""
-    torch.set_num_threads(1)
     # What is imported where it is used first.
     pv.data.load("digits")
     plots.save(plots.plot_training([{"epoch": 1, "elbo": 0.0}]), folder / "warm.png")

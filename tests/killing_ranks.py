@@ -225,7 +225,6 @@ def kill_workers(folder, run, kills, rng):
 
 
 def main(folder, kills, seed=0):
-    torch.set_num_threads(1)
     pv.data.load("digits")
     plots.save(plots.plot_training([{"epoch": 1, "elbo": 0.0}]), folder / "warm.png")
     warm()

@@ -339,7 +339,6 @@ def warm():
 
 def main(folder, names):
     """Runs scenarios one after the other; results.json says how their ranks ended."""
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     warm()
     results = {}

@@ -224,13 +224,17 @@ def test_one_paired_table(trained, tmp_path, capsys):
     assert evaluated(trained, "--reuse", capsys=capsys)[1].count("from evidence.nc") == 2
     assert (trained / "a" / "evidence.nc").stat().st_mtime_ns == before
     assert "from evidence.nc" not in evaluated(trained, "--reuse", "--seed", "1", capsys=capsys)[1]
+    # A look at nine of the data leaves what was found for all of them in its place.
+    whole = pv.load(trained / "a", device="cpu").evidence.attributes["num_data"]
     assert "from evidence.nc" not in evaluated(trained, "--reuse", "--limit", "9", capsys=capsys)[1]
+    assert pv.load(trained / "a", device="cpu").evidence.attributes["num_data"] == whole > 9
+    assert (trained / "a" / "evidence-9.nc").is_file() and (trained / "a" / "evidence-9.png").is_file()
 
 
 def test_evidence_of_former_weights_is_none_of_these(copy):
-    assert evaluate.main([str(copy), "--num-samples", "10", "--limit", "9", *FLAGS]) == 0
+    assert evaluate.main([str(copy), "--num-samples", "10", *FLAGS]) == 0
     run = pv.load(copy, device="cpu")
-    assert run.evidence is not None and len(run.evidence.x) == 9
+    assert run.evidence is not None and run.evidence["IS"].num_samples == 10
     with torch.no_grad():
         next(iter(run.store.unconstrained().values())).add_(0.1)
     runs.save_weights(copy / "weights.safetensors", run.store, run.modules)

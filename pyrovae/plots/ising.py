@@ -45,7 +45,8 @@ def plot_latent_magnetisation(z: Tensor, m: Tensor, T: Tensor, ax: Axes | None =
             m[order], z[order], c=T[order], s=4, alpha=0.7, linewidths=0, cmap="viridis", rasterized=True
         )
         bar = ax.figure.colorbar(drawn, ax=ax, label="temperature T [J/k$_B$]")
-        bar.solids.set_alpha(1)
+        if bar.solids is not None:
+            bar.solids.set_alpha(1)
         ax.set_xlabel("magnetisation per spin m")
         ax.set_ylabel("posterior mean of z")
     return ax
@@ -127,8 +128,10 @@ def plot_free_energy_per_spin(
         left.set_ylabel("free energy per spin [J]")
         right.set_ylabel("model − exact = −T KL / L² [J]")
         handles, labels = right.get_legend_handles_labels()
-        exactly, name = left.get_legend_handles_labels()
-        figure.legend(exactly + handles, name + labels, loc="outside lower center", ncols=len(labels) + 1)
+        exact_handles, exact_labels = left.get_legend_handles_labels()
+        figure.legend(
+            exact_handles + handles, exact_labels + labels, loc="outside lower center", ncols=len(labels) + 1
+        )
     return figure
 
 
@@ -149,15 +152,15 @@ def plot_kl_split(
     width = 0.7 / max(1, len(models))
     with canvas(ax, 5.2, 3.1) as ax:
         for i, (name, curve) in enumerate(yardsticks.items()):
-            style = ("--", "-.", ":")[i % 3]
-            for j, (t, value) in enumerate((t, v) for t, v in zip(*curve, strict=True) if t in place):
-                ax.plot(
-                    [place[t] - 0.45, place[t] + 0.45],
-                    [value, value],
-                    style,
-                    color=GREY,
-                    label=None if j else name,
-                )
+            known = [(place[t], value) for t, value in zip(*curve, strict=True) if t in place]
+            ax.hlines(
+                [value for _, value in known],
+                [at - 0.45 for at, _ in known],
+                [at + 0.45 for at, _ in known],
+                linestyles=("--", "-.", ":")[i % 3],
+                color=GREY,
+                label=name,
+            )
         for i, (name, (kl, bound)) in enumerate(models.items()):
             colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
             x = [place[t] + (i - (len(models) - 1) / 2) * width for t in kl[0]]

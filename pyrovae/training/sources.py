@@ -44,7 +44,6 @@ class Source:
             valid = self.stream.valid if valid is None else valid
         else:
             self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)
-        self.num_data = len(self.train[0]) if self.stream is None else len(self.stream)
         if self.dataset is not None and valid is None:
             valid = self.dataset.valid
         self.valid = None if valid is None else _rows(valid)
@@ -54,6 +53,7 @@ class Source:
                     check_arguments(tensor)
                 if len(tensor) != len(rows[0]):
                     raise ValueError(f"expected {len(rows[0])} rows of context, as of x, got {len(tensor)}")
+        self.num_data = len(self.train[0]) if self.stream is None else len(self.stream)
 
     def epoch(self, epoch: int, seed: int) -> tuple[Tensor, ...]:
         """`(x, *context)` of an epoch."""
