@@ -308,6 +308,15 @@ def test_a_full_disk(tmp_path, whole):
 QUICK = ["--epochs", "3", "--hidden", "16", "--latent-dim", "2", "--device", "cpu", "--quiet"]
 
 
+@pytest.fixture
+def _listening():
+    """Python's own handler of Ctrl-C: a shell starts what it puts in the background with SIGINT ignored."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("_listening")
 def test_ctrl_c_and_resume(tmp_path, capsys, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert train.main(["--out", str(whole), *QUICK]) == 0
