@@ -52,7 +52,11 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Draws, saves samples.npz (x, mean, latents) and pictures; says which were left out, and why."""
+    """Draws, saves samples.npz (x, mean, latents) and pictures; says which were left out, and why.
+
+    Raises:
+        ValueError: a picture asked for by name that the program or data do not allow; the others are written.
+    """
     for name in ("num", "num_samples", "limit"):
         if getattr(options, name) < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {getattr(options, name)}")
@@ -84,6 +88,8 @@ def run(options: Options) -> None:
     names = ["samples.npz", *pictures.write(out, only)]
     console.print(f"{out}: {', '.join(names)}", highlight=False)
     for name, why in pictures.skipped.items():
+        if options.only != PICTURES:  # asked for by name
+            raise ValueError(f"--only {name}: {why}")
         console.print(f"left out: {name}: {why}", highlight=False, markup=False)
 
 

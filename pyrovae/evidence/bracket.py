@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
+
+from .result import standard_error
+from .tables import render
 
 LOW_ACCEPTANCE = 0.4
 WIDE_GAP = 0.5  # nats
@@ -116,28 +116,13 @@ class Sandwich:
 
     def table(self, style: str = "terminal") -> str:
         """One row a bracket, means ± SE over data in nats; `"terminal"` or `"markdown"`."""
-        if style not in ("terminal", "markdown"):
-            raise ValueError(f"expected style 'terminal' or 'markdown', got {style!r}")
         head = ("method", "temperatures / K", "ln p(x) ≥ [nats]", "ln p(x) ≤ [nats]", "gap [nats]")
         rows = []
         for b in (self.importance, *self.brackets):
             cells = [f"{mean:.4f} ± {se:.4f}" for mean, se in b.means().values()]
             rows.append([b.method, f"{b.effort:,}", *cells])
-        if style == "markdown":
-            lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-            lines += ["| " + " | ".join(row) + " |" for row in rows]
-            return "\n".join([*lines, "", *(f"- {w}" for w in self.warnings)]) + "\n"
-        table = Table(title=f"Sandwich on {len(self.x)} simulated data", title_justify="left")
-        for i, column in enumerate(head):
-            table.add_column(column, justify="left" if i == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        out = io.StringIO()
-        console = Console(file=out, width=110)
-        console.print(table)
-        for note in self.warnings:
-            console.print(f"· {note}", highlight=False)
-        return out.getvalue()
+        title = f"Sandwich on {len(self.x)} simulated data"
+        return render(style, head, rows, title, self.warnings, titled=False)
 
     def __repr__(self) -> str:
         m = self.brackets[-1].means()
@@ -148,5 +133,4 @@ class Sandwich:
 
 
 def _mean(values: Tensor) -> tuple[float, float]:
-    n = len(values)
-    return float(values.mean()), float(values.std() / math.sqrt(n)) if n > 1 else math.nan
+    return float(values.mean()), standard_error(values)

@@ -23,7 +23,7 @@ from .importance import IS
 from .log_weights import Chunk, check_density, choose_chunk
 from .notes import estimate_notes, program_notes
 from .partial import Partials
-from .report import choose, render_markdown, render_table, verdict
+from .report import choose, render_evidence, verdict
 from .result import SANDWICH, Comparison, Estimate, paired_difference
 from .units import Sharing
 
@@ -96,9 +96,7 @@ class Evidence(Mapping[str, Estimate]):
         Raises:
             ValueError: for another style, or other data.
         """
-        if style not in ("terminal", "markdown"):
-            raise ValueError(f"expected style 'terminal' or 'markdown', got {style!r}")
-        return render_table(self, against) if style == "terminal" else render_markdown(self, against)
+        return render_evidence(self, style, against)
 
     def compare(self, other: Evidence) -> Comparison:
         """Paired difference self - other of the best estimates, ± SE, nats per datum.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from ..data import Dataset
 from .estimators import Direction, WeightEstimator
 from .evidence import evidence
 from .importance import IS
-from .result import Estimate
+from .result import Estimate, standard_error
 
 REVERSED: dict[Direction, Direction] = {"<=": ">=", ">=": "<=", "~": "~", "none": "none"}
 
@@ -39,8 +38,7 @@ class ForwardKL:
     @property
     def se_data(self) -> float:
         """Standard error for the law of the data: the spread over data, Monte Carlo noise included."""
-        n = len(self.per_datum)
-        return float(self.per_datum.std() / math.sqrt(n)) if n > 1 else math.nan
+        return standard_error(self.per_datum)
 
     @property
     def se_mc(self) -> float:

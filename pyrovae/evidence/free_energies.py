@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from .diagnostics import khat_threshold
 from .estimators import Direction
+from .tables import check_style, render
 
 # An estimate that lies above on average says that the truth is at most that.
 BOUND: dict[Direction, str] = {">=": "≤ ", "<=": "≥ ", "~": "", "none": "? "}
@@ -115,8 +113,7 @@ class FreeEnergy:
         Raises:
             ValueError: for another style.
         """
-        if style not in ("terminal", "markdown"):
-            raise ValueError(f"expected style 'terminal' or 'markdown', got {style!r}")
+        check_style(style)
         p, g = BOUND[self.direction], BOUND[self.gap_direction]
         head = ["T", "⟨E⟩_q", "T S_q", "F_q", f"F_p {self.estimator}", "F_q − F_p = T KL"]
         energy, _, energy_se = self.mean("energy")
@@ -137,21 +134,7 @@ class FreeEnergy:
             )
         n = self.energy.shape[-1]
         title = f"free energies, nats per datum ± MC error; {n} data, K = {self.num_samples:,}"
-        if style == "markdown":
-            lines = ["| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
-            lines += ["| " + " | ".join(row) + " |" for row in rows]
-            return "\n".join([*lines, "", *(f"- {note}" for note in [title, *self.warnings])]) + "\n"
-        table = Table(title=title, title_justify="left")
-        for column in head:
-            table.add_column(column, justify="right")
-        for row in rows:
-            table.add_row(*row)
-        out = io.StringIO()
-        console = Console(file=out, width=120)
-        console.print(table)
-        for note in self.warnings:
-            console.print(f"· {note}", highlight=False)
-        return out.getvalue()
+        return render(style, head, rows, title, self.warnings)
 
     def plot(self, ax: Any = None) -> Any:
         """F_q and F_p against T; see `pyrovae.plots.plot_free_energies`."""

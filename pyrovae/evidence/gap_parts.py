@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
-from .result import Estimate, _symbol
+from .result import Estimate, _symbol, standard_error
+from .tables import check_style, render
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,7 @@ class Part:
     @property
     def se(self) -> float:
         """Standard error of the mean over data (paired; the Monte-Carlo error is in it)."""
-        n = len(self.per_datum)
-        return float(self.per_datum.std() / math.sqrt(n)) if n > 1 else math.nan
+        return standard_error(self.per_datum)
 
     @property
     def se_mc(self) -> float:
@@ -163,8 +160,7 @@ class Gaps:
 
     def table(self, style: str = "terminal") -> str:
         """Bounds and gaps, means ± SE over data ± Monte-Carlo error; `"terminal"` or `"markdown"`."""
-        if style not in ("terminal", "markdown"):
-            raise ValueError(f"expected style 'terminal' or 'markdown', got {style!r}")
+        check_style(style)
         head = ("", "nats per datum", "± data", "± MC", "share")
         lines = [
             (f"ln p(x) {_symbol(e.direction)} {e.name}", e.log_evidence, e.se_data, e.se_mc, "")
@@ -175,21 +171,7 @@ class Gaps:
             share = f"{p.mean / whole:.0%}" if whole > 0 else "–"
             lines.append((f"gap: {name}", p.mean, p.se, p.se_mc, share))
         rows = [[a, f"{b:.4f}", _figure(c), _figure(d), e] for a, b, c, d, e in lines]
-        if style == "markdown":
-            text = ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|---:|"]
-            text += ["| " + " | ".join(row) + " |" for row in rows]
-            return "\n".join([*text, "", self._title, "", *(f"- {w}" for w in self.warnings)]) + "\n"
-        table = Table(title=self._title, title_justify="left")
-        for i, column in enumerate(head):
-            table.add_column(column, justify="left" if i == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        out = io.StringIO()
-        console = Console(file=out, width=120)
-        console.print(table)
-        for note in self.warnings:
-            console.print(f"· {note}", highlight=False, markup=False)
-        return out.getvalue()
+        return render(style, head, rows, self._title, self.warnings)
 
     def plot(self, label: str = "this guide") -> Any:
         """Axes with a bar of the parts."""

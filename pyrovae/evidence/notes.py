@@ -69,10 +69,12 @@ def _of_weights(e: Estimate) -> list[str]:
     share = e.unreliable_share
     if share > 0:
         low = float((e.ess < MIN_ESS).double().mean())
-        high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
+        why = f"ESS < {MIN_ESS:.0f}: {low:.0%}"
+        if e.num_samples >= 25:
+            high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
+            why += f", k-hat above {khat_threshold(e.num_samples):.2f}: {high:.0%}"
         out.append(
-            f"{share:.0%} of the data support no two-sided interval (ESS < {MIN_ESS:.0f}: {low:.0%}, k-hat above "
-            f"{khat_threshold(e.num_samples):.2f}: {high:.0%}); the mean is still a lower bound"
+            f"{share:.0%} of the data support no two-sided interval ({why}); the mean is still a lower bound"
         )
     ks = sorted(e.curve)
     if len(ks) >= 2 and e.curve[ks[-1]] - e.curve[ks[-2]] > max(0.05, 2 * e.se_mc):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from .diagnostics import khat_threshold
 from .result import SANDWICH, Estimate, _symbol, paired_difference
+from .tables import render
 
 if TYPE_CHECKING:
     from .evidence import Evidence
@@ -105,29 +103,9 @@ def _paired(e: Estimate, against: Evidence | None) -> str:
     return NONE if math.isnan(c.difference) else f"{c.difference:+.4f} ± {_number(c.se)}"
 
 
-def render_table(ev: Evidence, against: Evidence | None = None, width: int = 130) -> str:
-    """For a terminal; as wide as its columns need."""
-    table = Table(title=_title(ev), title_justify="left")
-    for i, column in enumerate(columns(ev, against)):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows(ev, against):
-        table.add_row(*row)
-    out = io.StringIO()
-    needed = Console(file=out, width=10_000).measure(table).maximum
-    Console(file=out, width=max(width, needed)).print(table)
-    console = Console(file=out, width=width)
-    for note in _notes(ev, against):
-        console.print(f"· {note}", highlight=False, markup=False)
-    return out.getvalue()
-
-
-def render_markdown(ev: Evidence, against: Evidence | None = None) -> str:
-    """For a document."""
-    heads = columns(ev, against)
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(ev, against)]
-    lines += ["", _title(ev), "", *(f"- {note}" for note in _notes(ev, against))]
-    return "\n".join(lines) + "\n"
+def render_evidence(ev: Evidence, style: str, against: Evidence | None = None) -> str:
+    """For a terminal or a document; as wide as its columns need."""
+    return render(style, columns(ev, against), rows(ev, against), _title(ev), _notes(ev, against), width=130)
 
 
 def _notes(ev: Evidence, against: Evidence | None) -> list[str]:

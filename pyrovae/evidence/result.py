@@ -16,6 +16,11 @@ from .estimators import Direction
 SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on simulated data, nats
 
 
+def standard_error(values: Tensor) -> float:
+    """Of the mean of independent values `[N]`; NaN for a single one."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
 @dataclass(frozen=True)
 class Estimate:
     """One estimator over a data set. All figures in nats; per-datum tensors are `[N]`, float64.
@@ -56,8 +61,7 @@ class Estimate:
     @property
     def se_data(self) -> float:
         """Standard error of the mean as an estimate for the population the data came from."""
-        n = len(self.per_datum)
-        return float(self.per_datum.std() / math.sqrt(n)) if n > 1 else math.nan
+        return standard_error(self.per_datum)
 
     @property
     def se_mc(self) -> float:
@@ -183,8 +187,7 @@ def paired_difference(first: Estimate, second: Estimate) -> Comparison:
     d = first.per_datum.cpu() - second.per_datum.cpu()
     # The same zero-probability datum on both sides is no difference, not NaN.
     d = torch.where(first.per_datum.cpu() == second.per_datum.cpu(), torch.zeros_like(d), d)
-    se = float(d.std() / math.sqrt(len(d))) if len(d) > 1 else math.nan
-    se = math.hypot(se, first.shared_error, second.shared_error)
+    se = math.hypot(standard_error(d), first.shared_error, second.shared_error)
     directed = {first.direction, second.direction} <= {"~", "="}
     gaps = [e.details[SANDWICH] for e in (first, second) if SANDWICH in e.details]
     return Comparison(float(d.mean()), se, len(d), directed, max(gaps, default=None))

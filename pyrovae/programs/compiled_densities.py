@@ -11,7 +11,7 @@ from torch import Tensor
 from .compiling import compile_module, signature
 from .densities import Densities, Start, differentiate
 from .modules import module_mode
-from .parameters import capture_parameters, store_of
+from .parameters import by_leaf, capture_parameters, store_of
 from .partition import partition, placeholders
 from .seeds import seeded
 from .substitute import Substitute
@@ -37,9 +37,7 @@ class CompiledDensities:
         with active, module_mode(program.model, program.guide, training=False) as modules:
             with capture_parameters() as parameters:
                 densities.evaluate(u, start)
-            by_leaf = {id(leaf): (name, leaf) for name, leaf in reversed(list(parameters.items()))}
-            names = [name for name, _ in by_leaf.values()]
-            self._leaves = [leaf.detach() for _, leaf in by_leaf.values()]
+            names, self._leaves = by_leaf(parameters)
             self._tensors = [i for i, a in enumerate(given) if isinstance(a, Tensor)]
             self.key = signature((*given, u))
 

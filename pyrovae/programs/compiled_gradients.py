@@ -13,7 +13,7 @@ from torch import Tensor
 from .compiling import compile_module, signature
 from .inspection import Program
 from .modules import module_mode
-from .parameters import capture_parameters, store_of
+from .parameters import by_leaf, capture_parameters, store_of
 from .partition import partition, placeholders
 from .seeds import seeded
 from .substitute import Substitute
@@ -59,9 +59,7 @@ class CompiledGradients:
         ):
             with seeded(0, "compile", device=indices.device), capture_parameters() as parameters:
                 loss(leaves, own, given)
-            by_leaf = {id(leaf): (name, leaf) for name, leaf in reversed(list(parameters.items()))}
-            names = [name for name, _ in by_leaf.values()]
-            self._parameters = [leaf.detach() for _, leaf in by_leaf.values()]
+            names, self._parameters = by_leaf(parameters)
             self._tensors = [i for i, a in enumerate(given) if isinstance(a, Tensor)]
             self._key = signature((*given, *own, *leaves))
             n, m = len(leaves), len(own)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .compiling import compile_module, signature
 from .inspection import PARTICLES, Program
 from .modules import module_mode
-from .parameters import capture_parameters, store_of
+from .parameters import by_leaf, capture_parameters, store_of
 from .partition import partition, placeholders
 from .seeds import seeded
 from .sites import collect
@@ -43,9 +43,7 @@ class CompiledWeights:
             capture_parameters() as parameters,
         ):
             program.run(indices, 1)
-        by_leaf = {id(leaf): (name, leaf) for name, leaf in reversed(list(parameters.items()))}
-        names = [name for name, _ in by_leaf.values()]
-        self._leaves = [leaf.detach() for _, leaf in by_leaf.values()]
+        names, self._leaves = by_leaf(parameters)
         self._tensors = [i for i, a in enumerate(given) if isinstance(a, Tensor)]
         self.key = signature(given)
 

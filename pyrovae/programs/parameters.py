@@ -153,6 +153,12 @@ def capture_parameters() -> Iterator[dict[str, Tensor]]:
     used.update((name, site["value"].unconstrained()) for name, site in sites.items())
 
 
+def by_leaf(used: dict[str, Tensor]) -> tuple[list[str], list[Tensor]]:
+    """Names and detached leaves, each leaf once, under the first of its names."""
+    first = {id(leaf): (name, leaf) for name, leaf in reversed(list(used.items()))}
+    return [name for name, _ in first.values()], [leaf.detach() for _, leaf in first.values()]
+
+
 def store_of(fn: Callable[..., Any]) -> ParameterStore | None:
     """The store a bound program carries, if it is bound."""
     found = getattr(fn, "pyrovae_store", None)

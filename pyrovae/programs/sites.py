@@ -183,31 +183,6 @@ def _collect_enumerated(
     return Sites({}, {}, {}, marginal=total, traces=(guide_trace, model_trace))
 
 
-def latent_means(sites: Sites, plate: str, particle_dim: int) -> dict[str, Tensor]:
-    """E_q[z | x] of each latent site, `[N, F]` with all other dims flattened.
-
-    The guide distribution's own mean where it has one, else the mean over the samples drawn.
-    """
-    if sites.traces is None:
-        return {}
-    guide_trace, model_trace = sites.traces
-    out = {}
-    for name, site in sample_sites(guide_trace):
-        if site["is_observed"] or name not in model_trace.nodes:
-            continue
-        datum_dim = next(f.dim for f in site["cond_indep_stack"] if f.name == plate)
-        fn, event_dim = site["fn"], site["fn"].event_dim
-        try:
-            mean = fn.mean
-        except (NotImplementedError, AttributeError):
-            mean = site["value"]
-        value = mean.expand(fn.batch_shape + fn.event_shape)
-        if fn.event_dim - particle_dim <= value.dim():
-            value = value.mean(particle_dim - event_dim, keepdim=True)
-        out[name] = value.movedim(datum_dim - event_dim, 0).flatten(1)
-    return out
-
-
 def stack_samples(parts: list[Sites]) -> Sites:
     """Concatenates runs along the sample dim; the traces kept are those of the first."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..programs import Program, module_mode, seeded
-from ..programs.sites import latent_means
+from ..programs.site_means import site_means
 
 # A latent dim is active where its posterior mean moves with the data (Burda et al. 2016).
 ACTIVE_VARIANCE = 0.01
@@ -94,7 +94,8 @@ def measure(
                 kl = (q - p).double().mean(0).sum().cpu()
                 kl_sites[name] = kl_sites.get(name, torch.zeros(())) + kl
             particle_dim = -1 - program.max_plate_nesting
-            for name, mean in latent_means(sites, program.plate, particle_dim).items():
+            found = {} if sites.traces is None else site_means(sites, program.plate, particle_dim)
+            for name, (mean, _) in found.items():
                 means.setdefault(name, []).append(mean[: len(indices)].double().cpu())
     elbo = float(log_weights) / count
     active = sum(int((torch.cat(m).var(0) > ACTIVE_VARIANCE).sum()) for m in means.values())
