@@ -20,33 +20,14 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.infer import TraceMeanField_ELBO
-from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyrovae as pv
 from pyrovae.distributed import Elsewhere, Split, joined
 
-D, L, N = 6, 2, 50  # 50 data in batches of 16: three full ones and one of 2
+from .pairs import D, L, Pair
 
-
-class Pair:
-    """Written by hand; draws of two sites, one of them inside of a particle-free plate."""
-
-    def __init__(self):
-        torch.manual_seed(0)
-        self.enc, self.dec = nn.Linear(D, 2 * L), nn.Linear(L, D)
-
-    def model(self, x):
-        pyro.module("dec", self.dec)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(L), 1.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=self.dec(z)).to_event(1), obs=x)
-
-    def guide(self, x):
-        pyro.module("enc", self.enc)
-        with pyro.plate("data", len(x)):
-            loc, raw = self.enc(x).chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
+N = 50  # 50 data in batches of 16: three full ones and one of 2
 
 
 class Scaled(Pair):

@@ -17,12 +17,14 @@ from pyrovae.objectives import BetaELBO, FreeBits
 from pyrovae.programs import decompositions
 from pyrovae.programs.tracing import UntraceableError, trace
 
+from .pairs import D, L, Pair
+
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
     reason="no C++ compiler: nothing compiles here",
 )
 
-N, D, L = 12, 6, 2
+N = 12
 ADAM = functools.partial(torch.optim.Adam, lr=1e-2)
 
 
@@ -34,25 +36,6 @@ def fresh():
 
 def data():
     return (torch.rand(N, D, generator=torch.Generator().manual_seed(1)) > 0.5).float()
-
-
-class Pair:
-    """Modules registered by pyro.module, a shared one under two names."""
-
-    def __init__(self):
-        self.enc, self.dec = nn.Linear(D, 2 * L), nn.Linear(L, D)
-
-    def model(self, x):
-        pyro.module("dec", self.dec)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(L), 1.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=self.dec(z)).to_event(1), obs=x)
-
-    def guide(self, x):
-        pyro.module("enc", self.enc)
-        with pyro.plate("data", len(x)):
-            loc, raw = self.enc(x).chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
 
 
 class Shared(Pair):

@@ -398,16 +398,22 @@ def test_sample_makes_every_picture(runs, tmp_path, capsys):
 
 
 def test_sample_says_what_it_left_out_and_why(runs, tmp_path, capsys):
-    argv = [*FEW, "--out", str(tmp_path)]
-    assert sample.main([str(runs / "3"), *argv, "--only", "manifold", "latent"]) == 0
+    assert sample.main([str(runs / "3"), *FEW, "--out", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "left out: manifold: expected a 2-D latent for a manifold, got 3; try plot_traversals" in out
-    assert {p.name for p in tmp_path.iterdir()} == {"samples.npz", "latent.png"}
-    (tmp_path / "latent.png").unlink()
-    assert sample.main([str(runs / "lg"), *argv]) == 0
+    assert "manifold.png" not in {p.name for p in tmp_path.iterdir()}
+    assert sample.main([str(runs / "lg"), *FEW, "--out", str(tmp_path / "lg")]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert {p.name for p in tmp_path.iterdir()} == {"samples.npz", "latent.png"}
+    assert {p.name for p in (tmp_path / "lg").iterdir()} == {"samples.npz", "latent.png"}
     assert out.count("expected images, got data of shape") == len(PICTURES) - 1
+
+
+def test_sample_fails_for_a_picture_asked_for_by_name(runs, tmp_path, capsys):
+    argv = [*FEW, "--out", str(tmp_path), "--only", "manifold", "latent"]
+    assert sample.main([str(runs / "3"), *argv]) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert "--only manifold: expected a 2-D latent for a manifold, got 3; try plot_traversals" in err
+    assert {p.name for p in tmp_path.iterdir()} == {"samples.npz", "latent.png"}  # the other is written
 
 
 @pytest.mark.parametrize("option", ["--num", "--num-samples", "--limit"])

@@ -3,8 +3,6 @@
 import functools
 import shutil
 
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
@@ -15,30 +13,14 @@ import pyrovae as pv
 from pyrovae.captured import WARM_UP, Captured
 from pyrovae.fused import FusedStep
 
+from .pairs import D, Pair
+
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
     reason="no C++ compiler: nothing compiles here",
 )
-D, L, N = 6, 2, 50  # 50 data in batches of 16: three full ones and one of 2
+N = 50  # 50 data in batches of 16: three full ones and one of 2
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing to capture on")
-
-
-class Pair:
-    def __init__(self, device="cpu"):
-        torch.manual_seed(0)
-        self.enc, self.dec = nn.Linear(D, 2 * L).to(device), nn.Linear(L, D).to(device)
-
-    def model(self, x):
-        pyro.module("dec", self.dec)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(L), 1.0).to_event(1))
-            pyro.sample("x", dist.Bernoulli(logits=self.dec(z)).to_event(1), obs=x)
-
-    def guide(self, x):
-        pyro.module("enc", self.enc)
-        with pyro.plate("data", len(x)):
-            loc, raw = self.enc(x).chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
 
 
 class Redrawn:
