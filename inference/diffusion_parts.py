@@ -12,6 +12,7 @@ from pyrovae.models.composing_diffusion import compose_process, emission_of, fir
 from pyrovae.models.denoisers import MLPDenoiser, UNetDenoiser
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.models.level_denoiser import LevelDenoiser, log_marginals
+from pyrovae.models.level_networks import LevelMLP, LevelUNet
 from pyrovae.models.noise_schedules import LAST, LearnedSchedule, LinearSchedule
 
 from .options import ModelOptions
@@ -49,10 +50,8 @@ def _denoiser(options: ModelOptions, data: Dataset, levels: int | None) -> nn.Mo
     frequencies = frequencies_for(levels) if options.frequencies is None else options.frequencies
     if options.network == "conv":
         return UNetDenoiser(image_shape(data), options.channels or (32, 64), frequencies)
-    if options.network not in (None, "mlp"):
-        raise ValueError(f"expected --network mlp or conv for a diffusion, got {options.network}")
-    width, blocks = _residual(options)
-    return MLPDenoiser(math.prod(data.spec.event_shape), width, blocks, frequencies)
+    _only_perceptrons(options)
+    return MLPDenoiser(math.prod(data.spec.event_shape), *_residual(options), frequencies)
 
 
 def _of_levels(options: ModelOptions, data: Dataset, levels: int | None) -> nn.Module:
@@ -61,10 +60,18 @@ def _of_levels(options: ModelOptions, data: Dataset, levels: int | None) -> nn.M
             f"expected data of at most {MOST_LEVELS} levels for --denoiser levels, got "
             f"{'real data' if levels is None else levels}; try --denoiser noise"
         )
+    net: nn.Module
+    if options.network == "conv":
+        net = LevelUNet(image_shape(data), levels, options.channels or (32, 64))
+    else:
+        _only_perceptrons(options)
+        net = LevelMLP(math.prod(data.spec.event_shape), levels, *_residual(options))
+    return LevelDenoiser(log_marginals(data.train.flatten(1), levels), net, options.dropout)
+
+
+def _only_perceptrons(options: ModelOptions) -> None:
     if options.network not in (None, "mlp"):
-        raise ValueError(f"expected --network mlp for --denoiser levels, got {options.network}")
-    width, blocks = _residual(options)
-    return LevelDenoiser(log_marginals(data.train.flatten(1), levels), width, blocks, options.dropout)
+        raise ValueError(f"expected --network mlp or conv for a diffusion, got {options.network}")
 
 
 def _residual(options: ModelOptions) -> tuple[int, int]:

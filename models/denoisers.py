@@ -39,7 +39,7 @@ class MLPDenoiser(nn.Module):
         super().__init__()
         self.fourier = FourierFeatures(frequencies)
         self.net = ResidualMLP(dim * self.fourier.factor + TIME_FEATURES, width, blocks, dim)
-        _zero(self.net.last)
+        zero_last(self.net.last)
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Returns the noise `[..., D]`."""
@@ -65,10 +65,10 @@ class UNetDenoiser(nn.Module):
         frequencies: Sequence[int] = (0, 1),
     ) -> None:
         super().__init__()
-        self.image_shape = tuple(image_shape) if len(image_shape) == 3 else (1, *image_shape)
+        colours, size = split_image(image_shape)
+        self.image_shape = (colours, *size)
         self.fourier = FourierFeatures(frequencies)
-        c = self.image_shape[0]
-        self.net = UNet(self.image_shape[1:], c * self.fourier.factor, c, channels, TIME_FEATURES)
+        self.net = UNet(size, colours * self.fourier.factor, colours, channels, TIME_FEATURES)
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Returns the noise `[..., D]`."""
@@ -89,7 +89,14 @@ def _start(z: Tensor, gamma: Tensor) -> Tensor:
     return torch.sigmoid(gamma).sqrt().unsqueeze(-1) * z
 
 
-def _zero(layer: nn.Linear | None) -> None:
+def split_image(image_shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """Channels and `(H, W)` of `(H, W)` or `(C, H, W)`."""
+    shape = tuple(image_shape)
+    return (shape[0], shape[1:]) if len(shape) == 3 else (1, shape)
+
+
+def zero_last(layer: nn.Linear | None) -> None:
+    """A new network gives 0."""
     assert layer is not None
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

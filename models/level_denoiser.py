@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyrovae.networks import ResidualMLP
-
-from .denoisers import TIME_FEATURES, time_features
+from .denoisers import time_features
 
 
 class LevelDenoiser(nn.Module):
@@ -26,8 +24,9 @@ class LevelDenoiser(nn.Module):
 
     Args:
         marginals: log p(y_i = v_k), `[D, K]`, nats: of the training data, smoothed.
-        width, blocks: of the `ResidualMLP`.
-        dropout: share of its inputs that are left out in training: small data are learnt by heart without.
+        net: f, 0 at first: a `LevelMLP` or `LevelUNet`, or `(seen [..., 2, D], time features [..., 32]) -> [..., D, K]`
+            with z and E[y|z] of independent elements as the two rows of `seen`.
+        dropout: share of f's inputs that are left out in training: small data are learnt by heart without.
 
     Raises:
         ValueError: marginals of another form, fewer than two levels.
@@ -35,32 +34,28 @@ class LevelDenoiser(nn.Module):
 
     values: Tensor
 
-    def __init__(self, marginals: Tensor, width: int = 256, blocks: int = 2, dropout: float = 0.0) -> None:
+    def __init__(self, marginals: Tensor, net: nn.Module, dropout: float = 0.0) -> None:
         super().__init__()
         if marginals.dim() != 2 or marginals.shape[1] < 2 or not torch.isfinite(marginals).all():
             raise ValueError(
                 f"expected finite log marginals [D, K] of K >= 2 levels, got shape {tuple(marginals.shape)}"
             )
-        dim, levels = marginals.shape
-        self.dim, self.levels = dim, levels
-        self.register_buffer("values", torch.linspace(-1, 1, levels, dtype=marginals.dtype), persistent=False)
+        values = torch.linspace(-1, 1, marginals.shape[1], dtype=marginals.dtype)
+        self.register_buffer("values", values, persistent=False)
         self.marginals = nn.Parameter(marginals.clone())
         if not 0 <= dropout < 1:
             raise ValueError(f"expected 0 <= dropout < 1, got {dropout}")
         self.dropout = dropout
-        self.net = ResidualMLP(2 * dim + TIME_FEATURES, width, blocks, dim * levels)
-        assert self.net.last is not None
-        nn.init.zeros_(self.net.last.weight)
-        nn.init.zeros_(self.net.last.bias)
+        self.net = net
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Returns the noise `[..., D]` in `z` `[..., D]` at -ln SNR `gamma` `[...]`."""
         alpha, sigma = (torch.sigmoid(s * gamma).sqrt()[..., None, None] for s in (-1, 1))
         seen = self.marginals - 0.5 * ((z.unsqueeze(-1) - alpha * self.values) / sigma).square()
         alone = seen.softmax(-1) @ self.values
-        inputs = self._kept(torch.cat([z, alone], -1))
-        extra = self.net(inputs, time_features(gamma).expand(*z.shape[:-1], -1))
-        mean = (seen + extra.unflatten(-1, (self.dim, self.levels))).softmax(-1) @ self.values
+        inputs = self._kept(torch.stack([z, alone], -2))
+        added = self.net(inputs, time_features(gamma).expand(*z.shape[:-1], -1))
+        mean = (seen + added).softmax(-1) @ self.values
         return (z - alpha.squeeze(-1) * mean) / sigma.squeeze(-1)
 
     def _kept(self, x: Tensor) -> Tensor:
