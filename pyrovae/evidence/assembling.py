@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..programs import Program
+from .collecting import Collected
 from .estimators import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator
 from .log_weights import Chunk, iterate
 from .partial import Partials
@@ -41,13 +42,24 @@ def from_weights(
         label: what is evaluated, for a look at the progress.
         All else: as `iterate`.
     """
-    found = {j: partials.load(part_name(j)) for j in chunks} if partials is not None else {}
-    missing = [j for j in chunks if found.get(j) is None]
-    order: Iterable[int] = missing
+    rows = program.arguments.chunks(chunk.data)
+    kept = Collected([len(rows[j]) for j in chunks])
+    place = {j: i for i, j in enumerate(chunks)}
+    missing = set(chunks)
+
+    def take_kept() -> None:
+        for j in sorted(missing):
+            part = None if partials is None else partials.load(part_name(j))
+            if part is not None:
+                kept.put(place[j], part)
+                missing.remove(j)
+
+    take_kept()
+    order: Iterable[int] = sorted(missing)
     if sharing is not None and partials is not None:
         units = Units(partials, [part_name(j) for j in chunks], sharing, label)
         order = map(int, units)
-    numbers = {int(rows[0]): j for j, rows in enumerate(program.arguments.chunks(chunk.data))}
+    numbers = {int(indices[0]): j for j, indices in enumerate(rows)}
     blocks = iterate(
         program,
         drawn,
@@ -61,12 +73,13 @@ def from_weights(
     # Progress is told before a block is yielded: what it interrupts is a chunk not yet saved.
     for indices, weights in blocks:
         j = numbers[int(indices[0])]
-        found[j] = {e.name: _on_cpu(e.estimate(weights[: e.num_samples or drawn])) for e in estimators}
+        part = {e.name: _on_cpu(e.estimate(weights[: e.num_samples or drawn])) for e in estimators}
+        kept.put(place[j], part)
+        missing.discard(j)
         if partials is not None:
-            partials.save(part_name(j), found[j] or {})
-    if partials is not None:
-        found |= {j: partials.load(part_name(j)) for j in chunks if found.get(j) is None}
-    return {e.name: join([found[j][e.name] for j in chunks]) for e in estimators}  # type: ignore[index]
+            partials.save(part_name(j), part)
+    take_kept()  # of the other processes
+    return kept.whole()
 
 
 def from_program(
