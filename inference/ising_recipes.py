@@ -44,7 +44,10 @@ RECIPES: dict[RecipeName, Recipe] = {
         replace(_VAE, objective="dreg", particles=8),
     ),
     "hierarchical": Recipe(
-        "hierarchical VAE", ModelOptions(model="hierarchical", widths=(32, 8), level_width=64), _VAE
+        "hierarchical VAE",
+        ModelOptions(model="hierarchical", widths=(32, 8), level_width=64),
+        # Without warm-up its latents collapse from T_c upwards: at T = 3 a KL of 6.1 nats in place of 1.2.
+        replace(_VAE, warmup=5),
     ),
     "rbm": Recipe(
         "RBM",
