@@ -11,7 +11,7 @@ from pyrovae.data import Dataset
 from pyrovae.files import replacing
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.models.diffusion_process import Process
-from pyrovae.models.noise_schedules import LinearSchedule
+from pyrovae.models.noise_schedules import LearnedSchedule, LinearSchedule
 from pyrovae.programs.modules import owners
 
 from .building import Pair
@@ -42,7 +42,10 @@ def draw_diffusion(pair: Pair, data: Dataset, out: Path, num: int, steps: int | 
         np.savez(partial, x=x.cpu().numpy())  # type: ignore[arg-type]
     names = ["samples.npz"]
     ends = process.ends
-    curves = {type(process.schedule).__name__: process.schedule, "linear": LinearSchedule(*ends)}
+    curves = {"linear": LinearSchedule(*ends)}
+    if not isinstance(process.schedule, LinearSchedule):
+        learned = isinstance(process.schedule, LearnedSchedule)
+        curves = {"learned" if learned else type(process.schedule).__name__: process.schedule, **curves}
     plots.save(plots.plot_noise_schedule(curves), out / "schedule.png")  # type: ignore[arg-type]
     names.append("schedule.png")
     shape = data.spec.image_shape

@@ -21,6 +21,10 @@ def kept(fit: pv.Fit) -> str:
     """The epoch that was kept."""
     best = fit.history[fit.best_epoch - 1]
     start = f"epoch {fit.best_epoch} of {len(fit.history)} kept: "
+    if "term_diffusion" in best and abs(best["valid_kl"]) < 1e-3:
+        terms = {"reconstruction": "x", "prior matching": "prior_matching", "diffusion": "diffusion"}
+        each = ", ".join(f"{words} {best[f'valid_term_{name}']:.3f}" for words, name in terms.items())
+        return f"{start}validation ELBO {best['valid_elbo']:.3f} nats = {each}"
     if "elbo" in best:
         return (
             f"{start}validation ELBO {best['valid_elbo']:.3f} nats, KL {best['valid_kl']:.3f}, "

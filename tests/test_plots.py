@@ -105,6 +105,24 @@ def test_training_draws_every_column_of_the_history():
     assert beta.get_linestyle() == "--"
 
 
+def test_training_of_a_diffusion_draws_its_terms():
+    terms = {"term_x": 0.1, "term_prior_matching": 0.2, "term_diffusion": 0.7}
+    history = [
+        row
+        | {"kl": 1e-7, "valid_kl": 0.0}
+        | {p + k: row["elbo"] * v for k, v in terms.items() for p in ("", "valid_")}
+        for row in rows()
+    ]
+    axes = by_label(plots.plot_training(history, best_epoch=20))
+    assert set(axes) == {"elbo", *terms}
+    np.testing.assert_allclose(
+        line(axes["term_diffusion"], "train")[:, 1], [r["term_diffusion"] for r in history]
+    )
+    assert axes["term_x"].get_ylabel() == "reconstruction\n[nats]"
+    with_kl = [row | {"term_x": -1.0, "term_y": -2.0} for row in rows()]
+    assert set(by_label(plots.plot_training(with_kl))) == {"elbo", "reconstruction", "kl"}
+
+
 def test_training_without_validation_or_schedule_draws_neither():
     axes = by_label(plots.plot_training(rows(valid=False)))
     assert "beta" not in axes and legend(axes["elbo"]) == ["train"]

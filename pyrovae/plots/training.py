@@ -14,6 +14,7 @@ from .checks import column, epochs_of, present
 from .style import BLUE, GREY, ORANGE, STYLE, focus, new_figure
 
 Rows = Sequence[Mapping[str, float]]
+NOTHING = 1e-3  # nats: rounding of a KL that is 0
 
 
 def plot_training(
@@ -21,8 +22,10 @@ def plot_training(
 ) -> Figure | SubFigure:
     """ELBO (left), its terms E_q[ln p(x|z)] and KL (right), in nats per datum, against the epoch.
 
-    Where beta varies it is drawn over the KL on an axis of its own. The first tenth of training may
-    lie below the axes, so that the rest can be read.
+    Of a program whose latents cancel, as a diffusion's bound in continuous time, the terms are those of the
+    history (`term_x`, `term_prior_matching`, `term_diffusion`), which add up to the ELBO. Where beta varies it is
+    drawn over the KL on an axis of its own. The first tenth of training may lie below the axes, so that the rest
+    can be read.
 
     Args:
         history: `Fit.history`.
@@ -30,7 +33,7 @@ def plot_training(
         figure: to draw into.
 
     Returns:
-        The figure; its Axes are labelled `"elbo"`, `"reconstruction"`, `"kl"` and, perhaps, `"beta"`.
+        The figure; its Axes are labelled `"elbo"`, `"reconstruction"`, `"kl"` (or by the terms) and, perhaps, `"beta"`.
 
     Raises:
         ValueError: for an empty history, rows without epoch or ELBO, or a best epoch not among them.
@@ -43,22 +46,32 @@ def plot_training(
             f"expected best_epoch among the epochs {epochs[0]:g} ... {epochs[-1]:g}, got {best_epoch}"
         )
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(6.8, 2.8) if figure is None else figure
-        axes: dict[str, Axes] = figure.subplot_mosaic(
-            [["elbo", "reconstruction"], ["elbo", "kl"]], sharex=True
-        )
-        _draw(axes["elbo"], history, epochs, "elbo", "ELBO [nats per datum]", best_epoch)
-        _draw(axes["reconstruction"], history, epochs, "reconstruction", "E$_q$ ln p(x|z) [nats]", best_epoch)
-        _draw(axes["kl"], history, epochs, "kl", "KL [nats]", best_epoch)
+        terms = _terms(history)
+        figure = new_figure(6.8, max(2.8, 1.2 * len(terms))) if figure is None else figure
+        axes: dict[str, Axes] = figure.subplot_mosaic([["elbo", key] for key in terms], sharex=True)
+        for key, label in {"elbo": "ELBO [nats per datum]", **terms}.items():
+            _draw(axes[key], history, epochs, key, label, best_epoch)
+        right = [axes[key] for key in terms]
         axes["elbo"].legend(loc="lower right")
         axes["elbo"].set_xlabel("epoch")
-        axes["kl"].set_xlabel("epoch")
-        axes["reconstruction"].tick_params(labelbottom=False)
+        right[-1].set_xlabel("epoch")
+        for ax in right[:-1]:
+            ax.tick_params(labelbottom=False)
         beta = column(history, "beta")
-        if present(beta) and max(beta) > min(beta):
+        if "kl" in axes and present(beta) and max(beta) > min(beta):
             _beta(axes["kl"], epochs, beta)
-        figure.align_ylabels([axes["reconstruction"], axes["kl"]])
+        figure.align_ylabels(right)
     return figure
+
+
+def _terms(history: Rows) -> dict[str, str]:
+    """Columns that add up to the ELBO, and their labels."""
+    names = [key for key in history[0] if key.startswith("term_")]
+    kl = [abs(v) for v in column(history, "kl")]
+    if not names or not max(kl) < NOTHING:
+        return {"reconstruction": "E$_q$ ln p(x|z) [nats]", "kl": "KL [nats]"}
+    titles = {"term_x": "reconstruction"}
+    return {n: titles.get(n, n.removeprefix("term_").replace("_", " ")) + "\n[nats]" for n in names}
 
 
 def _draw(ax: Axes, history: Rows, epochs: list[float], key: str, label: str, best_epoch: int | None) -> None:
