@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,11 +43,11 @@ def draw_diffusion(pair: Pair, data: Dataset, out: Path, num: int, steps: int | 
         np.savez(partial, x=x.cpu().numpy())  # type: ignore[arg-type]
     names = ["samples.npz"]
     ends = process.ends
-    curves = {"linear": LinearSchedule(*ends)}
+    curves: dict[str, Any] = {"linear": LinearSchedule(*ends)}
     if not isinstance(process.schedule, LinearSchedule):
         learned = isinstance(process.schedule, LearnedSchedule)
         curves = {"learned" if learned else type(process.schedule).__name__: process.schedule, **curves}
-    plots.save(plots.plot_noise_schedule(curves), out / "schedule.png")  # type: ignore[arg-type]
+    plots.save(plots.plot_noise_schedule(curves), out / "schedule.png")
     names.append("schedule.png")
     shape = data.spec.image_shape
     if shape is None:

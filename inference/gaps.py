@@ -13,10 +13,11 @@ import tyro
 
 import pyrovae as pv
 from pyrovae import plots
+from pyrovae.evidence import Sharing
 from pyrovae.files import replacing
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
-from pyrovae.inference.evaluating import CompileName, load_runs
+from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.running import console, progress, run_script
 
@@ -58,6 +59,14 @@ class Options:
     """Seed of the noise."""
     compile: CompileName = "auto"
     """Run gradients and log-weights as compiled graphs; auto does so in long runs."""
+    resume: bool = False
+    """Keep partial results in the run folder (partial/), and go on from those of a command that was killed: to the
+    same numbers."""
+    shared: bool = False
+    """Compute together with other processes: the same command on any number of machines that share the run folder
+    takes chunks of the data that nobody has. evaluate --status shows how far they are."""
+    claim_expiry: float = 60.0
+    """Seconds without a sign of life after which a chunk of a process that died is taken by another one."""
     label: str | None = None
     """What the data are, for the table (default: name, split and binarisation)."""
     root: Path | None = None
@@ -75,7 +84,7 @@ def run(options: Options) -> None:
         [options.folder], options.root, device_of(options.machine.device), options.split, options.limit
     )
     draws = len(x) * options.steps * options.particles
-    with progress(options.machine.quiet, "optimisation steps", 1) as update:
+    with progress(options.machine.quiet, "weights, then optimisation steps", 1) as update:
         gaps = pv.gaps(
             loaded.model,
             loaded.guide,
@@ -88,6 +97,8 @@ def run(options: Options) -> None:
             compile=options.compile == "on" or (options.compile == "auto" and draws >= LONG),
             label=options.label or describe(loaded.spec, options.split, len(x)),
             progress=lambda done, total: update(completed=done, total=total),
+            resume=loaded.folder / PARTIAL if options.resume or options.shared else None,
+            sharing=Sharing(options.claim_expiry) if options.shared else None,
         )
     print(gaps.table("markdown" if options.markdown else "terminal"))
     plots.save(gaps.plot(loaded.label[1]), loaded.folder / "gaps.png")

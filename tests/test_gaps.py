@@ -1,7 +1,6 @@
 """What the ELBO loses, in parts: against closed forms, on every shape of program, and refused with a reason."""
 
 import math
-import sys
 import warnings
 
 import pyro
@@ -11,6 +10,7 @@ import torch
 from pyro.distributions import transforms
 
 import pyrovae as pv
+from pyrovae.evidence import Sharing, own_guides
 from pyrovae.evidence.local import LocalFlow
 from pyrovae.models.vae import VAE
 from pyrovae.programs import ParameterStore
@@ -19,7 +19,6 @@ from pyrovae.programs.compiled_gradients import CompiledGradients
 from . import handwritten as hw
 
 F64 = torch.float64
-gaps_module = sys.modules["pyrovae.evidence.gaps"]  # the package has the function under this name
 QUICK = pv.LocalFit(steps=250, num_particles=16, lr=0.05)
 W = torch.tensor([[1.0, 0.9], [0.2, 1.1], [0.7, -0.3]], dtype=F64)
 NOISE = 0.5
@@ -278,7 +277,7 @@ def test_compiled_steps_are_the_eager_ones(monkeypatch):
     pair, x = Linear(), linear(10)[2]
     model, guide = pair.model, pair.guide
     rows, bound = [], []
-    monkeypatch.setattr(gaps_module, "_rows", lambda *_: 4)
+    monkeypatch.setattr(own_guides, "_rows", lambda *_: 4)
     bind = CompiledGradients.bind
 
     def watch(self, indices, *rest):
@@ -323,7 +322,8 @@ def test_table_plot_and_progress():
     gaps = pv.gaps(
         model, guide, x, fit=fit, num_samples=20, label="toy, test", progress=lambda d, t: seen.append((d, t))
     )
-    assert seen[0] == (1, 10) and seen[-1] == (10, 10)
+    steps = [(done, total) for done, total in seen if total == 10]  # after the log-weights
+    assert steps == [(i, 10) for i in range(1, 11)] and seen[-10:] == steps
     for style in ("terminal", "markdown"):
         text = gaps.table(style)
         assert "toy, test" in text and "amortisation" in text and "approximation" in text
@@ -334,3 +334,33 @@ def test_table_plot_and_progress():
     widths = [value for value, _ in gaps.bar().values()]
     assert sum(widths) == pytest.approx(gaps.total.mean)
     assert gaps.plot().get_xlabel().startswith("ln p(x)")
+
+
+def test_chunks_are_units_shared_and_resumed_to_the_same_numbers(tmp_path, monkeypatch):
+    """Interrupted, gone on with, and read by another process: no chunk twice, the numbers of an undisturbed run."""
+    monkeypatch.setattr(own_guides, "_rows", lambda *_: 3)
+    model, guide, x, _ = linear(11, shift=0.3)
+    given = {"fit": pv.LocalFit(steps=20, num_particles=4), "num_samples": 40, "estimators": [pv.IS(30)]}
+    whole = pv.gaps(model, guide, x, **given)
+    taken = []
+    optimise = own_guides._optimise
+
+    def dying(*args):
+        taken.append(args[4])
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        return optimise(*args)
+
+    monkeypatch.setattr(own_guides, "_optimise", dying)
+    with pytest.raises(KeyboardInterrupt):
+        pv.gaps(model, guide, x, **given, resume=tmp_path)
+    assert taken == [0, 1]
+    sharing = Sharing(poll=0.02)
+    found = pv.gaps(model, guide, x, **given, resume=tmp_path, sharing=sharing)
+    again = pv.gaps(model, guide, x, **given, resume=tmp_path, sharing=sharing)
+    assert taken == [0, 1, 1, 2, 3]
+    for other in (found, again):
+        assert other.attributes["kept"] == whole.attributes["kept"]
+        for name, part in whole.parts.items():
+            assert torch.equal(other.parts[name].per_datum, part.per_datum), name
+            assert torch.equal(other.parts[name].variance, part.variance), name

@@ -51,8 +51,8 @@ def _each(part: PerDatum, make: Callable[[Tensor], Tensor]) -> PerDatum:
         return make(value) if isinstance(value, Tensor) and value.dim() else value
 
     fields = {name: of(getattr(part, name)) for name in _FIELDS}
-    curve, details = ({k: of(v) for k, v in d.items()} for d in (part.curve, part.details))
-    return replace(part, **fields, curve=curve, details=details)
+    curve = {k: of(v) for k, v in part.curve.items()}
+    return replace(part, **fields, curve=curve, details={k: of(v) for k, v in part.details.items()})
 
 
 def _tensors(part: PerDatum) -> Iterator[Tensor]:
