@@ -1,4 +1,4 @@
-"""The `pyrovae` command: train, evaluate, gaps, sandwich, free_energy, compare, sample, truth, ising."""
+"""The `pyrovae` command: train, evaluate, gaps, sandwich, free_energy, compare, sample, truth, ising, rbm_study."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "sample": "draw from a run folder: samples, reconstructions, latent space",
     "truth": "hold every estimator against exact evidence: the table of docs/evidence.md",
     "ising": "measure how far models of the Ising torus are from its exact law: tables and figures of docs/physics.md",
+    "rbm_study": "hold Boltzmann machines against exact answers: ln Z by AIS, and MNIST beside scikit-learn",
 }
 
 

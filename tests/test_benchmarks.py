@@ -118,6 +118,35 @@ def test_streaming_and_scaling_have_all_rows(bench):
     assert "gloo" in next(r.detail for r in rows if r.what == scaling.REDUCE)
 
 
+def test_families_are_the_same_loss_by_hand(bench, monkeypatch):
+    """What is timed side by side is one computation: its mean over noise is ours, for a ladder and a diffusion."""
+    import families
+    from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+
+    import pyrovae as pv
+
+    monkeypatch.setattr(families, "by_hand", lambda loss, draws, *_: lambda: float(loss(*draws()).detach()))
+    monkeypatch.setattr(families, "Here", lambda run, _: run)
+    monkeypatch.setattr(families, "ours", lambda pair, x, objective, _: (pair, x, objective))
+    found = {}
+    monkeypatch.setattr(families, "interleaved", lambda runs, *_: found.update(runs))
+    monkeypatch.setattr(families, "rows", lambda *_: [])
+    for make, objective in (
+        (lambda: families.bench_ladder(3, tiny()), TraceMeanField_ELBO),
+        (lambda: families.bench_diffusion(tiny()), Trace_ELBO),
+    ):
+        make()
+        pair, x, elbo = found["pv.SVI, compiled"]
+        assert isinstance(elbo, objective)
+        torch.manual_seed(1)
+        by_hand = torch.tensor([found["PyTorch by hand, eager"]() for _ in range(60)])
+        with pv.ParameterStore().active():
+            ours = torch.tensor([float(elbo.loss(pair.model, pair.guide, x)) for _ in range(60)])
+        error = float((by_hand.var() / 60 + ours.var() / 60).sqrt())
+        assert abs(float(by_hand.mean() - ours.mean())) < 4 * error + 1e-5 * float(ours.mean())
+        assert error < 2e-3 * float(ours.mean())
+
+
 def test_importance_has_all_rows(bench):
     import importance
     from nets import Net
