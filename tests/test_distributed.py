@@ -221,6 +221,24 @@ def test_outside_of_torchrun_there_is_no_world(monkeypatch):
     assert issubclass(Elsewhere, RuntimeError)
 
 
+def test_a_world_of_its_own_does_not_speak_to_the_group():
+    """A rank may fit something of its own while the others do not: nothing it does may wait for them."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        calls = []
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("all_reduce", "all_gather_into_tensor", "broadcast", "barrier"):
+                patch.setattr(torch.distributed, name, lambda *_, n=name, **__: calls.append(n))
+            fit(Pair(), split=Split(accumulate=2))
+            fit(Pair())
+            assert not calls
+            World(grouped=True).sum(torch.zeros(1))
+            assert calls == ["all_reduce"]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_train_with_micro_batches(tmp_path, capsys):
     flags = ["--epochs", "1", "--hidden", "8", "--latent-dim", "2", "--compile", "off", "--device", "cpu"]
     for name, more in (("a", []), ("b", ["--accumulate", "4"]), ("c", ["--accumulate", "65"])):

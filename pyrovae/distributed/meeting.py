@@ -51,7 +51,7 @@ def joined(device: str = "auto", timeout: float = TIMEOUT) -> Iterator[World | N
         raise ValueError(f"expected a timeout > 0 seconds, got {timeout}")
     gpu = device != "cpu" and (device == "cuda" or torch.cuda.is_available())
     _join("cpu:gloo,cuda:nccl" if gpu and torch.cuda.is_available() else "gloo", timeout)
-    world = World(dist.get_rank(), dist.get_world_size(), timeout)
+    world = World(dist.get_rank(), dist.get_world_size(), timeout, grouped=True)
     with world.together():
         if gpu:
             _take_gpu()

@@ -36,22 +36,20 @@ class World:
         size: number of processes.
         timeout: seconds after which a process that is not heard of counts as lost.
         restarts: how often torchrun has started the processes anew.
+        grouped: whether it speaks to the process group (of one process, too). A world of its own does not, whatever
+            group there is: one rank may train something of its own beside the others.
     """
 
     rank: int = 0
     size: int = 1
     timeout: float = TIMEOUT
     restarts: int = 0
+    grouped: bool = False
 
     @property
     def first(self) -> bool:
         """Whether this is the process that prints, logs and saves."""
         return self.rank == 0
-
-    @property
-    def grouped(self) -> bool:
-        """Whether there is a process group, be it of one process."""
-        return dist.is_available() and dist.is_initialized()
 
     def sum(self, tensor: Tensor) -> None:
         """Sum over ranks, in place: the same bits on each of them."""
