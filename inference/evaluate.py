@@ -26,8 +26,8 @@ from pyrovae.inference.evaluating import (
     with_sandwich_of,
 )
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.rbm_parts import suited
 from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.suiting import suited
 from pyrovae.inference.table import markdown, print_table, runs_table
 
 

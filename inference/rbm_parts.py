@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pyrovae as pv
 from pyrovae.data import Dataset
 from pyrovae.models.boltzmann import RBM
-from pyrovae.models.rbm_partition import LIMIT
 from pyrovae.models.visible_units import BinaryUnits, GaussianUnits
 from pyrovae.objectives import ContrastiveDivergence, ParallelTempering, PersistentCD
 from pyrovae.objectives.tempering import TEMPERATURES
 from pyrovae.programs.modules import owners
 
-from .estimating import EstimatorOptions
 from .options import ModelOptions, TrainOptions
 
 if TYPE_CHECKING:
@@ -70,16 +68,3 @@ def phase_objective(train: TrainOptions) -> Any:
 def machine_of(pair: Pair | pv.Run) -> RBM | None:
     """The machine that the pair's model belongs to, its weights those of the run; None for other programs."""
     return next((m for m in owners(pair.model) if isinstance(m, RBM)), None)
-
-
-def suited(run: pv.Run, options: EstimatorOptions, asked: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What is asked of a run: of a machine, where nothing else is asked for than the default, exact evidence where
-    it can be enumerated, and else that by AIS."""
-    machine = machine_of(run)
-    if machine is None or options.estimators != EstimatorOptions().estimators:
-        return asked
-    units = [len(machine.hidden_bias)]
-    units += [len(machine.visible_bias)] if isinstance(machine.visible, BinaryUnits) else []
-    if min(units) <= LIMIT:
-        return (pv.Exact(),)
-    return (pv.Normalised(betas=options.partition_temperatures, num_chains=options.partition_chains),)

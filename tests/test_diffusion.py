@@ -11,6 +11,7 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae import plots
+from pyrovae.inference import evaluate, train
 from pyrovae.inference.building import build
 from pyrovae.inference.options import ModelOptions
 from pyrovae.models.antithetic import AntitheticUniform
@@ -405,3 +406,17 @@ def test_options_build_what_they_say(digits):
     assert isinstance(pair.model.__self__, DiffusionChain)
     lw = pv.log_weights(*pair, digits.test[:3], num_samples=5)
     assert torch.isfinite(lw).all()
+
+
+def test_a_run_is_evaluated_by_its_bound_and_refuses_is(tmp_path, capsys):
+    """Asked for nothing, evaluate takes the bound, and says why there is no more; asked for IS, it says no."""
+    run = str(tmp_path / "run")
+    argv = ["--model", "diffusion", "--data", "digits", "--hidden", "8", "--epochs", "1", "--warmup", "0"]
+    assert train.main([*argv, "--out", run, "--compile", "off", "--quiet", "--device", "cpu"]) == 0
+    asked = ["--limit", "20", "--num-samples", "30", "--quiet", "--device", "cpu"]
+    assert evaluate.main([run, *asked]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "validation ELBO" in said and "prior matching -0." in said
+    assert "ELBO" in said and "this program is that bound and has no density" in said
+    assert evaluate.main([run, *asked, "--estimators", "is"]) == 2
+    assert "bound_only" in capsys.readouterr().err

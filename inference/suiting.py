@@ -1,0 +1,35 @@
+"""Which estimators a program is asked for where the user has named none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyrovae as pv
+from pyrovae.models.rbm_partition import LIMIT
+from pyrovae.models.visible_units import BinaryUnits
+from pyrovae.programs import declaration_of
+
+from .estimating import EstimatorOptions
+from .rbm_parts import machine_of
+
+BOUND_DRAWS = 100  # of a bound alone; no estimator shares them
+
+
+def suited(run: pv.Run, options: EstimatorOptions, asked: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What is asked of a run where nothing else is asked for than the default.
+
+    Of a Boltzmann machine, exact evidence where it can be enumerated, and else that by AIS; of a program that is a
+    bound and no density, as a diffusion in continuous time, that bound.
+    """
+    if options.estimators != EstimatorOptions().estimators:
+        return asked
+    machine = machine_of(run)
+    if machine is not None:
+        units = [len(machine.hidden_bias)]
+        units += [len(machine.visible_bias)] if isinstance(machine.visible, BinaryUnits) else []
+        if min(units) <= LIMIT:
+            return (pv.Exact(),)
+        return (pv.Normalised(betas=options.partition_temperatures, num_chains=options.partition_chains),)
+    if declaration_of(run.model).density == "bound_only":
+        return (pv.ELBO(min(options.num_samples, BOUND_DRAWS)),)
+    return asked
