@@ -538,3 +538,11 @@ def test_objectives_and_programs_must_match():
         pv.fit(rbm.model, rbm.guide, x, objective=PersistentCD(), beta=0.5, epochs=1)
     with pytest.raises(ValueError, match="exact=True"):
         pv.fit(rbm.model, rbm.guide, x, valid=x, objective=PersistentCD(), patience=2, epochs=1)
+
+
+@pytest.mark.parametrize("estimator", [pv.Exact(), pv.Normalised(betas=20, num_chains=5), pv.IS(5)])
+def test_data_that_no_unit_can_take_are_refused(estimator):
+    """ln p(v) of a formula has a value for any v; of bits it means something for bits alone."""
+    machine = RBM(6, 4)
+    with pytest.raises(ValueError, match="in the support of Bernoulli"):
+        pv.evidence(machine.model, machine.guide, torch.full((3, 6), 0.4), estimators=[estimator])

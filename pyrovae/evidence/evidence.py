@@ -20,7 +20,7 @@ from .bracket import Sandwich
 from .elbo import ELBO
 from .estimators import PerDatum, ProgramEstimator, WeightEstimator
 from .importance import IS
-from .log_weights import Chunk, check_density, choose_chunk
+from .log_weights import Chunk, check_density, check_observations, choose_chunk
 from .notes import estimate_notes, program_notes
 from .partial import Partials
 from .report import choose, render_evidence, verdict
@@ -230,6 +230,8 @@ def evidence(
         rows = torch.cat([parts[j] for j in chunks]).cpu() if shard else None
     elif shard is not None:
         _shard(shard, 0, names)
+    if others and not weighted:
+        check_observations(program, budget)
     results: dict[str, PerDatum] = {}
     if weighted:
         results |= from_weights(

@@ -185,6 +185,26 @@ def draw(
     return weights
 
 
+def check_observations(program: Program, budget: int | None = None) -> None:
+    """Refuses data outside of the likelihood's support, by one sample of each datum.
+
+    For estimators that draw no weights: a declared ln p(x), say, has a value there too, which means nothing.
+
+    Raises:
+        ValueError: naming the site and remedies.
+    """
+    for indices in program.arguments.chunks(choose_chunk(program, 1, budget).data):
+        with (
+            torch.no_grad(),
+            module_mode(program.model, program.guide, training=False),
+            pyro.validation_enabled(False),
+            seeded(0, "observations", device=program.arguments.x.device),
+        ):
+            sites = program.run(indices, 1)
+        if sites.traces is not None:
+            check_support(sites.traces[1])
+
+
 def pairs_in(program: Program, budget: int | None = None) -> int:
     """How many (datum, sample) pairs run at once within the bytes of `budget`."""
     budget = budget or BUDGET.get(program.arguments.x.device.type, BUDGET["cpu"])

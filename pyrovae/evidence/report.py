@@ -177,8 +177,8 @@ def verdict(ev: Evidence) -> str:
             return _certified(best)
         if ev.attributes.get("density") == "bound_only":
             return (
-                "The ELBO bounds ln p(x) from below; this program is that bound and has no density, so nothing here can "
-                "say how far below (of a diffusion, pv.IS of a chain of moderate T can)."
+                "The ELBO bounds ln p(x) from below; this program is that bound and has no density, so nothing here "
+                "can say how far below (of a diffusion, pv.IS of a chain of moderate T can)."
             )
         return "The ELBO bounds ln p(x) from below; how far below is not measured here (try pv.IS)."
     bound = _certified(e)
