@@ -76,7 +76,7 @@ def make_plan(
     for T in temperatures:
         data = DataOptions(data="ising", L=L, T=(T,), train_size=train_size, data_seed=question.seed)
         for name in models:
-            recipe = trained_for(RECIPES[name], epochs, question.seed)
+            recipe = trained_for(RECIPES[name], epochs, question.seed, T)
             cells.append(Cell(name, recipe, data, out / f"{name}-T{T:.4g}"))
     low, high = min(temperatures), max(temperatures)
     scan = tuple(round(low + (high - low) * i / (SCAN - 1), 6) for i in range(SCAN))

@@ -17,7 +17,8 @@ from pyrovae.data.ising_laws import (
     up_spins_law,
 )
 from pyrovae.inference import evaluate, ising, sample, train
-from pyrovae.inference.ising_cells import sample_figures
+from pyrovae.inference.ising_cells import Question, sample_figures
+from pyrovae.inference.ising_study import make_plan
 from pyrovae.models.architectures import Perceptrons
 from pyrovae.models.boltzmann import RBM
 from pyrovae.models.composing import compose
@@ -269,3 +270,10 @@ def test_bad_ising_options_of_the_scripts(argv, word, tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and word in err, err
     assert not out.exists()
+
+
+def test_an_rbm_of_cold_data_is_trained_by_tempering(tmp_path):
+    plan = make_plan(tmp_path, 4, (1.5, 2.0), ("vae", "rbm"), 1, 100, Question())
+    kind = {(c.name, c.data.T): c.recipe.train.objective for c in plan.cells}
+    assert kind["rbm", (1.5,)] == "tempering" and kind["rbm", (2.0,)] == "pcd"
+    assert kind["vae", (1.5,)] == kind["vae", (2.0,)] == "trace-elbo"
