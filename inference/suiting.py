@@ -12,7 +12,7 @@ from pyrovae.programs import declaration_of
 from .estimating import EstimatorOptions
 from .rbm_parts import machine_of
 
-BOUND_DRAWS = 100  # of a bound alone; no estimator shares them
+BOUND_DRAWS = 100  # of a bound alone, which needs no thousands
 
 
 def suited(run: pv.Run, options: EstimatorOptions, asked: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -31,5 +31,6 @@ def suited(run: pv.Run, options: EstimatorOptions, asked: tuple[Any, ...]) -> tu
             return (pv.Exact(),)
         return (pv.Normalised(betas=options.partition_temperatures, num_chains=options.partition_chains),)
     if declaration_of(run.model).density == "bound_only":
-        return (pv.ELBO(min(options.num_samples, BOUND_DRAWS)),)
+        typed = options.num_samples != EstimatorOptions().num_samples
+        return (pv.ELBO(options.num_samples if typed else BOUND_DRAWS),)
     return asked

@@ -447,6 +447,28 @@ def test_a_unit_that_is_truncated_or_of_another_evaluation(tmp_path):
         status(tmp_path)
 
 
+def test_a_unit_that_has_gone_is_an_error(tmp_path, monkeypatch):
+    """Not zeros in its place."""
+    pair = Pair()
+
+    def ask():
+        shared = {"resume": tmp_path, "sharing": Sharing(poll=0.02)}
+        return pv.evidence(
+            pair.model, pair.guide, rows()[:9], estimators=[pv.IS(5)], chunk=pv.Chunk(3, 5), **shared
+        )
+
+    ask()
+    load = Partials.load
+    monkeypatch.setattr(Partials, "load", lambda self, part: None if part == "000001" else load(self, part))
+    with pytest.raises(ValueError, match=r"results of all 3 units .* got none of 1 \(the first is 1\)"):
+        ask()
+
+
+def test_a_world_of_several_without_a_group_says_so():
+    with pytest.raises(ValueError, match="expected a world of 2 ranks that speaks to a process group"):
+        World(0, 2).sum(torch.zeros(1))
+
+
 def test_evaluate_shared_and_its_status(tmp_path, capsys):
     flags = ["--compile", "off", "--device", "cpu", "--quiet"]
     small = ["--epochs", "1", "--hidden", "8", "--latent-dim", "2"]

@@ -206,3 +206,30 @@ def test_modes_and_random_state_are_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, exact(truth.model, truth.guide, truth.x).per_datum)
     assert math.isfinite(float(first.sum()))
+
+
+def bins(x):
+    """Which of three bins x falls into is the latent: x is outside of the support of all but one."""
+    with pyro.plate("data", len(x)):
+        k = pyro.sample("k", dist.Categorical(torch.ones(3, dtype=F64)), infer={"enumerate": "parallel"})
+        low = torch.arange(3.0, dtype=F64)[k]
+        pyro.sample("x", dist.Uniform(low, low + 1), obs=x)
+
+
+def counts(x):
+    """An N-mixture: fewer were seen than there are."""
+    with pyro.plate("data", len(x)):
+        n = pyro.sample("n", dist.Categorical(torch.ones(4, dtype=F64)), infer={"enumerate": "parallel"})
+        pyro.sample("x", dist.Binomial(n.double(), torch.tensor(0.5, dtype=F64)), obs=x)
+
+
+@pytest.mark.parametrize(("model", "value"), [(bins, 1.5), (counts, 2.0)])
+def test_supports_that_depend_on_latents_are_theirs_to_bound(model, value):
+    """Refused is what no latent allows; data that one of them allows have a probability."""
+    x = torch.full((3,), value, dtype=F64)
+    truth = {1.5: 1 / 3, 2.0: (0.25 + 3 / 8) / 4}[value]
+    ev = pv.evidence(model, lambda x: None, x, estimators=[pv.Exact()])
+    assert ev["Exact"].log_evidence == pytest.approx(math.log(truth), abs=1e-9)
+    if model is counts:
+        with pytest.raises(ValueError, match="in the support of Binomial"):
+            pv.evidence(model, lambda x: None, x + 0.5, estimators=[pv.Exact()])

@@ -46,6 +46,14 @@ class World:
     restarts: int = 0
     grouped: bool = False
 
+    def _speaks(self) -> bool:
+        if not self.grouped and self.size > 1:
+            raise ValueError(
+                f"expected a world of {self.size} ranks that speaks to a process group, got one of its own; try "
+                "pyrovae.distributed.joined(), or grouped=True"
+            )
+        return self.grouped
+
     @property
     def first(self) -> bool:
         """Whether this is the process that prints, logs and saves."""
@@ -53,13 +61,13 @@ class World:
 
     def sum(self, tensor: Tensor) -> None:
         """Sum over ranks, in place: the same bits on each of them."""
-        if self.grouped:
+        if self._speaks():
             with _heard():
                 dist.all_reduce(tensor)
 
     def gather(self, own: Tensor, out: Tensor) -> None:
         """`own` of every rank, in their order, `[size * len(own), ...]`."""
-        if not self.grouped:
+        if not self._speaks():
             out.copy_(own)
             return
         with _heard():
@@ -67,7 +75,7 @@ class World:
 
     def share(self, content: bytes) -> bytes:
         """What the first rank gives."""
-        if not self.grouped:
+        if not self._speaks():
             return content
         with _heard():
             length = torch.tensor([len(content)])
@@ -84,7 +92,7 @@ class World:
 
     def every(self, value: Any) -> list[Any]:
         """Plain values of all ranks, in their order."""
-        if not self.grouped:
+        if not self._speaks():
             return [value]
         content = json.dumps(value).encode()
         with _heard():

@@ -79,6 +79,12 @@ def from_weights(
         if partials is not None:
             partials.save(part_name(j), part)
     take_kept()  # of the other processes
+    if missing:
+        raise ValueError(
+            f"expected the results of all {len(chunks)} units in {partials.folder if partials else 'memory'}, got none "
+            f"of {len(missing)} (the first is {min(missing)}): their files were there and have gone; try the same "
+            "command again"
+        )
     return kept.whole()
 
 

@@ -253,7 +253,9 @@ def evidence(
     for e in others:
         kept = None
         if resume is not None:
-            own = {**what, "budget": budget, "estimator": repr(e)}
+            # What these draw does not depend on the weights that others ask for.
+            own = {k: v for k, v in what.items() if k not in ("chunk", "drawn", "weighted")}
+            own |= {"budget": budget, "estimator": repr(e)}
             kept = Partials(resume, program, strict=sharing is not None, **own)
         results |= from_program(
             e,  # type: ignore[arg-type]

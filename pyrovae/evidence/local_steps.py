@@ -22,15 +22,17 @@ Gradients = Callable[[], Sequence[Tensor | None]]
 class LocalSteps:
     """Makes the gradient functions of chunk after chunk.
 
-    A compiled one draws the noise of an eager one. Chunks of another shape (the last) run eagerly.
+    A compiled one draws the noise of an eager one.
 
     Args:
         num_particles: draws per datum and step.
         compile: whether to try.
+        rows: data of a full chunk. Others run eagerly, whichever comes first: their numbers must not depend on
+            which of the chunks this process got.
     """
 
-    def __init__(self, num_particles: int, compile: bool) -> None:
-        self.num_particles, self.compile = num_particles, compile
+    def __init__(self, num_particles: int, compile: bool, rows: int) -> None:
+        self.num_particles, self.compile, self.rows = num_particles, compile, rows
         self._compiled: dict[str, CompiledGradients | None] = {}
 
     def own(self, local: LocalGuide) -> Gradients:
@@ -74,7 +76,7 @@ class LocalSteps:
         own: Sequence[Tensor],
         loss: ChunkLoss,
     ) -> Gradients | None:
-        if not self.compile or not leaves:
+        if not self.compile or not leaves or len(indices) != self.rows:
             return None
         if kind not in self._compiled:
             try:

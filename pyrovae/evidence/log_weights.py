@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, check_support, drawn_outside, inspect_program, module_mode, seeded
+from ..programs import Program, check_kind, check_support, drawn_outside, inspect_program, module_mode, seeded
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
 from ..programs.tracing import UntraceableError
@@ -186,13 +186,16 @@ def draw(
 
 
 def check_observations(program: Program, budget: int | None = None) -> None:
-    """Refuses data outside of the likelihood's support, by one sample of each datum.
+    """Refuses data that no latent could allow (grey values for bits), by one sample of each datum.
 
-    For estimators that draw no weights: a declared ln p(x), say, has a value there too, which means nothing.
+    For estimators that draw no weights: a declared ln p(x), say, has a value there too, which means nothing. Programs
+    that do not broadcast are not asked: that would run all data at once.
 
     Raises:
         ValueError: naming the site and remedies.
     """
+    if not program.vectorised:
+        return
     for indices in program.arguments.chunks(choose_chunk(program, 1, budget).data):
         with (
             torch.no_grad(),
@@ -202,7 +205,7 @@ def check_observations(program: Program, budget: int | None = None) -> None:
         ):
             sites = program.run(indices, 1)
         if sites.traces is not None:
-            check_support(sites.traces[1])
+            check_kind(sites.traces[1])
 
 
 def pairs_in(program: Program, budget: int | None = None) -> int:

@@ -97,7 +97,7 @@ class OwnGuides:
             if progress is not None:
                 progress(done, total)
 
-        steps = LocalSteps(self.fit.num_particles, compile)
+        steps = LocalSteps(self.fit.num_particles, compile, len(chunks[0]))
         for i in numbers:
             local = LocalGuide(program, chunks[i])
             put_back = _optimise(local, self.fit, steps, seed, i, advance)

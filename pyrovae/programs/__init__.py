@@ -27,5 +27,6 @@ from .seeds import reseeding as reseeding
 from .seeds import seeded as seeded
 from .sites import Sites as Sites
 from .structure import check_arguments as check_arguments
+from .structure import check_kind as check_kind
 from .structure import check_support as check_support
 from .substitute import Substitute as Substitute

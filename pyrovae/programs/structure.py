@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from .declaration import Declaration
 from .sites import is_factor, sample_sites
@@ -117,6 +119,40 @@ def check_support(trace: Any) -> None:
     Raises:
         ValueError: for the first observed site whose value has no density.
     """
+    for name, site, support in _observations(trace):
+        _refuse_outside(name, site, support, _inside(site["fn"], site["value"]))
+
+
+def check_kind(trace: Any) -> None:
+    """Refuses observations that no latent could allow: bits that are none, counts that are not whole.
+
+    Bounds that may depend on latents (of a uniform law, the trials of a binomial one) are not looked at.
+
+    Raises:
+        ValueError: for the first observed site with such a value.
+    """
+    for name, site, support in _observations(trace):
+        kind = getattr(support, "base_constraint", support)
+        if any(kind is k for k in _CONSTANT):
+            inside = kind.check(site["value"])
+        elif kind.is_discrete:
+            inside = site["value"] == site["value"].round()
+        else:
+            continue
+        for _ in range(site["fn"].event_dim):
+            inside = inside.all(-1)
+        _refuse_outside(name, site, support, inside)
+
+
+# Supports that are the same for all parameters.
+_CONSTANT = (
+    *(constraints.boolean, constraints.unit_interval, constraints.positive, constraints.nonnegative),
+    *(constraints.nonnegative_integer, constraints.real),
+)
+
+
+def _observations(trace: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Observed sites with a tensor and a support."""
     for name, site in sample_sites(trace):
         if not site["is_observed"]:
             continue
@@ -124,19 +160,22 @@ def check_support(trace: Any) -> None:
             support = site["fn"].support
         except (NotImplementedError, AttributeError):
             continue
-        value = site["value"]
-        if support is None or not isinstance(value, Tensor):
-            continue
-        inside = _inside(site["fn"], value)
-        if site["mask"] is not None and site["mask"] is not True:
-            inside = inside | ~torch.as_tensor(site["mask"])
-        if not inside.all():
-            base = base_of(site["fn"])
-            hint = _REMEDIES.get(type(base).__name__, "choose a likelihood whose support holds the data")
-            raise ValueError(
-                f"expected values of {name!r} in the support of {type(base).__name__} ({_describe(support)}), got "
-                f"values in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
-            )
+        if support is not None and isinstance(site["value"], Tensor):
+            yield name, site, support
+
+
+def _refuse_outside(name: str, site: Any, support: Any, inside: Tensor) -> None:
+    value = site["value"]
+    if site["mask"] is not None and site["mask"] is not True:
+        inside = inside | ~torch.as_tensor(site["mask"])
+    if inside.all():
+        return
+    base = base_of(site["fn"])
+    hint = _REMEDIES.get(type(base).__name__, "choose a likelihood whose support holds the data")
+    raise ValueError(
+        f"expected values of {name!r} in the support of {type(base).__name__} ({_describe(support)}), got "
+        f"values in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
+    )
 
 
 def outside_of_prior(model_trace: Any) -> list[str]:
