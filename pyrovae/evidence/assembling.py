@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from ..programs import Program
+from ..programs.rounding import rounding
 from .collecting import Collected
 from .estimators import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator
 from .log_weights import Chunk, iterate
 from .partial import Partials
 from .result import Estimate
+from .rounding import KEY, SAFETY, rounding_of_all, with_rounding
 from .units import Sharing, Units
 
 
@@ -73,7 +75,11 @@ def from_weights(
     # Progress is told before a block is yielded: what it interrupts is a chunk not yet saved.
     for indices, weights in blocks:
         j = numbers[int(indices[0])]
-        part = {e.name: _on_cpu(e.estimate(weights[: e.num_samples or drawn])) for e in estimators}
+        error = rounding(program, indices)
+        part = {
+            e.name: _on_cpu(with_rounding(e.estimate(weights[: e.num_samples or drawn]), error))
+            for e in estimators
+        }
         kept.put(place[j], part)
         missing.discard(j)
         if partials is not None:
@@ -101,7 +107,7 @@ def from_program(
     """An estimator that runs the program itself: a unit for each of its chunks of data, or one in all."""
     run["budget"] = budget
     if partials is None:
-        return {e.name: e.run(program, **run)}
+        return {e.name: _rounded(e.run(program, **run), program, budget)}
     number = e.num_chunks(program, budget) if isinstance(e, ChunkedEstimator) else 1
     names = [partials.unit(f"{e.name}-{part_name(j)}") for j in range(number)]
     found = [partials.load(name) for name in names]
@@ -116,7 +122,11 @@ def from_program(
     for j, part in results:
         partials.save(names[j], {e.name: part})
     parts = [(part or partials.load(name) or {})[e.name] for name, part in zip(names, found, strict=True)]
-    return {e.name: join(parts)}
+    return {e.name: _rounded(join(parts), program, budget)}
+
+
+def _rounded(result: PerDatum, program: Program, budget: int | None) -> PerDatum:
+    return with_rounding(result, rounding_of_all(program, budget))
 
 
 def part_name(chunk: int) -> str:
@@ -167,13 +177,18 @@ def assemble(
         ess=result.ess,
         khat=result.khat,
         curve={k: float(v.mean()) for k, v in result.curve.items()},
-        certificate=certificate(result.log_evidence, delta) if e.unbiased_for_p and normalised else None,
+        certificate=certificate(result, delta) if e.unbiased_for_p and normalised else None,
         delta=delta,
         details=result.details,
     )
     return estimate
 
 
-def certificate(per_datum: Tensor, delta: float) -> float:
-    """Markov's inequality on E[prod p̂_n / p_n] = 1: mean ln p̂ - ln(1/delta) / N."""
-    return float(per_datum.mean()) - math.log(1 / delta) / len(per_datum)
+def certificate(result: PerDatum, delta: float) -> float:
+    """Markov's inequality on E[prod p̂_n / p_n] = 1: mean ln p̂ - ln(1/delta) / N, less the rounding error.
+
+    The inequality is of exact arithmetic; rounding is the same for all draws, and no average makes it smaller.
+    """
+    n = len(result.log_evidence)
+    error = float(result.details[KEY].mean()) if KEY in result.details else 0.0
+    return float(result.log_evidence.mean()) - math.log(1 / delta) / n - SAFETY * error

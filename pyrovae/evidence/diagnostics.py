@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import warnings
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from .psis import TailFit, fit_tails, smooth_tails
 
 # Below this effective sample size a two-sided interval under-covers (log-normal weights with
 # K = 5000: 95 % nominal covers 80 % at log-variance 7, 48 % at 16).
 MIN_ESS = 200.0
+MIN_SAMPLES = 25  # below, there is no tail to fit
+EQUAL = 0.01  # nats: weights that differ by less have no tail worth a fit (rounding under an exact guide)
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:
@@ -31,78 +32,33 @@ def khat_threshold(num_samples: int) -> float:
 
 
 def pareto_khat(log_weights: Tensor) -> Tensor:
-    """Pareto tail index k of the weights, by ArviZ's PSIS; `[K, N]` to `[N]`.
+    """Pareto tail index k of the weights, `[K, N]` to `[N]`: see `psis.fit_tails`.
 
     A diagnostic only: smoothing the weights would bias the evidence. Above `khat_threshold` the
-    estimate's error cannot be trusted. NaN where K < 25 leaves no tail to fit; +inf where a
-    weight vector is degenerate (all zero).
+    estimate's error cannot be trusted. A constant added to the log-weights changes nothing. NaN where
+    K < 25 leaves no tail to fit; +inf where a weight vector is degenerate (all zero, or ties at the top);
+    -inf where the weights are equal (within one per cent of each other): there is no tail.
     """
-    num_samples, num_data = log_weights.shape
-    if num_samples < 25:
-        return torch.full((num_data,), torch.nan, dtype=torch.float64)
-    lw = np.ascontiguousarray(log_weights.detach().double().cpu().numpy().T)
-    # PSIS works on differences to the maximum: a floor far below it is an exact zero there.
-    top = lw.max(1, keepdims=True)
-    usable = np.isfinite(top[:, 0])
-    khat = np.full(num_data, np.inf)
-    # Where the spread is rounding noise (an exact guide) there is no tail: k = -inf, all is well.
-    spread = np.ptp(np.where(usable[:, None], lw, 0.0), axis=1)
-    flat = usable & (spread < 1e-5 * np.maximum(1.0, np.abs(top[:, 0])))
-    khat[flat] = -np.inf
-    todo = usable & ~flat
-    if todo.any():
-        khat[todo] = _psis(np.maximum(lw[todo], top[todo] - 1e3))
-    return torch.from_numpy(khat)
+    if len(log_weights) < MIN_SAMPLES:
+        return torch.full(log_weights.shape[1:], torch.nan, dtype=torch.float64)
+    return _khat(log_weights, fit_tails(log_weights)).cpu()
 
 
 def smoothed_log_weights(log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Pareto-smoothed log-weights `[K, N]` (up to a constant a datum) and k-hat `[N]`, by ArviZ's PSIS.
+    """Pareto-smoothed log-weights `[K, N]` (up to a constant a datum) and k-hat `[N]`.
 
     Unsmoothed where K < 25, or where there is nothing to smooth.
     """
-    khat = pareto_khat(log_weights)
-    lw = log_weights.detach().double().cpu().clone()
-    todo = torch.isfinite(khat)
-    if bool(todo.any()):
-        rows = lw[:, todo]
-        rows = torch.maximum(rows, rows.amax(0) - 1e3)
-        smooth = _smooth(np.ascontiguousarray(rows.numpy().T))
-        lw[:, todo] = torch.from_numpy(np.ascontiguousarray(smooth.T))
-    return lw, khat
+    if len(log_weights) < MIN_SAMPLES:
+        return log_weights.detach().double().cpu().clone(), pareto_khat(log_weights)
+    fit = fit_tails(log_weights)
+    khat = _khat(log_weights, fit)
+    smooth = torch.where(torch.isfinite(khat), smooth_tails(log_weights, fit), log_weights.detach().double())
+    return smooth.cpu(), khat.cpu()
 
 
-def _smooth(log_weights: np.ndarray) -> np.ndarray:
-    """PSIS log-weights of each row."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from arviz_stats.base import array_stats
-        except ImportError:
-            import arviz
-
-            smooth: Any = arviz.psislw(log_weights)[0]
-        else:
-            smooth = np.array([array_stats.psislw(-row)[0] for row in log_weights])
-    return np.asarray(smooth, dtype=float)
-
-
-def _psis(log_weights: np.ndarray) -> np.ndarray:
-    """k-hat of each row; ArviZ 1.x has it elsewhere than 0.x, for log-likelihoods: minus the log-weights."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from arviz_stats.base import array_stats
-        except ImportError:
-            import arviz
-
-            khat = arviz.psislw(log_weights)[1]
-        else:
-            khat = np.array([_psis_row(array_stats, row) for row in log_weights])
-    return np.atleast_1d(np.asarray(khat, dtype=float))
-
-
-def _psis_row(array_stats: Any, log_weights: np.ndarray) -> float:
-    try:
-        return float(array_stats.psislw(-log_weights)[1])
-    except ValueError:  # a tail of equal values: no spread to fit (ArviZ 0.x says inf)
-        return np.inf
+def _khat(log_weights: Tensor, fit: TailFit) -> Tensor:
+    lw = log_weights.detach().double()
+    low, high = lw.aminmax(dim=0)
+    khat = torch.where(high - low < EQUAL, -torch.inf, fit.khat)
+    return torch.where(torch.isfinite(high), khat, torch.inf)

@@ -73,7 +73,7 @@ def log_weights(
         progress: called as `progress(done, total)` in (datum, sample) pairs.
 
     Returns:
-        `[K, N]` in nats, in the program's dtype, on the data's device.
+        `[K, N]` in nats, float64, on the data's device.
 
     Raises:
         ValueError: K < 1, a pair that breaks the contract, data outside the likelihood's

@@ -55,7 +55,7 @@ def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
             ess=r.ess,
             khat=r.khat,
             curve={k: float(v.mean()) for k, v in r.curve.items()},
-            certificate=None if estimate.certificate is None else certificate(r.log_evidence, estimate.delta),
+            certificate=None if estimate.certificate is None else certificate(r, estimate.delta),
             details=r.details,
         )
     x = torch.cat([e.x for e in shards])[order.to(first.x.device)]

@@ -65,8 +65,15 @@ class Estimate:
 
     @property
     def se_mc(self) -> float:
-        """Monte-Carlo standard error of the mean over these very data."""
-        return math.hypot(float(self.variance.sum().sqrt() / len(self.variance)), self.shared_error)
+        """Standard error of the mean over these very data: Monte Carlo, and rounding."""
+        own = float(self.variance.sum().sqrt() / len(self.variance))
+        return math.hypot(own, self.shared_error, self.rounding)
+
+    @property
+    def rounding(self) -> float:
+        """Rounding error of the mean, nats: errors of one sign, which no mean over data makes smaller."""
+        error = self.details.get("rounding")
+        return 0.0 if error is None else float(error.mean())
 
     @property
     def shared_error(self) -> float:
@@ -125,7 +132,7 @@ class Estimate:
         if self.direction != "~" and (self.direction != "<=" or self.ess is None):
             raise ValueError(f"expected an estimator of ln p(x), got {self.name}: it only bounds ln p(x)")
         half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()
-        half = half + self.details.get("numerical_error", 0.0)
+        half = half + self.details.get("numerical_error", 0.0) + 2 * self.details.get("rounding", 0.0)
         centre = self.per_datum - torch.nan_to_num(self.bias)
         return torch.stack([centre - half, centre + half], -1)
 

@@ -37,14 +37,18 @@ class Sites:
     traces: tuple[Any, Any] | None = field(default=None, repr=False)
 
     def log_weights(self) -> Tensor:
-        """ln w = ln p(x, z) - ln q(z | x), `[K, N]`, in nats."""
+        """ln w = ln p(x, z) - ln q(z | x), `[K, N]`, in nats, float64.
+
+        Sites are summed in float64: ln w may be small beside its terms, which float32 would round to its own
+        eps times their size.
+        """
         plus = [*self.prior.values(), *self.likelihood.values()]
         minus = list(self.guide.values())
         if self.marginal is not None:
             plus.append(self.marginal)
         if not plus:
             raise ValueError("expected a model with at least one site in the data plate, got none")
-        total = plus[0]
+        total = plus[0].double()
         for term in plus[1:]:
             total = total + term
         for term in minus:
