@@ -8,7 +8,9 @@ from typing import Any, Literal
 import pyrovae as pv
 from pyrovae.data import DataSpec
 
-EstimatorName = Literal["elbo", "closed-elbo", "is", "jackknife", "mlmc", "ais", "exact", "normalised"]
+EstimatorName = Literal[
+    "elbo", "closed-elbo", "is", "defensive-is", "jackknife", "mlmc", "ais", "exact", "normalised"
+]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class EstimatorOptions:
     Boltzmann machine: exact where it is small, else normalised; of a diffusion in continuous time: elbo, 100 draws."""
     num_samples: int = 5000
     """Importance samples K per datum, of elbo, is and jackknife."""
+    defensive: float = 0.1
+    """Share of the prior's draws in defensive-is."""
     replicates: int = 64
     """Independent replicates per datum of mlmc."""
     temperatures: int = 500
@@ -51,6 +55,7 @@ class EstimatorOptions:
             "elbo": lambda: pv.ELBO(self.num_samples),
             "closed-elbo": lambda: pv.ClosedELBO(min(self.num_samples, 1000)),
             "is": lambda: pv.IS(self.num_samples),
+            "defensive-is": lambda: pv.IS(self.num_samples, defensive=self.defensive),
             "jackknife": lambda: pv.Jackknife(self.num_samples),
             "mlmc": lambda: pv.MLMC(replicates=self.replicates),
             "ais": lambda: pv.AIS(self.temperatures, self.chains, self.start, self.leapfrog),

@@ -72,7 +72,11 @@ def test_every_figure_is_in_its_variable(ev):
         assert float(stats["lk_curve"].sel(num_samples=k)) == value
     assert stats["IS_variance"].attrs["units"] == "nats^2" and stats["lk_curve"].attrs["units"] == "nats"
     assert set(map(str, stats.data_vars)) == {
-        *(f"{n}_{v}" for n in ("ELBO", "IS") for v in ("log_evidence", "variance", "bias")),
+        *(
+            f"{n}_{v}"
+            for n in ("ELBO", "IS")
+            for v in ("log_evidence", "variance", "bias", "detail_rounding")
+        ),
         *("ess", "pareto_k", "lk_curve"),
     }
 
@@ -142,7 +146,9 @@ def test_further_estimators_with_weights_keep_their_own_names(ev, tmp_path):
 def test_an_elbo_alone_has_no_weights_to_report(ev):
     alone = replace(ev, estimates={"ELBO": ev["ELBO"]})
     stats = groups(evidence_to_arviz(alone))["sample_stats"]
-    assert set(map(str, stats.data_vars)) == {"ELBO_log_evidence", "ELBO_variance", "ELBO_bias"}
+    assert set(map(str, stats.data_vars)) == {
+        *(f"ELBO_{v}" for v in ("log_evidence", "variance", "bias", "detail_rounding"))
+    }
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.int64])

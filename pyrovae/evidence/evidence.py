@@ -320,7 +320,7 @@ def _normalises(e: Any, program: Program) -> bool:
 
 
 def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
-    return hasattr(e, "estimate")
+    return hasattr(e, "estimate") and getattr(e, "shares_draws", True)
 
 
 def data_hash(x: Tensor, *context: Any) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from ..programs import Program
+from .assembling import join
+from .defensive import iterate_defensive, num_chunks
 from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
 from .log_weights import check_num_samples
@@ -23,21 +27,38 @@ class IS:
     IS minus the jackknife K L_K - (K-1) mean_i L_{-i} (Nowozin 2018).
     https://arxiv.org/abs/1509.00519, https://openreview.net/forum?id=HyZoi-WRb
 
+    With a `defensive` share b of its draws from the prior, all weighed by the mixture they come from, weights are
+    at most p(x|z) / b: a mode that the guide leaves out is found, if the prior's draws find it (Hesterberg 1995,
+    https://doi.org/10.2307/1269620). Such draws are its own, and its name is "IS (defensive)".
+
     Args:
         num_samples: K.
+        defensive: share of the prior's draws, in [0, 1).
 
     Raises:
-        ValueError: K < 1.
+        ValueError: K < 1, a share outside of [0, 1).
     """
 
-    name: ClassVar[str] = "IS"
     direction: ClassVar[Direction] = "<="  # a lower bound, in expectation
     unbiased_for_p: ClassVar[bool] = True  # E exp(estimate) = p(x)
 
     num_samples: int = 5000
+    defensive: float = 0.0
 
     def __post_init__(self) -> None:
         check_num_samples(self.num_samples)
+        if not 0 <= self.defensive < 1:
+            raise ValueError(f"expected a defensive share in [0, 1), got {self.defensive}")
+
+    @property
+    def name(self) -> str:
+        """Key in the results."""
+        return "IS (defensive)" if self.defensive else "IS"
+
+    @property
+    def shares_draws(self) -> bool:
+        """Whether it is made of the log-weights of the guide's draws, which all estimators share."""
+        return not self.defensive
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """ln of the mean weight, in float64."""
@@ -49,6 +70,42 @@ class IS:
         return PerDatum(
             value, variance, -jackknife_shift(lw), ess=ess, khat=pareto_khat(lw), curve=block_curve(lw)
         )
+
+    def run(
+        self,
+        program: Program,
+        *,
+        seed: int,
+        budget: int | None = None,
+        compile: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> PerDatum:
+        """All data of the program, with the defensive share; runs eagerly. Raises as `iterate_defensive`."""
+        every = range(self.num_chunks(program, budget))
+        return join(
+            [part for _, part in self.run_chunks(program, every, seed=seed, budget=budget, progress=progress)]
+        )
+
+    def num_chunks(self, program: Program, budget: int | None) -> int:
+        """Into how many chunks `run` divides the data."""
+        return num_chunks(program, self.num_samples, budget)
+
+    def run_chunks(
+        self,
+        program: Program,
+        numbers: Iterable[int],
+        *,
+        seed: int,
+        budget: int | None = None,
+        compile: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[int, PerDatum]]:
+        """Number and result of some chunks of `run`."""
+        draws = iterate_defensive(
+            program, self.num_samples, self.defensive, numbers, seed=seed, budget=budget, progress=progress
+        )
+        for number, log_weights in draws:
+            yield number, self.estimate(log_weights)
 
 
 def jackknife_shift(log_weights: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ def iterate(
                         # Kept through the next run, the traces would push its tensors out of the
                         # caches: a sixth of the time.
                         del sites
-                _check_weights(weights, indices, program)
+                check_weights(weights, indices, program)
                 if block is None:
                     block = weights.new_empty(num_samples, len(indices))
                 block[start : start + k] = weights
@@ -163,7 +163,7 @@ def iterate(
                 if progress is not None:
                     progress(done, total)
         assert block is not None
-        _check_weights(block, indices, program)
+        check_weights(block, indices, program)
         yield indices, block
 
 
@@ -181,7 +181,7 @@ def draw(
         weights = sites.log_weights()
     if sites.traces is not None:
         check_support(sites.traces[1])
-    _check_weights(weights, indices, program)
+    check_weights(weights, indices, program)
     return weights
 
 
@@ -272,7 +272,7 @@ def check_density(program: Program) -> None:
         )
 
 
-def _check_weights(block: Tensor, indices: Tensor, program: Program) -> None:
+def check_weights(block: Tensor, indices: Tensor, program: Program) -> None:
     """-inf is a weight of zero and allowed; NaN and +inf are no weights."""
     if bool((block < torch.inf).all()):  # false for NaN too
         return

@@ -14,6 +14,7 @@ from .diagnostics import MIN_ESS, khat_threshold
 from .jackknife import DOMINANT
 from .result import Estimate
 
+ROUNDING = 0.01  # nats per datum, from where on a reader is told of it
 _NOISY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
@@ -23,6 +24,7 @@ def estimate_notes(estimates: dict[str, Estimate]) -> list[str]:
     for e in estimates.values():
         if "refused" in e.details:
             out.append(f"{e.name} is refused: {e.details['refused']}")
+    out += _of_rounding(estimates.values())
     if "IS" in estimates:
         out += _of_weights(estimates["IS"])
     if "Jackknife" in estimates:
@@ -83,6 +85,17 @@ def _of_weights(e: Estimate) -> list[str]:
             "more samples would raise the bound"
         )
     return out
+
+
+def _of_rounding(estimates: Iterable[Estimate]) -> list[str]:
+    worst = max(estimates, key=lambda e: e.rounding)
+    if worst.rounding <= ROUNDING:
+        return []
+    size = float(worst.per_datum[torch.isfinite(worst.per_datum)].abs().mean())
+    return [
+        f"rounding errs by {worst.rounding:.2g} nats per datum, as |ln p(x)| is {size:.2g} and the program does not run "
+        "in float64; errors and certificates count it; try x.double() and .double() of the modules, or other units of x"
+    ]
 
 
 def _of_jackknife(e: Estimate) -> list[str]:

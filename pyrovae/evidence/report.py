@@ -61,14 +61,15 @@ def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str
         ess = "/".join(f"{v:.0f}" for v in q)
     if e.khat is not None:
         high = f"{float((e.khat > khat_threshold(e.num_samples)).double().mean()):.0%}"
-    value = "refused" if "refused" in e.details else f"{_symbol(e.direction)} {e.log_evidence:.4f}"
+    digits = _decimals(e.rounding)
+    value = "refused" if "refused" in e.details else f"{_symbol(e.direction)} {e.log_evidence:.{digits}f}"
     figures = [
         e.name,
         value,
         _number(-e.log_evidence / (max(1, ev.attributes["event_size"]) * math.log(2))),
         _number(e.se_data),
         _number(e.se_mc),
-        _number(e.certificate),
+        _number(e.certificate, digits),
         _number(e.bias_indicator),
         f"{e.num_samples:,}" if e.num_samples else NONE,
         ess,
@@ -80,6 +81,11 @@ def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str
             cells[head] = _detail(e.details.get(key))
     cells[PAIRED] = _paired(e, against)
     return cells
+
+
+def _decimals(rounding: float) -> int:
+    """Decimals worth printing: none that rounding has made up."""
+    return 4 if rounding <= 1e-4 else max(0, math.ceil(-math.log10(rounding)))
 
 
 def _number(value: float | None, digits: int = 4) -> str:

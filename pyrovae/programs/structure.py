@@ -120,7 +120,7 @@ def check_support(trace: Any) -> None:
         ValueError: for the first observed site whose value has no density.
     """
     for name, site, support in _observations(trace):
-        _refuse_outside(name, site, support, _inside(site["fn"], site["value"]))
+        _refuse_outside(name, site, support, inside_support(site["fn"], site["value"]))
 
 
 def check_kind(trace: Any) -> None:
@@ -185,7 +185,7 @@ def outside_of_prior(model_trace: Any) -> list[str]:
         if site["is_observed"] or is_factor(site) or not isinstance(site["value"], Tensor):
             continue
         try:
-            inside = _inside(site["fn"], site["value"])
+            inside = inside_support(site["fn"], site["value"])
         except (NotImplementedError, AttributeError, RuntimeError):
             continue
         if not inside.all():
@@ -197,12 +197,12 @@ def outside_of_prior(model_trace: Any) -> list[str]:
     return found
 
 
-def _inside(fn: Any, value: Tensor) -> Tensor:
+def inside_support(fn: Any, value: Tensor) -> Tensor:
     """Whether values are in the support, batch-shaped; masked-out ones count as inside."""
     if isinstance(fn, dist.MaskedDistribution):
-        return _inside(fn.base_dist, value) | ~torch.as_tensor(fn._mask)
+        return inside_support(fn.base_dist, value) | ~torch.as_tensor(fn._mask)
     if isinstance(fn, dist.Independent):
-        inside = _inside(fn.base_dist, value)
+        inside = inside_support(fn.base_dist, value)
         return inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
     return torch.as_tensor(fn.support.check(value))
 
