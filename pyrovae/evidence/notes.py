@@ -93,8 +93,8 @@ def _of_rounding(estimates: Iterable[Estimate]) -> list[str]:
         return []
     size = float(worst.per_datum[torch.isfinite(worst.per_datum)].abs().mean())
     return [
-        f"rounding errs by {worst.rounding:.2g} nats per datum, as |ln p(x)| is {size:.2g} and the program does not run "
-        "in float64; errors and certificates count it; try x.double() and .double() of the modules, or other units"
+        f"rounding errs by {worst.rounding:.2g} nats per datum, where |ln p(x)| is {size:.2g}; errors and certificates "
+        "count it; try float64 (x.double(), and .double() of the modules), or other units"
     ]
 
 
