@@ -1,5 +1,6 @@
 """The only room that touches Pyro's traces: everything else asks it for numbers."""
 
+from .agreement import check_latents as check_latents
 from .annealed import AnnealedFamily as AnnealedFamily
 from .annealed import annealed_family as annealed_family
 from .declaration import Declaration as Declaration

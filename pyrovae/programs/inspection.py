@@ -15,16 +15,20 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
+from .agreement import check_latents
 from .declaration import Declaration, declaration_of
+from .masked import check_masked, has_masks
 from .modules import module_mode
+from .narrower import bounds_vary, narrower_latents
 from .parameters import scratch
 from .plates import Arguments, Calling, ChooseSubsample
 from .seeds import seeded
-from .sites import Sites, collect, is_factor, sample_sites, stack_samples
+from .sites import Sites, collect, is_factor, sample_sites, stack_samples, unscaled_log_prob
 from .structure import base_of, check_arguments, check_structure, data_frame, outside_of_prior
 from .substitute import Substitute
 
 PARTICLES = "_pyrovae_particles"
+ROWS = 1024  # data run at once where all are looked at
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Program:
         factors: names of the pair's `pyro.factor` sites.
         full_size: size of the data plate where it stands for more data than are passed (the
             subsampling scale is full_size / len(x)); else None.
+        narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
     """
 
     model: Callable[..., Any]
@@ -51,6 +56,7 @@ class Program:
     vectorised: bool
     factors: tuple[str, ...]
     full_size: int | None
+    narrower: tuple[str, ...] = ()
 
     @property
     def plate(self) -> str:
@@ -146,6 +152,7 @@ def inspect_program(
         )
         if vectorised is None:
             vectorised = broadcasts(program)
+        program = replace(program, narrower=_agreement(program))
     if not vectorised:
         if program.enumerated:
             raise ValueError(
@@ -155,6 +162,25 @@ def inspect_program(
             )
         program = replace(program, vectorised=False)
     return program
+
+
+def _agreement(program: Program) -> tuple[str, ...]:
+    """Holds guide against model, latent by latent; returns those that the guide draws too narrowly.
+
+    On two data, and on all where masks or bounds may differ from one to the next.
+    """
+    narrower: dict[str, str] = {}
+    with pyro.validation_enabled(False):  # draws outside of the prior's support have an error of their own
+        for rows in (2, ROWS):
+            for indices in program.arguments.chunks(rows)[: 1 if rows == 2 else None]:
+                with program.on(indices) as given:
+                    traces = program.traces(given, None)
+                    check_latents(*traces, program.plate)
+                    check_masked(program, given, traces)
+                narrower = narrower_latents(*traces) | narrower
+            if not has_masks(*traces) and not bounds_vary(*traces):
+                break
+    return tuple(narrower.values())
 
 
 def _find_calling(
@@ -179,6 +205,8 @@ def _find_calling(
                 fn = trace.nodes[plate]["fn"] if plate in trace.nodes else None
                 if fn is not None and fn.subsample_size is not None and fn.size == n:
                     return None  # subsample_size=min(..., len(x)) follows small slices only
+                if not _densities_follow(trace, plate, n):
+                    return None
         return created if size == own == n else None
 
     try:
@@ -203,6 +231,14 @@ def _find_calling(
     if calling == "indexed" and plate not in prior_trace.nodes:
         raise ValueError(f"expected the plate {plate!r} to draw its own subsample, got fixed indices")
     return Arguments(x, context, plate, calling, size), guide_trace, prior_trace
+
+
+def _densities_follow(trace: Any, plate: str, n: int) -> bool:
+    """Whether densities have the data plate's size: a mask of fixed size leaves no other sign."""
+    dim = data_frame(trace, plate).dim if any(sample_sites(trace)) else -1
+    with pyro.validation_enabled(False):
+        shapes = [unscaled_log_prob(site).shape for _, site in sample_sites(trace)]
+    return all(len(shape) < -dim or shape[dim] in (1, n) for shape in shapes)
 
 
 def broadcasts(program: Program) -> bool:
