@@ -23,6 +23,7 @@ from .importance import IS
 from .log_weights import Chunk, check_density, check_observations, choose_chunk
 from .notes import estimate_notes, program_notes
 from .partial import Partials
+from .reach import within_reach
 from .report import choose, render_evidence, verdict
 from .result import SANDWICH, Comparison, Estimate, paired_difference
 from .units import Sharing
@@ -268,6 +269,7 @@ def evidence(
             compile=compile,
             progress=progress,
         )
+    results = {e.name: within_reach(e, results[e.name], program.narrower) for e in estimators}
     normalised = surrogate or program.declaration.density in (None, "exact")
     estimates = {
         e.name: assemble(e, results[e.name], drawn, delta, normalised or _normalises(e, program))

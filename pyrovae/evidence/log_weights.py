@@ -24,6 +24,7 @@ from ..programs import (
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
 from ..programs.tracing import UntraceableError
+from .reach import warn_narrower
 
 # Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
 # enough rows to fill it.
@@ -91,6 +92,7 @@ def log_weights(
     """
     check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate)
+    warn_narrower(program)
     blocks = iterate(
         program,
         num_samples,
