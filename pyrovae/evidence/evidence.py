@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, inspect_program, module_mode
+from ..programs import Program, inspect_program, module_mode, tensors_in
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
 from .elbo import ELBO
@@ -328,7 +328,7 @@ def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
 def data_hash(x: Tensor, *context: Any) -> str:
     """SHA-256 of the bytes, shape and dtype of the data and of context tensors."""
     h = hashlib.sha256()
-    for tensor in (x, *(c for c in context if isinstance(c, Tensor))):
+    for tensor in tensors_in((x, *context)):
         h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         h.update(tensor.detach().contiguous().cpu().numpy().tobytes())
     return h.hexdigest()

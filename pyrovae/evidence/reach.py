@@ -17,8 +17,8 @@ def narrower_note(narrower: Sequence[str]) -> str:
     """The latents whose guide has a smaller support than the prior, what follows, and the remedy."""
     return (
         f"the guide's support is smaller than the prior's at {'; '.join(narrower)}: E_q[w] < p(x), and what is "
-        "made of its draws only bounds ln p(x) from below, without an interval; try a guide with the prior's support, or "
-        'pv.AIS(start="prior")'
+        "made of its draws only bounds ln p(x) from below, without an interval; try a guide with the prior's support, "
+        'or pv.AIS(start="prior")'
     )
 
 

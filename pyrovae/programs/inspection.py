@@ -15,7 +15,8 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
-from .agreement import check_latents
+from .agreement import check_latents, refuse_inner_subsampling
+from .contexts import decide
 from .declaration import Declaration, declaration_of
 from .masked import check_masked, has_masks
 from .modules import module_mode
@@ -137,6 +138,7 @@ def inspect_program(
     ):
         arguments, guide_trace, prior_trace = _find_calling(model, guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
+        refuse_inner_subsampling((guide_trace, prior_trace), plate)
         sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
         frame = data_frame(prior_trace, plate)
         program = Program(
@@ -187,6 +189,7 @@ def _find_calling(
     model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: str
 ) -> tuple[Arguments, Any, Any]:
     """Tries subsets of one and two data; a program whose plate follows takes slices."""
+    context = decide(model, guide, x, context, plate)
     sliced = Arguments(x, context, plate, "sliced")
 
     def look(given: tuple[Any, ...]) -> tuple[int, int, Any, Any]:
@@ -220,17 +223,39 @@ def _find_calling(
         # it is that, or a mistake, shows on the whole data.
         pass
     size, own, guide_trace, prior_trace = look(sliced.whole())
-    if size > len(x):
-        raise ValueError(f"expected the plate {plate!r} to have at most {len(x)} rows (len(x)), got {size}")
+    if size != len(x) and not _subsamples(model, x, sliced.whole(), plate, prior_trace):
+        raise ValueError(
+            f"expected the plate {plate!r} to hold the len(x) = {len(x)} data, or to pick a subsample of the "
+            f"rows of x, got a plate of {size}; x has one row per datum; try x of shape [N, *event] "
+            "(x.T, or x.movedim), or plate=... for the plate over the rows"
+        )
     if own != size:
         raise ValueError(
             f"expected the plate {plate!r} to have one size in model and guide, got {size} in the model and {own} "
             "in the guide; subsample both or none, and set an AutoGuide up on all data (call it once) before"
         )
     calling: Calling = "whole" if size == len(x) else "indexed"
-    if calling == "indexed" and plate not in prior_trace.nodes:
-        raise ValueError(f"expected the plate {plate!r} to draw its own subsample, got fixed indices")
     return Arguments(x, context, plate, calling, size), guide_trace, prior_trace
+
+
+def _subsamples(model: Any, x: Tensor, given: tuple[Any, ...], plate: str, trace: Any) -> bool:
+    """Whether the plate draws a subsample of the rows of x: other indices, other rows observed."""
+    node = trace.nodes.get(plate)
+    if node is None or node["fn"].subsample_size is None or len(node["value"]) > len(x):
+        return False
+    indices = torch.arange(len(node["value"]), device=x.device)
+    observed = []
+    for chosen in (indices, len(x) - 1 - indices):
+        with ChooseSubsample(plate, chosen), seeded(0, "subsample", device=x.device):
+            sites = dict(sample_sites(poutine.trace(model).get_trace(*given)))
+        rows = x[chosen]
+        observed.append(
+            (rows, {n: s["value"] for n, s in sites.items() if s["is_observed"] and not is_factor(s)})
+        )
+    (rows, here), (others, there) = observed
+    if torch.equal(rows, others):  # rows that are all alike show nothing
+        return True
+    return any(not torch.equal(here[n], there[n]) for n in here if n in there)
 
 
 def _densities_follow(trace: Any, plate: str, n: int) -> bool:
