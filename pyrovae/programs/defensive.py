@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .inspection import PARTICLES, Program
 from .sites import collect, is_factor, reduce_to, sample_sites
-from .structure import base_of, inside_support
+from .structure import base_of, in_support
 from .substitute import Substitute
 
 
@@ -111,7 +111,7 @@ def _outside(trace: Any, program: Program, like: Tensor) -> Tensor:
         if is_factor(site):
             continue
         try:
-            inside = inside_support(site["fn"], site["value"])
+            inside = in_support(site["fn"], site["value"])
         except (NotImplementedError, AttributeError):  # no support is declared
             continue
         datum = next(f.dim for f in site["cond_indep_stack"] if f.name == program.plate)
