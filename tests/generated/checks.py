@@ -1,0 +1,244 @@
+"""What is asked of the library about one program, each check against the reference."""
+
+import math
+import time
+import warnings
+
+import numpy as np
+import pyro
+import torch
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO
+
+import pyrovae as pv
+
+from .reference import log_evidence, log_posterior_of_g, log_weight
+from .scope import Case, N
+
+SAMPLES = 2000
+SIGMAS = 5.0
+SECONDS = {}
+
+
+class Wrong(AssertionError):
+    """A value that is not the reference's."""
+
+
+class Programs:
+    """A set of rows as two programs, of equal data: with a wrong guide, and with an exact one where it is feasible."""
+
+    def __init__(self, rows, seed=0):
+        self.rows = rows
+        self.wrong = Case(rows, seed)
+        self.exact = Case(rows, seed, exact=True) if exact_guide(rows) else None
+        if self.exact is not None and "g" in self.exact.enumerated:
+            self.exact.per_datum["g_posterior"] = log_posterior_of_g(self.exact)
+
+    def __repr__(self):
+        return repr(self.wrong)
+
+
+def exact_guide(rows):
+    """A Gaussian z alone is a function of Gaussian noise."""
+    return not any(r.auxiliary for r in rows) or any(r.name == "z Gaussian" for r in rows)
+
+
+def given(case):
+    return (case.model, case.guide, case.x, *case.marked)
+
+
+def close(what, got, right, case, tolerance=1.0):
+    got, right = (np.asarray(v, dtype=float) for v in (got, right))
+    eps = 1e-9 if case.dtype == torch.float64 else 5e-5
+    allowed = tolerance * eps * (1 + np.abs(right))
+    if got.shape != right.shape or not np.all(np.abs(got - right) <= allowed):
+        raise Wrong(f"{what}: got {np.round(got, 6).tolist()}, right {np.round(right, 6).tolist()}")
+
+
+# The checks: name -> function of Programs --------------------------------------------------------------
+
+
+def weights_of_draws(programs):
+    """ln w equals the reference's at the same draws."""
+    case, samples = programs.wrong, 2
+    case.calls.clear()
+    lw = pv.log_weights(*given(case), num_samples=samples, chunk=pv.Chunk(N, samples))
+    draws = [None] * N
+    for index, values in case.calls:  # the last calls are those that count
+        rows = range(N) if index is None else index.tolist()
+        for place, n in reversed(list(enumerate(rows))):
+            draws[n] = (values, place)
+    right = [[log_weight(case, n, _one(case, *draws[n], k)) for n in range(N)] for k in range(samples)]
+    close("log_weights", lw, right, case)
+
+
+def _one(case, values, place, k):
+    out = {}
+    for name, value in values.items():
+        if name == "g":
+            continue
+        value = value.reshape((1,) * (case.nesting + 2 - value.dim()) + tuple(value.shape))
+        value = value.reshape(-1, *value.shape[-case.nesting - 1 :])
+        value = value[:, k if value.shape[1] > 1 else 0]
+        dim = value.dim() + case.dim
+        out[name] = value.narrow(dim, place if value.shape[dim] > 1 else 0, 1)
+    return out
+
+
+def exact_weights(programs):
+    """ln w = ln p(x) whatever is drawn."""
+    case = programs.exact
+    lw = pv.log_weights(*given(case), num_samples=4)
+    close("log_weights, exact guide", lw, np.tile(log_evidence(case), (4, 1)), case)
+
+
+def exact_estimates(programs):
+    """All estimators made of weights, where these are equal."""
+    case = programs.exact
+    estimators = [pv.ELBO(8), pv.IS(8), pv.Jackknife(8), pv.MLMC(replicates=4, base=2, max_level=3)]
+    ev = pv.evidence(*given(case), estimators=estimators)
+    for name, estimate in ev.items():
+        close(f"{name}, exact guide", estimate.per_datum, log_evidence(case), case, 8 if name == "Jackknife" else 1)
+
+
+def exact_value(programs):
+    """Exact is exact; it refuses masked continuous latents and more than two numbers."""
+    case = programs.wrong
+    served = case.continuous <= 2 and not any(r.masks for r in case.rows)
+    try:
+        ev = pv.evidence(*given(case), estimators=[pv.Exact()])
+    except ValueError as error:
+        if served:
+            raise Wrong(f"Exact refused: {error}") from error
+        return
+    close("Exact", ev["Exact"].per_datum, log_evidence(case), case, 2)
+
+
+def estimates(programs):
+    """Of the wrong guide: what is unbiased is within its error, what is a bound is below."""
+    case, right = programs.wrong, log_evidence(programs.wrong)
+    lw = pv.log_weights(*given(case), num_samples=SAMPLES).double().numpy()
+    ev = pv.evidence(
+        *given(case),
+        estimators=[pv.ELBO(SAMPLES), pv.IS(SAMPLES), pv.Jackknife(SAMPLES), pv.MLMC(replicates=64, base=64)],
+    )
+    ratio = np.exp(lw - right)
+    error = ratio.std(0, ddof=1) / math.sqrt(SAMPLES) + 1e-4
+    if np.any(np.abs(ratio.mean(0) - 1) > SIGMAS * error):
+        raise Wrong(f"E[w] / p: got {ratio.mean(0).round(4).tolist()} +- {error.round(4).tolist()}")
+    likely = np.log(ratio.mean(0)) + right
+    close("IS of the same draws", ev["IS"].per_datum, likely, case)
+    close("ELBO of the same draws", ev["ELBO"].per_datum, lw.mean(0), case)
+    total = ratio.sum(0)
+    jackknife = SAMPLES * np.log(total / SAMPLES) - (SAMPLES - 1) * np.log((total - ratio) / (SAMPLES - 1)).mean(0)
+    close("Jackknife of the same draws", ev["Jackknife"].per_datum, jackknife + right, case, SAMPLES)
+    elbo_error = lw.std(0, ddof=1) / math.sqrt(SAMPLES) + 1e-4
+    if np.any(lw.mean(0) > right + SIGMAS * elbo_error):
+        raise Wrong(f"ELBO: got {lw.mean(0).round(4).tolist()}, above {right.round(4).tolist()}")
+    mlmc = ev["MLMC"].per_datum.numpy()
+    error = np.sqrt(ev["MLMC"].variance.numpy()) + 1e-4
+    if np.all(np.isfinite(mlmc)) and np.any(np.abs(mlmc - right) > 7 * error):
+        raise Wrong(f"MLMC: got {mlmc.round(4).tolist()} +- {error.round(4).tolist()}, right {right.round(4).tolist()}")
+
+
+def annealed(programs):
+    """AIS of both starts, of programs that HMC can move."""
+    case, right = programs.wrong, log_evidence(programs.wrong)
+    for start in ("guide", "prior"):
+        served = not any(r.discrete for r in case.rows) and not (start == "guide" and any(r.auxiliary for r in case.rows))
+        ais = pv.AIS(num_temperatures=8, num_chains=32, leapfrog=3, start=start)
+        try:
+            estimate = pv.evidence(*given(case), estimators=[ais])[ais.name]
+        except ValueError as error:
+            if served:
+                raise Wrong(f"{ais.name} refused: {error}") from error
+            continue
+        if not served:
+            raise Wrong(f"{ais.name} took a discrete latent or an auxiliary site")
+        error = np.sqrt(estimate.variance.numpy()) + 1e-4
+        ratio = np.exp(estimate.per_datum.numpy() - right)
+        if np.any(np.abs(ratio - 1) > 6 * error):
+            raise Wrong(f"{ais.name} p-hat / p: got {ratio.round(4).tolist()} +- {error.round(4).tolist()}")
+
+
+def losses(programs):
+    """Pyro's ELBOs and a fit's history are ln p(x) under the exact guide."""
+    case, right = programs.exact, log_evidence(programs.exact)
+    rows, shared = case.context[: len(case.per_datum)], case.context[len(case.per_datum) :]
+
+    @pv.program(**case.declares)
+    def model(*args):
+        case.model(*args, *shared)
+
+    def guide(*args):
+        case.guide(*args, *shared)
+
+    fit = pv.fit(model, guide, (case.x, *rows), epochs=1, batch_size=N, objective=objective(case))
+    close("fit.history's elbo", fit.history[0]["elbo"], right.mean(), case)
+    loss = -svi(case, False).evaluate_loss(case.x, *case.context) / scale(case)
+    picked = sampled(case)
+    if picked is None:
+        close("evaluate_loss", loss, right.sum(), case, 2)
+
+
+def compiled(programs):
+    """The compiled weights are the eager ones', and a compiled step's loss is that of the reference."""
+    for case in filter(None, (programs.wrong, programs.exact)):
+        chunk = pv.Chunk(N, 3)
+        eager, graph = (
+            pv.log_weights(*given(case), num_samples=9, chunk=chunk, compile=flag) for flag in (False, True)
+        )
+        close("compiled log_weights", graph, eager, case)
+    if programs.exact is not None and sampled(programs.exact) is None:
+        case = programs.exact
+        steps = svi(case, True)
+        for _ in range(3):
+            loss = -steps.step(case.x, *case.context) / scale(case)
+            close("compiled step", loss, log_evidence(case).sum(), case, 2)
+
+
+def objective(case):
+    elbo = TraceEnum_ELBO if case.enumerated else Trace_ELBO
+    return elbo(max_plate_nesting=case.nesting)
+
+
+def svi(case, compile):
+    pyro.clear_param_store()
+    return pv.SVI(case.model, case.guide, pyro.optim.SGD({"lr": 1e-6}), objective(case), compile=compile)
+
+
+def scale(case):
+    out = 1.0
+    for row in case.rows:
+        out *= {"poutine.scale": 0.37, "subsample_size=len(x)": 1000 / N}.get(row.name, 1.0)
+    return out
+
+
+def sampled(case):
+    """Whether a loss is of some of the data only."""
+    return next((r for r in case.rows if r.name == "subsampled plate, x[ind]"), None)
+
+
+CHECKS = {f.__name__: f for f in (weights_of_draws, exact_weights, exact_estimates, exact_value, estimates, annealed, losses)}
+NEED_EXACT = {"exact_weights", "exact_estimates", "losses"}
+
+
+def run_checks(rows, seed=0, names=tuple(CHECKS)):
+    """Faults by check's name; any warning of the library's counts as one."""
+    programs = Programs(rows, seed)
+    found = {}
+    for name in names:
+        if name in NEED_EXACT and programs.exact is None:
+            continue
+        check = CHECKS.get(name) or globals()[name]
+        started = time.perf_counter()
+        with warnings.catch_warnings(), pyro.get_param_store().scope():
+            warnings.filterwarnings("error", module="pyrovae")
+            warnings.filterwarnings("error", message=".*eagerly.*|.*vectorised.*")
+            try:
+                check(programs)
+            except Wrong as fault:
+                found[name] = str(fault)
+            except Exception as error:
+                found[name] = f"{type(error).__name__}: {error}"
+        SECONDS[name] = SECONDS.get(name, 0.0) + time.perf_counter() - started
+    return found
