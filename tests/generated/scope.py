@@ -123,7 +123,7 @@ class Scope:
         self.args = dict(zip((*case.per_datum, *case.shared), context, strict=True))
         self.c = self.g = torch.zeros((), dtype=torch.long)
         self.index, self.draws, self.z = None, {}, None
-        self.inner_index = None
+        self._inner = None
 
     def rows(self, value):
         """The data that the plate holds."""
@@ -146,7 +146,10 @@ class Scope:
         return value if self.case.dim == -2 else value.mT
 
     def inner_plate(self, size):
-        return pyro.plate("inner", size, dim=-1 if self.case.dim == -2 else -2)
+        """One for all rows: Pyro takes a name once, and the plate as often as it is entered."""
+        if self._inner is None:
+            self._inner = pyro.plate("inner", size, dim=-1 if self.case.dim == -2 else -2)
+        return self._inner
 
     def over_inner(self, value):
         """A vector over the inner plate where its dim is."""
