@@ -91,7 +91,9 @@ class Joint:
         # Outermost: what enumerates must have seen a site before its value is set.
         with program.on(indices) as arguments, given:
             traces = program.traces(arguments, len(u))
-        sites = collect(*traces, plate=program.plate, particles=PARTICLES, power=1 / temperature)
+        sites = collect(
+            *traces, plate=program.plate, particles=PARTICLES, power=1 / temperature, normalised=True
+        )
         total = sites.log_weights()
         for name, jacobian in given.log_jacobian.items():
             datum = next(f.dim for f in traces[1].nodes[name]["cond_indep_stack"] if f.name == program.plate)

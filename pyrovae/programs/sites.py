@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.ops import packed
@@ -69,10 +70,20 @@ def is_factor(site: dict[str, Any]) -> bool:
     return type(site["fn"]).__name__ == "Unit"
 
 
-def unscaled_log_prob(site: dict[str, Any]) -> Tensor:
-    """ln p of a site at its value, mask kept, scale divided out; the site's batch shape."""
-    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    return scale_and_mask(log_prob, 1.0, site["mask"])
+def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
+    """ln p of a site at its value, scale divided out, the mask kept (or not); the site's batch shape."""
+    fn = site["fn"] if masked else unmasked(site["fn"])
+    log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
+    return scale_and_mask(log_prob, 1.0, site["mask"] if masked else None)
+
+
+def unmasked(fn: Any) -> Any:
+    """A distribution without the masks of `.mask()`."""
+    if isinstance(fn, dist.MaskedDistribution):
+        return unmasked(fn.base_dist)
+    if isinstance(fn, dist.Independent):
+        return dist.Independent(unmasked(fn.base_dist), fn.reinterpreted_batch_ndims)  # type: ignore[no-untyped-call]
+    return fn
 
 
 def reduce_to(log_prob: Tensor, dims: tuple[int, int], sizes: tuple[int, int]) -> Tensor:
@@ -94,7 +105,13 @@ def reduce_to(log_prob: Tensor, dims: tuple[int, int], sizes: tuple[int, int]) -
 
 
 def collect(
-    guide_trace: Any, model_trace: Any, *, plate: str, particles: str | None, power: float = 1.0
+    guide_trace: Any,
+    model_trace: Any,
+    *,
+    plate: str,
+    particles: str | None,
+    power: float = 1.0,
+    normalised: bool = False,
 ) -> Sites:
     """Collects `Sites` from a guide trace and the model trace replayed against it.
 
@@ -104,6 +121,7 @@ def collect(
         plate: name of the data plate.
         particles: name of the particle plate; None for a run without one (K = 1).
         power: of the model's densities, also under the sum over enumerated sites: sum_c p(c, z, x)^power.
+        normalised: count latents' own densities without their masks, as an integral over the latents needs them.
     """
     data = next(f for _, s in sample_sites(model_trace) for f in s["cond_indep_stack"] if f.name == plate)
     outer = next(
@@ -118,14 +136,15 @@ def collect(
         for trace in (guide_trace, model_trace)
         for _, site in sample_sites(trace)
     ):
-        return _collect_enumerated(guide_trace, model_trace, data, outer, sizes, power)
+        return _collect_enumerated(guide_trace, model_trace, data, outer, sizes, power, normalised)
 
     prior: dict[str, Tensor] = {}
     likelihood: dict[str, Tensor] = {}
     guide: dict[str, Tensor] = {}
     for name, site in sample_sites(model_trace):
         group = likelihood if site["is_observed"] else prior
-        group[name] = reduce_to(_powered(unscaled_log_prob(site), power), dims, sizes)
+        masked = site["is_observed"] or not normalised
+        group[name] = reduce_to(_powered(unscaled_log_prob(site, masked), power), dims, sizes)
     for name, site in sample_sites(guide_trace):
         if not site["is_observed"] or is_factor(site):  # a factor in the guide is part of ln q
             guide[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
@@ -137,13 +156,20 @@ def _powered(log_prob: Tensor, power: float) -> Tensor:
 
 
 def _collect_enumerated(
-    guide_trace: Any, model_trace: Any, data: Any, outer: Any, sizes: tuple[int, int], power: float
+    guide_trace: Any,
+    model_trace: Any,
+    data: Any,
+    outer: Any,
+    sizes: tuple[int, int],
+    power: float,
+    normalised: bool,
 ) -> Sites:
     """Sums enumerated sites out: Σ_c p(c, z_c, x) / q(z_c | x, c).
 
     All factors, with the guide's entering inverted, form one tensor tree which Pyro contracts
     respecting inner plates; q of a site that the guide itself enumerates drops out, since the
-    sum over c replaces the draw of c.
+    sum over c replaces the draw of c. The factor p(c) of an enumerated site is not masked (nor is it in Pyro's
+    TraceEnum_ELBO): a masked one would be 1 for each of C values, and the sum ln C too large.
     """
     guide_trace.symbolize_dims()
     model_trace.symbolize_dims(guide_trace.plate_to_symbol)
@@ -162,7 +188,8 @@ def _collect_enumerated(
                     continue
             if trace is guide_trace and site["is_observed"] and not is_factor(site):
                 continue
-            term = packed.pack(_powered(unscaled_log_prob(site), factor), to_symbol)
+            masked = own is None and (site["is_observed"] or not normalised)
+            term = packed.pack(_powered(unscaled_log_prob(site, masked), factor), to_symbol)
             plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
             factors.setdefault(plates, []).append(term)
 
