@@ -4,7 +4,7 @@ import argparse
 import sys
 from itertools import combinations
 
-from .checks import CHECKS, run_checks
+from .checks import CHECKS, COMPILED, run_checks
 from .covering import combinable, covering_array, pairs
 from .rows import ROWS
 
@@ -40,7 +40,7 @@ def main(argv=None):
     if options.singles:
         plain = next(r for r in ROWS if r.law)
         programs = [(r,) if r.law else tuple(q for q in ROWS if q in (r, plain)) for r in ROWS] + programs
-    names = [*CHECKS, *(["compiled"] if options.compiled else [])]
+    names = [*CHECKS, *(COMPILED if options.compiled else ())]
     held, failed, seen = dict.fromkeys(names, 0), 0, set()
     for rows in programs:
         found = run_checks(rows, options.seed, names)
@@ -53,7 +53,8 @@ def main(argv=None):
                 seen.add((least, name))
                 print(f"WRONG {least} | {name}: {fault}", flush=True)
     print(f"programs that hold: {len(programs) - failed} of {len(programs)}")
-    print("by check: " + ", ".join(f"{name} {count}" for name, count in held.items()))
+    for name, count in held.items():
+        print(f"  {name}: {count}")
     return bool(failed)
 
 

@@ -48,13 +48,17 @@ def log_posterior_of_g(case):
 
 def _joint(case, n):
     """ln p(x_n, c, g), `[C, G]`; 1 x 1 without classes."""
-    out = np.zeros((MODEL_CLASSES if "c" in case.enumerated else 1, GUIDE_CLASSES if "g" in case.enumerated else 1))
+    out = np.zeros(
+        (MODEL_CLASSES if "c" in case.enumerated else 1, GUIDE_CLASSES if "g" in case.enumerated else 1)
+    )
     hidden = any(r.hides(Datum(case, n)) for r in case.rows)
     for c, g in np.ndindex(out.shape):
         datum = Datum(case, n, c, g)
         if hidden:  # a class keeps its probabilities
             priors = (case.p[name] for name in ("c", "g") if name in case.enumerated)
-            out[c, g] = sum((v - special.logsumexp(v))[i] for v, i in zip(priors, _present(case, c, g), strict=True))
+            out[c, g] = sum(
+                (v - special.logsumexp(v))[i] for v, i in zip(priors, _present(case, c, g), strict=True)
+            )
         else:
             out[c, g] = sum(r.log_marginal(datum) for r in case.rows)
     return out

@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from scipy import special, stats
 
-from .laws import BetaBinomial, Discrete, Gaussian, GammaPoisson
+from .laws import BetaBinomial, Discrete, GammaPoisson, Gaussian
 from .scope import GUIDE_CLASSES, MODEL_CLASSES, N
 
 
@@ -24,15 +24,15 @@ class Row:
         law: of z, where the row chooses it.
         double, inner, outer: float64; an inner plate; the data plate at dim -2.
         discrete: it has a latent without a density, which HMC cannot move.
-        masks: it has continuous latents that are masked: their model has no density to integrate.
         auxiliary: the guide has sites that are the model's only by a Delta.
+        wrong_in_pyro: TraceEnum_ELBO's own value is wrong.
         excludes: names of rows it does not go with, and why.
         declares: for `pv.program`.
     """
 
     name = ""
     law = None
-    double = inner = outer = discrete = masks = auxiliary = False
+    double = inner = outer = discrete = auxiliary = wrong_in_pyro = False
     excludes: dict = {}  # noqa: RUF012
     declares: dict = {}  # noqa: RUF012
 
@@ -143,7 +143,7 @@ class SecondSite(Row):
 class Factor(Row):
     """Another column of z, whose density comes by a factor."""
 
-    name, declares = "pyro.factor declared", {"density": "exact"}  # noqa: RUF012
+    name, declares = "pyro.factor declared", {"density": "exact"}
 
     def draw(self, d):
         d.z_column("f")
@@ -315,7 +315,7 @@ class InnerClass(Row):
 class MaskedPlate(Row):
     """Some data are masked in all their sites, in model and guide."""
 
-    name, masks = "poutine.mask over the plate", True
+    name = "poutine.mask over the plate"
 
     def draw(self, d):
         d.mask("seen")
@@ -330,7 +330,7 @@ class MaskedPlate(Row):
 class MaskedLatent(Row):
     """u, masked on both sides where nothing depends on it."""
 
-    name, masks = "latent masked on both sides", True
+    name = "latent masked on both sides"
 
     def __init__(self, by_method=False):
         self.by_method = by_method
@@ -366,9 +366,12 @@ class MaskedLatent(Row):
 
 
 class MaskedClass(Row):
-    """An enumerated class, masked in the model where nothing depends on it."""
+    """An enumerated class, masked in the model where nothing depends on it.
 
-    name, discrete = "enumerated latent masked", True
+    `TraceEnum_ELBO` keeps the law of an enumerated site under a handler's mask, but sums one masked by `.mask()`.
+    """
+
+    name, discrete, wrong_in_pyro = "enumerated latent masked by .mask()", True, True
 
     def draw(self, d):
         d.mask("k_seen")
@@ -419,7 +422,7 @@ class ObservedMaskEnumerated(Row):
 class ObservedMaskDrawn(Row):
     """A number known for some of the data, drawn by the guide for the others."""
 
-    name, masks = "obs_mask, drawn", True
+    name = "obs_mask, drawn"
 
     def draw(self, d):
         d.mask("given")
@@ -507,7 +510,7 @@ class OuterPlate(Row):
 
 
 class NamedPlate(Row):
-    name, declares = "plate of another name", {"plate": "rows"}  # noqa: RUF012
+    name, declares = "plate of another name", {"plate": "rows"}
 
 
 class Context(Row):
