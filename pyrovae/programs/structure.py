@@ -154,7 +154,7 @@ _CONSTANT = (
 def _observations(trace: Any) -> Iterator[tuple[str, Any, Any]]:
     """Observed sites with a tensor and a support."""
     for name, site in sample_sites(trace):
-        if not site["is_observed"]:
+        if not site["is_observed"] or is_factor(site):
             continue
         try:
             support = site["fn"].support
