@@ -13,7 +13,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.evidence import Estimate
 from pyrovae.evidence.coverage import Coverage, interval_coverage
-from pyrovae.evidence.importance import jackknife_shift
+from pyrovae.evidence.delete_one import jackknife_shift
 from pyrovae.models.ground_truths import GroundTruth, ground_truths, linear_gaussian
 
 F64 = torch.float64
