@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.diagnostics import effective_sample_size, khat_threshold, pareto_khat
 from pyrovae.evidence.delete_one import jackknife_shift
+from pyrovae.evidence.diagnostics import effective_sample_size, khat_threshold, pareto_khat
 from pyrovae.evidence.importance import block_curve
 from pyrovae.evidence.notes import estimate_notes
 from pyrovae.evidence.result import Estimate

@@ -29,35 +29,38 @@ def tail_allowance(log_weights: Tensor, khat: Tensor) -> Tensor:
         log_weights: nats.
         khat: their Pareto index, `[N]`; -inf marks equal weights.
     """
-    parts = [_allowance(part.double()) for part in log_weights.split(ROWS, 1)]
-    found = torch.cat(parts).cpu()
-    return found.masked_fill(khat.cpu() == -torch.inf, 0.0)
+    parts = [_fit(part.double())[0] for part in log_weights.split(ROWS, 1)]
+    return torch.cat(parts).cpu().masked_fill(khat.cpu() == -torch.inf, 0.0)
 
 
-def _allowance(lw: Tensor) -> Tensor:
+def least_tail_index(log_weights: Tensor) -> Tensor:
+    """Tail index k less its standard error, `[K, N]` to `[N]`: the least that the largest weights do not exclude.
+
+    Never below 1/40, however light the tail is.
+    """
+    return torch.cat([_fit(part.double())[1] for part in log_weights.split(ROWS, 1)]).cpu()
+
+
+def _fit(lw: Tensor) -> tuple[Tensor, Tensor]:
+    """The allowance, and the least k within one standard error, `[n]`."""
     m = tail_size(len(lw))
     if m < 1:
-        return torch.full_like(lw[0], torch.inf)
+        return torch.full_like(lw[0], torch.inf), torch.full_like(lw[0], 1 / SHAPES)
     share = (lw.topk(m + 1, 0).values - torch.logsumexp(lw, 0)).exp()
     excess = share[:m] - share[m]
     count = (excess > 0).sum(0)  # ties with the threshold are no part of the tail
-    mean = excess.sum(0) / count
-    x = (excess / mean).nan_to_num(0.0)
-    k = torch.linspace(1 / SHAPES, 1, SHAPES, dtype=lw.dtype, device=lw.device)
+    x = (excess / (excess.sum(0) / count)).nan_to_num(0.0)
+    shapes = torch.linspace(1 / SHAPES, 1, SHAPES, dtype=lw.dtype, device=lw.device)
     theta = torch.logspace(-2, 2.5, SCALES, dtype=lw.dtype, device=lw.device)  # k / s, in units of 1 / mean
     sums = torch.stack([torch.log1p(t * x).sum(0) for t in theta])
-    best = -count.to(lw.dtype)  # the exponential law, k = 0
-    likelihood = []
-    for shape in k:
-        ln = count * (theta.log() - shape.log()).unsqueeze(1) - (1 + 1 / shape) * sums
-        likelihood.append(ln)
-        best = torch.maximum(best, ln.amax(0))
+    likelihood = [count * (theta.log() - k.log()).unsqueeze(1) - (1 + 1 / k) * sums for k in shapes]
+    profile = torch.stack([ln.amax(0) for ln in likelihood])
+    best = torch.maximum(profile.amax(0), -count.to(lw.dtype))  # or the exponential law, k = 0
     largest = torch.zeros_like(best)
-    for shape, ln in zip(k, likelihood, strict=True):
-        # s / (1 - k) falls with theta: the mean is that of the smallest theta that is not excluded.
-        allowed = (ln >= best - TAIL_SIGMAS**2 / 2).to(lw.dtype)
-        means = (shape / theta / (1 - shape)).unsqueeze(1)
-        largest = torch.maximum(largest, torch.where(allowed > 0, means, 0.0).amax(0))
-    found = (excess.sum(0) * (largest - 1)).clamp(min=0)
-    found = torch.where(count > 0, found, 0.0)
-    return found.masked_fill(torch.isnan(share[0]), torch.inf)
+    for k, ln in zip(shapes, likelihood, strict=True):
+        means = (k / theta / (1 - k)).unsqueeze(1).expand_as(ln)
+        largest = torch.maximum(largest, means.where(ln >= best - TAIL_SIGMAS**2 / 2, 0.0).amax(0))
+    allowance = (excess.sum(0) * (largest - 1)).clamp(min=0).where(count > 0, 0.0)
+    near = profile >= best - 0.5
+    least = shapes.unsqueeze(1).expand_as(near).where(near, torch.inf).amin(0)
+    return allowance.masked_fill(share[0].isnan(), torch.inf), least.where(least.isfinite(), 1 / SHAPES)

@@ -15,9 +15,9 @@ from ..programs import Program, module_mode, seeded
 from ..programs.joint import Joint
 from .ais import AIS
 from .annealing import anneal
+from .delete_one import is_variance, jackknife_shift
 from .diagnostics import effective_sample_size, pareto_khat
 from .exact import PAIRS, Exact
-from .delete_one import is_variance, jackknife_shift
 from .quadratic import quadratic_log_integrals
 from .tuned import Ticks, chunks
 
