@@ -40,7 +40,7 @@ def is_variance(log_weights: Tensor) -> Tensor:
     if k < 2:
         return torch.full_like(log_weights[0], torch.nan, dtype=torch.float64)
     lw = log_weights.double()
-    return _variance((k - 1) * log_rest(lw), (lw - lw.logsumexp(0)).exp(), 2)
+    return _variance((k - 1) * log_rest(lw), ~lw.isneginf(), 2)
 
 
 def jackknife_variance(log_weights: Tensor) -> Tensor:
@@ -86,12 +86,12 @@ def jackknife_variance(log_weights: Tensor) -> Tensor:
             powers, scales = powers * ratio, scales * scale
         pairs -= torch.log1p(-ratio * scale)
     # J_{-j} = (K-1) L_{-j} - (K-2)/(K-1) sum_{i != j} L_{-ij}, up to what all j have in common
-    return _variance((k - 1) ** 2 * rest - (k - 2) * pairs, share, 3)
+    return _variance((k - 1) ** 2 * rest - (k - 2) * pairs, share > 0, 3)
 
 
-def _variance(deleted: Tensor, share: Tensor, least: int) -> Tensor:
-    """Var_j / K of (K-1) times the delete-one values, `[K, N]`; infinite for fewer weights than `least`."""
-    some = (share > 0).sum(0)
+def _variance(deleted: Tensor, counted: Tensor, least: int) -> Tensor:
+    """Var_j / K of (K-1) times the delete-one values, `[K, N]`; infinite for fewer weights than `least` above zero."""
+    some = counted.sum(0)
     return (deleted.var(0) / len(deleted)).masked_fill((some > 0) & (some < least), torch.inf)
 
 

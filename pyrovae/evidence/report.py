@@ -86,7 +86,9 @@ def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    if value is None or math.isnan(value):
+        return NONE
+    return "∞" if value == math.inf else f"{value:.{digits}f}"
 
 
 def _detail(value: Any) -> str:
