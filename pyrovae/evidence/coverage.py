@@ -10,6 +10,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from .estimators import ProgramEstimator, WeightEstimator
@@ -30,7 +31,7 @@ class Law:
 
     family: str
     parameter: float
-    prior: dist.Distribution
+    prior: TorchDistributionMixin
     log_weight: Callable[[Tensor], Tensor]
 
     def program(self) -> tuple[Callable[[Tensor], None], Callable[[Tensor], None]]:

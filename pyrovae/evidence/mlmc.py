@@ -222,7 +222,7 @@ class MLMC:
             rest = values[:, ~refused].mean(0)
             if len(rest):
                 reasons.append(f"the mean of the other {len(rest)} data is {float(rest.mean()):.4f}")
-            details |= {"refused": "; ".join(reasons), "refused_data": refused}
+            details |= {"refused": "; ".join(reasons), "refused_data": refused.double()}
         values = values.masked_fill(refused, torch.nan)
         bias = -spread / (2 * self.base * 2.0**self.max_level)
         return PerDatum(
