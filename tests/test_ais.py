@@ -188,7 +188,8 @@ def test_evidence_by_ais():
         assert e.direction == "<=" and e.num_samples == 32
         assert abs(e.log_evidence - exact.mean()) < 4 * e.se_mc + 0.02
         assert 0 < e.se_mc < 0.1
-        assert e.certificate == pytest.approx(e.log_evidence - math.log(20) / 12)
+        # Three estimators are certified together.
+        assert e.certificate == pytest.approx(e.log_evidence - math.log(3 * 20) / 12)
         assert e.details["acceptance"].shape == (12,) and (e.details["acceptance"] > 0.5).all()
         assert (e.details["acceptance_worst_chain"] <= e.details["acceptance"]).all()
         integral = e.details["thermodynamic_integration"]

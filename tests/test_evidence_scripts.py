@@ -179,11 +179,11 @@ def test_a_guide_that_leaves_the_prior_s_support_is_named():
 
 
 def test_the_coverage_figure_shows_every_estimator():
-    from pyrovae.evidence.coverage import interval_coverage
+    from pyrovae.evidence.coverage import interval_coverage, lognormal
     from pyrovae.plots import plot_coverage
 
     figure = plot_coverage(
-        interval_coverage([pv.IS(50), pv.Jackknife(50)], [0.1, 4.0], num_samples=50, repeats=10)
+        interval_coverage([pv.IS(50), pv.Jackknife(50)], [lognormal(0.1), lognormal(4.0)], repeats=10)
     )
     left, right = figure.axes
     assert {t.get_text() for t in left.get_legend().get_texts()} == {"IS", "Jackknife", "nominal 95%"}

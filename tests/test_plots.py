@@ -225,7 +225,9 @@ def test_histories_refuse(histories, match):
 
 def test_elbo_vs_is_draws_each_datum_in_the_colour_of_its_weights(ev):
     reliable = torch.arange(N) % 3 == 0
-    mixed = changed(ev, ess=torch.where(reliable, 250.0, 3.0).double(), khat=torch.zeros(N).double())
+    mixed = changed(
+        ev, ess=torch.where(reliable, 250.0, 3.0).double(), khat=torch.zeros(N).double(), details={}
+    )
     ax = plots.plot_elbo_vs_is(mixed)
     for mask, start, colour in (
         (reliable, "weights reliable", BLUE),

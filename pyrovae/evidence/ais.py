@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,9 +13,8 @@ from ..programs import Program, seeded
 from ..programs.densities import Start
 from .annealing import anneal, check_num_temperatures, check_schedule
 from .assembling import join
-from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
-from .importance import jackknife_shift
+from .importance import IS
 from .log_weights import check_density
 from .tuned import Ticks, chunks, split
 
@@ -102,7 +100,7 @@ class AIS:
         compile: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
-        """ln of the mean weight per datum; variance 1/ESS - 1/K; bias as of the jackknife.
+        """ln of the mean weight per datum; variance by leaving out one chain; bias as of the jackknife.
 
         Details: `acceptance` and that of the worst chain `[N]`, `thermodynamic_integration` `[N]`
         (trapezoid of E[slope] over beta: a check without direction).
@@ -152,17 +150,12 @@ class AIS:
             yield chunk.number, self._result(run.log_weights[:, :n], run.acceptance[:, :n], integral[:n])
 
     def _result(self, lw: Tensor, acceptance: Tensor, integral: Tensor) -> PerDatum:
-        k = self.num_chains
-        ess = effective_sample_size(lw)
-        value = torch.logsumexp(lw, 0) - math.log(k)
-        variance = (1 / ess - 1 / k).clamp(min=0.0) if k > 1 else torch.full_like(value, torch.nan)
-        return PerDatum(
-            value,
-            variance,
-            -jackknife_shift(lw),
-            ess=ess,
-            khat=pareto_khat(lw),
+        part = IS(self.num_chains).estimate(lw)
+        return replace(
+            part,
+            curve={},
             details={
+                **part.details,
                 "num_temperatures": self.num_temperatures,
                 "start": self.start,
                 "acceptance": acceptance.mean(0).cpu(),

@@ -162,33 +162,58 @@ def join(parts: Sequence[PerDatum], order: Tensor | None = None) -> PerDatum:
 
 
 def assemble(
-    e: WeightEstimator | ProgramEstimator, result: PerDatum, drawn: int, delta: float, normalised: bool
-) -> Estimate:
-    """An estimator's result over data as an `Estimate`."""
-    result = join([result])
-    estimate = Estimate(
-        name=e.name,
-        # Without the normaliser a bound on ln f(x) is none on ln p(x).
-        direction=e.direction if normalised else "none",
-        num_samples=e.num_samples or (drawn if hasattr(e, "estimate") else 0),
-        per_datum=result.log_evidence,
-        variance=result.variance,
-        bias=result.bias,
-        ess=result.ess,
-        khat=result.khat,
-        curve={k: float(v.mean()) for k, v in result.curve.items()},
-        certificate=certificate(result, delta) if e.unbiased_for_p and normalised else None,
-        delta=delta,
-        details=result.details,
-    )
-    return estimate
+    estimators: Sequence[WeightEstimator | ProgramEstimator],
+    results: dict[str, PerDatum],
+    drawn: int,
+    delta: float,
+    normalised: dict[str, bool],
+    certify: str | None = None,
+) -> dict[str, Estimate]:
+    """Results over data as `Estimate`s, whose certificates hold together.
+
+    Args:
+        drawn: K of estimators that take all there are.
+        delta: failure probability of all certificates together.
+        normalised: whether an estimator gives ln p(x), and not ln f(x).
+        certify: the one estimator that has a certificate; None: all that can.
+
+    Raises:
+        ValueError: `certify` names an estimator that gives none.
+    """
+    able = [e.name for e in estimators if e.unbiased_for_p and normalised[e.name]]
+    if certify is not None and certify not in able:
+        raise ValueError(
+            f"expected certify to name an estimator that gives a certificate, {able}, got {certify!r}"
+        )
+    certified = able if certify is None else [certify]
+    out = {}
+    for e in estimators:
+        result = join([results[e.name]])
+        out[e.name] = Estimate(
+            name=e.name,
+            # Without the normaliser a bound on ln f(x) is none on ln p(x).
+            direction=e.direction if normalised[e.name] else "none",
+            num_samples=e.num_samples or (drawn if hasattr(e, "estimate") else 0),
+            per_datum=result.log_evidence,
+            variance=result.variance,
+            bias=result.bias,
+            ess=result.ess,
+            khat=result.khat,
+            curve={k: float(v.mean()) for k, v in result.curve.items()},
+            certificate=certificate(result, delta, len(certified)) if e.name in certified else None,
+            delta=delta,
+            details=result.details,
+        )
+    return out
 
 
-def certificate(result: PerDatum, delta: float) -> float:
-    """Markov's inequality on E[prod p̂_n / p_n] = 1: mean ln p̂ - ln(1/delta) / N, less the rounding error.
+def certificate(result: PerDatum, delta: float, number: int = 1) -> float:
+    """Markov's inequality on E[prod p̂_n / p_n] = 1: mean ln p̂ - ln(number/delta) / N, less the rounding error.
 
-    The inequality is of exact arithmetic; rounding is the same for all draws, and no average makes it smaller.
+    All of `number` such certificates hold together with probability >= 1 - delta, by the union bound: that of
+    whichever estimator turns out the highest holds too. The inequality is of exact arithmetic; rounding is the same
+    for all draws, and no average makes it smaller.
     """
     n = len(result.log_evidence)
     error = float(result.details[KEY].mean()) if KEY in result.details else 0.0
-    return float(result.log_evidence.mean()) - math.log(1 / delta) / n - SAFETY * error
+    return float(result.log_evidence.mean()) - math.log(number / delta) / n - SAFETY * error

@@ -67,7 +67,8 @@ class Evidence(Mapping[str, Estimate]):
         """The estimate with the strongest claim on ln p(x).
 
         In this order: the exact one; of the lower bounds that carry a certificate (IS, AIS) the one
-        with the highest mean, as each is below ln p(x) in expectation; IS; the first that is not refused.
+        with the highest mean; IS; the first that is not refused. Each lies below ln p(x) in expectation, the
+        highest of several only up to their errors; its certificate holds, since all of them hold together.
         Means over the data are compared, not single data, of which a maximum would be no bound.
         """
         return choose(list(self.estimates.values()))
@@ -163,6 +164,7 @@ def evidence(
     estimators: Sequence[WeightEstimator | ProgramEstimator] = (ELBO(), IS(1000)),
     seed: int = 0,
     delta: float = 0.05,
+    certify: str | None = None,
     plate: str | None = None,
     chunk: Chunk | None = None,
     budget: int | None = None,
@@ -179,13 +181,17 @@ def evidence(
     all, so differences between them are not noise. Memory is that of one chunk of data.
 
     The data-set certificate (for estimators whose exponential is unbiased for p): with
-    probability >= 1 - delta, mean_n ln p(x_n) >= mean_n ln p̂_n - ln(1/delta)/N. It is Markov's
-    inequality on E[prod p̂_n / p_n] = 1: it assumes independent draws, and nothing on the weights.
+    probability >= 1 - delta, mean_n ln p(x_n) >= mean_n ln p̂_n - ln(m/delta)/N for all m such estimators
+    at once, so that the highest of them may be quoted. It is Markov's inequality on E[prod p̂_n / p_n] = 1:
+    it assumes independent draws, and nothing on the weights. `certify` spends delta on one estimator, named
+    before its numbers are seen: m = 1. To pick among evidences of several programs costs the same again
+    (`Estimate.certificate_among`).
 
     Args:
         model, guide, x, *context, seed, plate, chunk, budget, compile, progress: as in `log_weights`.
         estimators: e.g. `[ELBO(), IS(5000)]`.
-        delta: failure probability of the certificate.
+        delta: failure probability of the certificates, of all together.
+        certify: the one estimator that is to have a certificate, such as `"AIS"`; default: all that can.
         label: what the data are (name, split, binarisation, hash), for tables.
         resume: a folder of partial results, one file a chunk of data (and one an estimator that runs
             the program itself). An evaluation that was killed goes on from there, to the same numbers.
@@ -197,7 +203,8 @@ def evidence(
             what one process alone returns.
 
     Raises:
-        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); a shard
+        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); `certify` names no
+            estimator that gives a certificate; a shard
             outside of 0..n-1, without data, or with estimators that run the program themselves.
     """
     names = [e.name for e in estimators]
@@ -205,6 +212,10 @@ def evidence(
         raise ValueError(f"expected at least one estimator and no name twice, got {names}")
     if not 0 < delta < 1:
         raise ValueError(f"expected delta in (0, 1), got {delta}")
+    if certify is not None and certify not in [e.name for e in estimators if e.unbiased_for_p]:
+        raise ValueError(
+            f"expected certify to name an estimator that gives a certificate (IS, AIS) among {names}, got {certify!r}"
+        )
     if sharing is not None and (resume is None or shard is not None):
         raise ValueError("expected a folder and no shard for a shared evaluation; try resume=folder")
     started = time.perf_counter()
@@ -271,10 +282,8 @@ def evidence(
         )
     results = {e.name: within_reach(e, results[e.name], program.narrower) for e in estimators}
     normalised = surrogate or program.declaration.density in (None, "exact")
-    estimates = {
-        e.name: assemble(e, results[e.name], drawn, delta, normalised or _normalises(e, program))
-        for e in estimators
-    }
+    knows = {e.name: normalised or _normalises(e, program) for e in estimators}
+    estimates = assemble(estimators, results, drawn, delta, knows, certify)
     given = x if rows is None else x[rows.to(x.device)]
     attributes = {
         "num_data": len(given),

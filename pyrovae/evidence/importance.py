@@ -13,9 +13,11 @@ from torch import Tensor
 from ..programs import Program
 from .assembling import join
 from .defensive import iterate_defensive, num_chunks
+from .delete_one import is_variance, jackknife_shift
 from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
 from .log_weights import check_num_samples
+from .tail import tail_allowance
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class IS:
     """ln p(x) >= E ln (1/K) sum_k w_k, non-decreasing in K (Burda et al. 2016).
 
     exp of the estimate is unbiased for p(x); the estimate itself has bias -mu_2 / (2 mu^2 K) to
-    first order. Its Monte-Carlo variance is 1/ESS - 1/K (delta method); the bias indicator is
-    IS minus the jackknife K L_K - (K-1) mean_i L_{-i} (Nowozin 2018).
+    first order. Its Monte-Carlo variance is (K-1)^2 Var_i(L_{-i}) / K, with L_{-i} the estimate
+    without sample i (Efron & Stein 1981); the bias indicator is IS minus the jackknife
+    K L_K - (K-1) mean_i L_{-i} (Nowozin 2018).
     https://arxiv.org/abs/1509.00519, https://openreview.net/forum?id=HyZoi-WRb
 
     With a `defensive` share b of its draws from the prior, all weighed by the mixture they come from, weights are
@@ -65,10 +68,15 @@ class IS:
         lw = log_weights.double()
         k = len(lw)
         value = torch.logsumexp(lw, 0) - math.log(k)
-        ess = effective_sample_size(lw)
-        variance = (1 / ess - 1 / k).clamp(min=0.0) if k > 1 else torch.full_like(value, torch.nan)
+        khat = pareto_khat(lw)
         return PerDatum(
-            value, variance, -jackknife_shift(lw), ess=ess, khat=pareto_khat(lw), curve=block_curve(lw)
+            value,
+            is_variance(lw),
+            -jackknife_shift(lw),
+            ess=effective_sample_size(lw),
+            khat=khat,
+            curve=block_curve(lw),
+            details={"tail_allowance": tail_allowance(lw, khat)},
         )
 
     def run(
@@ -106,33 +114,6 @@ class IS:
         )
         for number, log_weights in draws:
             yield number, self.estimate(log_weights)
-
-
-def jackknife_shift(log_weights: Tensor) -> Tensor:
-    """Jackknife estimate minus IS estimate, (K-1) (L_K - mean_i L_{-i}), `[K, N]` to `[N]`, in nats.
-
-    NaN for K = 1.
-    """
-    k = len(log_weights)
-    if k < 2:
-        return torch.full_like(log_weights[0], torch.nan, dtype=torch.float64)
-    # L_K - mean_i L_{-i} = -ln K + ln(K-1) - mean_i ln(1 - share_i)
-    return (k - 1) * (math.log1p(-1 / k) - log_rest(log_weights).mean(0))
-
-
-def log_rest(log_weights: Tensor) -> Tensor:
-    """ln(1 - w_i / S) for each of the weights, `[K, N]`: L_{-i} = ln S + this - ln(K-1), in O(K).
-
-    Where one weight holds nearly all of S, the difference S - w_i is re-summed without it, since
-    subtraction would cancel.
-    """
-    lw = log_weights.double()
-    total = torch.logsumexp(lw, 0)
-    share = (lw - total).exp()
-    rest = torch.log1p(-share.clamp(max=1 - 1e-16))
-    top = lw.argmax(0, keepdim=True)
-    without = torch.logsumexp(lw.scatter(0, top, -torch.inf), 0) - total
-    return rest.scatter(0, top, without.unsqueeze(0))
 
 
 def block_curve(log_weights: Tensor) -> dict[int, Tensor]:

@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .delete_one import jackknife_variance, log_rest
 from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
-from .importance import log_rest
 from .log_weights import check_num_samples
+from .tail import tail_allowance
 
 # A weight that holds this share of the sum: leaving it out changes the estimate by (K-1)/K ln 2
 # and more, and the jackknife is a difference of large numbers.
@@ -26,8 +27,8 @@ class Jackknife:
     The bias of L_K is -mu_2 / (2 mu^2 K) + O(K^-2); the jackknife takes the first term off, so
     its own is O(K^-2) and it is no longer a bound (Nowozin 2018,
     https://openreview.net/forum?id=HyZoi-WRb). All L_{-i} come from one sum, in O(K). The
-    Monte-Carlo variance is that of the pseudo-values K L_K - (K-1) L_{-i}, over K (Efron & Stein
-    1981, https://doi.org/10.1214/aos/1176345462).
+    Monte-Carlo variance is (K-1)^2 Var_j(J_{-j}) / K, from all jackknives of K - 1 samples (Efron &
+    Stein 1981, https://doi.org/10.1214/aos/1176345462); it is NaN for K = 2.
 
     Where one weight dominates the sum, nothing is left to extrapolate from: `details["max_share"]`
     is the largest weight's share of the sum, and the results warn above one half.
@@ -58,16 +59,16 @@ class Jackknife:
         # L_{-i} = total + rest_i - ln(K-1)
         rest = log_rest(lw)
         value = total + (k - 1) * (math.log(k - 1) - rest.mean(0)) - k * math.log(k)
-        # (K-1)^2 Var_i(L_{-i}) / K
-        variance = (k - 1) ** 2 * rest.var(0) / k
         dead = total == -torch.inf
-        value = value.masked_fill(dead, -torch.inf)
+        # One weight that is not zero: without it nothing is left, and there is nothing to extrapolate from.
+        value = value.masked_fill(value == torch.inf, torch.nan).masked_fill(dead, -torch.inf)
+        khat = pareto_khat(lw)
         share = (lw.amax(0) - total).exp().masked_fill(dead, 1.0)
         return PerDatum(
             value,
-            variance,
+            jackknife_variance(lw),
             bias=torch.full_like(value, torch.nan),
             ess=effective_sample_size(lw),
-            khat=pareto_khat(lw),
-            details={"max_share": share},
+            khat=khat,
+            details={"max_share": share, "tail_allowance": tail_allowance(lw, khat)},
         )

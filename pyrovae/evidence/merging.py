@@ -45,6 +45,7 @@ def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
     order = rows.argsort()
     results = {name: join([e.results[name] for e in shards], order) for name in first}
     estimates: dict[str, Estimate] = {}
+    certified = sum(e.certificate is not None for e in first.values())
     for name, estimate in first.items():
         r = results[name]
         estimates[name] = replace(
@@ -55,7 +56,7 @@ def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
             ess=r.ess,
             khat=r.khat,
             curve={k: float(v.mean()) for k, v in r.curve.items()},
-            certificate=None if estimate.certificate is None else certificate(r, estimate.delta),
+            certificate=None if estimate.certificate is None else certificate(r, estimate.delta, certified),
             details=r.details,
         )
     x = torch.cat([e.x for e in shards])[order.to(first.x.device)]

@@ -15,6 +15,7 @@ from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
 from .levels import LevelSums, decay
 from .log_weights import check_density, draw, pairs_in
+from .tail import least_tail_index, tail_allowance
 
 ROWS = 256  # data whose levels are drawn, and whose weights are kept, at once
 
@@ -35,9 +36,12 @@ class MLMC:
     independent replicates.
 
     The variance is finite only if E Delta_l^2 falls faster than 2^{-r l} (as 2^{-2l} where weights have
-    moments enough). That is measured, pooled over data; where it does not hold, all estimates are NaN
-    and `details["refused"]` says why. `details` also has the level variances, their decay b (E Delta_l^2 ~
-    2^{-b l}) with its standard error, and the mean cost in log-weights per datum.
+    moments enough, as 2^{-(1/k - 1) l} for weights of tail index k: k < 1 / (1 + r)). A datum whose tail
+    index is above that by more than its standard error, or that had K0 weights of zero (of which ln is -inf), is
+    refused: its estimate is NaN, and so is the mean over data, since a mean without the hard data is no
+    estimate of it. Of the other data the decay b (E Delta_l^2 ~ 2^{-b l}) is measured together; where b < r, all
+    are refused. `details["refused"]` says why, `details["refused_data"]` which. `details` also has the level
+    variances, b with its standard error, and the mean cost in log-weights per datum.
 
     Truncation: levels end at `max_level`, so the mean is exactly that of L_K with K = 2^max_level K0.
     The bias left is -mu_2 / (2 mu^2 K) to first order; it is estimated in `bias`.
@@ -107,7 +111,8 @@ class MLMC:
         chunks = program.arguments.chunks(ROWS)
         levels = [self._levels(len(rows), seed, i) for i, rows in enumerate(chunks)]
         total, done = sum(int((2**level).sum()) for level in levels) * self.base, 0
-        values, base, sums = [], [], LevelSums(self.max_level)
+        values, base, offset = [], [], 0
+        sums = LevelSums(self.max_level, sum(map(len, chunks)))
         for i, rows in enumerate(chunks):
             out = torch.empty(self.replicates, len(rows), dtype=torch.float64)
             first = torch.empty(self.replicates, self.base, len(rows), dtype=torch.float64)
@@ -116,7 +121,7 @@ class MLMC:
                 at = 0
                 for lw in self._draw(program, rows, n.to(device), level, (seed, i), pairs):
                     part = slice(at, at + lw.shape[1])
-                    out[r[part], n[part]] = self._replicate(lw, sums)
+                    out[r[part], n[part]] = self._replicate(lw, sums, offset + n[part])
                     first[r[part], :, n[part]] = lw[: self.base].T
                     at = part.stop
                     done += lw.numel()
@@ -124,6 +129,7 @@ class MLMC:
                         progress(done, total)
             values.append(out)
             base.append(first.flatten(0, 1))
+            offset += len(rows)
         return self._result(torch.cat(values, 1), torch.cat(base, 1), sums, total)
 
     def _levels(self, num_data: int, seed: int, chunk: int) -> Tensor:
@@ -159,7 +165,7 @@ class MLMC:
         ]
         return torch.cat(parts)
 
-    def _replicate(self, lw: Tensor, sums: LevelSums) -> Tensor:
+    def _replicate(self, lw: Tensor, sums: LevelSums, data: Tensor) -> Tensor:
         """L_{K0} + sum_j Delta_j / P(level >= j), `[m]`, from `[2^level K0, m]`."""
         blocks = lw.unflatten(0, (-1, self.base)).logsumexp(1) - math.log(self.base)
         out = blocks.mean(0)
@@ -170,32 +176,62 @@ class MLMC:
             delta = above - (a + b) / 2
             # A zero weight on both sides makes no difference.
             delta = torch.where(torch.isneginf(above), torch.zeros_like(delta), delta)
-            sums.add(level, delta)
+            sums.add(level, delta, data)
             out = out + delta.mean(0) / self._chance(level)
             level, below = level + 1, above
         return out
 
     def _result(self, values: Tensor, base: Tensor, sums: LevelSums, cost: int) -> PerDatum:
-        ess = effective_sample_size(base)
+        ess, khat = effective_sample_size(base), pareto_khat(base)
         spread = (len(base) / ess - 1).clamp(min=0)  # mu_2 / mu^2
-        slope, se = decay(sums)
-        mean = values.mean(0)
+        # One weight above all others makes Delta of order 1: E Delta^2 ~ K^{1 - 1/k} for tail index k.
+        limit = 1 / (1 + self.rate)
+        heavy = least_tail_index(base) > limit
+        zero = ~torch.isfinite(values).all(0)
+        good = ~heavy & ~zero
+        measured = good if bool(good.any()) else ~zero
+        slope, se = decay(sums, measured)
         details: dict[str, Any] = {
-            "level_variances": sums.describe(),
+            "level_variances": sums.describe(measured),
             "decay": slope,
             "decay_se": se,
             "mean_cost": cost / values.shape[1],
             "max_level": self.max_level,
-            # One weight above all others makes Delta of order 1: E Delta^2 ~ K^{1 - 1/k} for tail index k.
-            "tail_index_limit": 1 / (1 + self.rate),
+            "tail_index_limit": limit,
+            "tail_allowance": tail_allowance(base, khat),
         }
+        refused = ~good
+        reasons = []
+        if bool(zero.any()):
+            reasons.append(
+                f"{self.base} weights of zero were drawn for {_some(zero)}, and ln 0 = -inf has no mean; try a larger "
+                "base, pv.IS, or a guide within the posterior's support"
+            )
+        if bool((heavy & ~zero).any()):
+            reasons.append(
+                f"the weights' tail index is above {limit:.2f} by more than its error for {_some(heavy & ~zero)}: "
+                "there the variance of this estimate is not finite; try a better guide, or pv.IS"
+            )
         if slope < self.rate:
-            details["refused"] = (
+            reasons.append(
                 f"level variances fall as 2^(-{slope:.2f} l), expected faster than 2^(-{self.rate:g} l): the "
                 "variance of this estimate is not finite; try a better guide, a larger base, or pv.IS"
             )
-            values = torch.full_like(values, torch.nan)
-            mean = values.mean(0)
-        variance = values.var(0) / len(values)
+            refused = torch.ones_like(refused)
+        if reasons:
+            rest = values[:, ~refused].mean(0)
+            if len(rest):
+                reasons.append(f"the mean of the other {len(rest)} data is {float(rest.mean()):.4f}")
+            details |= {"refused": "; ".join(reasons), "refused_data": refused.double()}
+        values = values.masked_fill(refused, torch.nan)
         bias = -spread / (2 * self.base * 2.0**self.max_level)
-        return PerDatum(mean, variance, bias, ess=ess, khat=pareto_khat(base), details=details)
+        return PerDatum(
+            values.mean(0), values.var(0) / len(values), bias, ess=ess, khat=khat, details=details
+        )
+
+
+def _some(rows: Tensor) -> str:
+    """`3 of 40 data (4, 17, 30)`: the first few by number."""
+    found = rows.nonzero()[:, 0].tolist()
+    shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+    return f"{len(found)} of {len(rows)} data ({shown})"

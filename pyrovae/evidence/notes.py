@@ -10,11 +10,15 @@ from torch import nn
 
 from ..programs import Program
 from ..programs.validity import scaled_sites
+from .bracket import LOW_ACCEPTANCE
 from .diagnostics import MIN_ESS, khat_threshold
 from .jackknife import DOMINANT
 from .reach import narrower_note
-from .result import Estimate
+from .result import TAIL, Estimate
 
+ALONE = 2.0  # an effective sample size below which one weight makes up most of the sum
+STUCK = 0.05  # acceptance of the worst chain
+UNEVEN = 0.25  # ESS / chains of an annealing that has not kept up
 ROUNDING = 0.01  # nats per datum, from where on a reader is told of it
 _NOISY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
@@ -26,8 +30,8 @@ def estimate_notes(estimates: dict[str, Estimate]) -> list[str]:
         if "refused" in e.details:
             out.append(f"{e.name} is refused: {e.details['refused']}")
     out += _of_rounding(estimates.values())
-    if "IS" in estimates:
-        out += _of_weights(estimates["IS"])
+    for e in estimates.values():
+        out += _of_weights(e, estimates)
     if "Jackknife" in estimates:
         out += _of_jackknife(estimates["Jackknife"])
     if "MLMC" in estimates:
@@ -62,29 +66,34 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
     return out
 
 
-def _of_weights(e: Estimate) -> list[str]:
+def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
+    """What the weights of any estimator say: IS and AIS here, of draws or of chains."""
+    # The jackknife's are those of IS, and MLMC has words of its own.
+    if e.ess is None or e.khat is None or e.name == "MLMC" or (e.name == "Jackknife" and "IS" in estimates):
+        return []
     out: list[str] = []
-    if e.ess is None or e.khat is None:
-        return out
+    name = "" if e.name == "IS" else f"{e.name}: "
     dead = int((~torch.isfinite(e.per_datum)).sum())
     if dead:
-        out.append(f"{dead} data have only zero weights: the guide never hits the posterior's support")
+        out.append(f"{name}{dead} data have only zero weights: the guide never hits the posterior's support")
     if e.num_samples < 25:
-        out.append(f"K = {e.num_samples} is too few for tail diagnostics (k-hat needs 25)")
+        out.append(f"{name}K = {e.num_samples} is too few for tail diagnostics (k-hat needs 25)")
     share = e.unreliable_share
     if share > 0 and e.lower_only is None:
-        low = float((e.ess < MIN_ESS).double().mean())
-        why = f"ESS < {MIN_ESS:.0f}: {low:.0%}"
-        if e.num_samples >= 25:
-            high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
-            why += f", k-hat above {khat_threshold(e.num_samples):.2f}: {high:.0%}"
+        bound = "the mean is still a lower bound" if e.direction == "<=" else "the mean has its bias"
+        out.append(f"{name}{share:.0%} of the data support no two-sided interval ({_why(e)}); {bound}")
+    single = float((e.ess < ALONE).double().mean())
+    if single > 0:
         out.append(
-            f"{share:.0%} of the data support no two-sided interval ({why}); the mean is still a lower bound"
+            f"{name}one weight decides for {single:.0%} of the data (ESS < {ALONE:g} of {e.num_samples:,}): their "
+            "estimates lie below ln p(x) by more than their ± MC can tell"
         )
+    if "acceptance" in e.details:
+        out += _of_moves(e, name)
     ks = sorted(e.curve)
     if len(ks) >= 2 and e.curve[ks[-1]] - e.curve[ks[-2]] > max(0.05, 2 * e.se_mc):
         out.append(
-            f"L_K still rises by {e.curve[ks[-1]] - e.curve[ks[-2]]:.2f} nats from K = {ks[-2]} to {ks[-1]}: "
+            f"{name}L_K still rises by {e.curve[ks[-1]] - e.curve[ks[-2]]:.2f} nats from K = {ks[-2]} to {ks[-1]}: "
             "more samples would raise the bound"
         )
     return out
@@ -99,6 +108,42 @@ def _of_rounding(estimates: Iterable[Estimate]) -> list[str]:
         f"rounding errs by {worst.rounding:.2g} nats per datum, where |ln p(x)| is {size:.2g}; errors and certificates "
         "count it; try float64 (x.double(), and .double() of the modules), or other units"
     ]
+
+
+def _why(e: Estimate) -> str:
+    assert e.ess is not None and e.khat is not None
+    low = float((e.ess < MIN_ESS).double().mean())
+    why = f"ESS < {MIN_ESS:.0f}: {low:.0%}"
+    if e.num_samples < 25:
+        return why
+    high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
+    why += f", k-hat above {khat_threshold(e.num_samples):.2f}: {high:.0%}"
+    if TAIL in e.details:
+        endless = float(e.details[TAIL].isinf().double().mean())
+        why += f", an infinite mean of the weights not excluded: {endless:.0%}"
+    return why
+
+
+def _of_moves(e: Estimate, name: str) -> list[str]:
+    """Of chains whose moves are turned down, or that end in very uneven weights."""
+    out = []
+    assert e.ess is not None
+    low = float((e.details["acceptance"] < LOW_ACCEPTANCE).double().mean())
+    if low > 0:
+        out.append(
+            f"{name}HMC accepts less than {LOW_ACCEPTANCE:.0%} for {low:.0%} of the data: more temperatures, or "
+            "smaller steps (a higher target_acceptance)"
+        )
+    stuck = float((e.details.get("acceptance_worst_chain", e.details["acceptance"]) < STUCK).double().mean())
+    if stuck > 0:
+        out.append(f"{name}a chain hardly moves (acceptance below {STUCK:.0%}) for {stuck:.0%} of the data")
+    uneven = float((e.ess < UNEVEN * e.num_samples).double().mean())
+    if uneven > 0:
+        out.append(
+            f"{name}the chains' weights are uneven (ESS below {UNEVEN:.0%} of {e.num_samples} chains) for {uneven:.0%} "
+            "of the data: the annealing is too fast for them; more temperatures would raise the bound"
+        )
+    return out
 
 
 def _of_jackknife(e: Estimate) -> list[str]:
@@ -123,24 +168,51 @@ def _of_levels(e: Estimate) -> list[str]:
             "is finite is not known"
         )
     share = float((e.details["tail_index_limit"] < e.khat).double().mean()) if e.khat is not None else 0.0
-    if share > 0.05:
+    if share > 0:
         out.append(
-            f"k-hat is above {e.details['tail_index_limit']:.2f} for {share:.0%} of the data: if that is the weights' "
-            "tail, the variance of MLMC is not finite there and its error is understated"
+            f"MLMC: k-hat is above {e.details['tail_index_limit']:.2f} for {share:.0%} of the data: if "
+            "that is the weights' tail, the variance of MLMC is not finite there and its error is understated"
         )
     return out
 
 
 def _of_order(estimates: dict[str, Estimate]) -> list[str]:
-    """Both bound ln p(x) from below, and AIS has no excuse for being the lower one."""
+    """Lower bounds in the wrong order: a guide that misses something, or chains that have not mixed."""
+    out = []
     ais, weights = estimates.get("AIS"), estimates.get("IS")
-    if ais is None or weights is None:
+    if ais is not None and weights is not None:
+        short = weights.log_evidence - ais.log_evidence
+        se = (ais.se_mc**2 + weights.se_mc**2) ** 0.5
+        if short > 3 * se:
+            out.append(
+                f"AIS is {short:.2f} nats below IS: its chains have not mixed; try more temperatures, smaller steps, "
+                "or a start from the guide"
+            )
+    for wide in ("AIS (prior)", "IS (defensive)"):
+        for narrow in ("IS", "Jackknife", "MLMC", "AIS"):
+            if wide in estimates and narrow in estimates:
+                out += _of_starts(estimates[wide], estimates[narrow])
+    return out
+
+
+def _of_starts(wide: Estimate, narrow: Estimate) -> list[str]:
+    """What starts from the prior, in part or all, misses no mode; what starts from the guide may."""
+    if "refused" in narrow.details or wide.direction != "<=":
         return []
-    short = weights.log_evidence - ais.log_evidence
-    se = (ais.se_mc**2 + weights.se_mc**2) ** 0.5
-    if short <= 3 * se:
+    higher = wide.per_datum.cpu() - narrow.per_datum.cpu()
+    # The bound may be high by chance: 4 of its errors off.
+    error = (wide.variance + narrow.variance).sqrt().cpu()
+    mean, se = float(higher.mean()), float((error.square().sum().sqrt()) / len(error))
+    found = (higher > 4 * error) & (higher > 1e-6)
+    number = int(found.sum())
+    if not (mean > 4 * se and mean > 1e-6) and not number:
         return []
+    what = (
+        f"{wide.name} is {mean:.2f} ± {se:.2f} nats above {narrow.name}"
+        if mean > 4 * se
+        else (f"{wide.name} is above {narrow.name} beyond their errors")
+    )
     return [
-        f"AIS is {short:.2f} nats below IS: its chains have not mixed; try more temperatures, smaller steps, or a "
-        "start from the guide"
+        f"{what} ({number} of {len(found)} data by more than 4 errors): the guide misses a part of the posterior, or "
+        f"reaches it too seldom; no diagnostic of {narrow.name} sees that, and its intervals do not cover there"
     ]

@@ -21,7 +21,7 @@ from .importance import IS
 from .local import LocalFit, LocalFlow
 from .local_steps import LocalSteps
 from .log_weights import BUDGET, check_density, draw, pairs_in
-from .result import Estimate
+from .result import TAIL, Estimate
 from .tuned import BACKWARD
 
 CHECKED = 128  # draws per datum that say whether the optimised guide is better than the amortised one
@@ -113,12 +113,10 @@ class OwnGuides:
         for of, lw in weights.items():
             for estimator in (ELBO(), IS(self.num_samples)):
                 part = join([estimator.estimate(lw)])
-                for name in _FIELDS:
-                    value = getattr(part, name)
-                    if value is not None:
-                        details[f"{estimator.name}, {of}: {name}"] = value
+                values = {name: getattr(part, name) for name in _FIELDS} | {TAIL: part.details.get(TAIL)}
+                details |= {f"{estimator.name}, {of}: {n}": v for n, v in values.items() if v is not None}
         own = {name: details[f"IS, local: {name}"] for name in _FIELDS}
-        return PerDatum(**own, details=details)
+        return PerDatum(**own, details=details | {TAIL: details[f"IS, local: {TAIL}"]})
 
     def estimates_in(self, details: dict[str, Any]) -> dict[str, Estimate]:
         """`"ELBO, local"`, `"IS, local"` and, with a flow, `"ELBO, flow"` and `"IS, flow"`, from a result's details."""
@@ -128,7 +126,9 @@ class OwnGuides:
                 name = f"{estimator.name}, {of}"
                 fields: dict[str, Any] = {f: details.get(f"{name}: {f}") for f in _FIELDS}
                 fields["per_datum"] = fields.pop("log_evidence")
-                found[name] = Estimate(name, estimator.direction, self.num_samples, **fields)
+                tail = details.get(f"{name}: {TAIL}")
+                known = {} if tail is None else {TAIL: tail}
+                found[name] = Estimate(name, estimator.direction, self.num_samples, **fields, details=known)
         return found
 
 

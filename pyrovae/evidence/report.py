@@ -60,7 +60,10 @@ def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str
         q = e.ess.quantile(e.ess.new_tensor([0.0, 0.05, 0.5])).tolist()
         ess = "/".join(f"{v:.0f}" for v in q)
     if e.khat is not None:
-        high = f"{float((e.khat > khat_threshold(e.num_samples)).double().mean()):.0%}"
+        # A k-hat that does not exist (K < 25) is neither high nor low.
+        known = e.khat[~e.khat.isnan()]
+        if len(known):
+            high = f"{float((known > khat_threshold(e.num_samples)).double().mean()):.0%}"
     digits = _decimals(e.rounding)
     value = "refused" if "refused" in e.details else f"{_symbol(e.direction)} {e.log_evidence:.{digits}f}"
     figures = [
@@ -89,7 +92,9 @@ def _decimals(rounding: float) -> int:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    if value is None or math.isnan(value):
+        return NONE
+    return "∞" if value == math.inf else f"{value:.{digits}f}"
 
 
 def _detail(value: Any) -> str:
@@ -178,7 +183,10 @@ def verdict(ev: Evidence) -> str:
     if e is None:
         found = [o.name for o in ev.estimates.values() if o.direction == "~" and "refused" not in o.details]
         if found:
-            return f"{found[0]} estimates ln p(x) itself, within its errors where its diagnostics are good."
+            return (
+                f"{found[0]} estimates ln p(x) itself, within its errors where its diagnostics are good and the guide "
+                "reaches every mode of the posterior."
+            )
         if best.certificate is not None:
             return _certified(best)
         if ev.attributes.get("density") == "bound_only":
@@ -192,9 +200,15 @@ def verdict(ev: Evidence) -> str:
         return f"{bound} IS is a lower bound only: {e.lower_only}."
     share = e.unreliable_share
     if share == 0:
-        return f"{bound} The weights are well behaved for every datum: IS is ln p(x) within its errors."
+        return (
+            f"{bound} The weights are well behaved for every datum: if the guide reaches every mode of the posterior, "
+            "IS is ln p(x) within its errors."
+        )
     if share < 0.05:
-        return f"{bound} IS is close to ln p(x), but for {share:.1%} of the data it is a lower bound only."
+        return (
+            f"{bound} For {share:.1%} of the data IS is a lower bound only; for all others it is ln p(x) within its "
+            "errors, if the guide reaches every mode of the posterior."
+        )
     return (
         f"{bound} For {share:.0%} of the data the weights are too few or too uneven for more than a lower bound: "
         "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."

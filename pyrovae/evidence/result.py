@@ -13,6 +13,7 @@ from torch import Tensor
 from .diagnostics import MIN_ESS, khat_threshold
 from .estimators import Direction
 
+TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, `[N]`
 SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on simulated data, nats
 
 
@@ -34,9 +35,10 @@ class Estimate:
         bias: estimated bias of each (NaN: unknown).
         ess, khat: diagnostics of the weights, where there are weights.
         curve: mean over data of L_k against k, from disjoint blocks.
-        certificate: with probability >= 1 - delta, the mean of ln p(x_n) over THESE data is at
-            least this; None where the estimator gives none.
-        delta: of the certificate.
+        certificate: the mean of ln p(x_n) over THESE data is at least this; None where the estimator gives
+            none. With probability >= 1 - delta all certificates of one evidence hold together, so that the
+            highest may be picked (see `pv.evidence`).
+        delta: of the certificates.
         details: what only this estimator has: `[N]` tensors, numbers or text.
     """
 
@@ -80,6 +82,10 @@ class Estimate:
         """Standard error that all data have in common (that of ln Z): no mean over data makes it smaller."""
         return float(self.details.get("shared_error", 0.0))
 
+    def certificate_among(self, number: int) -> float | None:
+        """The certificate, chosen after the fact among those of `number` programs: ln(number) / N lower."""
+        return None if self.certificate is None else self.certificate - math.log(number) / len(self.per_datum)
+
     @property
     def bias_indicator(self) -> float:
         """Estimated bias of the mean; averaging over data removes variance, not this."""
@@ -92,10 +98,12 @@ class Estimate:
 
     @property
     def reliable(self) -> Tensor:
-        """`[N]` bool: data that support a two-sided statement.
+        """`[N]` bool: data that support a two-sided statement, if the draws reach all of the posterior.
 
-        A finite estimate with a finite variance; and, where there are weights, ESS >= 200 and k-hat
-        below its threshold; none where the guide does not reach all that the prior allows (`lower_only`).
+        A finite estimate with a finite variance; and, where there are weights, ESS >= 200 and largest weights
+        that exclude an infinite mean (a finite `details["tail_allowance"]`; k-hat below its threshold where
+        an estimator has none). None where the guide does not reach all that the prior allows (`lower_only`). No
+        diagnostic of the draws sees a mode that none of them has reached.
         """
         if self.lower_only is not None:
             return torch.zeros_like(self.per_datum, dtype=torch.bool)
@@ -104,7 +112,10 @@ class Estimate:
             # k-hat = -inf marks weights that are all equal: exact, however few they are.
             equal = torch.zeros_like(good) if self.khat is None else self.khat == -torch.inf
             good &= (self.ess >= MIN_ESS) | equal
-        if self.khat is not None:
+        tail = self.details.get(TAIL)
+        if tail is not None:
+            good &= torch.isfinite(tail)
+        elif self.khat is not None:
             good &= self.khat <= khat_threshold(self.num_samples)
         return good
 
@@ -114,7 +125,14 @@ class Estimate:
         return 1.0 - float(self.reliable.double().mean())
 
     def interval(self, level: float = 0.95) -> Tensor:
-        """Two-sided per-datum interval for ln p(x_n), `[N, 2]`; NaN where diagnostics refuse it.
+        """Two-sided per-datum interval for ln p(x_n), `[N, 2]`; NaN where `reliable` refuses it.
+
+        With c the estimate less its bias, s its Monte-Carlo error, z the normal quantile and a the tail allowance:
+
+            [c - z s, c + max(z s, ln(1 + sqrt(z^2 s^2 + a^2)))].
+
+        The upper end has room for weights that were not drawn, since a run without its largest weights is too low
+        and looks harmless; it does not shrink with the level. It covers if the guide reaches every mode.
 
         Who has one: what estimates ln p(x) itself (direction `"~"`: jackknife, MLMC, exact), and lower
         bounds made of weights (IS, AIS), whose distance to ln p(x) the weights tell. ELBO and upper
@@ -139,9 +157,11 @@ class Estimate:
         if self.direction != "~" and (self.direction != "<=" or self.ess is None):
             raise ValueError(f"expected an estimator of ln p(x), got {self.name}: it only bounds ln p(x)")
         half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()
-        half = half + self.details.get("numerical_error", 0.0) + 2 * self.details.get("rounding", 0.0)
+        tail = self.details.get(TAIL, torch.zeros_like(half))
+        upper = torch.maximum(half, torch.log1p(torch.hypot(half, tail)))
+        error = self.details.get("numerical_error", 0.0) + 2 * self.details.get("rounding", 0.0)
         centre = self.per_datum - torch.nan_to_num(self.bias)
-        return torch.stack([centre - half, centre + half], -1)
+        return torch.stack([centre - half - error, centre + upper + error], -1)
 
     def __repr__(self) -> str:
         return (

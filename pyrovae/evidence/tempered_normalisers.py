@@ -15,9 +15,9 @@ from ..programs import Program, module_mode, seeded
 from ..programs.joint import Joint
 from .ais import AIS
 from .annealing import anneal
+from .delete_one import is_variance, jackknife_shift
 from .diagnostics import effective_sample_size, pareto_khat
 from .exact import PAIRS, Exact
-from .importance import jackknife_shift
 from .quadratic import quadratic_log_integrals
 from .tuned import Ticks, chunks
 
@@ -59,7 +59,7 @@ def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
     energy_variance = (share * spread).sum(0) / (1 - share.square().sum(0)) if k > 1 else nothing
     return Normalisers(
         total - math.log(k),
-        (1 / ess - 1 / k).clamp(min=0.0) if k > 1 else nothing,
+        is_variance(log_weights),
         -jackknife_shift(log_weights),
         mean,
         energy_variance,
