@@ -73,7 +73,7 @@ def test_every_figure_is_in_its_variable(ev):
     assert stats["IS_variance"].attrs["units"] == "nats^2" and stats["lk_curve"].attrs["units"] == "nats"
     assert set(map(str, stats.data_vars)) == {
         *(f"{n}_{v}" for n in ("ELBO", "IS") for v in ("log_evidence", "variance", "bias")),
-        *("ess", "pareto_k", "lk_curve"),
+        *("ess", "pareto_k", "lk_curve", "IS_detail_tail_allowance"),
     }
 
 
