@@ -77,7 +77,7 @@ def test_every_figure_is_in_its_variable(ev):
             for n in ("ELBO", "IS")
             for v in ("log_evidence", "variance", "bias", "detail_rounding")
         ),
-        *("ess", "pareto_k", "lk_curve"),
+        *("ess", "pareto_k", "lk_curve", "IS_detail_tail_allowance"),
     }
 
 

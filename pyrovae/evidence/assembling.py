@@ -200,20 +200,21 @@ def assemble(
             ess=result.ess,
             khat=result.khat,
             curve={k: float(v.mean()) for k, v in result.curve.items()},
-            certificate=certificate(result, delta, len(certified)) if e.name in certified else None,
+            certificate=certificate(result.log_evidence, delta, len(certified), result.details.get(KEY))
+            if e.name in certified
+            else None,
             delta=delta,
             details=result.details,
         )
     return out
 
 
-def certificate(result: PerDatum, delta: float, number: int = 1) -> float:
+def certificate(per_datum: Tensor, delta: float, number: int = 1, rounding: Tensor | None = None) -> float:
     """Markov's inequality on E[prod p̂_n / p_n] = 1: mean ln p̂ - ln(number/delta) / N, less the rounding error.
 
     All of `number` such certificates hold together with probability >= 1 - delta, by the union bound: that of
     whichever estimator turns out the highest holds too. The inequality is of exact arithmetic; rounding is the same
     for all draws, and no average makes it smaller.
     """
-    n = len(result.log_evidence)
-    error = float(result.details[KEY].mean()) if KEY in result.details else 0.0
-    return float(result.log_evidence.mean()) - math.log(number / delta) / n - SAFETY * error
+    error = 0.0 if rounding is None else SAFETY * float(rounding.mean())
+    return float(per_datum.mean()) - math.log(number / delta) / len(per_datum) - error

@@ -11,6 +11,7 @@ from .assembling import certificate, join
 from .evidence import Evidence
 from .notes import estimate_notes
 from .result import Estimate
+from .rounding import KEY
 
 # What the numbers depend on; shards must agree in it.
 _SAME = ("data_hash", "seed", "num_samples", "chunk", "dtype", "density")
@@ -56,7 +57,9 @@ def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
             ess=r.ess,
             khat=r.khat,
             curve={k: float(v.mean()) for k, v in r.curve.items()},
-            certificate=None if estimate.certificate is None else certificate(r, estimate.delta, certified),
+            certificate=None
+            if estimate.certificate is None
+            else certificate(r.log_evidence, estimate.delta, certified, r.details.get(KEY)),
             details=r.details,
         )
     x = torch.cat([e.x for e in shards])[order.to(first.x.device)]

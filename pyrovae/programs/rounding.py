@@ -78,7 +78,7 @@ def rounding(program: Program, indices: Tensor, num_samples: int = DRAWS, seed: 
     ):
         narrow = program.run(indices, num_samples)
         assert narrow.traces is not None
-        size = _size(narrow)
+        size = _size(narrow).nan_to_num(nan=0.0, posinf=0.0)  # a weight of zero has no error
         lw = narrow.log_weights()
         if _dtype(narrow) == torch.float64:
             return torch.finfo(torch.float64).eps * size
@@ -86,7 +86,6 @@ def rounding(program: Program, indices: Tensor, num_samples: int = DRAWS, seed: 
             wide = _again(program, narrow, indices, num_samples)
         except Exception:  # kernels without float64, checks of dtypes in the program's own code
             return torch.finfo(_dtype(narrow)).eps * size
-    # A weight of zero on both sides has no error.
     return (lw[: len(wide)] - wide).abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
 
 
