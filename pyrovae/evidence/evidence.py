@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, inspect_program, module_mode
+from ..programs import Measure, Program, inspect_program, module_mode
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
 from .elbo import ELBO
@@ -35,7 +35,8 @@ class Evidence(Mapping[str, Estimate]):
     Attributes:
         estimates: by name, in the order asked for.
         warnings: what a reader of the numbers must know.
-        attributes: N, event size, seed, chunk, device, dtype, versions, data hash, seconds.
+        attributes: N, event size, seed, chunk, device, dtype, versions, data hash, seconds; `measure`: "mass",
+            "density", "mixed" or "unknown", and `observed`, the same by observed site.
         x: the data.
         results: per datum, by estimator: what `merge_evidence` merges.
         rows: which of the data these are, for a shard; None: all.
@@ -82,6 +83,12 @@ class Evidence(Mapping[str, Estimate]):
         return self["IS"].log_evidence - self["ELBO"].log_evidence
 
     @property
+    def measure(self) -> Measure | None:
+        """Whether p(x) is a mass or a density; None in files that do not say."""
+        found = self.attributes.get("observed")
+        return None if found is None else Measure.from_json(found)
+
+    @property
     def verdict(self) -> str:
         """What the figures support, in words."""
         return verdict(self)
@@ -94,7 +101,7 @@ class Evidence(Mapping[str, Estimate]):
             against: another evidence on the same data: adds the paired difference of each estimator.
 
         Raises:
-            ValueError: for another style, or other data.
+            ValueError: for another style, other data, or a mass against a density.
         """
         return render_evidence(self, style, against)
 
@@ -105,7 +112,7 @@ class Evidence(Mapping[str, Estimate]):
         the best of each.
 
         Raises:
-            ValueError: where the data differ.
+            ValueError: where the data differ, or one is a mass and the other a density.
         """
         if self.attributes["data_hash"] != other.attributes["data_hash"]:
             raise ValueError(
@@ -270,7 +277,10 @@ def evidence(
         )
     normalised = surrogate or program.declaration.density in (None, "exact")
     estimates = {
-        e.name: assemble(e, results[e.name], drawn, delta, normalised or _normalises(e, program))
+        e.name: replace(
+            assemble(e, results[e.name], drawn, delta, normalised or _normalises(e, program)),
+            measure=program.measure,
+        )
         for e in estimators
     }
     given = x if rows is None else x[rows.to(x.device)]
@@ -284,6 +294,8 @@ def evidence(
         "dtype": str(x.dtype if x.is_floating_point() else torch.get_default_dtype()).removeprefix("torch."),
         "vectorised": program.vectorised,
         "density": program.declaration.density or "exact",
+        "measure": program.measure.kind,
+        "observed": program.measure.to_json(),
         "data_hash": what["data"],
         "torch": torch.__version__,
         "pyro": pyro.__version__,

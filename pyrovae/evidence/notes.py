@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..programs import Program
+from ..programs import Program, measure_notes
 from ..programs.validity import scaled_sites
 from .diagnostics import MIN_ESS, khat_threshold
 from .jackknife import DOMINANT
@@ -51,6 +51,7 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
             f"the plate stands for {program.full_size:,} data, and {program.arguments.num_data:,} were passed: "
             "these are figures of the data passed, not of the data set"
         )
+    out += measure_notes(program.measure, program.arguments.x)
     training = sorted({type(m).__name__ for m in modules if m.training and isinstance(m, _NOISY)})
     if training:
         out.append(f"{', '.join(training)} were left in train mode; they were evaluated in eval mode")

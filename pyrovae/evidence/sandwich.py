@@ -84,7 +84,10 @@ def sandwich(
         drawn.args[0],
         drawn.latents,
         torch.cat(acceptance).cpu(),
-        {"num_data": simulate, "seed": seed, "num_chains": ais.num_chains, "start": ais.start},
+        {
+            **{"num_data": simulate, "seed": seed, "num_chains": ais.num_chains, "start": ais.start},
+            "measure": program.measure.kind,
+        },
     )
 
 

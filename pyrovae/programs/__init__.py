@@ -11,6 +11,11 @@ from .inspection import inspect_program as inspect_program
 from .latent_space import Codes as Codes
 from .latent_space import LatentSpace as LatentSpace
 from .latent_space import latent_space as latent_space
+from .measure import LABELS as LABELS
+from .measure import Measure as Measure
+from .measure import check_alike as check_alike
+from .measure import grain as grain
+from .measure import measure_notes as measure_notes
 from .modules import buffers_of as buffers_of
 from .modules import module_mode as module_mode
 from .parameters import ParameterStore as ParameterStore

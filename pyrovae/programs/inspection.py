@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -16,6 +16,7 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from .declaration import Declaration, declaration_of
+from .measure import Measure, measure_of
 from .modules import module_mode
 from .parameters import scratch
 from .plates import Arguments, Calling, ChooseSubsample
@@ -40,6 +41,7 @@ class Program:
         factors: names of the pair's `pyro.factor` sites.
         full_size: size of the data plate where it stands for more data than are passed (the
             subsampling scale is full_size / len(x)); else None.
+        measure: whether p(x) is a mass or a density.
     """
 
     model: Callable[..., Any]
@@ -51,6 +53,7 @@ class Program:
     vectorised: bool
     factors: tuple[str, ...]
     full_size: int | None
+    measure: Measure = field(default_factory=Measure)
 
     @property
     def plate(self) -> str:
@@ -143,6 +146,7 @@ def inspect_program(
             vectorised=True,
             factors=tuple(n for t in (prior_trace, guide_trace) for n, s in sample_sites(t) if is_factor(s)),
             full_size=frame.full_size if frame.full_size != frame.size else None,
+            measure=measure_of(prior_trace, declared),
         )
         if vectorised is None:
             vectorised = broadcasts(program)
