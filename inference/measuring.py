@@ -6,7 +6,7 @@ from typing import Any
 
 import pyrovae as pv
 from pyrovae.data import Dataset
-from pyrovae.programs import Measure, ParameterStore, inspect_program, measure_notes
+from pyrovae.programs import ON_GRAIN, Measure, ParameterStore, grain, inspect_program
 
 from .options import ModelOptions
 
@@ -32,10 +32,12 @@ def words_of(measure: Measure, options: ModelOptions, data: Dataset) -> str:
         text += f", which --likelihood auto takes for {_values(data)}"
     if measure.kind == "mass":
         return text
-    notes = measure_notes(measure, data.train)
-    if notes:
-        return f"{text}. {notes[0]}"
-    return f"{text}: ln p(x) changes with the units of x and is not comparable with that of a mass{_strays(data)}"
+    found, strays = grain(data.train), _strays(data)
+    if found is None or strays:
+        return (
+            f"{text}: ln p(x) changes with the units of x and is not comparable with that of a mass{strays}"
+        )
+    return f"{text}. x holds {found}: {ON_GRAIN}"
 
 
 def _values(data: Dataset) -> str:
@@ -53,7 +55,7 @@ def _strays(data: Dataset) -> str:
         return ""
     name = next(n for n, odd in found.items() if bool(odd.any()))
     place = found[name].nonzero()[0].tolist()
+    first = f"the first: {float(splits[name][tuple(place)]):g} at {place} of split {name!r}"
     return (
-        f". All but {count:,} of {size:,} values are whole numbers (the first: {float(splits[name][tuple(place)]):g} at "
-        f"{place} of split {name!r}); without these a mass would be taken"
+        f". {count:,} of {size:,} values are not whole numbers ({first}): without them a mass would be taken"
     )

@@ -78,10 +78,10 @@ def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
         low = min(float(x.min()) for x in (data.train, data.valid, data.test))
         raise ValueError(
             "expected real numbers, or whole numbers in 0 ... 2^24, for which a likelihood is chosen, got whole "
-            f"numbers in {low:.6g} ... {data.highest:.6g}; try to subtract the smallest, or a Gaussian (--likelihood gaussian; "
-            "in Python likelihood=lambda net, data: pv.likelihoods.Gaussian(net(1), learn_scale=True, event_shape="
-            "data.spec.event_shape)), which is a density: its ln p(x) has no upper bound on whole numbers and is not "
-            "comparable with a mass"
+            f"numbers in {low:.6g} ... {data.highest:.6g}; try to subtract the smallest, or a Gaussian (--likelihood "
+            "gaussian; in Python likelihood=lambda net, data: pv.likelihoods.Gaussian(net(1), learn_scale=True, "
+            "event_shape=data.spec.event_shape)), which is a density: its ln p(x) has no upper bound on whole numbers "
+            "and is not comparable with a mass"
         )
     return likelihoods.Gaussian(make_net(1), learn_scale=True, event_shape=shape)
 

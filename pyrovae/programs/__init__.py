@@ -12,6 +12,7 @@ from .latent_space import Codes as Codes
 from .latent_space import LatentSpace as LatentSpace
 from .latent_space import latent_space as latent_space
 from .measure import LABELS as LABELS
+from .measure import ON_GRAIN as ON_GRAIN
 from .measure import Measure as Measure
 from .measure import check_alike as check_alike
 from .measure import grain as grain

@@ -25,6 +25,10 @@ REMEDY = (
     "for whole numbers a mass is pv.likelihoods.Binomial or DiscretizedLogistic (command line: --likelihood "
     "binomial or discretized-logistic)"
 )
+ON_GRAIN = (
+    "on such data a density has no upper bound, is no probability, gives no bits/dim and is not comparable with a "
+    f"mass; {REMEDY}"
+)
 # Of the first so many values (at least FEWEST), no more than one in RARE distinct: levels, or rounded data.
 LOOKED_AT, RARE, FEWEST = 100_000, 10, 100
 
@@ -179,7 +183,4 @@ def measure_notes(measure: Measure, x: Tensor) -> list[str]:
     found = grain(x)
     if found is None:
         return []
-    return [
-        f"x holds {found}, and p(x) is {measure}: on such data a density has no upper bound, is no probability and "
-        f"gives no bits/dim; {REMEDY}"
-    ]
+    return [f"x holds {found}, and p(x) is {measure}: {ON_GRAIN}"]
