@@ -60,7 +60,7 @@ def compose(
 
 
 def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
-    """The honest default: Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of one learned scale.
+    """The honest default: Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of learned scale.
 
     Whole numbers get a probability mass, however large they are: a Gaussian is a density, which has no upper bound
     on them. The Binomial's number of trials is the largest value in all splits.
