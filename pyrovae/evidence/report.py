@@ -189,7 +189,10 @@ def verdict(ev: Evidence) -> str:
     if e is None:
         found = [o.name for o in ev.estimates.values() if o.direction == "~" and "refused" not in o.details]
         if found:
-            return f"{found[0]} estimates ln p(x) itself, within its errors where its diagnostics are good."
+            return (
+                f"{found[0]} estimates ln p(x) itself: within its errors where its diagnostics are good and the guide "
+                "reaches every mode of the posterior."
+            )
         if best.certificate is not None:
             return _certified(best)
         if ev.attributes.get("density") == "bound_only":
@@ -201,9 +204,15 @@ def verdict(ev: Evidence) -> str:
     bound = _certified(e)
     share = e.unreliable_share
     if share == 0:
-        return f"{bound} The weights are well behaved for every datum: IS is ln p(x) within its errors."
+        return (
+            f"{bound} The weights are well behaved for every datum: if the guide reaches every mode of the posterior, "
+            "which no weights can show, IS is ln p(x) within its errors."
+        )
     if share < 0.05:
-        return f"{bound} IS is close to ln p(x), but for {share:.1%} of the data it is a lower bound only."
+        return (
+            f"{bound} If the guide reaches every mode of the posterior, IS is close to ln p(x), but for {share:.1%} of "
+            "the data it is a lower bound only."
+        )
     return (
         f"{bound} For {share:.0%} of the data the weights are too few or too uneven for more than a lower bound: "
         "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."
