@@ -20,6 +20,7 @@ from pyrovae.files import replacing
 from pyrovae.inference.building import device_of, load_data
 from pyrovae.inference.evaluating import Question, entry_of_run, evaluate_run, load_runs
 from pyrovae.inference.grid import Cell, CellResult, Plan, cores, make_cells, make_plan, run_cells
+from pyrovae.inference.measuring import measure_of_run, words_of
 from pyrovae.inference.options import (
     DataOptions,
     GuideName,
@@ -33,6 +34,7 @@ from pyrovae.inference.pictures import draw_pictures
 from pyrovae.inference.running import console, progress, run_script
 from pyrovae.inference.table import Entry, Table, comparison_table, entry_of, markdown, print_table
 from pyrovae.inference.work import load_run
+from pyrovae.programs import check_alike
 from pyrovae.training.fit import Row
 
 CURVES = 6  # more L_K curves than this cannot be told apart
@@ -100,6 +102,10 @@ def run(options: Options) -> None:
             threads=max(1, cores() // jobs),
         )
         plan = make_plan(cells, data)
+        for words in dict.fromkeys(words_of(m, cell.model, data) for cell, m in plan.measures.items()):
+            console.print(words, highlight=False)
+        grid = [(cell.title, measure) for cell, measure in plan.measures.items()]
+        check_alike(grid + [(str(run.folder), measure_of_run(run, data.test)) for run in others])
     runs.create(options.out)
     results: dict[Cell, CellResult] = {}
     if plan.cells:

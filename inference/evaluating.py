@@ -17,7 +17,9 @@ from pyrovae import export, plots, runs
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.evidence import data_hash
+from pyrovae.programs import check_alike
 
+from .measuring import measure_of_run
 from .table import Entry
 
 CompileName = Literal["auto", "on", "off"]
@@ -86,7 +88,8 @@ def load_runs(
     """The runs, and the data that all of them are asked about.
 
     Raises:
-        ValueError: a folder twice, a limit < 1, or runs on different data; before any is evaluated.
+        ValueError: a folder twice, a limit < 1, runs on different data, or masses and densities together; before
+            any is evaluated.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"expected --limit >= 1, got {limit}")
@@ -109,6 +112,9 @@ def load_runs(
             )
         loaded.append(run)
     assert first is not None
+    if len(loaded) > 1:
+        x = first
+        check_alike([(str(run.folder), measure_of_run(run, x)) for run in loaded])
     return loaded, first
 
 
@@ -181,7 +187,11 @@ def _found(run: pv.Run, question: Question) -> pv.Evidence | None:
         ev = run.evidence
     except ValueError:  # damaged: it is written anew
         return None
-    if ev is None or "weights_hash" not in ev.attributes or [e.name for e in question.asked] != list(ev):
+    if (
+        ev is None
+        or not {"weights_hash", "measure"} <= set(ev.attributes)
+        or [e.name for e in question.asked] != list(ev)
+    ):
         return None
     # A file that does not say what was asked is of ELBO and IS alone.
     samples = ev["IS"].num_samples if "IS" in ev else None

@@ -8,7 +8,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ import pyrovae as pv
 from pyrovae import export, runs
 from pyrovae.data import Dataset
 from pyrovae.objectives import check_objective
-from pyrovae.programs import ParameterStore, inspect_program
+from pyrovae.programs import Measure, ParameterStore, check_alike, inspect_program
 from pyrovae.programs.validity import closed_form_kl
 from pyrovae.training.fit import Row
 
@@ -80,22 +80,30 @@ class Plan:
         refused: cells whose objective is not valid for their program, and why.
         same: mean-field cells that the trace-elbo cell of their program stands for: where no KL
             has a closed form the two objectives are the same estimator, with the same noise.
+        measures: whether p(x) of a cell's program is a mass or a density.
     """
 
     cells: list[Cell]
     refused: dict[Cell, str]
     same: dict[Cell, Cell]
+    measures: dict[Cell, Measure] = field(default_factory=dict)
 
 
 def make_plan(cells: list[Cell], data: Dataset) -> Plan:
-    """Builds each program once and looks at it, before anything is trained."""
+    """Builds each program once and looks at it, before anything is trained.
+
+    Raises:
+        ValueError: masses and densities in one grid.
+    """
     run: list[Cell] = []
     refused: dict[Cell, str] = {}
     same: dict[Cell, Cell] = {}
+    measures: dict[Cell, Measure] = {}
     for cell in cells:
         pair = build(cell.model, data, cell.train.seed)
         store = ParameterStore()
         program = inspect_program(store.bind(pair.model), store.bind(pair.guide), data.train)
+        measures[cell] = program.measure
         twin = next((c for c in run if c.model == cell.model and c.train.objective == "trace-elbo"), None)
         try:
             check_objective(build_objective(cell.train.objective, cell.train.particles), program)
@@ -106,9 +114,10 @@ def make_plan(cells: list[Cell], data: Dataset) -> Plan:
             same[cell] = twin
         else:
             run.append(cell)
+    check_alike([(cell.title, measure) for cell, measure in measures.items()])
     # A flow's density under a VampPrior takes longest by far: started last it would run alone.
     run.sort(key=lambda c: (c.model.guide in ("flow", "spline-flow"), c.model.prior == "vamp"), reverse=True)
-    return Plan(run, refused, same)
+    return Plan(run, refused, same, measures)
 
 
 def run_cell(cell: Cell) -> CellResult:

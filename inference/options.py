@@ -59,9 +59,10 @@ class SizeOptions:
     vampprior (gated 300-300, 40 latents, 500 pseudo-inputs; Tomczak & Welling 2018). Options given beside it
     override it, one by one."""
     likelihood: LikelihoodName = "auto"
-    """p(x|z); auto takes the one that suits the data's support. The scale of a gaussian is one number, learned;
-    that of gaussian-fixed stays at --scale; gaussian-per-dim learns one for each dimension of x; that of
-    heteroscedastic-gaussian comes from the decoder."""
+    """p(x|z). auto: bernoulli for bits and binomial for whole numbers >= 0, whose ln p(x) is of a probability mass;
+    gaussian for real numbers, whose ln p(x) is of a density and not comparable with that of a mass. What was taken is
+    printed. The scale of a gaussian is one number, learned; that of gaussian-fixed stays at --scale;
+    gaussian-per-dim learns one for each dimension of x; that of heteroscedastic-gaussian comes from the decoder."""
     scale: float = 1.0
     """Standard deviation of a gaussian likelihood, or its start where it is learned."""
     likelihood_components: int = 5

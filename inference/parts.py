@@ -142,10 +142,10 @@ def make_guide(options: ModelOptions) -> MakeGuide | None:
 # What the values of the data must be, for a likelihood to be a density of them.
 SUPPORTS: dict[str, tuple[str, ...]] = {
     "bernoulli": ("binary",),
-    "binomial": ("binary", "levels"),
+    "binomial": ("binary", "levels", "nonnegative_integer"),
     "categorical": ("levels",),
-    "discretized-logistic": ("levels",),
-    "discretized-logistic-mixture": ("levels",),
+    "discretized-logistic": ("levels", "nonnegative_integer"),
+    "discretized-logistic-mixture": ("levels", "nonnegative_integer"),
     "continuous-bernoulli": ("unit_interval",),
 }
 
@@ -160,12 +160,13 @@ def make_likelihood(options: ModelOptions, data: Dataset) -> MakeLikelihood | No
     if name == "auto":
         return None
     if spec.support not in SUPPORTS.get(name, (spec.support,)):
-        hint = "--binarise dynamic" if name == "bernoulli" and spec.support != "real" else "--likelihood auto"
+        grey = name == "bernoulli" and spec.support in ("levels", "unit_interval")
+        hint = "--binarise dynamic" if grey else "--likelihood auto"
         raise ValueError(
             f"expected data of support {' or '.join(SUPPORTS[name])} for the {name} likelihood, got {spec.name} of "
             f"support {spec.support}; try {hint}"
         )
-    shape, levels, parts = spec.event_shape, spec.levels or 2, pv.likelihoods
+    shape, levels, parts = spec.event_shape, (data.top_count or 1) + 1, pv.likelihoods
     scale, each = options.scale, options.likelihood_components
     makers: dict[str, Callable[[Callable[[int], nn.Module]], nn.Module]] = {
         "bernoulli": lambda net: parts.Bernoulli(net(1), shape),

@@ -40,9 +40,10 @@ def build_rbm(options: ModelOptions, data: Dataset) -> RBM:
         raise ValueError(f"expected one --hidden number for an rbm, got {hidden}")
     support = data.spec.support
     if support not in ("binary", "real"):
-        raise ValueError(
-            f"expected binary or real data for an rbm, got {support} data; try --binarise static, dynamic or threshold"
+        hint = (
+            "--model vae" if support == "nonnegative_integer" else "--binarise static, dynamic or threshold"
         )
+        raise ValueError(f"expected binary or real data for an rbm, got {support} data; try {hint}")
     visible = BinaryUnits() if support == "binary" else GaussianUnits(options.scale)
     return RBM.initialised_to(data.train.cpu(), hidden[0], visible)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pyrovae.evidence import Evidence
 from pyrovae.evidence.diagnostics import khat_threshold
+from pyrovae.programs import check_alike
 from pyrovae.training.history import Row
 
 from .grid import Cell, CellResult, Plan
@@ -75,12 +76,17 @@ def entry_of(result: CellResult) -> Entry:
 
 
 def runs_table(entries: Sequence[Entry], split: str, baseline: Entry | None = None) -> Table:
-    """One row a run folder; differences to `baseline`, or to the best, are paired over the data."""
+    """One row a run folder; differences to `baseline`, or to the best, are paired over the data.
+
+    Raises:
+        ValueError: masses and densities together.
+    """
+    label = _label(entries)
     target = baseline or _best(entries)
     rows = [
         (e.name, *e.label, *_figures(e, target, "best" if baseline is None else "baseline")) for e in entries
     ]
-    columns = _columns(split, None if baseline is None else baseline.name)
+    columns = _columns(split, label, None if baseline is None else baseline.name)
     pairs = [(e.title, e.evidence.compare(target.evidence)) for e in entries if e is not target]
     wide = [f"{title}: {warning}" for title, c in pairs for warning in c.warnings]
     return Table(("run", *columns), rows, [_note(target, baseline is None, len(entries)), *wide])
@@ -89,12 +95,17 @@ def runs_table(entries: Sequence[Entry], split: str, baseline: Entry | None = No
 def comparison_table(
     cells: list[Cell], plan: Plan, results: dict[Cell, CellResult], others: Sequence[Entry] = ()
 ) -> Table:
-    """Rows in the grid's order, then those of run folders; differences are paired over the test data."""
+    """Rows in the grid's order, then those of run folders; differences are paired over the test data.
+
+    Raises:
+        ValueError: no entry; masses and densities together.
+    """
     entries: Mapping[Cell, Entry] = {cell: entry_of(r) for cell, r in results.items()}
     if not entries and not others:
         raise ValueError(
             "expected an objective that is valid for a program, got: " + "; ".join(plan.refused.values())
         )
+    columns = _columns("test", _label([*entries.values(), *others]))
     best = _best([*entries.values(), *others])
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
@@ -115,18 +126,25 @@ def comparison_table(
         )
     notes.append(_note(best, True, len(entries) + len(others)))
     if not others:
-        return Table(COLUMNS, rows, notes)
+        return Table(columns, rows, notes)
     rows = [("grid", *row) for row in rows]
     rows += [(e.name, *e.label, *_figures(e, best)) for e in others]
-    return Table(("run", *COLUMNS), rows, notes)
+    return Table(("run", *columns), rows, notes)
 
 
 def _best(entries: Sequence[Entry]) -> Entry:
     return max(entries, key=lambda e: e.evidence["IS"].log_evidence)
 
 
-def _columns(split: str, baseline: str | None) -> tuple[str, ...]:
-    words = {"test ELBO ± se": f"{split} ELBO ± se"}
+def _label(entries: Sequence[Entry]) -> str:
+    """What is behind the name of a figure that is a density."""
+    measures = [(e.title, e.evidence.measure) for e in entries]
+    check_alike(measures)
+    return next((m.label for _, m in measures if m is not None), "")
+
+
+def _columns(split: str, label: str, baseline: str | None = None) -> tuple[str, ...]:
+    words = {"test ELBO ± se": f"{split} ELBO ± se{label}", "IS evidence ± se": f"IS evidence ± se{label}"}
     if baseline is not None:
         words["Δ to best ± se"] = "Δ to baseline ± se"
     return tuple(words.get(c, c) for c in COLUMNS)

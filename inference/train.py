@@ -81,6 +81,7 @@ def _run(options: Options, split: Split | None) -> None:
                 overwrite=options.overwrite,
                 keep=options.keep,
                 split=split,
+                announce=lambda words: console.print(words, highlight=False),
                 on_epoch=lambda row: update(
                     completed=row["epoch"],
                     note=note_of(row),

@@ -20,6 +20,7 @@ from pyrovae.training.history import Row
 from pyrovae.training.scalars import tensorboard_writer
 
 from .building import Pair, build, build_objective, device_of, load_data
+from .measuring import measured, words_of
 from .options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
 from .rbm_parts import PHASES, phase_objective
 from .schedules import schedules
@@ -47,6 +48,7 @@ def train_run(
     on_epoch: Callable[[Row], None] | None = None,
     data: Dataset | None = None,
     split: Split | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> pv.Fit:
     """Trains, and writes config, weights, history and training curves to `out` (the first rank does).
 
@@ -80,6 +82,8 @@ def train_run(
             scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
             data = data if data is not None else load_data(data_options, device_of(device))
             pair = build(model_options, data, train_options.seed)
+            if announce is not None:
+                announce(words_of(measured(pair, data), model_options, data))
             if not resume:
                 store.clear()
                 runs.write_config(folder, options, runs.UNFINISHED)

@@ -132,9 +132,8 @@ class Flatten(nn.Module):
 
 
 def _scaled(data: Dataset) -> nn.Module | None:
-    """Grey levels to 0..1; other data as they are."""
-    levels = data.spec.levels
-    return Rescale(1 / (levels - 1)) if data.spec.support == "levels" and levels is not None else None
+    """Grey levels and counts to 0..1; other data as they are."""
+    return None if data.top_count is None else Rescale(1 / data.top_count)
 
 
 def _flat(data: Dataset) -> nn.Module | None:

@@ -12,6 +12,8 @@ from pyrovae.data import Dataset
 from .architectures import Networks
 from .vae import VAE
 
+MOST_TRIALS = 2**24  # float32 holds whole numbers up to it
+
 MakeNet = Callable[[int], nn.Module]
 MakePrior = Callable[[nn.Module], nn.Module]
 MakeGuide = Callable[[nn.Module, int], nn.Module]
@@ -58,12 +60,29 @@ def compose(
 
 
 def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
-    """The honest default: Bernoulli for bits, binomial for grey levels, else a Gaussian of one learned scale."""
-    shape, levels = data.spec.event_shape, data.spec.levels
+    """The honest default: Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of learned scale.
+
+    Whole numbers get a probability mass, however large they are: a Gaussian is a density, which has no upper bound
+    on them. The Binomial's number of trials is the largest value in all splits.
+
+    Raises:
+        ValueError: whole numbers that no Binomial holds, negative ones and those above 2^24.
+    """
+    shape = data.spec.event_shape
     if data.spec.support == "binary":
         return likelihoods.Bernoulli(make_net(1), shape)
-    if levels is not None:
-        return likelihoods.Binomial(make_net(1), levels - 1, shape)
+    top = data.top_count
+    if top is not None and top <= MOST_TRIALS:
+        return likelihoods.Binomial(make_net(1), top, shape)
+    if top is not None or data.whole:
+        low = min(float(x.min()) for x in (data.train, data.valid, data.test))
+        raise ValueError(
+            "expected real numbers, or whole numbers in 0 ... 2^24, for which a likelihood is chosen, got whole "
+            f"numbers in {low:.6g} ... {data.highest:.6g}; try to subtract the smallest, or a Gaussian (--likelihood "
+            "gaussian; in Python likelihood=lambda net, data: pv.likelihoods.Gaussian(net(1), learn_scale=True, "
+            "event_shape=data.spec.event_shape)), which is a density: its ln p(x) has no upper bound on whole numbers "
+            "and is not comparable with a mass"
+        )
     return likelihoods.Gaussian(make_net(1), learn_scale=True, event_shape=shape)
 
 
@@ -74,25 +93,24 @@ def start_at_mean(likelihood: nn.Module, data: Dataset) -> None:
     """
     logits = (likelihoods.Bernoulli, likelihoods.Binomial, likelihoods.ContinuousBernoulli)
     spec = data.spec
-    if isinstance(likelihood, logits) and spec.support in ("binary", "levels", "unit_interval"):
-        high = float(spec.levels - 1) if spec.levels else 1.0
+    if isinstance(likelihood, logits) and spec.support != "real":
+        high = float(data.top_count or 1)
         if isinstance(getattr(likelihood.net, "output_bias", None), Tensor):
-            networks.set_output_bias(likelihood.net, networks.logit_of_mean(data.train.cpu(), high))
+            start = networks.logit_of_mean(data.train.cpu(), high, eps=min(1e-3, 0.5 / high))
+            networks.set_output_bias(likelihood.net, start)
 
 
 def vamp(data: Dataset, components: int, learn_weights: bool = False) -> MakePrior:
     """A function `guide -> VampPrior` whose pseudo-inputs start at the first training data.
 
-    They stay within the range of bits, grey levels and the unit interval.
+    They stay within the range of bits, grey levels, counts and the unit interval.
 
     Raises:
         ValueError: no component, or more than there are training data.
     """
     if not 1 <= components <= len(data.train):
         raise ValueError(f"expected 1 to {len(data.train)} components (training data), got {components}")
-    high = {"binary": 1.0, "unit_interval": 1.0, "levels": float((data.spec.levels or 2) - 1)}.get(
-        data.spec.support
-    )
+    high = None if data.spec.support == "real" else float(data.top_count or 1)
     low = None if high is None else 0.0
     start = data.train[:components].cpu()
     return lambda guide: priors.VampPrior(guide, start, low, high, learn_weights)

@@ -54,9 +54,10 @@ def emission_of(data: Dataset) -> tuple[nn.Module, int | None]:
         return GreyLevels(data.spec.levels), data.spec.levels
     if support == "real":
         return Continuous(), None
-    raise ValueError(
-        f"expected binary, grey-level or real data for a diffusion, got {support}; try --binarise"
+    hint = (
+        "a vae (--model vae)" if support == "nonnegative_integer" else "load(..., binarise=...) (--binarise)"
     )
+    raise ValueError(f"expected binary, grey-level or real data for a diffusion, got {support}; try {hint}")
 
 
 def first_gamma(levels: int | None) -> float:

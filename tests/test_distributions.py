@@ -389,3 +389,14 @@ def test_counts_learn_from_zero_logits():
     logits = torch.zeros(2, requires_grad=True)
     Counts(4, logits).log_prob(torch.tensor([0.0, 3.0])).sum().backward()
     torch.testing.assert_close(logits.grad, torch.tensor([-2.0, 1.0]))
+
+
+@pytest.mark.parametrize("n", [255, 10**6, 2**24])
+def test_counts_of_many_trials_keep_their_digits(n):
+    """At counts near their mean, where ln p is -10 and its terms are of the size of n."""
+    from scipy.stats import binom
+
+    logits = torch.linspace(-9, 9, 50)
+    x = (n * logits.sigmoid()).round()
+    exact = binom.logpmf(x.double().numpy(), n, logits.double().sigmoid().numpy())
+    assert abs(Counts(n, logits).log_prob(x).double().numpy() - exact).max() < 1e-4

@@ -15,6 +15,7 @@ from pyrovae.evidence.diagnostics import effective_sample_size, khat_threshold, 
 from pyrovae.evidence.importance import block_curve
 from pyrovae.evidence.notes import estimate_notes
 from pyrovae.evidence.result import Estimate
+from pyrovae.programs.measure import kind_of
 
 from . import handwritten as hw
 
@@ -433,3 +434,113 @@ def test_ais_below_importance_sampling_is_named():
     assert any("AIS is 1.00 nats below IS" in w for w in estimate_notes({"IS": ev["IS"], "AIS": low}))
     same = replace(ev["IS"], name="AIS")
     assert not any("below IS" in w for w in estimate_notes({"IS": ev["IS"], "AIS": same}))
+
+
+# Mass and density --------------------------------------------------------------------------------
+
+
+def counted(law, measure=None, factor=False):
+    """z ~ N(0, 1), two columns of x given z under `law(z)`; the guide is the prior."""
+
+    @pv.program(density="exact" if factor else None, measure=measure)
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), dtype=F64), 1.0)).unsqueeze(-1)
+            if factor:
+                pyro.factor("x", law(z).log_prob(x).sum(-1))
+            else:
+                pyro.sample("x", law(z).expand((*z.shape[:-1], 2)).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x), dtype=F64), 1.0))
+
+    return model, guide
+
+
+COUNTS = torch.arange(8, dtype=F64).reshape(4, 2)
+
+
+def normal(z):
+    return dist.Normal(z, 1.0)
+
+
+def poisson(z):
+    return dist.Poisson(z.exp())
+
+
+def test_a_mass_and_a_density_are_not_compared():
+    density = pv.evidence(*counted(normal), COUNTS, estimators=[pv.IS(20)])
+    mass = pv.evidence(*counted(poisson), COUNTS, estimators=[pv.IS(20)])
+    assert density.attributes["measure"] == "density" and mass.attributes["measure"] == "mass"
+    for pair in ((density, mass), (mass, density)):
+        with pytest.raises(ValueError, match=r"mass.*density|density.*mass") as error:
+            pair[0].compare(pair[1])
+        assert all(
+            w in str(error.value) for w in ("Normal at 'x'", "Poisson at 'x'", "--likelihood binomial")
+        )
+        with pytest.raises(ValueError, match="figures of one kind"):
+            pair[0].table(against=pair[1])
+    assert density.compare(density).difference == 0 and "nats, density" in repr(density["IS"])
+
+
+def test_a_density_is_called_one_and_gives_no_bits_of_whole_numbers():
+    density, mass = (pv.evidence(*counted(law), COUNTS, estimators=[pv.IS(20)]) for law in (normal, poisson))
+    for style in ("terminal", "markdown"):
+        assert "ln p(x) [nats], density" in density.table(style), "rich takes [nats] for a style"
+        assert "ln p(x) [nats]" in mass.table(style) and "density" not in mass.table(style)
+    row = density.table("markdown").splitlines()[2].split("|")
+    assert row[3].strip() == "–" and mass.table("markdown").splitlines()[2].split("|")[3].strip() != "–"
+    assert any("x holds whole numbers" in w and "--likelihood binomial" in w for w in density.warnings)
+    real = pv.evidence(*counted(normal), COUNTS + 0.1 * torch.rand(4, 2), estimators=[pv.IS(20)])
+    assert not any("whole numbers" in w for w in real.warnings)
+    levels = torch.randint(5, (200, 2), generator=torch.Generator().manual_seed(0)).double()
+    standardised = pv.evidence(*counted(normal), (levels - 2) / 1.7, estimators=[pv.IS(20)])
+    assert any("only 5 distinct values among 400" in w for w in standardised.warnings)
+
+
+@pytest.mark.parametrize(
+    ("law", "kind"),
+    [
+        (dist.Normal(0.0, 1.0).expand([2]).to_event(1), "density"),
+        (dist.LogNormal(0.0, 1.0), "density"),
+        (dist.Bernoulli(0.5).expand([2]).mask(False).to_event(1), "mass"),
+        (dist.Multinomial(3, torch.ones(2)), "mass"),
+        (dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Poisson(torch.ones(2))), "mass"),
+        (dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Normal(torch.ones(2), 1.0)), "density"),
+        (dist.ZeroInflatedPoisson(torch.tensor(1.0), gate=torch.tensor(0.1)), "mass"),
+        (dist.ZeroInflatedDistribution(dist.Gamma(1.0, 1.0), gate=torch.tensor(0.1)), "mixed"),
+        (dist.Delta(torch.zeros(())), "unknown"),
+        (
+            dist.TransformedDistribution(dist.Bernoulli(0.5), [dist.transforms.AffineTransform(0.0, 2.0)]),
+            "unknown",
+        ),
+        (pv.distributions.Counts(5, torch.zeros(2)), "mass"),
+        (pv.distributions.Levels(torch.zeros(2, 3)), "mass"),
+        (pv.distributions.ContinuousBernoulli(torch.zeros(2)), "density"),
+        (pv.distributions.DiscretizedLogistic(*torch.ones(3, 2, 1), 4), "mass"),
+    ],
+)
+def test_kind_of_a_law(law, kind):
+    assert kind_of(law) == kind
+
+
+def test_kind_of_a_program():
+    found = pv.evidence(*counted(poisson, factor=True), COUNTS, estimators=[pv.IS(20)])
+    assert found.attributes["measure"] == "unknown" and any("measure=" in w for w in found.warnings)
+    told = pv.evidence(*counted(poisson, measure="mass", factor=True), COUNTS, estimators=[pv.IS(20)])
+    assert told.attributes["measure"] == "mass" and not any("measure=" in w for w in told.warnings)
+
+    def both(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), dtype=F64), 1.0))
+            pyro.sample("a", dist.Poisson(z.exp()), obs=x[..., 0])
+            pyro.sample("b", dist.Normal(z, 1.0), obs=x[..., 1])
+
+    mixed = pv.evidence(both, counted(normal)[1], COUNTS, estimators=[pv.IS(20)])
+    assert mixed.attributes["observed"]["kinds"] == {"a": "mass", "b": "density"}
+    assert "ln p(x) [nats], mass × density" in mixed.table()
+    with pytest.raises(ValueError, match="a mass in some sites and a density in others"):
+        mixed.compare(told)
+    with pytest.raises(ValueError, match=r"expected measure to be one of"):
+        pv.program(measure="volume")

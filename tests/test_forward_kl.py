@@ -97,6 +97,21 @@ def test_a_density_of_the_user():
     assert torch.equal(by_user.per_datum, by_data.per_datum)
 
 
+def test_the_law_of_spins_is_a_mass_and_no_density_is_compared_with_it():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), 0.1).expand(x.shape).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+
+    data = pv.data.load("ising", L=2, train=10, valid=5, test=5)
+    with pytest.raises(ValueError, match=r"the law of the data, a probability mass .*Normal at 'x'"):
+        pv.forward_kl(data, model, guide, estimator=pv.IS(2))
+
+
 def test_bad_input():
     model, guide = independent(0.5)
     with pytest.raises(ValueError, match="know their own law"):

@@ -300,3 +300,75 @@ def test_three_ways_are_the_same_code(tmp_path):
         rows = (out / "table.md").read_text().splitlines()
         tables[name] = [r.rsplit("|", 2)[0] for r in rows if r.startswith("| mixture")]
     assert tables["script"] and tables["script"] == tables["module"] == tables["command"]
+
+
+# Mass and density --------------------------------------------------------------------------------
+
+
+def counts(folder, **cells):
+    """Counts 0 ... 255 of six columns in a file of each name, one cell of it changed."""
+    x = np.random.default_rng(0).poisson(60, (60, 6)).astype(np.float64)
+    x[0, 0] = 255
+    for name, cell in cells.items():
+        changed = x.copy()
+        changed[1, 1] = cell
+        np.save(folder / f"{name}.npy", changed)
+    return x
+
+
+def test_one_cell_does_not_turn_a_mass_into_a_density(tmp_path, capsys):
+    counts(tmp_path, bytes=255, more=256)
+    np.save(tmp_path / "large.npy", 1000 * np.load(tmp_path / "more.npy"))
+    for name, top in (("bytes", "255"), ("more", "256"), ("large", "256,000")):
+        argv = ["--data", str(tmp_path / f"{name}.npy"), "--out", str(tmp_path / name)]
+        assert train.main([*argv, *QUICK]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert (
+            f"a probability mass (Counts at 'x'), which --likelihood auto takes for whole numbers 0 ... {top}"
+            in out
+        )
+    found = [load_file(tmp_path / name / "weights.safetensors") for name in ("bytes", "more")]
+    assert found[0].keys() == found[1].keys()
+
+
+def test_auto_says_what_it_takes_and_why(tmp_path, capsys):
+    counts(tmp_path, stray=3.5, negative=-1.0)
+    argv = ["--data", str(tmp_path / "stray.npy"), "--out", str(tmp_path / "stray")]
+    assert train.main([*argv, *QUICK]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "a probability density (Normal at 'x')",
+        "1 of 360 values are not whole numbers",
+        "3.5 at [",
+    ):
+        assert words in out, out
+    argv = ["--data", str(tmp_path / "negative.npy"), "--out", str(tmp_path / "negative"), *QUICK]
+    refused(capsys, train.main, argv, "whole numbers in -1 ... 255", "--likelihood gaussian", "density")
+    assert train.main([*argv, "--likelihood", "gaussian"]) == 0
+    assert "x holds whole numbers" in " ".join(capsys.readouterr().out.split())
+
+
+def test_runs_of_a_mass_and_of_a_density_are_refused_together(tmp_path, capsys):
+    counts(tmp_path, x=256)
+    data = ["--data", str(tmp_path / "x.npy")]
+    for name, likelihood in (("mass", "auto"), ("density", "gaussian")):
+        assert train.main([*data, "--out", str(tmp_path / name), "--likelihood", likelihood, *QUICK]) == 0
+    capsys.readouterr()
+    folders = [str(tmp_path / "mass"), str(tmp_path / "density")]
+    words = ("mass (Counts at 'x')", "density (Normal at 'x')", *folders)
+    refused(capsys, evaluate.main, [*folders, "--num-samples", "5", "--quiet"], *words)
+    refused(capsys, evaluate.main, [folders[0], "--baseline", folders[1], "--quiet"], *words)
+    grid = [
+        "--priors",
+        "standard",
+        "--guides",
+        "diagonal",
+        "--objectives",
+        "trace-elbo",
+        "--num-samples",
+        "5",
+    ]
+    argv = [*grid, *data, "--runs", folders[1], "--out", str(tmp_path / "grid"), *QUICK]
+    refused(capsys, compare.main, argv, "figures of one kind", folders[1])
+    assert evaluate.main([folders[1], "--num-samples", "5", "--quiet"]) == 0
+    assert "ln p(x) [nats], density" in capsys.readouterr().out

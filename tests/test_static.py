@@ -74,7 +74,11 @@ def test_an_epoch_on_fixed_tensors_is_its_single_steps(options, data):
     for name, value in run.store.state_dict().items():
         assert torch.equal(value, own[name]), name
     per_epoch = trainer.batches_per_epoch
-    means = [sum(losses[i : i + per_epoch]) / per_epoch for i in range(0, len(losses), per_epoch)]
+    sizes = [trainer.batches.size(0, batch) for batch in range(per_epoch)]
+    means = [
+        sum(n * v for n, v in zip(sizes, losses[i : i + per_epoch], strict=True)) / sum(sizes)
+        for i in range(0, len(losses), per_epoch)
+    ]
     assert [row["loss"] for row in run.history] == pytest.approx(means, rel=1e-6)
 
 

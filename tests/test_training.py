@@ -15,8 +15,10 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import nn
 
 import pyrovae as pv
+from pyrovae.inference.summary import note_of
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.programs import ParameterStore
+from pyrovae.programs import ParameterStore, inspect_program
+from pyrovae.training import measure
 from pyrovae.training.schedules import as_schedule
 from pyrovae.training.sources import Source
 
@@ -357,6 +359,52 @@ def test_free_bits_and_beta_leave_the_logged_elbo_alone():
     row = fit.history[-1]
     assert row["loss"] > 0.5 * 50 and row["elbo"] == pytest.approx(row["reconstruction"] - row["kl"])
     assert row["elbo"] > -20 and row["kl"] < 10
+
+
+def test_the_kl_is_its_own_terms_whatever_the_size_of_the_reconstruction():
+    """A reconstruction of -1.5e8 nats in float32 (16 nats apart) beside a KL of 84.6."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.full((len(x), 2), 9.0), 0.1).to_event(1))
+
+    x = torch.full((20, 1), 17321.0)
+    found = measure(inspect_program(model, guide, x), num_samples=500)
+    exact = 81 + 0.01 - 1 - math.log(0.01)
+    sd = 2**0.5 * (0.9**2 + (1 - 0.01) ** 2 / 2) ** 0.5  # of ln q - ln p, a draw
+    assert abs(found.kl_sites["z"] - exact) < 4 * sd / 100
+    assert found.kl == sum(found.kl_sites.values())
+    assert found.elbo == found.reconstruction - found.kl and found.reconstruction < -1e8
+
+
+def test_summed_out_latents_leave_no_kl_and_the_words_say_none():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(torch.tensor([0.6, 0.4])), infer={"enumerate": "parallel"})
+            pyro.sample("x", dist.Normal(torch.tensor([-1.0, 1.5])[c], 1.0), obs=x)
+
+    x = torch.tensor([0.3, -2.0])
+    found = measure(inspect_program(model, lambda x: None, x))
+    exact = (
+        dist.Normal(-1.0, 1.0).log_prob(x).exp() * 0.6 + dist.Normal(1.5, 1.0).log_prob(x).exp() * 0.4
+    ).log()
+    assert found.elbo == pytest.approx(float(exact.mean()), abs=1e-6)
+    assert math.isnan(found.kl) and math.isnan(found.reconstruction)
+    assert note_of(found.row()) == f"ELBO {found.elbo:.2f} valid nan"
+
+
+def test_the_logged_loss_is_a_mean_over_data():
+    """50 data in batches of 16: the last one has 2, of weight 2/50."""
+    t, other = trainer(), trainer()
+    losses = [t.step() for _ in range(4)]
+    row = other.run_epoch()
+    assert row["loss"] == pytest.approx((16 * sum(losses[:3]) + 2 * losses[3]) / 50, rel=1e-6)
+    assert abs(row["loss"] - sum(losses) / 4) > 0.01
 
 
 # Programs that subsample, and sources --------------------------------------------------------------

@@ -38,6 +38,23 @@ class Dataset:
     parameters: dict[str, Tensor] | None = None
     probabilities: Tensor | None = None
 
+    @property
+    def highest(self) -> float:
+        """The largest value in all splits."""
+        return max(float(x.max()) for x in (self.train, self.valid, self.test))
+
+    @property
+    def top_count(self) -> int | None:
+        """The largest grey level or count in all splits; None for other data."""
+        if self.spec.levels is not None:
+            return self.spec.levels - 1
+        return int(self.highest) if self.spec.support == "nonnegative_integer" else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return all(bool((x == x.round()).all()) for x in (self.train, self.valid, self.test))
+
     def split(self, name: str) -> Tensor:
         """Data of the split "train", "valid" or "test".
 

@@ -11,6 +11,8 @@ from torch.nn.functional import logsigmoid
 
 __all__ = ["Counts"]
 
+MANY = 4096
+
 
 class Counts(TorchDistribution):
     r"""Binomial counts 0..n with one n: :math:`\ln p(x) = \ln \binom{n}{x} + x \ln p + (n - x) \ln (1 - p)`.
@@ -69,10 +71,12 @@ class Counts(TorchDistribution):
             self._validate_sample(value)
         n, x = self.total_count, value.double()
         ln_coefficient = torch.lgamma(x.new_tensor(n + 1.0)) - torch.lgamma(x + 1) - torch.lgamma(n - x + 1)
-        value = value.to(self.logits.dtype)
+        # Of many trials the two terms are large and cancel: float32 would leave .1 nats of a million.
+        logits = self.logits.double() if n > MANY else self.logits
+        value = x.to(logits.dtype)
         # Two logsigmoids: x * logit - n * softplus(logit) cancels in float32 where p is near 0 or 1.
-        ln_trials = value * logsigmoid(self.logits) + (n - value) * logsigmoid(-self.logits)
-        return ln_trials + ln_coefficient.to(ln_trials.dtype)
+        ln_trials = value * logsigmoid(logits) + (n - value) * logsigmoid(-logits)
+        return (ln_trials + ln_coefficient.to(logits.dtype)).to(self.logits.dtype)
 
     def __repr__(self) -> str:
         return f"Counts(total_count={self.total_count}, batch_shape={tuple(self.batch_shape)})"

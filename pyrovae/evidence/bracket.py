@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..programs import LABELS
 from .reach import narrower_note
 from .result import standard_error
 from .tables import render
@@ -55,7 +56,7 @@ class Sandwich:
         x: the simulated data.
         latents: the exact posterior draws, by site.
         acceptance: of HMC moves, at the most temperatures, forward and backward, `[N]`.
-        attributes: N, seed, chains, start.
+        attributes: N, seed, chains, start, measure ("mass", "density", "mixed" or "unknown").
     """
 
     brackets: tuple[Bracket, ...]
@@ -119,7 +120,11 @@ class Sandwich:
 
     def table(self, style: str = "terminal") -> str:
         """One row a bracket, means ± SE over data in nats; `"terminal"` or `"markdown"`."""
-        head = ("method", "temperatures / K", "ln p(x) ≥ [nats]", "ln p(x) ≤ [nats]", "gap [nats]")
+        label = LABELS.get(self.attributes.get("measure", "mass"), "")
+        head = (
+            *("method", "temperatures / K", f"ln p(x) ≥ [nats]{label}", f"ln p(x) ≤ [nats]{label}"),
+            "gap [nats]",
+        )
         rows = []
         for b in (self.importance, *self.brackets):
             cells = [f"{mean:.4f} ± {se:.4f}" for mean, se in b.means().values()]

@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, inspect_program, module_mode, tensors_in
+from ..programs import Measure, Program, inspect_program, module_mode, tensors_in
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
 from .elbo import ELBO
@@ -36,7 +36,8 @@ class Evidence(Mapping[str, Estimate]):
     Attributes:
         estimates: by name, in the order asked for.
         warnings: what a reader of the numbers must know.
-        attributes: N, event size, seed, chunk, device, dtype, versions, data hash, seconds.
+        attributes: N, event size, seed, chunk, device, dtype, versions, data hash, seconds; `measure`: "mass",
+            "density", "mixed" or "unknown", and `observed`, the same by observed site.
         x: the data.
         results: per datum, by estimator: what `merge_evidence` merges.
         rows: which of the data these are, for a shard; None: all.
@@ -84,6 +85,12 @@ class Evidence(Mapping[str, Estimate]):
         return self["IS"].log_evidence - self["ELBO"].log_evidence
 
     @property
+    def measure(self) -> Measure | None:
+        """Whether p(x) is a mass or a density; None in files that do not say."""
+        found = self.attributes.get("observed")
+        return None if found is None else Measure.from_json(found)
+
+    @property
     def verdict(self) -> str:
         """What the figures support, in words."""
         return verdict(self)
@@ -96,7 +103,7 @@ class Evidence(Mapping[str, Estimate]):
             against: another evidence on the same data: adds the paired difference of each estimator.
 
         Raises:
-            ValueError: for another style, or other data.
+            ValueError: for another style, other data, or a mass against a density.
         """
         return render_evidence(self, style, against)
 
@@ -107,7 +114,7 @@ class Evidence(Mapping[str, Estimate]):
         the best of each.
 
         Raises:
-            ValueError: where the data differ.
+            ValueError: where the data differ, or one is a mass and the other a density.
         """
         if self.attributes["data_hash"] != other.attributes["data_hash"]:
             raise ValueError(
@@ -284,6 +291,7 @@ def evidence(
     normalised = surrogate or program.declaration.density in (None, "exact")
     knows = {e.name: normalised or _normalises(e, program) for e in estimators}
     estimates = assemble(estimators, results, drawn, delta, knows, certify)
+    estimates = {name: replace(e, measure=program.measure) for name, e in estimates.items()}
     given = x if rows is None else x[rows.to(x.device)]
     attributes = {
         "num_data": len(given),
@@ -295,6 +303,8 @@ def evidence(
         "dtype": str(x.dtype if x.is_floating_point() else torch.get_default_dtype()).removeprefix("torch."),
         "vectorised": program.vectorised,
         "density": program.declaration.density or "exact",
+        "measure": program.measure.kind,
+        "observed": program.measure.to_json(),
         "data_hash": what["data"],
         "torch": torch.__version__,
         "pyro": pyro.__version__,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
+from ..programs import Measure, check_alike, grain
 from .estimators import Direction, WeightEstimator
 from .evidence import evidence
 from .importance import IS
@@ -94,7 +95,8 @@ def forward_kl(
         **options: To `evidence`: seed, plate, chunk, compile, progress, ...
 
     Raises:
-        ValueError: If no law of the data is known, it is not one finite number a datum, or as `evidence`.
+        ValueError: If no law of the data is known, it is not one finite number a datum, it is a mass and the model a
+            density, or as `evidence`.
     """
     x = data if isinstance(data, Tensor) else data.split(split)
     if log_density is not None:
@@ -112,5 +114,9 @@ def forward_kl(
             + ("" if log_p.shape != (len(x),) else " with values that are not finite")
         )
     estimator = IS(1000) if estimator is None else estimator
-    estimate = evidence(model, guide, x, *context, estimators=[estimator], **options)[estimator.name]
+    found = evidence(model, guide, x, *context, estimators=[estimator], **options)
+    # A law of whole numbers is a mass: a density draws none.
+    own = Measure(declared="mass" if grain(x) == "whole numbers" else "density")
+    check_alike([("the law of the data", own), ("the model", found.measure)])
+    estimate = found[estimator.name]
     return ForwardKL(log_p.detach().double() - estimate.per_datum.to(log_p.device), estimate)

@@ -155,6 +155,7 @@ class Gaps:
                 for e in estimates
             },
             "evidence": self.evidence.name,
+            "measure": self.attributes.get("measure"),
             "warnings": self.warnings,
             "attributes": {
                 k: v if isinstance(v, int | float | str) else str(v) for k, v in self.attributes.items()
@@ -164,7 +165,8 @@ class Gaps:
     def table(self, style: str = "terminal") -> str:
         """Bounds and gaps, means ± SE over data ± Monte-Carlo error; `"terminal"` or `"markdown"`."""
         check_style(style)
-        head = ("", "nats per datum", "± data", "± MC", "share")
+        label = "" if self.elbo.measure is None else self.elbo.measure.label
+        head = ("", f"nats per datum{label}", "± data", "± MC", "share")
         lines = [
             (f"ln p(x) {_symbol(e.direction)} {e.name}", e.log_evidence, e.se_data, e.se_mc, "")
             for e in self._levels()

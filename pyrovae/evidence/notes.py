@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..programs import Program
+from ..programs import Program, measure_notes
 from ..programs.validity import scaled_sites
 from .bracket import LOW_ACCEPTANCE
 from .diagnostics import MIN_ESS, khat_threshold
@@ -60,6 +60,7 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
         )
     if program.narrower:
         out.append(narrower_note(program.narrower))
+    out += measure_notes(program.measure, program.arguments.x)
     training = sorted({type(m).__name__ for m in modules if m.training and isinstance(m, _NOISY)})
     if training:
         out.append(f"{', '.join(training)} were left in train mode; they were evaluated in eval mode")

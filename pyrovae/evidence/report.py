@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..programs import grain
 from .diagnostics import khat_threshold
 from .result import SANDWICH, Estimate, _symbol, paired_difference
 from .tables import render
@@ -28,6 +29,7 @@ COLUMNS = (
     "ESS min/5%/median",
     "k̂ high",
 )
+LABELLED = COLUMNS[1:3]  # where a density has to be told from a mass
 # Shown where an estimator has them: key in its details, head of the column.
 FROM_DETAILS = {
     "temperatures": "temperatures",
@@ -43,14 +45,22 @@ NONE = "–"
 
 
 def columns(ev: Evidence, against: Evidence | None = None) -> list[str]:
-    """Heads of the table: those of every evidence, those its estimators have, the paired difference."""
+    """Heads of the table: those of every evidence, those its estimators have, the paired difference.
+
+    A density is called one in the heads.
+    """
+    label = "" if ev.measure is None else ev.measure.label
+    return [head + label if head in LABELLED else head for head in _heads(ev, against)]
+
+
+def _heads(ev: Evidence, against: Evidence | None) -> list[str]:
     own = [FROM_DETAILS[k] for k in FROM_DETAILS if any(k in e.details for e in ev.estimates.values())]
     return [*COLUMNS, *dict.fromkeys(own), *([PAIRED] if against is not None else [])]
 
 
 def rows(ev: Evidence, against: Evidence | None = None) -> list[list[str]]:
     """Cells of the table, one row an estimator."""
-    heads = columns(ev, against)
+    heads = _heads(ev, against)
     return [[_cells(e, ev, against)[head] for head in heads] for e in ev.estimates.values()]
 
 
@@ -69,7 +79,7 @@ def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str
     figures = [
         e.name,
         value,
-        _number(-e.log_evidence / (max(1, ev.attributes["event_size"]) * math.log(2))),
+        _bits(e, ev),
         _number(e.se_data),
         _number(e.se_mc),
         _number(e.certificate, digits),
@@ -89,6 +99,13 @@ def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str
 def _decimals(rounding: float) -> int:
     """Decimals worth printing: none that rounding has made up."""
     return 4 if rounding <= 1e-4 else max(0, math.ceil(-math.log10(rounding)))
+
+
+def _bits(e: Estimate, ev: Evidence) -> str:
+    """Bits per dim: no code length where a density stands on points of positive probability."""
+    if ev.measure is not None and ev.measure.kind != "mass" and grain(ev.x) is not None:
+        return NONE
+    return _number(-e.log_evidence / (max(1, ev.attributes["event_size"]) * math.log(2)))
 
 
 def _number(value: float | None, digits: int = 4) -> str:
@@ -184,7 +201,7 @@ def verdict(ev: Evidence) -> str:
         found = [o.name for o in ev.estimates.values() if o.direction == "~" and "refused" not in o.details]
         if found:
             return (
-                f"{found[0]} estimates ln p(x) itself, within its errors where its diagnostics are good and the guide "
+                f"{found[0]} estimates ln p(x) itself: within its errors where its diagnostics are good and the guide "
                 "reaches every mode of the posterior."
             )
         if best.certificate is not None:
@@ -202,7 +219,7 @@ def verdict(ev: Evidence) -> str:
     if share == 0:
         return (
             f"{bound} The weights are well behaved for every datum: if the guide reaches every mode of the posterior, "
-            "IS is ln p(x) within its errors."
+            "which no weights can show, IS is ln p(x) within its errors."
         )
     if share < 0.05:
         return (

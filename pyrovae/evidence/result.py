@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..programs import Measure, check_alike
 from .diagnostics import MIN_ESS, khat_threshold
 from .estimators import Direction
 
@@ -40,6 +41,7 @@ class Estimate:
             highest may be picked (see `pv.evidence`).
         delta: of the certificates.
         details: what only this estimator has: `[N]` tensors, numbers or text.
+        measure: whether p(x) is a mass or a density; None: not known.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Estimate:
     certificate: float | None = None
     delta: float = 0.05
     details: dict[str, Any] = field(default_factory=dict)
+    measure: Measure | None = None
 
     @property
     def log_evidence(self) -> float:
@@ -166,7 +169,8 @@ class Estimate:
     def __repr__(self) -> str:
         return (
             f"Estimate({self.name}, K={self.num_samples}: ln p(x) {_symbol(self.direction)} {self.log_evidence:.4f} "
-            f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats, N={len(self.per_datum)})"
+            f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats"
+            f"{'' if self.measure is None else self.measure.label}, N={len(self.per_datum)})"
         )
 
 
@@ -212,8 +216,9 @@ def paired_difference(first: Estimate, second: Estimate) -> Comparison:
     """Mean paired difference ± SE.
 
     Raises:
-        ValueError: for different numbers of data.
+        ValueError: for different numbers of data; for a mass against a density.
     """
+    check_alike([("", first.measure), ("", second.measure)])
     if len(first.per_datum) != len(second.per_datum):
         raise ValueError(
             f"expected two evidences on the same data, got {len(first.per_datum)} and {len(second.per_datum)} data"

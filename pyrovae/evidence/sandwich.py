@@ -90,6 +90,7 @@ def sandwich(
             "num_chains": ais.num_chains,
             "start": ais.start,
             "narrower": program.narrower,
+            "measure": program.measure.kind,
         },
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..files import replacing
+from ..programs import Measure
 from .containers import evidence_to_arviz, names_of
 
 if TYPE_CHECKING:
@@ -67,6 +69,10 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
     attributes["vectorised"] = bool(attributes.get("vectorised", True))
     if isinstance(attributes.get("chunk"), str):
         attributes["chunk"] = tuple(json.loads(attributes["chunk"]))
+    if isinstance(attributes.get("observed"), str):
+        attributes["observed"] = json.loads(attributes["observed"])
+        measure = Measure.from_json(attributes["observed"])
+        estimates = {n: replace(e, measure=measure) for n, e in estimates.items()}
     lines = str(attributes.pop("warnings", ""))
     for key in ("verdict", "inference_library", "inference_library_version", "xarray", "arviz"):
         attributes.pop(key, None)

@@ -1,4 +1,4 @@
-"""The binomial likelihood for grey levels."""
+"""The binomial likelihood for grey levels and counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Binomial"]
 class Binomial(nn.Module):
     r"""Likelihood :math:`p(x|z) = \prod_i \binom{n}{x_i} p_i^{x_i} (1 - p_i)^{n - x_i}` for levels 0..n.
 
-    A proper density of grey levels: n = 16 for the 17-level digits, 255 for bytes.
+    A probability mass: n = 16 for the 17-level digits, 255 for bytes, the largest count of counts.
 
     Args:
         net: Network from `z` (and context) to logits `[..., prod(event_shape)]`.

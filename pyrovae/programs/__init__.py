@@ -16,6 +16,12 @@ from .marks import Marked as Marked
 from .marks import per_datum as per_datum
 from .marks import shared as shared
 from .marks import tensors_in as tensors_in
+from .measure import LABELS as LABELS
+from .measure import ON_GRAIN as ON_GRAIN
+from .measure import Measure as Measure
+from .measure import check_alike as check_alike
+from .measure import grain as grain
+from .measure import measure_notes as measure_notes
 from .modules import buffers_of as buffers_of
 from .modules import module_mode as module_mode
 from .parameters import ParameterStore as ParameterStore

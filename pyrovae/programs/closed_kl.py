@@ -30,8 +30,10 @@ def closed_terms(
     The change is (ln q - ln p) - KL(q || p) at the draws; its mean is zero where the closed form is right.
     """
     run = program.run(indices, num_samples)
-    changes = torch.stack([run.guide[n] - run.prior[n] - _kl(run, program, n, num_samples) for n in sites])
-    return changes, run.log_weights() + changes.sum(0)
+    changes = torch.stack(
+        [run.guide[n].double() - run.prior[n] - _kl(run, program, n, num_samples) for n in sites]
+    )
+    return changes, run.log_weights().double() + changes.sum(0)
 
 
 def _kl(run: Sites, program: Program, name: str, num_samples: int) -> Tensor:

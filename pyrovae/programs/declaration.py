@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
 Density = Literal["exact", "unnormalised", "bound_only"]
+Measured = Literal["mass", "density", "mixed"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "__pyrovae_declaration__"
@@ -29,6 +30,8 @@ class Declaration:
             whatever the density is.
         annealed: `annealed()`, the `AnnealedFamily` of an unnormalised density, by which it is trained and its
             ln Z estimated.
+        measure: whether p(x) is a probability `"mass"`, a `"density"` or a product of both (`"mixed"`). None: told
+            by the supports of the observed sites, which a `pyro.factor` does not have.
     """
 
     density: Density | None = None
@@ -37,10 +40,13 @@ class Declaration:
     simulate: Callable[..., Any] | None = None
     log_evidence: Callable[..., Any] | None = None
     annealed: Callable[..., Any] | None = None
+    measure: Measured | None = None
 
     def __post_init__(self) -> None:
         if self.density is not None and self.density not in get_args(Density):
             raise ValueError(f"expected density to be one of {get_args(Density)}, got {self.density!r}")
+        if self.measure is not None and self.measure not in get_args(Measured):
+            raise ValueError(f"expected measure to be one of {get_args(Measured)}, got {self.measure!r}")
 
 
 def program(
@@ -51,6 +57,7 @@ def program(
     simulate: Callable[..., Any] | None = None,
     log_evidence: Callable[..., Any] | None = None,
     annealed: Callable[..., Any] | None = None,
+    measure: Measured | None = None,
 ) -> Callable[[F], F]:
     """Decorates a model (function or method) with what it declares; see `Declaration`.
 
@@ -62,7 +69,7 @@ def program(
         >>> declaration_of(model).plate
         'images'
     """
-    declared = Declaration(density, plate, observed, simulate, log_evidence, annealed)
+    declared = Declaration(density, plate, observed, simulate, log_evidence, annealed, measure)
 
     def decorate(fn: F) -> F:
         setattr(fn, _ATTRIBUTE, declared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -19,6 +19,7 @@ from .agreement import check_latents, refuse_inner_subsampling
 from .contexts import decide
 from .declaration import Declaration, declaration_of
 from .masked import check_masked, has_masks
+from .measure import Measure, measure_of
 from .modules import module_mode
 from .narrower import bounds_vary, narrower_latents
 from .parameters import scratch
@@ -46,6 +47,7 @@ class Program:
         full_size: size of the data plate where it stands for more data than are passed (the
             subsampling scale is full_size / len(x)); else None.
         narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
+        measure: whether p(x) is a mass or a density.
     """
 
     model: Callable[..., Any]
@@ -58,6 +60,7 @@ class Program:
     factors: tuple[str, ...]
     full_size: int | None
     narrower: tuple[str, ...] = ()
+    measure: Measure = field(default_factory=Measure)
 
     @property
     def plate(self) -> str:
@@ -151,6 +154,7 @@ def inspect_program(
             vectorised=True,
             factors=tuple(n for t in (prior_trace, guide_trace) for n, s in sample_sites(t) if is_factor(s)),
             full_size=frame.full_size if frame.full_size != frame.size else None,
+            measure=measure_of(prior_trace, declared),
         )
         if vectorised is None:
             vectorised = broadcasts(program)

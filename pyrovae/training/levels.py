@@ -84,7 +84,7 @@ def level_report(
             with seeded(seed, "levels", i, device=x.device):
                 sites = program.run(indices, num_samples)
             for name, p in sites.prior.items():
-                kl.setdefault(name, []).append((sites.guide[name] - p).double().mean(0).cpu())
+                kl.setdefault(name, []).append((sites.guide[name].double() - p).mean(0).cpu())
             for name, (mean, noise) in site_means(
                 sites, program.plate, -1 - program.max_plate_nesting
             ).items():

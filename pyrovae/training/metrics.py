@@ -21,9 +21,11 @@ class Metrics:
     """Means over data, in nats per datum, at beta = 1 and without scales.
 
     Attributes:
-        elbo: reconstruction - kl.
-        reconstruction: E_q[ln p(x | z)].
-        kl: E_q[ln q(z | x) - ln p(z)], all latent sites.
+        elbo: reconstruction - kl; where discrete latents are summed out, the mean of ln w.
+        reconstruction: E_q[ln p(x | z)]; NaN where discrete latents are summed out, which leaves one sum of all
+            terms that touch them.
+        kl: E_q[ln q(z | x) - ln p(z)], the sum of `kl_sites`. Never reconstruction - elbo, which would cancel: a
+            reconstruction of 1e9 nats holds no KL of 80. NaN as above.
         kl_sites: the same, site by site.
         active_units: latent dims with Var_x E[z | x] > 0.01; NaN where it cannot be told.
         terms: `reconstruction` by observed site and `pyro.factor`, where there are several (the terms of a
@@ -69,11 +71,11 @@ def measure(
     chunks = args.chunks(size if max_data is None else min(size, max_data))
     if max_data is not None:
         chunks = chunks[: max(1, math.ceil(max_data / len(chunks[0])))]
-    log_weights, reconstruction = torch.zeros(()), torch.zeros(())
-    kl_sites: dict[str, Tensor] = {}
-    terms: dict[str, Tensor] = {}
+    log_weights = 0.0
+    kl_sites: dict[str, float] = {}
+    terms: dict[str, float] = {}
     means: dict[str, list[Tensor]] = {}
-    count, split = 0, True
+    count, split, nothing = 0, True, torch.zeros((), device=args.x.device)
     with (
         torch.no_grad(),
         module_mode(program.model, program.guide, training=False),
@@ -83,27 +85,30 @@ def measure(
             with seeded(seed, "metrics", i, device=args.x.device):
                 sites = program.run(indices, num_samples)
             count += len(indices)
-            log_weights = log_weights + sites.log_weights().double().mean(0).sum().cpu()
             split = split and sites.marginal is None
+            if not split:
+                log_weights += _total(sites.log_weights())
             for name, value in sites.likelihood.items():
-                term = value.double().mean(0).sum().cpu()
-                reconstruction = reconstruction + term
-                terms[name] = terms.get(name, torch.zeros(())) + term
-            for name, q in sites.guide.items():
-                p = sites.prior.get(name, torch.zeros((), device=q.device))
-                kl = (q - p).double().mean(0).sum().cpu()
-                kl_sites[name] = kl_sites.get(name, torch.zeros(())) + kl
+                terms[name] = terms.get(name, 0.0) + _total(value)
+            for name in {**sites.prior, **sites.guide}:  # auxiliary sites of the guide have no prior
+                q, p = (s.get(name, nothing) for s in (sites.guide, sites.prior))
+                kl_sites[name] = kl_sites.get(name, 0.0) + _total(q.double() - p)
             particle_dim = -1 - program.max_plate_nesting
             found = {} if sites.traces is None else site_means(sites, program.plate, particle_dim)
             for name, (mean, _) in found.items():
                 means.setdefault(name, []).append(mean[: len(indices)].double().cpu())
-    elbo = float(log_weights) / count
     active = sum(int((torch.cat(m).var(0) > ACTIVE_VARIANCE).sum()) for m in means.values())
+    reconstruction, kl = (sum(v.values()) / count if split else math.nan for v in (terms, kl_sites))
     return Metrics(
-        elbo=elbo,
-        reconstruction=float(reconstruction) / count if split else math.nan,
-        kl=float(reconstruction) / count - elbo if split else math.nan,
-        kl_sites={n: float(v) / count for n, v in kl_sites.items()},
+        elbo=reconstruction - kl if split else log_weights / count,
+        reconstruction=reconstruction,
+        kl=kl,
+        kl_sites={n: v / count for n, v in kl_sites.items()},
         active_units=float(active) if means and count > 1 else math.nan,
-        terms={n: float(v) / count for n, v in terms.items()},
+        terms={n: v / count for n, v in terms.items()},
     )
+
+
+def _total(values: Tensor) -> float:
+    """Sum over data of the mean over draws of `[K, N]`, in float64."""
+    return float(values.double().mean(0).sum())

@@ -229,10 +229,12 @@ class Trainer:
         epoch = self.epoch
         self.run_steps(after_step)
         self._check_weights()
+        sizes = [self.batches.size(epoch, batch) for batch in range(len(self.losses))]
         row: dict[str, float] = {
             "epoch": self.epoch,
             "step": self.global_step,
-            "loss": sum(self.losses) / len(self.losses),
+            # The last batch may be a short one: a mean over data, not over batches.
+            "loss": sum(n * loss for n, loss in zip(sizes, self.losses, strict=True)) / sum(sizes),
             "beta": self.last_beta(epoch),
             "lr": math.nan if self.svi.optimizer is None else float(self.svi.optimizer.param_groups[0]["lr"]),
         }

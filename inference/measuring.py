@@ -1,0 +1,61 @@
+"""The likelihood that was taken, in words: which, why, and whether it makes ln p(x) a mass or a density."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyrovae as pv
+from pyrovae.data import Dataset
+from pyrovae.programs import ON_GRAIN, Measure, ParameterStore, grain, inspect_program
+
+from .options import ModelOptions
+
+# Of so small a share of values that are not whole, each may be a mistake.
+FEW = 0.05
+
+
+def measured(pair: Any, data: Dataset) -> Measure:
+    """The measure of a (model, guide) pair, which is left as it was."""
+    store = ParameterStore()
+    return inspect_program(store.bind(pair[0]), store.bind(pair[1]), data.train).measure
+
+
+def measure_of_run(run: pv.Run, x: Any) -> Measure:
+    """The measure of a trained program."""
+    return inspect_program(run.model, run.guide, x).measure
+
+
+def words_of(measure: Measure, options: ModelOptions, data: Dataset) -> str:
+    """One line on p(x|z)."""
+    text = f"p(x|z) is {measure}"
+    if options.likelihood == "auto" and options.model in ("vae", "hierarchical"):
+        text += f", which --likelihood auto takes for {_values(data)}"
+    if measure.kind == "mass":
+        return text
+    found, strays = grain(data.train), _strays(data)
+    if found is None or strays:
+        return (
+            f"{text}: ln p(x) changes with the units of x and is not comparable with that of a mass{strays}"
+        )
+    return f"{text}. x holds {found}: {ON_GRAIN}"
+
+
+def _values(data: Dataset) -> str:
+    if data.top_count is not None:
+        return f"whole numbers 0 ... {data.top_count:,}"
+    return {"binary": "bits", "unit_interval": "numbers in 0 ... 1"}.get(data.spec.support, "real numbers")
+
+
+def _strays(data: Dataset) -> str:
+    """The few values that keep data from being whole numbers, which a mass would be taken for."""
+    splits = {name: data.split(name) for name in ("train", "valid", "test")}
+    size, found = sum(x.numel() for x in splits.values()), {n: x != x.round() for n, x in splits.items()}
+    count = sum(int(odd.sum()) for odd in found.values())
+    if not 0 < count <= FEW * size:
+        return ""
+    name = next(n for n, odd in found.items() if bool(odd.any()))
+    place = found[name].nonzero()[0].tolist()
+    first = f"the first: {float(splits[name][tuple(place)]):g} at {place} of split {name!r}"
+    return (
+        f". {count:,} of {size:,} values are not whole numbers ({first}): without them a mass would be taken"
+    )
