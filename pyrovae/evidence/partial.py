@@ -19,7 +19,7 @@ from ..files import replacing
 from ..programs import Program, buffers_of, capture_parameters, module_mode, seeded
 from .estimators import PerDatum
 
-FORMAT = 1
+FORMAT = 2  # 2: variances by leaving out one sample, tail allowances
 _FIELDS = ("log_evidence", "variance", "bias", "ess", "khat", "curve", "details")
 
 
