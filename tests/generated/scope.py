@@ -8,6 +8,8 @@ import torch
 
 import pyrovae as pv
 
+torch.set_num_threads(1)  # tensors are tiny: threads only get in each others way
+
 N = 5  # data; no parameter has so many rows, unless a feature is about that
 MODEL_CLASSES, GUIDE_CLASSES = 2, 3  # values of the classes c (of the model) and g (of the guide)
 
