@@ -47,7 +47,9 @@ from .evidence import tempered_likelihood as tempered_likelihood
 from .evidence import work_distributions as work_distributions
 from .precision import tf32 as tf32
 from .programs import ParameterStore as ParameterStore
+from .programs import per_datum as per_datum
 from .programs import program as program
+from .programs import shared as shared
 from .runs import Run as Run
 from .runs import load as load
 from .runs import save as save

@@ -84,6 +84,11 @@ class AIS:
         return "AIS" if self.start == "guide" else "AIS (prior)"
 
     @property
+    def draws_from_guide(self) -> bool:
+        """Whether chains start at the guide, whose reach is then theirs."""
+        return self.start == "guide"
+
+    @property
     def num_samples(self) -> int:
         """K, the chains."""
         return self.num_chains

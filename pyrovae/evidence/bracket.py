@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .reach import narrower_note
 from .result import standard_error
 from .tables import render
 
@@ -100,6 +101,8 @@ class Sandwich:
         """What a reader of the numbers must know."""
         n = len(self.x)
         out = [f"bounds hold on these {n} data, simulated from the model; they are none on real data"]
+        if self.attributes.get("narrower"):
+            out.append(narrower_note(self.attributes["narrower"]))
         gap, se = self.mean_gap
         if not math.isfinite(gap):
             out.append("a bound is infinite: chains of some data never had a weight; see .lower and .upper")

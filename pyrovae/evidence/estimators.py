@@ -47,6 +47,9 @@ class Estimator(Protocol):
         unbiased_for_p: whether its exponential is an unbiased estimate of p(x), which is what
             the data-set certificate needs.
         num_samples: K: draws, chains or the like; None: as many as are drawn for others, or none.
+
+    One that does not depend on where the guide draws says so by `draws_from_guide = False`: a guide that reaches less
+    than the prior then leaves it as it is.
     """
 
     @property

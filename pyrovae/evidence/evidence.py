@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, inspect_program, module_mode
+from ..programs import Program, inspect_program, module_mode, tensors_in
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
 from .elbo import ELBO
@@ -23,6 +23,7 @@ from .importance import IS
 from .log_weights import Chunk, check_density, check_observations, choose_chunk
 from .notes import estimate_notes, program_notes
 from .partial import Partials
+from .reach import within_reach
 from .report import choose, render_evidence, verdict
 from .result import SANDWICH, Comparison, Estimate, paired_difference
 from .units import Sharing
@@ -268,6 +269,7 @@ def evidence(
             compile=compile,
             progress=progress,
         )
+    results = {e.name: within_reach(e, results[e.name], program.narrower) for e in estimators}
     normalised = surrogate or program.declaration.density in (None, "exact")
     estimates = {
         e.name: assemble(e, results[e.name], drawn, delta, normalised or _normalises(e, program))
@@ -326,7 +328,7 @@ def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
 def data_hash(x: Tensor, *context: Any) -> str:
     """SHA-256 of the bytes, shape and dtype of the data and of context tensors."""
     h = hashlib.sha256()
-    for tensor in (x, *(c for c in context if isinstance(c, Tensor))):
+    for tensor in tensors_in((x, *context)):
         h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         h.update(tensor.detach().contiguous().cpu().numpy().tobytes())
     return h.hexdigest()

@@ -41,6 +41,7 @@ class Exact:
     direction: ClassVar[Direction] = "~"  # the value itself
     unbiased_for_p: ClassVar[bool] = False  # it is p(x), but no estimate: there is nothing to certify
     num_samples: ClassVar[int | None] = None  # none are drawn
+    draws_from_guide: ClassVar[bool] = False  # it only says where to look
 
     tolerance: float = 1e-5
 

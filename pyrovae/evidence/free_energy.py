@@ -17,6 +17,7 @@ from .exact import Exact
 from .free_energies import FreeEnergy
 from .importance import IS
 from .log_weights import Chunk, check_density
+from .reach import warn_narrower
 from .tempered_normalisers import Normalisers, annealed, exact, of_weights, stack
 
 
@@ -78,6 +79,8 @@ def free_energy(
     num_samples = 1000 if num_samples is None else num_samples
     program = inspect_program(model, guide, x, *context, plate=plate)
     check_density(program)
+    if getattr(estimator, "draws_from_guide", True):
+        warn_narrower(program)
     rest = None  # refusals come before the work
     if isinstance(estimator, Exact):
         drawn_discretes(program)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .reach import narrower_note
 from .result import Estimate, _symbol, standard_error
 from .tables import check_style, render
 
@@ -125,6 +126,8 @@ class Gaps:
                     f"its weights support no two-sided statement for {e.unreliable_share:.0%} of the data; "
                     "pv.AIS among the estimators may be closer"
                 )
+        if self.attributes.get("narrower"):
+            out.append(narrower_note(self.attributes["narrower"]))
         if self.conditional:
             out.append(
                 f"sites {list(self.conditional)} depend on other draws: that dependence stays amortised, so the "

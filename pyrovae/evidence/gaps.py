@@ -96,7 +96,11 @@ def gaps(
     parts = own.estimates_in(details)
     bounds = [first[e.name] for e in others]
     bounds += [e for name, e in parts.items() if name.startswith("IS")]
-    attributes = first.attributes | {"steps": fit.steps, "num_particles": fit.num_particles}
+    attributes = first.attributes | {
+        "narrower": program.narrower,
+        "steps": fit.steps,
+        "num_particles": fit.num_particles,
+    }
     return Gaps(
         evidence=_best(bounds),
         elbo=first["ELBO"],

@@ -11,10 +11,20 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..programs import Program, check_kind, check_support, drawn_outside, inspect_program, module_mode, seeded
+from ..programs import (
+    Program,
+    check_kind,
+    check_latents,
+    check_support,
+    drawn_outside,
+    inspect_program,
+    module_mode,
+    seeded,
+)
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
 from ..programs.tracing import UntraceableError
+from .reach import warn_narrower
 
 # Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
 # enough rows to fill it.
@@ -82,6 +92,7 @@ def log_weights(
     """
     check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate)
+    warn_narrower(program)
     blocks = iterate(
         program,
         num_samples,
@@ -152,6 +163,7 @@ def iterate(
                         weights = sites.log_weights()
                         if j == 0 and sites.traces is not None:
                             check_support(sites.traces[1])
+                            check_latents(*sites.traces, program.plate)
                         # Kept through the next run, the traces would push its tensors out of the
                         # caches: a sixth of the time.
                         del sites

@@ -35,6 +35,7 @@ class Normalised:
     name: ClassVar[str] = "Normalised"
     unbiased_for_p: ClassVar[bool] = False
     num_samples: ClassVar[int | None] = None
+    draws_from_guide: ClassVar[bool] = False
 
     log_partition: LogPartition | None = field(default=None)
     betas: int = 10_000

@@ -12,6 +12,7 @@ from ..programs import Program
 from ..programs.validity import scaled_sites
 from .diagnostics import MIN_ESS, khat_threshold
 from .jackknife import DOMINANT
+from .reach import narrower_note
 from .result import Estimate
 
 _NOISY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
@@ -51,6 +52,8 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
             f"the plate stands for {program.full_size:,} data, and {program.arguments.num_data:,} were passed: "
             "these are figures of the data passed, not of the data set"
         )
+    if program.narrower:
+        out.append(narrower_note(program.narrower))
     training = sorted({type(m).__name__ for m in modules if m.training and isinstance(m, _NOISY)})
     if training:
         out.append(f"{', '.join(training)} were left in train mode; they were evaluated in eval mode")
@@ -67,7 +70,7 @@ def _of_weights(e: Estimate) -> list[str]:
     if e.num_samples < 25:
         out.append(f"K = {e.num_samples} is too few for tail diagnostics (k-hat needs 25)")
     share = e.unreliable_share
-    if share > 0:
+    if share > 0 and e.lower_only is None:
         low = float((e.ess < MIN_ESS).double().mean())
         why = f"ESS < {MIN_ESS:.0f}: {low:.0%}"
         if e.num_samples >= 25:

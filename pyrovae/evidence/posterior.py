@@ -14,6 +14,7 @@ from ..programs import inspect_program, module_mode, seeded
 from ..programs.latent_draws import LatentDraws, latent_draws
 from .diagnostics import effective_sample_size, smoothed_log_weights
 from .log_weights import check_density, check_num_samples, pairs_in
+from .reach import warn_narrower
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def posterior(
     check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate)
     check_density(program)
+    warn_narrower(program)
     rows = max(1, pairs_in(program, budget) // num_samples)
     parts: list[LatentDraws] = []
     picked: list[Tensor] = []

@@ -182,6 +182,8 @@ def verdict(ev: Evidence) -> str:
             )
         return "The ELBO bounds ln p(x) from below; how far below is not measured here (try pv.IS)."
     bound = _certified(e)
+    if e.lower_only is not None:
+        return f"{bound} IS is a lower bound only: {e.lower_only}."
     share = e.unreliable_share
     if share == 0:
         return f"{bound} The weights are well behaved for every datum: IS is ln p(x) within its errors."

@@ -79,12 +79,19 @@ class Estimate:
         return float(self.bias.mean())
 
     @property
+    def lower_only(self) -> str | None:
+        """Why this lower bound supports no two-sided statement, however good its weights look; None: it may."""
+        return self.details.get("lower_only")
+
+    @property
     def reliable(self) -> Tensor:
         """`[N]` bool: data that support a two-sided statement.
 
         A finite estimate with a finite variance; and, where there are weights, ESS >= 200 and k-hat
-        below its threshold.
+        below its threshold; none where the guide does not reach all that the prior allows (`lower_only`).
         """
+        if self.lower_only is not None:
+            return torch.zeros_like(self.per_datum, dtype=torch.bool)
         good = torch.isfinite(self.variance) & torch.isfinite(self.per_datum)
         if self.ess is not None:
             # k-hat = -inf marks weights that are all equal: exact, however few they are.

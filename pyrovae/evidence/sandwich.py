@@ -84,7 +84,13 @@ def sandwich(
         drawn.args[0],
         drawn.latents,
         torch.cat(acceptance).cpu(),
-        {"num_data": simulate, "seed": seed, "num_chains": ais.num_chains, "start": ais.start},
+        {
+            "num_data": simulate,
+            "seed": seed,
+            "num_chains": ais.num_chains,
+            "start": ais.start,
+            "narrower": program.narrower,
+        },
     )
 
 
@@ -103,6 +109,8 @@ def simulated_program(
     """
     if not isinstance(simulate, int) or isinstance(simulate, bool) or simulate < 1:
         raise ValueError(f"expected simulate (N) to be a whole number >= 1, got {simulate!r}")
+    if len(like) > 1:  # which context is per datum shows on the example
+        like = (like[0], *inspect_program(model, guide, *like, plate=plate).arguments.context)
     drawn = simulate_pairs(model, simulate, like, seed)
     program = inspect_program(model, guide, *drawn.args, plate=plate)
     check_density(program)

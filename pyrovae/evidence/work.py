@@ -16,6 +16,7 @@ from .ais import AIS
 from .annealing import anneal
 from .bennett import Bennett, CrooksFit, bennett_acceptance_ratio, crooks_fit
 from .hmc import Point, move
+from .reach import warn_narrower
 from .sandwich import simulated_program
 from .tuned import Ticks, TunedChunk, chunks
 
@@ -134,6 +135,8 @@ def work_distributions(
     if not isinstance(moves, int) or isinstance(moves, bool) or moves < 0:
         raise ValueError(f"expected moves to be a whole number >= 0, got {moves!r}")
     drawn, program = simulated_program(model, guide, like, simulate, seed, plate)
+    if ais.draws_from_guide:
+        warn_narrower(program)
     ticks = Ticks(progress, simulate * ais.num_chains, 2 * (ais.num_temperatures - 1))
     parts: list[list[Tensor]] = []
     for chunk in chunks(program, ais, seed=seed, budget=budget, compile=compile):

@@ -1,5 +1,6 @@
 """The only room that touches Pyro's traces: everything else asks it for numbers."""
 
+from .agreement import check_latents as check_latents
 from .annealed import AnnealedFamily as AnnealedFamily
 from .annealed import annealed_family as annealed_family
 from .declaration import Declaration as Declaration
@@ -11,6 +12,10 @@ from .inspection import inspect_program as inspect_program
 from .latent_space import Codes as Codes
 from .latent_space import LatentSpace as LatentSpace
 from .latent_space import latent_space as latent_space
+from .marks import Marked as Marked
+from .marks import per_datum as per_datum
+from .marks import shared as shared
+from .marks import tensors_in as tensors_in
 from .modules import buffers_of as buffers_of
 from .modules import module_mode as module_mode
 from .parameters import ParameterStore as ParameterStore

@@ -27,7 +27,7 @@ class CompiledDensities:
 
     def __init__(self, densities: Densities, start: Start) -> None:
         program = densities.program
-        if program.arguments.calling != "sliced":
+        if program.arguments.calling != "sliced" or program.arguments.nested:
             raise UntraceableError("it takes its data whole")
         given = program.arguments.slice(densities.indices)
         with seeded(0, "compile", device=densities.indices.device):

@@ -47,7 +47,7 @@ class CompiledGradients:
         own: Sequence[Tensor],
         loss: ChunkLoss,
     ) -> None:
-        if program.arguments.calling != "sliced":
+        if program.arguments.calling != "sliced" or program.arguments.nested:
             raise UntraceableError("it takes its data whole")
         self.program = program
         given = program.arguments.slice(indices)

@@ -15,16 +15,21 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
+from .agreement import check_latents, refuse_inner_subsampling
+from .contexts import decide
 from .declaration import Declaration, declaration_of
+from .masked import check_masked, has_masks
 from .modules import module_mode
+from .narrower import bounds_vary, narrower_latents
 from .parameters import scratch
 from .plates import Arguments, Calling, ChooseSubsample
 from .seeds import seeded
-from .sites import Sites, collect, is_factor, sample_sites, stack_samples
+from .sites import Sites, collect, is_factor, sample_sites, stack_samples, unscaled_log_prob
 from .structure import base_of, check_arguments, check_structure, data_frame, outside_of_prior
 from .substitute import Substitute
 
 PARTICLES = "_pyrovae_particles"
+ROWS = 1024  # data run at once where all are looked at
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Program:
         factors: names of the pair's `pyro.factor` sites.
         full_size: size of the data plate where it stands for more data than are passed (the
             subsampling scale is full_size / len(x)); else None.
+        narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
     """
 
     model: Callable[..., Any]
@@ -51,6 +57,7 @@ class Program:
     vectorised: bool
     factors: tuple[str, ...]
     full_size: int | None
+    narrower: tuple[str, ...] = ()
 
     @property
     def plate(self) -> str:
@@ -131,6 +138,7 @@ def inspect_program(
     ):
         arguments, guide_trace, prior_trace = _find_calling(model, guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
+        refuse_inner_subsampling((guide_trace, prior_trace), plate)
         sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
         frame = data_frame(prior_trace, plate)
         program = Program(
@@ -146,6 +154,7 @@ def inspect_program(
         )
         if vectorised is None:
             vectorised = broadcasts(program)
+        program = replace(program, narrower=_agreement(program))
     if not vectorised:
         if program.enumerated:
             raise ValueError(
@@ -157,10 +166,30 @@ def inspect_program(
     return program
 
 
+def _agreement(program: Program) -> tuple[str, ...]:
+    """Holds guide against model, latent by latent; returns those that the guide draws too narrowly.
+
+    On two data, and on all where masks or bounds may differ from one to the next.
+    """
+    narrower: dict[str, str] = {}
+    with pyro.validation_enabled(False):  # draws outside of the prior's support have an error of their own
+        for rows in (2, ROWS):
+            for indices in program.arguments.chunks(rows)[: 1 if rows == 2 else None]:
+                with program.on(indices) as given:
+                    traces = program.traces(given, None)
+                    check_latents(*traces, program.plate)
+                    check_masked(program, given, traces)
+                narrower = narrower_latents(*traces) | narrower
+            if not has_masks(*traces) and not bounds_vary(*traces):
+                break
+    return tuple(narrower.values())
+
+
 def _find_calling(
     model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: str
 ) -> tuple[Arguments, Any, Any]:
     """Tries subsets of one and two data; a program whose plate follows takes slices."""
+    context = decide(model, guide, x, context, plate)
     sliced = Arguments(x, context, plate, "sliced")
 
     def look(given: tuple[Any, ...]) -> tuple[int, int, Any, Any]:
@@ -179,6 +208,8 @@ def _find_calling(
                 fn = trace.nodes[plate]["fn"] if plate in trace.nodes else None
                 if fn is not None and fn.subsample_size is not None and fn.size == n:
                     return None  # subsample_size=min(..., len(x)) follows small slices only
+                if not _densities_follow(trace, plate, n):
+                    return None
         return created if size == own == n else None
 
     try:
@@ -192,17 +223,47 @@ def _find_calling(
         # it is that, or a mistake, shows on the whole data.
         pass
     size, own, guide_trace, prior_trace = look(sliced.whole())
-    if size > len(x):
-        raise ValueError(f"expected the plate {plate!r} to have at most {len(x)} rows (len(x)), got {size}")
+    if size != len(x) and not _subsamples(model, x, sliced.whole(), plate, prior_trace):
+        raise ValueError(
+            f"expected the plate {plate!r} to hold the len(x) = {len(x)} data, or to pick a subsample of the "
+            f"rows of x, got a plate of {size}; x has one row per datum; try x of shape [N, *event] "
+            "(x.T, or x.movedim), or plate=... for the plate over the rows"
+        )
     if own != size:
         raise ValueError(
             f"expected the plate {plate!r} to have one size in model and guide, got {size} in the model and {own} "
             "in the guide; subsample both or none, and set an AutoGuide up on all data (call it once) before"
         )
     calling: Calling = "whole" if size == len(x) else "indexed"
-    if calling == "indexed" and plate not in prior_trace.nodes:
-        raise ValueError(f"expected the plate {plate!r} to draw its own subsample, got fixed indices")
     return Arguments(x, context, plate, calling, size), guide_trace, prior_trace
+
+
+def _subsamples(model: Any, x: Tensor, given: tuple[Any, ...], plate: str, trace: Any) -> bool:
+    """Whether the plate draws a subsample of the rows of x: other indices, other rows observed."""
+    node = trace.nodes.get(plate)
+    if node is None or node["fn"].subsample_size is None or len(node["value"]) > len(x):
+        return False
+    indices = torch.arange(len(node["value"]), device=x.device)
+    observed = []
+    for chosen in (indices, len(x) - 1 - indices):
+        with ChooseSubsample(plate, chosen), seeded(0, "subsample", device=x.device):
+            sites = dict(sample_sites(poutine.trace(model).get_trace(*given)))
+        rows = x[chosen]
+        observed.append(
+            (rows, {n: s["value"] for n, s in sites.items() if s["is_observed"] and not is_factor(s)})
+        )
+    (rows, here), (others, there) = observed
+    if torch.equal(rows, others):  # rows that are all alike show nothing
+        return True
+    return any(not torch.equal(here[n], there[n]) for n in here if n in there)
+
+
+def _densities_follow(trace: Any, plate: str, n: int) -> bool:
+    """Whether densities have the data plate's size: a mask of fixed size leaves no other sign."""
+    dim = data_frame(trace, plate).dim if any(sample_sites(trace)) else -1
+    with pyro.validation_enabled(False):
+        shapes = [unscaled_log_prob(site).shape for _, site in sample_sites(trace)]
+    return all(len(shape) < -dim or shape[dim] in (1, n) for shape in shapes)
 
 
 def broadcasts(program: Program) -> bool:

@@ -10,6 +10,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
+from .marks import Marked, change, unmarked
+
 Calling = Literal["sliced", "indexed", "whole"]
 
 
@@ -34,6 +36,7 @@ class Arguments:
     """A program's arguments, and how a subset of the data is handed to it.
 
     Attributes:
+        context: as given; what is per datum is marked so, or is a tensor of N rows that nobody marked.
         calling: `"sliced"`: the program takes a subset as its argument (also where its plate is
             `plate("data", N, subsample_size=len(x))`). `"indexed"`: it takes all data and picks
             `x[ind]` inside a subsampled plate, always `subsample_size` at a time. `"whole"`: its
@@ -52,12 +55,23 @@ class Arguments:
         return len(self.x)
 
     def slice(self, indices: Tensor) -> tuple[Any, ...]:
-        """`(x, *context)` along the data dim; context that is not per datum passes whole."""
+        """`(x, *context)` along the data dim, without marks; context that is not per datum passes whole."""
         return (self.x[indices], *(take(c, indices, self.num_data) for c in self.context))
 
     def whole(self) -> tuple[Any, ...]:
-        """`(x, *context)` as given."""
-        return (self.x, *self.context)
+        """`(x, *context)` as given, without marks."""
+        return (self.x, *unmarked(self.context))
+
+    @property
+    def nested(self) -> bool:
+        """Whether context in a container is per datum: a graph takes tensors alone as its inputs."""
+        found: list[bool] = []
+        for c in self.context:
+            if isinstance(c, tuple | list | dict):
+                change(c, lambda v: found.append(isinstance(v, Marked) and v.per_datum))
+            elif isinstance(c, Marked) and c.per_datum:
+                found.append(not isinstance(c.value, Tensor))
+        return any(found)
 
     def chunks(self, size: int) -> list[Tensor]:
         """Index sets that cover the data, each at most `size` (all of a fixed size if indexed)."""
@@ -70,7 +84,13 @@ class Arguments:
 
 
 def take(value: Any, indices: Tensor, num_data: int) -> Any:
-    """`value[indices]` if it is a tensor with one row per datum, else `value`."""
-    if isinstance(value, Tensor) and value.dim() > 0 and len(value) == num_data:
-        return value[indices]
-    return value
+    """`value` without marks, the rows `indices` of what is per datum: marked so, or an unmarked tensor of N rows."""
+    if isinstance(value, Tensor):
+        return value[indices] if value.dim() > 0 and len(value) == num_data else value
+    return change(value, lambda v: _rows(v, indices) if isinstance(v, Marked) else v)
+
+
+def _rows(marked: Marked, indices: Tensor) -> Any:
+    if not marked.per_datum:
+        return unmarked(marked.value)
+    return change(unmarked(marked.value), lambda v: v[indices] if isinstance(v, Tensor) else v)

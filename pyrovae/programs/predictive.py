@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .declaration import declaration_of
 from .inspection import inspect_program
+from .marks import unmarked
 from .modules import module_mode
 from .plates import ChooseSubsample
 from .seeds import seeded
@@ -212,7 +213,7 @@ def _generate(
         module_mode(model, training=False),
         pyro.validation_enabled(False),
     ):
-        trace = poutine.trace(program).get_trace(*args)
+        trace = poutine.trace(program).get_trace(*unmarked(args))
     # uncondition() keeps a note of which sites were observed.
     was_observed = [n for n, s in sample_sites(trace) if s["infer"].get("was_observed")]
     name = name or declaration_of(model).observed or (was_observed[0] if len(was_observed) == 1 else None)

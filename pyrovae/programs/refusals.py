@@ -7,6 +7,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from .agreement import check_latents
 from .sites import is_factor, sample_sites, unscaled_log_prob
 from .structure import base_of
 
@@ -20,13 +21,7 @@ def refuse(q: Any, p: Any, plate: str, name: str) -> None:
     scores = [n for n, s in latents if not s["fn"].has_rsample]
     if scores:
         raise ValueError(f"expected a reparameterised guide for {name}, got {scores} without rsample")
-    for n, site in every:
-        for f in site["cond_indep_stack"]:
-            if f.name != plate and f.vectorized and f.full_size is not None and f.full_size != f.size:
-                raise ValueError(
-                    f"expected subsampling of the plate {plate!r} alone for {name}, got it in {f.name!r} at {n!r}: "
-                    "a weight made of a part of a datum estimates no p(x); try it without subsample_size"
-                )
+    check_latents(q, p, plate)
     # One scale inside of a datum; that of latents may differ by the KL weight, in model and guide alike.
     for kind, group in (
         ("observed", [(n, s) for n, s in sample_sites(p) if s["is_observed"]]),

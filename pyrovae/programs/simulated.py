@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from .declaration import declaration_of
+from .marks import Marked, change, unmarked
 from .modules import module_mode
 from .plates import take
 from .predictive import simulate
@@ -54,10 +55,10 @@ def simulate_pairs(model: Callable[..., Any], num_data: int, like: tuple[Any, ..
     context = _rows(like, num_data)[1:] if like else ()
     if declared is not None:
         with seeded(seed, "simulate"), torch.no_grad(), module_mode(model, training=False):
-            x, latents = declared(num_data, *context)
+            x, latents = declared(num_data, *unmarked(context))
         check_arguments(x)
         if not isinstance(latents, dict):
-            latents = {_latent_names(model, (x, *context))[0]: latents}
+            latents = {_latent_names(model, (x, *unmarked(context)))[0]: latents}
         return Simulated((x, *context), latents)
 
     check_arguments(like[0])
@@ -70,7 +71,7 @@ def simulate_pairs(model: Callable[..., Any], num_data: int, like: tuple[Any, ..
             f"{tuple(drawn.shape)}; {_REMEDY}"
         )
     x = drawn.reshape(x.shape).to(x.dtype)
-    _check(model, (x, *context), generated.latents, drawn)
+    _check(model, (x, *unmarked(context)), generated.latents, drawn)
     return Simulated((x, *context), generated.latents)
 
 
@@ -109,6 +110,11 @@ def _latent_names(model: Any, args: tuple[Any, ...]) -> list[str]:
 
 
 def _rows(like: tuple[Any, ...], num_data: int) -> tuple[Any, ...]:
-    """Rows of the example, over and over."""
-    rows = torch.arange(num_data, device=like[0].device) % len(like[0])
-    return (like[0][rows], *(take(c, rows, len(like[0])) for c in like[1:]))
+    """Rows of the example, over and over; marks stay."""
+    n = len(like[0])
+    rows = torch.arange(num_data, device=like[0].device) % n
+
+    def leaf(v: Any) -> Any:
+        return Marked(take(v, rows, n), v.per_datum) if isinstance(v, Marked) else take(v, rows, n)
+
+    return (like[0][rows], *(change(c, leaf) for c in like[1:]))

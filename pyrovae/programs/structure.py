@@ -120,7 +120,7 @@ def check_support(trace: Any) -> None:
         ValueError: for the first observed site whose value has no density.
     """
     for name, site, support in _observations(trace):
-        _refuse_outside(name, site, support, _inside(site["fn"], site["value"]))
+        _refuse_outside(name, site, support, in_support(site["fn"], site["value"]))
 
 
 def check_kind(trace: Any) -> None:
@@ -173,7 +173,7 @@ def _refuse_outside(name: str, site: Any, support: Any, inside: Tensor) -> None:
     base = base_of(site["fn"])
     hint = _REMEDIES.get(type(base).__name__, "choose a likelihood whose support holds the data")
     raise ValueError(
-        f"expected values of {name!r} in the support of {type(base).__name__} ({_describe(support)}), got "
+        f"expected values of {name!r} in the support of {type(base).__name__} ({describe(support)}), got "
         f"values in [{value.min().item():.4g}, {value.max().item():.4g}]; try: {hint}"
     )
 
@@ -185,29 +185,29 @@ def outside_of_prior(model_trace: Any) -> list[str]:
         if site["is_observed"] or is_factor(site) or not isinstance(site["value"], Tensor):
             continue
         try:
-            inside = _inside(site["fn"], site["value"])
+            inside = in_support(site["fn"], site["value"])
         except (NotImplementedError, AttributeError, RuntimeError):
             continue
         if not inside.all():
             value = site["value"]
             found.append(
                 f"{name!r} in [{value.min().item():.4g}, {value.max().item():.4g}], where the model's "
-                f"{type(base_of(site['fn'])).__name__} has the support {_describe(site['fn'].support)}"
+                f"{type(base_of(site['fn'])).__name__} has the support {describe(site['fn'].support)}"
             )
     return found
 
 
-def _inside(fn: Any, value: Tensor) -> Tensor:
+def in_support(fn: Any, value: Tensor) -> Tensor:
     """Whether values are in the support, batch-shaped; masked-out ones count as inside."""
     if isinstance(fn, dist.MaskedDistribution):
-        return _inside(fn.base_dist, value) | ~torch.as_tensor(fn._mask)
+        return in_support(fn.base_dist, value) | ~torch.as_tensor(fn._mask)
     if isinstance(fn, dist.Independent):
-        inside = _inside(fn.base_dist, value)
+        inside = in_support(fn.base_dist, value)
         return inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
     return torch.as_tensor(fn.support.check(value))
 
 
-def _describe(support: Any) -> str:
+def describe(support: Any) -> str:
     """A support in words, without the bounds of every single element."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint

@@ -17,6 +17,7 @@ from ..programs import (
     derive_seed,
     inspect_program,
     module_mode,
+    per_datum,
     seeded,
     store_of,
 )
@@ -52,14 +53,20 @@ class Prepared:
         start = derive_seed(seed, "initialise")
         # Parameters come to life in the first run; under the fit's seed, so that it repeats.
         with seeded(seed, "initialise", device=device), self._open() as modules:
-            self.program = inspect_program(self.model, self.guide, *source.train, plate=plate, seed=start)
+            self.program = inspect_program(
+                self.model, self.guide, *_rows(source.train), plate=plate, seed=start
+            )
             _check_support(self.program)
         self.modules = modules
         self.valid_program: Program | None = None
         if source.valid is not None:
             with seeded(seed, "initialise", device=device), self._open():
                 self.valid_program = inspect_program(
-                    self.model, self.guide, *source.valid, plate=plate, vectorised=self.program.vectorised
+                    self.model,
+                    self.guide,
+                    *_rows(source.valid),
+                    plate=plate,
+                    vectorised=self.program.vectorised,
                 )
                 _check_support(self.valid_program)
 
@@ -67,6 +74,11 @@ class Prepared:
     def _open(self) -> Iterator[list[nn.Module]]:
         with self.store.active(), module_mode(self.model, self.guide, training=False) as modules:
             yield modules
+
+
+def _rows(tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
+    """`(x, *context)` to train on has one row per datum, all of it."""
+    return (tensors[0], *map(per_datum, tensors[1:]))
 
 
 def _check_support(program: Program) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from ..data.streaming import Stream
-from ..programs import check_arguments
+from ..programs import Marked, check_arguments
 
 
 @runtime_checkable
@@ -63,6 +63,13 @@ class Source:
 def _rows(data: Any) -> tuple[Tensor, ...]:
     if isinstance(data, Tensor):
         return (data,)
+    if isinstance(data, Sequence):
+        if any(isinstance(t, Marked) and not t.per_datum for t in data):
+            raise ValueError(
+                "expected data with one row per datum, got context marked pv.shared; try functools.partial, or a "
+                "buffer of the model's module, for what all data share"
+            )
+        data = [t.value if isinstance(t, Marked) else t for t in data]
     if isinstance(data, Sequence) and data and all(isinstance(t, Tensor) for t in data):
         return tuple(data)
     raise TypeError(

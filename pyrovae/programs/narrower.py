@@ -1,0 +1,113 @@
+"""Latents whose guide does not reach all that the prior allows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions.mixture_same_family import MixtureSameFamilyConstraint
+
+from .agreement import shared_latents
+from .structure import base_of, describe, in_support
+
+DRAWS = 32  # of the prior, where supports cannot be compared by their bounds
+# Transforms end a rounding error short of their bounds (torch's sigmoid at 1 - 1.2e-7).
+ROUNDING = 1e-5
+_INTERVALS = {
+    *("_Real", "_Boolean", "_Integer", "_Interval", "_HalfOpenInterval", "_IntegerInterval"),
+    *("_GreaterThan", "_GreaterThanEq", "_LessThan", "_IntegerGreaterThan", "_IntegerLessThan"),
+}
+
+
+def narrower_latents(guide_trace: Any, model_trace: Any) -> dict[str, str]:
+    """Latents that the guide draws from a smaller set than the model's prior does: name to words.
+
+    E_q[w] is then p(x) less what lies beyond the guide's reach. Compared are the supports that the two laws declare
+    (as intervals; transformed laws by the images of their bounds); where these are of other kinds, draws of the prior
+    are held against the guide's support.
+    """
+    found = {}
+    for name, own, site in shared_latents(guide_trace, model_trace):
+        if isinstance(base_of(own["fn"]), dist.Delta):  # its values are computed: no support says from where
+            continue
+        if is_narrower(own["fn"], site["fn"]):
+            kinds = [f"{type(base_of(s['fn'])).__name__} ({describe(s['fn'].support)})" for s in (own, site)]
+            found[name] = f"{name!r}, {kinds[0]} for a prior {kinds[1]}"
+    return found
+
+
+def bounds_vary(guide_trace: Any, model_trace: Any) -> bool:
+    """Whether the bounds of a latent are tensors, and so may differ between data."""
+    for _, *sites in shared_latents(guide_trace, model_trace):
+        for ends in (bounds(s["fn"]) for s in sites if not isinstance(base_of(s["fn"]), dist.Delta)):
+            if ends is not None and any(bool(v.isfinite().any()) and v.dim() for v in ends):
+                return True
+    return False
+
+
+def is_narrower(guide: Any, prior: Any) -> bool:
+    """Whether the guide's law has no density at some values that the prior's law has."""
+    a, b = bounds(guide), bounds(prior)
+    if a is not None and b is not None:
+        low = a[0] > b[0] + ROUNDING * (1 + b[0].abs().nan_to_num(posinf=0.0))
+        high = a[1] < b[1] - ROUNDING * (1 + b[1].abs().nan_to_num(posinf=0.0))
+        return bool((low | high).any())
+    try:
+        draws = prior.sample((DRAWS,))
+        return not bool(in_support(guide, draws).all())
+    except (NotImplementedError, AttributeError, RuntimeError, ValueError):
+        return False
+
+
+def bounds(fn: Any) -> tuple[Tensor, Tensor] | None:
+    """Lowest and highest value of each element of a law's draws; None where its support is no box."""
+    try:
+        support = fn.support
+    except (NotImplementedError, AttributeError):
+        return None
+    mixed = None
+    while hasattr(support, "base_constraint"):
+        if isinstance(support, MixtureSameFamilyConstraint):
+            mixed = -1 - fn.event_dim  # the dim of the components
+        support = support.base_constraint
+    if type(support).__name__ not in _INTERVALS:
+        return None
+    if type(support).__name__ == "_Boolean":
+        low, high = torch.tensor(0.0), torch.tensor(1.0)
+    else:
+        low = torch.as_tensor(getattr(support, "lower_bound", -math.inf)).double().cpu()
+        high = torch.as_tensor(getattr(support, "upper_bound", math.inf)).double().cpu()
+    if mixed is not None:
+        low, high = (
+            f(v, mixed) if v.dim() >= -mixed else v for f, v in ((torch.amin, low), (torch.amax, high))
+        )
+    image = _image(fn)
+    return (low, high) if image is None else (torch.maximum(low, image[0]), torch.minimum(high, image[1]))
+
+
+def _image(fn: Any) -> tuple[Tensor, Tensor] | None:
+    """Bounds of a transformed law from those of its base: an affine map of a bounded law declares all real numbers."""
+    while isinstance(fn, dist.MaskedDistribution | dist.Independent):
+        fn = fn.base_dist
+    if not isinstance(fn, dist.TransformedDistribution):
+        return None
+    ends = bounds(fn.base_dist)
+    for transform in fn.transforms:
+        if (
+            ends is None
+            or transform.domain.event_dim
+            or transform.codomain.event_dim
+            or not transform.bijective
+        ):
+            return None
+        try:
+            a, b = (transform(v.to(torch.get_default_dtype())).double().cpu() for v in ends)
+        except (NotImplementedError, RuntimeError, ValueError):
+            return None
+        ends = torch.minimum(a, b), torch.maximum(a, b)
+    if ends is None or ends[0].isnan().any() or ends[1].isnan().any():
+        return None
+    return ends
