@@ -38,8 +38,8 @@ def decide(model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: s
         ValueError: a marked tensor with other than N rows; a context that cannot be told, with the markers named.
     """
     n = len(x)
-    for marked in _marked(context):
-        wrong = [tuple(t.shape) for t in tensors_in(marked.value) if marked.per_datum and len(t) != n]
+    for mark in _marked(context):
+        wrong = [tuple(t.shape) for t in tensors_in(mark.value) if mark.per_datum and len(t) != n]
         if wrong:
             raise ValueError(
                 f"expected context marked pv.per_datum to have len(x) = {n} rows, got shapes {wrong}"
