@@ -10,6 +10,7 @@ from ..programs import Program
 from ..programs.validity import (
     check_pathwise,
     check_scales,
+    deltas_with_density,
     mean_field_breaches,
     not_reparameterised,
     scaled_sites,
@@ -25,8 +26,9 @@ def check_objective(objective: Any, program: Program) -> None:
     """Refuses an objective that would be silently wrong for this program.
 
     Raises:
-        ValueError: `TraceMeanField_ELBO` with a guide that breaks its condition or is not
-            reparameterised; a scale on one side only; `RenyiELBO` under subsampling or scales;
+        ValueError: `TraceMeanField_ELBO` with a guide that breaks its condition, is not
+            reparameterised or has Delta sites with a log_density; a scale on one side only;
+            `RenyiELBO` under subsampling or scales;
             enumerated sites under an objective that does not sum them out; programs without
             weights, or without pathwise gradients of them, under `IWAE`, `Renyi`, `STL` and `DReG`;
             unnormalised densities under anything but `ContrastiveDivergence`, `PersistentCD` and
@@ -58,6 +60,12 @@ def check_objective(objective: Any, program: Program) -> None:
         if scores:
             raise ValueError(
                 f"expected a reparameterised guide for {name}, got {scores} without rsample; try Trace_ELBO"
+            )
+        carried = deltas_with_density(program)
+        if carried:
+            raise ValueError(
+                f"expected a guide whose Delta sites have no log_density for {name}, got one at {carried}: Pyro's KL "
+                "of a Delta leaves it out, and the loss would be wrong without a sign; try Trace_ELBO"
             )
         breaches = mean_field_breaches(program)
         if breaches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.inspect import get_dependencies
@@ -14,6 +15,7 @@ from .inspection import Program
 from .modules import module_mode
 from .seeds import seeded
 from .sites import sample_sites
+from .structure import base_of
 from .substitute import Substitute
 
 Dependencies = dict[str, set[str]]
@@ -53,17 +55,30 @@ def not_reparameterised(program: Program) -> list[str]:
 
 
 def closed_form_kl(program: Program) -> list[str]:
-    """Latent sites whose KL(q || p) has a closed form here; elsewhere `TraceMeanField_ELBO` samples it."""
+    """Latent sites whose KL(q || p) has a closed form here; elsewhere `TraceMeanField_ELBO` samples it.
+
+    Not those of a Delta, of which Pyro's KL is -ln p at the draw: it leaves out the Delta's log_density, by which
+    a draw of auxiliary sites carries its Jacobian.
+    """
     guide_trace, model_trace = _traces(program)
     found = []
     for name, site in sample_sites(model_trace):
         if not site["is_observed"] and name in guide_trace.nodes:
+            if isinstance(base_of(guide_trace.nodes[name]["fn"]), dist.Delta):
+                continue
             try:
                 torch.distributions.kl_divergence(guide_trace.nodes[name]["fn"], site["fn"])
             except NotImplementedError:
                 continue
             found.append(name)
     return found
+
+
+def deltas_with_density(program: Program) -> list[str]:
+    """Guide sites that are a Delta with a log_density other than 0."""
+    guide_trace, _ = _traces(program)
+    bases = {n: base_of(s["fn"]) for n, s in sample_sites(guide_trace)}
+    return [n for n, fn in bases.items() if isinstance(fn, dist.Delta) and bool((fn.log_density != 0).any())]
 
 
 def check_pathwise(program: Program) -> None:

@@ -523,11 +523,16 @@ class Context(Row):
 
 
 class Shared(Row):
-    """The loadings of z, given as an argument."""
+    """The loadings of z, given as an argument: of some other length, or with as many rows as there are data."""
 
-    name, length = "shared context", N + 3
+    def __init__(self, length):
+        self.name = "shared context of N rows" if length == N else "shared context"
+        self.length = length
+        self.excludes = {} if length == N else {Shared(N).name: "one way to give the loadings"}
 
     def finish(self, d):
+        if len(d.p["loadings"]) > self.length:
+            raise ValueError(f"expected at most {self.length} columns of z, got {d.p['loadings']}")
         extra = np.ones(self.length - len(d.p["loadings"]))
         d.shared["loadings"] = np.concatenate([d.p["loadings"], extra])
 
@@ -576,7 +581,8 @@ ROWS = (
     OuterPlate(),
     NamedPlate(),
     Context(),
-    Shared(),
+    Shared(N + 3),
+    Shared(N),
     Double(),
     Deterministic(),
 )

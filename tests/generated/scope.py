@@ -8,6 +8,8 @@ import torch
 
 import pyrovae as pv
 
+torch.set_num_threads(1)  # tensors are tiny: threads only get in each others way
+
 N = 5  # data; no parameter has so many rows, unless a feature is about that
 MODEL_CLASSES, GUIDE_CLASSES = 2, 3  # values of the classes c (of the model) and g (of the guide)
 
@@ -123,7 +125,7 @@ class Scope:
         self.args = dict(zip((*case.per_datum, *case.shared), context, strict=True))
         self.c = self.g = torch.zeros((), dtype=torch.long)
         self.index, self.draws, self.z = None, {}, None
-        self._inner = None
+        self._inner, self.idle = None, 0.0
 
     def rows(self, value):
         """The data that the plate holds."""
@@ -182,7 +184,7 @@ class Scope:
             seen.append(counts.to(value.dtype).unsqueeze(-1).expand_as(value))
             w.append(self.loadings(name).reshape(-1))
         x, seen = (self.place(torch.cat(v, -1)) for v in (x, seen))
-        return x, seen, torch.cat(w), self.exposure.unsqueeze(-1)
+        return x + self.idle, seen, torch.cat(w), self.exposure.unsqueeze(-1)
 
     def sample(self, name, fn, **options):
         """A latent of the guide; its draw is kept for the reference."""
