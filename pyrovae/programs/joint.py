@@ -44,7 +44,7 @@ class _Part:
 
 
 class Joint:
-    """ln p(x_n, u) = ln p(x_n, z(u)) + ln|dz/du|, `[K, n]`: z from u by `biject_to` of its support.
+    """ln p(x_n, u) = ln p(x_n, z(u)) + ln|dz/du|, `[K, n]`: z from u by the bijection onto its support.
 
     Discrete latents are summed out, all at once, by Pyro's tensor contraction, so that the integral
     over u in R^dim is p(x_n). The guide only says where to look (`draws`).
@@ -105,7 +105,7 @@ class Joint:
         out = []
         for part in self._parts:
             value = guide_trace.nodes[part.name]["value"]
-            u = bijection(model_trace.nodes[part.name]["fn"].support).inv(value)
+            u = bijection(model_trace.nodes[part.name]["fn"]).inv(value)
             # The value has size 1 in dims that it is no function of, and more than the particles' where
             # it is one of a class that the guide enumerates: all of those are places to look at.
             lead = -part.particle
@@ -123,7 +123,13 @@ class Joint:
             return poutine.trace(guide).get_trace(*given), poutine.trace(model).get_trace(*given)
 
     def _part(self, name: str, site: Any) -> _Part:
-        transform = bijection(site["fn"].support)
+        try:
+            transform = bijection(site["fn"])
+        except NotImplementedError as error:
+            raise ValueError(
+                f"expected latents with a support that maps to real numbers (biject_to), got {name!r} ({error}); try "
+                "pv.IS, which needs no such map, or @program(log_evidence=...)"
+            ) from None
         u = transform.inv(site["value"])
         event = u.dim() - len(site["fn"].batch_shape)
         datum = next(f.dim for f in site["cond_indep_stack"] if f.name == self.program.plate) - event

@@ -13,6 +13,8 @@ from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from torch import Tensor
 
+from .supports import one_period
+
 
 @dataclass(frozen=True)
 class Sites:
@@ -72,6 +74,8 @@ def is_factor(site: dict[str, Any]) -> bool:
 def unscaled_log_prob(site: dict[str, Any]) -> Tensor:
     """ln p of a site at its value, mask kept, scale divided out; the site's batch shape."""
     log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    if not site["is_observed"]:
+        log_prob = one_period(site["fn"], site["value"], log_prob)
     return scale_and_mask(log_prob, 1.0, site["mask"])
 
 
