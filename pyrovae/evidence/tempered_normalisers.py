@@ -16,7 +16,7 @@ from ..programs.joint import Joint
 from .ais import AIS
 from .annealing import anneal
 from .diagnostics import effective_sample_size, pareto_khat
-from .exact import PAIRS, Exact
+from .exact import PAIRS, Exact, refuse_unsettled
 from .importance import jackknife_shift
 from .quadratic import quadratic_log_integrals
 from .tuned import Ticks, chunks
@@ -142,14 +142,6 @@ def exact(program: Program, method: Exact, temperatures: Tensor, *, seed: int) -
             joint = Joint(program)
         if joint.dim <= 2:
             values, errors, method_name = _integrated(joint, method, temperatures, seed)
-            bad = ~(errors <= method.tolerance)
-            if bool(bad.any()):
-                t, n = (int(i) for i in bad.nonzero()[0])
-                raise ValueError(
-                    f"expected an integral of p(x, z)^(1/T) that settles within {method.tolerance:g} nats, got a "
-                    f"change of {errors[t, n]:.2g} nats at T = {temperatures[t]:g}, datum {n}; it may be infinite, "
-                    "or try a guide that is closer to the posterior, a larger tolerance, pv.IS or pv.AIS"
-                )
         else:
             if joint.discrete:
                 raise ValueError(
@@ -175,10 +167,13 @@ def _integrated(joint: Joint, method: Exact, temperatures: Tensor, seed: int) ->
         parts = []
         for i, indices in enumerate(args.chunks(rows)):
             with seeded(seed, "exact", i, device=args.x.device):
-                value, error, nodes = method.integral(joint, indices, temperature)
-            parts.append((value, error))
-            most = max(most, nodes)
-        values.append(torch.cat([v for v, _ in parts]))
-        errors.append(torch.cat([e for _, e in parts]))
-    name = f"quadrature, {most} nodes a dim" if joint.dim else f"enumeration of {', '.join(joint.discrete)}"
+                found = method.integral(joint, indices, temperature)
+            refuse_unsettled(found, indices, method.tolerance, f" at T = {temperature:g}")
+            parts.append(found)
+            most = max(most, found.nodes)
+        values.append(torch.cat([v.value for v in parts]))
+        errors.append(torch.cat([v.error for v in parts]))
+    name = (
+        f"quadrature, at most {most:,} nodes" if joint.dim else f"enumeration of {', '.join(joint.discrete)}"
+    )
     return torch.stack(values), torch.stack(errors), name

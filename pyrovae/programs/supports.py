@@ -120,4 +120,6 @@ def _words(support: Any) -> str:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     text = repr(support).removesuffix("()")
-    return {"_Sphere": "a sphere"}.get(type(support).__name__, text if len(text) < 80 else type(support).__name__)
+    return {"_Sphere": "a sphere"}.get(
+        type(support).__name__, text if len(text) < 80 else type(support).__name__
+    )
