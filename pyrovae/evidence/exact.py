@@ -175,8 +175,8 @@ class Exact:
                 n = int(torch.nan_to_num(missed, nan=-torch.inf).argmax())
                 raise ValueError(
                     f"expected a quadrature that draws do not contradict, got ln p(x) = {found.value[n]:.4f} for datum "
-                    f"{int(indices[n])} where draws of {source} give at least {low[n]:.4f}: it has missed a mode; try a "
-                    "guide that reaches it, or pv.IS"
+                    f"{int(indices[n])} where draws of {source} give at least {low[n]:.4f}: it has missed a mode; try "
+                    "a guide that reaches it, or pv.IS"
                 )
 
 
@@ -201,9 +201,9 @@ def refuse_unsettled(found: Integral, indices: Tensor, tolerance: float, at: str
     mass = float(found.prior[n].exp())
     if not abs(mass - 1) <= 1e-3:
         raise ValueError(
-            f"expected a prior whose density integrates to 1 over the support that its laws declare, got {mass:.4g} for "
-            f"{where} with {found.nodes:,} nodes: a law that is no density there (periodic, truncated, improper), or "
-            "mass in a place that no node has met; try laws that are normalised over their support, or pv.IS"
+            f"expected a prior whose density integrates to 1 over the support that its laws declare, got {mass:.4g} "
+            f"for {where} with {found.nodes:,} nodes: a law that is no density there (periodic, truncated, improper), "
+            "or mass in a place that no node has met; try laws that are normalised over their support, or pv.IS"
         )
     raise ValueError(
         f"expected an integral that settles within {tolerance:g} nats, got an error of {error[n]:.2g} nats for {where} "
