@@ -48,7 +48,7 @@ def truth(power=1.0):
 @pytest.mark.parametrize("guide", [normal, circular])
 @pytest.mark.parametrize(
     "estimator",
-    [pv.IS(20_000), pv.Exact(), pv.AIS(60, 64), pv.AIS(60, 64, start="prior")],
+    [pv.IS(4000), pv.Exact(), pv.AIS(40, 64), pv.AIS(40, 64, start="prior")],
     ids=lambda e: f"{e.name}",
 )
 def test_every_estimator_counts_one_period(guide, estimator):

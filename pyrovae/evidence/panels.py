@@ -114,18 +114,22 @@ class Panels:
         ratio = torch.where(prior >= prior.amax(0) - near, ratio, -torch.inf).amax(0)
         return first, second.abs(), (first - second).abs(), ratio
 
-    def halve(self, at: At, rows: Tensor, weight: Tensor, scouts: Tensor | None) -> None:
-        """Halves the panels with the largest errors of the data in `rows` (bool `[n]`), in the worse dim."""
+    def halve(self, at: At, rows: Tensor, weight: Tensor, missing: Tensor, scouts: Tensor | None) -> None:
+        """Halves the panels with the largest errors of the data in `rows` (bool `[n]`), in the worse dim.
+
+        Errors of the second integrand, and its share of 1 that is missing, `[n]`, count by `weight`.
+        """
+        weight = weight.clamp(max=1e6)
         total = self.log_value.logsumexp(0)
         shares = torch.nan_to_num((self.log_error - total.unsqueeze(-1)).exp())
         error = shares[:, :, 0]
         if self.num_densities == 2:
-            error = error + shares[:, :, 1] * weight.clamp(max=1e6).unsqueeze(-1)
+            error = error + shares[:, :, 1] * weight.unsqueeze(-1)
         # Tails and what no node has met ask for halves of the longer side.
         long = self.half / self.half.sum(-1, keepdim=True).clamp(min=1e-300)
-        error = error + (self._tails(total) + self._unmet(scouts)).unsqueeze(-1) * long
+        error = error + (self._tails(total) + weight * self._unmet(scouts, missing)).unsqueeze(-1) * long
         width = self.half.shape[-1]
-        count = min(max(2 * width, self.num_panels // 4), self.num_panels)
+        count = min(max(4, self.num_panels // (12 if width == 1 else 4)), self.num_panels)
         index = rows.nonzero()[:, 0]
         worst = error.sum(-1).topk(count, dim=0).indices[:, index]  # [m, n']
         dim = error[worst, index].argmax(-1, keepdim=True)
@@ -141,18 +145,18 @@ class Panels:
             setattr(self, name, torch.cat([old, more]))
         self.num_nodes += new.num_nodes
 
-    def _unmet(self, scouts: Tensor | None) -> Tensor:
-        """By how much more of the prior's scouts `[S, n, d]` a panel has than of its mass, beyond chance, `[P, n]`."""
-        if scouts is None or self.num_densities == 1:
-            return torch.zeros_like(self.log_value[..., 0])
-        mass = self.log_value[..., 1].exp()
-        share = torch.stack(
-            [
-                ((scouts - c).abs() <= h).all(-1).double().mean(0)
-                for c, h in zip(self.centre, self.half, strict=True)
-            ]
-        )
-        return (share - mass - 4 * (share / len(scouts)).sqrt()).clamp(min=0.0)
+    def _unmet(self, scouts: Tensor | None, missing: Tensor) -> Tensor:
+        """By how much more of the prior's scouts `[S, n, d]` a panel has than of its mass, `[P, n]`.
+
+        By chance too, but at most what is missing in all. Halves of halves lie graded around what is found.
+        """
+        if scouts is None or not bool((missing > 0).any()):
+            return torch.zeros_like(self.half[..., 0])
+        shares = [
+            ((scouts - c).abs() <= h).all(-1).double().mean(0)
+            for c, h in zip(self.centre, self.half, strict=True)
+        ]
+        return (torch.stack(shares) - self.log_value[..., 1].exp()).clamp(min=0.0).minimum(missing)
 
 
 def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float) -> Panels:

@@ -111,7 +111,7 @@ def integrate(
         if panels.num_panels >= MOST[dim] or not bool(open_.any()):
             prior = total[1] if panels.num_densities == 2 else torch.zeros_like(rule)
             return Integral(total[0], error + rounding, rounding, prior, panels.num_nodes)
-        panels.halve(at, open_, weight, None if places is None else places[1])
+        panels.halve(at, open_, weight, missing, None if places is None else places[1])
 
 
 def _edges(places: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:
