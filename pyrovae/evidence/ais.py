@@ -16,6 +16,7 @@ from .annealing import anneal, check_num_temperatures, check_schedule
 from .assembling import join
 from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
+from .hmc import Point
 from .importance import jackknife_shift
 from .log_weights import check_density
 from .tuned import Ticks, chunks, split
@@ -100,7 +101,8 @@ class AIS:
         """ln of the mean weight per datum; variance 1/ESS - 1/K; bias as of the jackknife.
 
         Details: `acceptance` and that of the worst chain `[N]`, `thermodynamic_integration` `[N]`
-        (trapezoid of E[slope] over beta: a check without direction).
+        (trapezoid over beta of the mean slope of the weighted chains, which stand for pi_beta however fast the path
+        is: a check without direction).
 
         Raises:
             ValueError: discrete or enumerated latents, auxiliary guide sites (from the guide), a
@@ -138,7 +140,7 @@ class AIS:
                     betas,
                     chunk.tuning.steps,
                     self.leapfrog,
-                    observe=lambda t, point, _: means.append(point.slope.double().mean(0)),  # noqa: B023
+                    observe=lambda t, point, lw: means.append(_weighted_slope(point, lw)),  # noqa: B023
                     advance=ticks.of(chunk.num_data * self.num_chains),
                 )
             grid = run.log_weights.new_tensor(betas)
@@ -165,3 +167,9 @@ class AIS:
                 "thermodynamic_integration": integral.cpu(),
             },
         )
+
+
+def _weighted_slope(point: Point, log_weights: Tensor) -> Tensor:
+    """Self-normalised mean of d ln pi / d beta, `[n]`; a chain without weight does not count."""
+    share = log_weights.softmax(0)
+    return torch.where(share == 0, 0.0, share * point.slope.double()).sum(0)

@@ -18,6 +18,7 @@ from .annealing import anneal
 from .diagnostics import effective_sample_size, pareto_khat
 from .exact import PAIRS, Exact, refuse_unsettled
 from .importance import jackknife_shift
+from .moments import weighted_moments
 from .quadratic import quadratic_log_integrals
 from .tuned import Ticks, chunks
 
@@ -31,6 +32,7 @@ class Normalisers:
         variance: its Monte-Carlo variance; 0 where exact.
         bias: estimated bias of the value; 0 where exact.
         energy, energy_variance: mean and variance of E = -ln p(x, z) under p_T; None where not taken.
+        energy_error, energy_variance_error: Monte-Carlo variances of both; None where they are not taken.
         ess, khat: of the weights; None where there are none.
         details: acceptance, numerical errors, the method in words.
     """
@@ -43,28 +45,27 @@ class Normalisers:
     ess: Tensor | None = None
     khat: Tensor | None = None
     details: dict[str, Any] | None = None
+    energy_error: Tensor | None = None
+    energy_variance_error: Tensor | None = None
 
 
 def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
     """From proper log-weights for p(x, z)^{1/T} `[K, n]`, and the energies of the draws; fields are `[n]`."""
     k = len(log_weights)
     total = log_weights.logsumexp(0)
-    share = (log_weights - total).exp()
     ess = effective_sample_size(log_weights)
     nothing = torch.full_like(total, torch.nan)
-    counted = torch.where(share == 0, 0.0, energy)  # an energy of infinity has no weight
-    mean = (share * counted).sum(0)
-    spread = torch.where(share == 0, 0.0, (counted - mean).square())
-    # A weighted sample variance is low by the factor 1 - sum w^2.
-    energy_variance = (share * spread).sum(0) / (1 - share.square().sum(0)) if k > 1 else nothing
+    energies = weighted_moments(log_weights, energy)
     return Normalisers(
         total - math.log(k),
         (1 / ess - 1 / k).clamp(min=0.0) if k > 1 else nothing,
         -jackknife_shift(log_weights),
-        mean,
-        energy_variance,
+        energies.mean,
+        energies.variance,
         ess,
         pareto_khat(log_weights),
+        energy_error=energies.mean_error,
+        energy_variance_error=energies.variance_error,
     )
 
 
@@ -72,6 +73,7 @@ def stack(rows: list[Normalisers], dim: int) -> Normalisers:
     """Several `[n]` into one `[T, n]` (dim 0), or chunks of data put together (dim 1)."""
     join = torch.stack if dim == 0 else torch.cat
     names = ("value", "variance", "bias", "energy", "energy_variance", "ess", "khat")
+    names += ("energy_error", "energy_variance_error")
     columns = {n: [getattr(r, n) for r in rows] for n in names}
     found: dict[str, Any] = {
         n: None if any(v is None for v in column) else join([v.cpu() for v in column], dim)
