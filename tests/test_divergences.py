@@ -169,3 +169,67 @@ def test_bad_input():
     nan.log_prob = lambda x: x * math.nan
     with pytest.raises(ValueError, match="NaN"):
         pv.kl(dist.Normal(torch.tensor(0.0), torch.tensor(2.0)), nan, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        (
+            dist.HalfNormal(tensor(1.0).squeeze()),
+            dist.Uniform(tensor(-3.0).squeeze(), tensor(4.0).squeeze()),
+        ),  # one draw in 16,000 lies beyond
+        (
+            dist.Independent(dist.Laplace(torch.zeros(2, dtype=F64), 1.0), 1),
+            dist.Independent(dist.Uniform(tensor(-40.0, -40.0), tensor(40.0, 40.0)), 1),
+        ),
+        (
+            dist.Weibull(tensor(2.0).squeeze(), tensor(1.0).squeeze()),
+            dist.Uniform(tensor(-1.0).squeeze(), tensor(9.0).squeeze()),
+        ),
+    ],
+    ids=["half-normal", "independent", "weibull"],
+)
+def test_kl_is_infinite_where_p_reaches_beyond_q(p, q):
+    """Though no draw of p need show it."""
+    found = pv.kl(p, q, 2000, exact=False)
+    assert found.value == math.inf and found.method == "supports" and found.se.isnan()
+    assert "q has none" in repr(found)
+    assert 0 <= float(pv.js(p, q, 2000)) <= math.log(2)
+
+
+def test_kl_beyond_q_batch_by_batch():
+    q = dist.Uniform(tensor(-3.0, -3.0), tensor(4.0, 4.0))
+    p = dist.TransformedDistribution(
+        dist.Uniform(tensor(0.0, 0.0), tensor(1.0, 1.0)),
+        [torch.distributions.AffineTransform(0.0, tensor(1.0, 5.0))],
+    )  # on (0, 1) and (0, 5): its declared support is the whole line
+    found = pv.kl(p, q, 4000)
+    assert found.value[0] == pytest.approx(math.log(7), abs=1e-9) and found.value[1] == math.inf
+
+
+def test_kl_within_bounds_is_left_alone():
+    for p, q, truth in [
+        (
+            dist.Uniform(tensor(0.0).squeeze(), tensor(1.0).squeeze()),
+            dist.Beta(tensor(2.0).squeeze(), tensor(2.0).squeeze()),
+            2 - math.log(6),
+        ),
+        (
+            dist.VonMises(tensor(0.0).squeeze(), tensor(1.0).squeeze()),
+            dist.Uniform(tensor(-4.0).squeeze(), tensor(4.0).squeeze()),
+            math.log(4 / math.pi / 1.2660658777520082) + 0.5651591039924851 / 1.2660658777520082,
+        ),
+    ]:
+        found = pv.kl(p, q, 20_000, exact=False)
+        assert abs(float(found) - truth) < 5 * float(found.se) + 1e-3
+
+
+def test_kl_with_tails_that_draws_cannot_mean_is_refused():
+    """E|x| of a Cauchy is infinite, and so is its KL to a logistic; every run gave some finite number."""
+    logistic = dist.Logistic(tensor(0.0).squeeze(), tensor(1.0).squeeze())
+    with pytest.raises(ValueError, match="tail index k-hat = .* the KL may be infinite"):
+        pv.kl(dist.Cauchy(tensor(0.0).squeeze(), tensor(1.0).squeeze()), logistic)
+    assert float(pv.js(dist.Cauchy(tensor(0.0).squeeze(), tensor(1.0).squeeze()), logistic)) < math.log(2)
+    assert (
+        float(pv.kl(dist.Laplace(tensor(0.0).squeeze(), tensor(1.0).squeeze()), logistic)) > 0
+    )  # lighter tails have a mean

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 MIN_OVERLAP = 0.03  # Klimovich, Shirts & Mobley (2015), https://doi.org/10.1007/s10822-015-9840-9
 
 
@@ -65,8 +64,8 @@ def bennett_acceptance_ratio(forward: Tensor, reverse: Tensor) -> Bennett:
         reverse: W_R = -ln w of the way back, `[K_R, N]`.
 
     Raises:
-        ValueError: for shapes that differ in N, fewer than two works a side, NaN, works that are all infinite, or works that
-            overlap for no datum.
+        ValueError: for shapes that differ in N, fewer than two works a side, NaN, works that are all infinite, or
+            works that overlap for no datum.
     """
     found = _ratio(forward, reverse)
     few = ~(found.overlap >= MIN_OVERLAP)

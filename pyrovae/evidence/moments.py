@@ -27,8 +27,8 @@ def weighted_moments(log_weights: Tensor, energy: Tensor) -> Moments:
     """Moments of `energy` `[K, n]` under self-normalised weights, errors by leaving out each draw (the jackknife).
 
     Draws (or chains) are independent: variance = (K - 1) / K sum_i (v_-i - mean v_-i)^2. An energy without weight does
-    not count, be it infinite. NaN with fewer than two draws (three for the error of the variance). Efron & Stein (1981),
-    https://doi.org/10.1214/aos/1176345462.
+    not count, be it infinite. NaN with fewer than two draws (three for the error of the variance). Efron & Stein
+    (1981), https://doi.org/10.1214/aos/1176345462.
     """
     k = len(log_weights)
     share = torch.nan_to_num((log_weights - log_weights.logsumexp(0)).exp())
