@@ -14,6 +14,9 @@ from .programs import Program, inspect_program, seeded
 from .programs.pairwise import GuideDraws, PairwiseGuide
 
 # Live bytes of one block of (draw, datum) pairs.
+KEPT = (
+    2**23
+)  # (draw, datum) pairs whose densities are kept at once, whatever the budget: noise is drawn by chunk
 BUDGET = {"cpu": 24 * 2**20, "cuda": 2 * 2**30}
 
 
@@ -192,7 +195,7 @@ def elbo_surgery(
     if budget < 1:
         raise ValueError(f"expected a budget of at least one byte, got {budget}")
     # A chunk's (draw, datum) matrix is kept, for the errors over data.
-    rows = max(1, min(1024, budget // (8 * count)) // num_samples)
+    rows = max(1, min(1024, KEPT // count) // num_samples)
     parts: list[tuple[Tensor, ...]] = []
     shares = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     pairs, done, total = 0, 0, num_samples * len(x) * count
