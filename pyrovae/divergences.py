@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from .evidence.diagnostics import pareto_khat
 from .programs import seeded
+from .reach import diverges, reaches_beyond
 from .surgery import ElboSurgery as ElboSurgery
 from .surgery import elbo_surgery as elbo_surgery
 
-Method = Literal["closed form", "enumeration", "monte carlo"]
+Method = Literal["closed form", "enumeration", "monte carlo", "supports and tails"]
+MAX_KHAT = 0.7  # of |ln p/q|: beyond it means of draws settle too slowly to be trusted (Vehtari et al. 2024)
+MIN_DRAWS = 200  # for a tail to be seen
 
 
 @runtime_checkable
@@ -41,7 +45,7 @@ class Divergence:
     Attributes:
         value: The divergence, or its unbiased estimate (which may be negative where the truth is small).
         se: Standard error: 0 where exact, NaN where unknown (one draw, or an infinite value).
-        method: "closed form", "enumeration" or "monte carlo".
+        method: "closed form", "enumeration", "monte carlo" or "supports and tails" (+inf).
         num_samples: Draws from each law that was drawn from; 0 where exact.
     """
 
@@ -57,6 +61,8 @@ class Divergence:
     def __repr__(self) -> str:
         if self.value.numel() > 1:
             return f"Divergence({tuple(self.value.shape)} values, {self.method}, {self.num_samples} draws)"
+        if self.method == "supports and tails":
+            return f"Divergence({self.value.item():.6g} nats: p reaches where q does not, or too far for a mean)"
         error = "" if self.method != "monte carlo" else f" ± {self.se.item():.2g}, {self.num_samples} draws"
         return f"Divergence({self.value.item():.6g} nats{error}, {self.method})"
 
@@ -66,7 +72,10 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
 
     In closed form where torch or Pyro has one registered, by enumeration of one finite support, else the mean
     over draws of p. An overlap that the draws miss is missed by the estimate and its error alike: a KL of
-    many nats needs a closed form, or draws from both sides (`js`).
+    many nats needs a closed form, or draws from both sides (`js`). Two ways of being infinite that draws may miss
+    are looked for: density of p beyond the bounds of q's support, and a tail of p too heavy for ln p/q to have a mean
+    (Cauchy to logistic). Laws of single numbers and their products give +inf; of others the tail of the draws is
+    refused.
     Source: Kullback and Leibler (1951), https://doi.org/10.1214/aoms/1177729694.
 
     Args:
@@ -78,7 +87,9 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
 
     Raises:
         TypeError: If a law lacks `sample` or `log_prob`.
-        ValueError: If the event shapes differ, num_samples < 1, or a log-density is NaN.
+        ValueError: If the event shapes differ, num_samples < 1, a log-density is NaN, or ln p/q of the draws has a
+            tail index (k-hat, Vehtari et al. 2024, https://jmlr.org/papers/v25/19-556.html) of .7 or more and a
+            largest value that is as large a part of the sum as such a tail has it.
     """
     _check(p, q, num_samples)
     known = (_closed_form(p, q) or _enumerated(p, q, _kl_sum)) if exact else None
@@ -87,7 +98,38 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
     with torch.no_grad():
         own, other = _drawn(p, q, num_samples, seed, "p")
         ratio = own - other
+        endless = torch.zeros(ratio.shape[1:], dtype=torch.bool, device=ratio.device)
+        for known in (reaches_beyond(p, q), diverges(p, q)):
+            endless = endless if known is None else endless | known.to(endless.device)
+        if bool(endless.any()):
+            value = torch.where(endless, torch.inf, ratio.mean(0))
+            se = torch.where(endless, torch.nan, _variance_of_mean(ratio).sqrt())
+            return Divergence(
+                value, se, "supports and tails" if bool(endless.all()) else "monte carlo", num_samples
+            )
+        _check_tail(ratio)
     return Divergence(ratio.mean(0), _variance_of_mean(ratio).sqrt(), "monte carlo", num_samples)
+
+
+def _check_tail(ratio: Tensor) -> None:
+    """Refuses `[S, *batch]` ln p/q whose mean draws cannot tell from an infinite one."""
+    flat = ratio.reshape(len(ratio), -1)
+    flat = flat[:, torch.isfinite(flat).all(0)]  # +inf is an answer already
+    if len(flat) < MIN_DRAWS or not flat.numel():
+        return
+    # A light tail behind a lighter bulk has a large k-hat too, but no value that rules the sum: S^(k - 1).
+    largest = flat.abs().amax(0) / flat.abs().sum(0)
+    flat = flat[:, largest >= 0.5 * len(flat) ** (MAX_KHAT - 1)]
+    khat = (
+        float(pareto_khat(flat.abs().log()).nan_to_num(-torch.inf, posinf=-torch.inf).max())
+        if flat.numel()
+        else 0.0
+    )
+    if khat >= MAX_KHAT:
+        raise ValueError(
+            f"expected ln p/q with a mean that draws of p can find, got a tail index k-hat = {khat:.2f} >= {MAX_KHAT}: "
+            "the KL may be infinite, as where the tails of p are heavier than those of q; try js, which is bounded"
+        )
 
 
 def js(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exact: bool = True) -> Divergence:

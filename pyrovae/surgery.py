@@ -14,21 +14,31 @@ from .programs import Program, inspect_program, seeded
 from .programs.pairwise import GuideDraws, PairwiseGuide
 
 # Live bytes of one block of (draw, datum) pairs.
+KEPT = (
+    2**23
+)  # (draw, datum) pairs whose densities are kept at once, whatever the budget: noise is drawn by chunk
 BUDGET = {"cpu": 24 * 2**20, "cuda": 2 * 2**30}
 
 
 @dataclass(frozen=True)
 class Term:
-    """A mean over data and draws, nats per datum, and its Monte-Carlo standard error over these very data."""
+    """A mean over data and draws, nats per datum.
+
+    Attributes:
+        value: the mean.
+        se: its Monte-Carlo standard error over these very data.
+        se_data: its standard error for the law of the data, Monte-Carlo noise included.
+    """
 
     value: float
     se: float
+    se_data: float = math.nan
 
     def __float__(self) -> float:
         return self.value
 
     def __repr__(self) -> str:
-        return f"{self.value:.4f} ± {self.se:.4f}"
+        return f"{self.value:.4f} ± {self.se_data:.4f} (data) ± {self.se:.4f} (MC)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +54,12 @@ class ElboSurgery:
         log_aggregate: ln of the mean of q(z_nk | x_m) over the components, x_n among them, `[K, N]`.
         log_others: the same without x_n, `[K, N]`.
         num_components: M, how many data make up the aggregate; N: all, and it is exact.
+        shares: c_m = sum_n mean_k q(z_nk | x_m) / sum_l q(z_nk | x_l): how many data's worth of draws fall to the
+            posterior of x_m, `[N]`, of mean 1.
+
+    Errors over data are by the infinitesimal jackknife (Jaeckel 1972; Efron 1982,
+    https://doi.org/10.1137/1.9781611970319): a datum counts by its own draws and as a component of every other datum's
+    aggregate, so that leaving x_m out moves the mean of ln q(z) by (g_m - mean g + c_m - 1) / N.
     """
 
     log_own: Tensor = field(repr=False)
@@ -52,6 +68,7 @@ class ElboSurgery:
     log_aggregate: Tensor = field(repr=False)
     log_others: Tensor = field(repr=False)
     num_components: int
+    shares: Tensor = field(repr=False)
 
     @property
     def num_data(self) -> int:
@@ -74,12 +91,12 @@ class ElboSurgery:
 
         For the law of the data it is a lower bound, in expectation: N data tell apart at most ln N.
         """
-        return _term(self.log_own - self.log_aggregate)
+        return _term(self.log_own - self.log_aggregate, -self.shares)
 
     @property
     def mutual_information_upper(self) -> Term:
         """The same with x_n left out of its aggregate: an upper bound of both, in expectation (Poole et al. 2019)."""
-        return _term(self.log_own - self.log_others)
+        return _term(self.log_own - self.log_others, -self.shares)
 
     @property
     def marginal_kl(self) -> Term:
@@ -87,12 +104,12 @@ class ElboSurgery:
 
         For the law of the data it is an upper bound, in expectation.
         """
-        return _term(self.log_aggregate - self.log_prior)
+        return _term(self.log_aggregate - self.log_prior, self.shares)
 
     @property
     def marginal_kl_lower(self) -> Term:
         """mean KL - `mutual_information_upper`: a lower bound of both, in expectation; may be negative."""
-        return _term(self.log_others - self.log_prior)
+        return _term(self.log_others - self.log_prior, self.shares)
 
     @property
     def reconstruction(self) -> Term:
@@ -177,8 +194,10 @@ def elbo_surgery(
     budget = budget or BUDGET.get(x.device.type, BUDGET["cpu"])
     if budget < 1:
         raise ValueError(f"expected a budget of at least one byte, got {budget}")
-    rows = max(1, 1024 // num_samples)
+    # A chunk's (draw, datum) matrix is kept, for the errors over data.
+    rows = max(1, min(1024, KEPT // count) // num_samples)
     parts: list[tuple[Tensor, ...]] = []
+    shares = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     pairs, done, total = 0, 0, num_samples * len(x) * count
     for i, indices in enumerate(program.arguments.chunks(rows)):
         draws = pairwise.draw(indices, num_samples, seed, i)
@@ -190,17 +209,20 @@ def elbo_surgery(
         # Of each draw: ln sum over components, with the own one and without it.
         owner = indices.repeat(num_samples)
         sums = torch.full((2, len(owner)), -torch.inf, dtype=torch.float64, device=x.device)
+        kept, at = torch.empty(len(owner), len(chosen), dtype=torch.float64, device=x.device), 0
         for others in _blocks(program, chosen, size):
             step = max(1, pairs // len(others))
             for start in range(0, len(owner), step):
                 part = slice(start, start + step)
                 value = pairwise({m: v[part] for m, v in draws.values.items()}, others).double()
+                kept[part, at : at + len(others)] = value
                 own = owner[part].unsqueeze(-1) == others
                 both = torch.stack([value, value.masked_fill(own, -torch.inf)]).logsumexp(-1)
                 sums[:, part] = torch.logaddexp(sums[:, part], both)
                 done += value.numel()
                 if progress is not None:
                     progress(min(done, total), total)
+            at += len(others)
         shape = draws.log_guide.shape
         # A random subset may lack a draw's own datum: it takes the place of one.
         inside = torch.isin(owner, chosen)
@@ -209,6 +231,8 @@ def elbo_surgery(
         size_with = torch.where(inside, len(chosen), len(chosen) + 1).to(sums)
         aggregate = with_own - size_with.log()
         rest = sums[1] - (size_with - 1).log()
+        here = (kept - with_own.unsqueeze(-1)).exp_().sum(0) / num_samples
+        shares.index_add_(0, chosen, here)
         parts.append(
             (
                 draws.log_guide,
@@ -219,7 +243,9 @@ def elbo_surgery(
             )
         )
     own, prior, likelihood, aggregate, others = (torch.cat(v, 1).cpu() for v in zip(*parts, strict=True))
-    return ElboSurgery(own, prior, likelihood, aggregate, others, count)
+    return ElboSurgery(
+        own, prior, likelihood, aggregate, others, count, shares.cpu() * (len(x) / shares.sum().cpu())
+    )
 
 
 def _components(num_data: int, count: int, indices: Tensor, seed: int, chunk: int) -> Tensor:
@@ -250,8 +276,11 @@ def _check_prior(pairwise: PairwiseGuide, indices: Tensor, draws: GuideDraws) ->
         )
 
 
-def _term(values: Tensor) -> Term:
-    """Mean of `[K, N]`; the error is over draws, the data being given."""
+def _term(values: Tensor, shares: Tensor | None = None) -> Term:
+    """Mean of `[K, N]`, and both its errors; `shares` are those of a datum in the aggregate, with its sign."""
     k, n = values.shape
     se = float((values.var(0) / k).sum().sqrt()) / n if k > 1 else math.nan
-    return Term(float(values.mean()), se)
+    influence = values.mean(0)
+    if shares is not None:
+        influence = influence + shares
+    return Term(float(values.mean()), se, float(influence.std()) / math.sqrt(n))

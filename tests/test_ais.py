@@ -401,3 +401,27 @@ def test_auxiliary_guides_can_start_from_the_prior():
     program = inspect_program(case.model, case.wrong, *case.args)
     result = pv.AIS(20, 64, "prior", leapfrog=3).run(program, seed=0)
     assert ((result.log_evidence - case.log_evidence).abs() < 5 * result.variance.sqrt() + 0.02).all()
+
+
+def test_thermodynamic_integration_is_of_weighted_chains():
+    """A fast path leaves its chains behind: unweighted, their slopes are those of higher temperatures."""
+    noise, x = 0.3, torch.tensor([2.0, -1.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+            pyro.sample("x", dist.Normal(z, noise), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    path = pv.AIS(9, 3000, start="prior", leapfrog=1, schedule=power_schedule(9, 3.0))
+    e = pv.evidence(model, guide, x, estimators=[path])["AIS (prior)"]
+    betas = torch.tensor(path.schedule, dtype=torch.float64).unsqueeze(-1)
+    # <ln p(x|z)> under N(m, v), the posterior at each temperature, by hand.
+    v = 1 / (1 + betas / noise**2)
+    m = v * betas * x / noise**2
+    slopes = -0.5 * math.log(2 * math.pi * noise**2) - ((x - m).square() + v) / (2 * noise**2)
+    exact = torch.trapezoid(slopes, betas.squeeze(-1), dim=0)
+    assert (e.details["thermodynamic_integration"] - exact).abs().max() < 0.15

@@ -169,3 +169,93 @@ def test_bad_input():
     nan.log_prob = lambda x: x * math.nan
     with pytest.raises(ValueError, match="NaN"):
         pv.kl(dist.Normal(torch.tensor(0.0), torch.tensor(2.0)), nan, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        (
+            dist.HalfNormal(tensor(1.0).squeeze()),
+            dist.Uniform(tensor(-3.0).squeeze(), tensor(4.0).squeeze()),
+        ),  # one draw in 16,000 lies beyond
+        (
+            dist.Independent(dist.Laplace(torch.zeros(2, dtype=F64), 1.0), 1),
+            dist.Independent(dist.Uniform(tensor(-40.0, -40.0), tensor(40.0, 40.0)), 1),
+        ),
+        (
+            dist.Weibull(tensor(2.0).squeeze(), tensor(1.0).squeeze()),
+            dist.Uniform(tensor(-1.0).squeeze(), tensor(9.0).squeeze()),
+        ),
+    ],
+    ids=["half-normal", "independent", "weibull"],
+)
+def test_kl_is_infinite_where_p_reaches_beyond_q(p, q):
+    """Though no draw of p need show it."""
+    found = pv.kl(p, q, 2000, exact=False)
+    assert found.value == math.inf and found.method == "supports and tails" and found.se.isnan()
+    assert "q has none" in repr(found)
+    assert 0 <= float(pv.js(p, q, 2000)) <= math.log(2)
+
+
+def test_kl_beyond_q_batch_by_batch():
+    """Uniform on (0, 1) and (0, 5), whose declared support is the whole line."""
+    q = dist.Uniform(tensor(-3.0), tensor(4.0))
+    for width, truth in ((1.0, math.log(7)), (5.0, math.inf)):
+        p = dist.TransformedDistribution(
+            dist.Uniform(tensor(0.0), tensor(1.0)), [dist.AffineTransform(0.0, width)]
+        )
+        found = pv.kl(p, q, 4000)
+        assert found.value[0] == pytest.approx(truth, abs=1e-9)
+    both = pv.kl(
+        dist.HalfNormal(tensor(1.0, 0.1)), dist.Uniform(tensor(-3.0, -3.0), tensor(4.0, math.inf)), 1000
+    )
+    assert both.value[0] == math.inf
+
+
+def test_kl_within_bounds_is_left_alone():
+    for p, q, truth in [
+        (
+            dist.Uniform(tensor(0.0).squeeze(), tensor(1.0).squeeze()),
+            dist.Beta(tensor(2.0).squeeze(), tensor(2.0).squeeze()),
+            2 - math.log(6),
+        ),
+        (
+            dist.VonMises(tensor(0.0).squeeze(), tensor(1.0).squeeze()),
+            dist.Uniform(tensor(-4.0).squeeze(), tensor(4.0).squeeze()),
+            math.log(4 / math.pi / 1.2660658777520082) + 0.5651591039924851 / 1.2660658777520082,
+        ),
+    ]:
+        found = pv.kl(p, q, 20_000, exact=False)
+        assert abs(float(found) - truth) < 5 * float(found.se) + 1e-3
+
+
+def one(value):
+    return torch.tensor(value, dtype=F64)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "endless"),
+    [
+        (dist.Cauchy(one(0.0), one(1.0)), pdist.Logistic(one(0.0), one(1.0)), True),
+        (dist.StudentT(one(2.0)), dist.Normal(one(0.0), one(1.0)), True),
+        (dist.StudentT(one(2.5)), dist.Normal(one(0.0), one(1.0)), False),
+        (dist.Cauchy(one(0.0), one(1.0)), dist.StudentT(one(2.0)), False),
+        (dist.Exponential(one(1.0)), dist.InverseGamma(one(1.0), one(1.0)), True),  # at 0, not far away
+        (dist.Exponential(one(1.0)), dist.LogNormal(one(0.0), one(1.0)), False),
+        (dist.Laplace(one(0.0), one(1.0)), pdist.Logistic(one(0.0), one(1.0)), False),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, dist.Distribution) else str(v),
+)
+@pytest.mark.filterwarnings("ignore")
+def test_kl_is_infinite_where_ln_p_over_q_has_no_mean(p, q, endless):
+    """E|x| of a Cauchy is infinite, and so is its KL to a logistic; every run gave some finite number."""
+    value = pv.kl(p, q, 20_000, exact=False).value
+    assert bool(value.isinf()) == endless
+    assert 0 <= float(pv.js(p, q, 2000)) <= math.log(2)
+
+
+def test_kl_of_vectors_with_tails_without_a_mean_is_refused():
+    p = pdist.MultivariateStudentT(one(1.0), torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
+    q = dist.MultivariateNormal(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
+    with pytest.raises(ValueError, match=r"tail index k-hat = .* the KL may be infinite"):
+        pv.kl(p, q)

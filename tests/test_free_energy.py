@@ -9,6 +9,8 @@ import torch
 
 import pyrovae as pv
 from pyrovae import plots
+from pyrovae.evidence.moments import weighted_moments
+from pyrovae.evidence.work import WorkDistributions
 from pyrovae.models import ground_truths as gt
 from pyrovae.programs import ParameterStore
 
@@ -405,3 +407,51 @@ def test_script_wants_a_run_folder_or_truth(capsys):
     for arguments in ([], ["runs/none", "--truth"]):
         assert main(arguments) == 2
         assert "expected a run folder or --truth" in capsys.readouterr().err
+
+
+def test_works_that_do_not_overlap_have_no_difference():
+    """Forward works far above, reverse ones far below: the old fit was 26 ± 9e11."""
+    g = torch.Generator().manual_seed(0)
+    apart = 60 + torch.randn(50, 2, generator=g, dtype=F64), torch.randn(50, 2, generator=g, dtype=F64) + 8
+    for fit in (pv.bennett_acceptance_ratio, pv.crooks_fit):
+        with pytest.raises(ValueError, match=r"overlap of at most .* \(< 0.03\).*more temperatures"):
+            fit(*apart)
+    # One datum that overlaps has its figures, the other has none.
+    forward, reverse = apart
+    forward[:, 0] = reverse[:, 0] * 0 + 0.5 + torch.randn(50, generator=g, dtype=F64)
+    reverse[:, 0] = 0.5 + torch.randn(50, generator=g, dtype=F64)
+    found, fit = pv.bennett_acceptance_ratio(forward, reverse), pv.crooks_fit(forward, reverse)
+    assert abs(found.log_ratio[0]) < 4 * found.variance[0].sqrt() and found.overlap[0] > 0.1
+    assert found.log_ratio[1].isnan() and found.variance[1].isnan() and found.overlap[1] < 0.03
+    assert torch.isfinite(fit.slope[0]) and fit.slope[1].isnan() and fit.crossing_variance[1].isnan()
+
+
+def test_work_without_overlap_is_said():
+    g = torch.Generator().manual_seed(0)
+    forward, reverse = (shift + torch.randn(50, 2, generator=g, dtype=F64) for shift in (60, 8))
+    work = WorkDistributions(forward, reverse, torch.zeros(2), torch.ones(2))
+    assert "works do not overlap: no BAR, no Crooks slope" in repr(work) and "e+" not in repr(work)
+    work.plot()
+    forward[:, 0], reverse[:, 0] = forward[:, 0] - 59.5, reverse[:, 0] - 7.5
+    text = repr(WorkDistributions(forward, reverse, torch.zeros(2), torch.ones(2)))
+    assert "both of the 1 data whose works overlap" in text and "nan" not in text
+
+
+def test_errors_of_energies_are_those_of_repeated_runs():
+    """Jackknife over weighted draws: the stated errors of <E> and of the heat capacity are their spread."""
+    g = torch.Generator().manual_seed(1)
+    z = 1.3 * torch.randn(400, 3000, generator=g, dtype=F64)  # 3000 runs of 400 draws from N(0, 1.3^2)
+    log_weights = -0.5 * z.square() + 0.5 * (z / 1.3).square()  # for N(0, 1)
+    found = weighted_moments(log_weights, 1e4 + 0.5 * z.square())
+    assert abs(found.mean.mean() - 1e4 - 0.5) < 0.01 and abs(found.variance.mean() - 0.5) < 0.02
+    for value, error in ((found.mean, found.mean_error), (found.variance, found.variance_error)):
+        assert float(error.mean().sqrt() / value.std()) == pytest.approx(1.0, abs=0.1)
+    free = pv.free_energy(*linear_pair(), temperatures=(1.0, 2.0), num_samples=500)
+    mean, _, se = free.mean("heat_capacity")
+    assert mean.shape == se.shape == (2,) and (se > 0).all() and (se < 0.2).all()
+    assert (free.mean("equilibrium_energy")[2] > 0).all()
+
+
+def linear_pair():
+    truth = gt.linear_gaussian(6, 1)
+    return truth.model, truth.guide, truth.x

@@ -188,3 +188,30 @@ def test_refusals():
         case = hw.CASES[name]()
         with pytest.raises(ValueError, match=message):
             pv.elbo_surgery(case.model, case.wrong, *case.args)
+
+
+def test_errors_over_data_are_those_of_other_data():
+    """Spread of each term over data sets drawn anew; Monte-Carlo errors alone are far smaller."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+            pyro.sample("x", dist.Normal(z, 0.6), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.8 * x, 0.5))
+
+    names = ("mean_kl", "mutual_information", "marginal_kl", "reconstruction", "elbo")
+    values, errors = [], []
+    for seed in range(60):
+        x = 1.5 * torch.randn(40, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        s = pv.elbo_surgery(model, guide, x, num_samples=20, seed=seed)
+        assert float(s.shares.mean()) == pytest.approx(1.0)
+        terms = [getattr(s, n) for n in names]
+        values.append([term.value for term in terms])
+        errors.append([term.se_data for term in terms])
+    spread, stated = torch.tensor(values).std(0), torch.tensor(errors).mean(0)
+    assert ((stated / spread - 1).abs() < 4 / math.sqrt(2 * 59)).all(), stated / spread
+    assert "(data)" in repr(s.marginal_kl) and "(MC)" in repr(s.marginal_kl)
+    assert s.marginal_kl.se_data > 2 * s.marginal_kl.se

@@ -14,6 +14,7 @@ from ..programs.densities import Start
 from .annealing import anneal, check_num_temperatures, check_schedule
 from .assembling import join
 from .estimators import Direction, PerDatum
+from .hmc import Point
 from .importance import IS
 from .log_weights import check_density
 from .tuned import Ticks, chunks, split
@@ -103,7 +104,8 @@ class AIS:
         """ln of the mean weight per datum; variance by leaving out one chain; bias as of the jackknife.
 
         Details: `acceptance` and that of the worst chain `[N]`, `thermodynamic_integration` `[N]`
-        (trapezoid of E[slope] over beta: a check without direction).
+        (trapezoid over beta of the mean slope of the weighted chains, which stand for pi_beta however fast the path
+        is: a check without direction).
 
         Raises:
             ValueError: discrete or enumerated latents, auxiliary guide sites (from the guide), a
@@ -141,7 +143,7 @@ class AIS:
                     betas,
                     chunk.tuning.steps,
                     self.leapfrog,
-                    observe=lambda t, point, _: means.append(point.slope.double().mean(0)),  # noqa: B023
+                    observe=lambda t, point, lw: means.append(_weighted_slope(point, lw)),  # noqa: B023
                     advance=ticks.of(chunk.num_data * self.num_chains),
                 )
             grid = run.log_weights.new_tensor(betas)
@@ -163,3 +165,9 @@ class AIS:
                 "thermodynamic_integration": integral.cpu(),
             },
         )
+
+
+def _weighted_slope(point: Point, log_weights: Tensor) -> Tensor:
+    """Self-normalised mean of d ln pi / d beta, `[n]`; a chain without weight does not count."""
+    share = log_weights.softmax(0)
+    return torch.where(share == 0, 0.0, share * point.slope.double()).sum(0)

@@ -8,13 +8,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+MIN_OVERLAP = 0.03  # Klimovich, Shirts & Mobley (2015), https://doi.org/10.1007/s10822-015-9840-9
+
 
 @dataclass(frozen=True)
 class Bennett:
-    """Bennett's acceptance ratio: ln(Z_1 / Z_0), `[N]`, nats, and its Monte-Carlo variance."""
+    """Bennett's acceptance ratio, `[N]`, nats.
+
+    Attributes:
+        log_ratio: ln(Z_1 / Z_0); NaN for a datum whose works do not overlap.
+        variance: its Monte-Carlo variance; NaN there too.
+        overlap: of the two distributions of work, 0 ... 1/2 for as many works in each direction: see
+            `bennett_acceptance_ratio`.
+    """
 
     log_ratio: Tensor
     variance: Tensor
+    overlap: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,13 +54,33 @@ def bennett_acceptance_ratio(forward: Tensor, reverse: Tensor) -> Bennett:
     https://doi.org/10.1103/PhysRevLett.91.140601). Consistent, without direction. The variance is Bennett's, for
     independent works.
 
+    Where few works lie where both directions have some, neither the value nor its variance means anything: the value
+    is anywhere in the gap between the two. The overlap is the off-diagonal element of the two states' overlap matrix,
+    sum over all works of s (1 - s) / max(n_F, n_R), s the probability that a work is a forward one; data with less
+    than 0.03 get NaN (the threshold of Klimovich, Shirts & Mobley 2015, https://doi.org/10.1007/s10822-015-9840-9).
+
     Args:
         forward: W_F = -ln w, `[K_F, N]`; +inf is a chain of no weight.
         reverse: W_R = -ln w of the way back, `[K_R, N]`.
 
     Raises:
-        ValueError: for shapes that differ in N, fewer than two works a side, NaN, or works that are all infinite.
+        ValueError: for shapes that differ in N, fewer than two works a side, NaN, works that are all infinite, or
+            works that overlap for no datum.
     """
+    found = _ratio(forward, reverse)
+    few = ~(found.overlap >= MIN_OVERLAP)
+    if bool(few.all()):
+        raise ValueError(
+            "expected works forward and back that overlap, got an overlap of at most "
+            f"{float(found.overlap.max()):.2g} (< {MIN_OVERLAP}): their free-energy difference lies anywhere between "
+            "them; try more temperatures (a slower path), or the two bounds"
+        )
+    value, variance = (torch.where(few, torch.nan, v) for v in (found.log_ratio, found.variance))
+    return Bennett(value, variance, found.overlap)
+
+
+def _ratio(forward: Tensor, reverse: Tensor) -> Bennett:
+    """The solution for all data, whether works overlap or not."""
     forward, reverse = _checked(forward, reverse)
     m = math.log(len(forward) / len(reverse))
     ends = torch.cat([forward, -reverse])
@@ -62,14 +92,18 @@ def bennett_acceptance_ratio(forward: Tensor, reverse: Tensor) -> Bennett:
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
     delta = 0.5 * (low + high)
     variance = _relative(_fermi(m + forward - delta)) + _relative(_fermi(-m + reverse + delta))
-    return Bennett(-delta, variance)
+    works = torch.cat([forward, -reverse])
+    share = _fermi(m + works - delta)
+    overlap = (share * (1 - share)).sum(0) / max(len(forward), len(reverse))
+    return Bennett(-delta, variance, overlap)
 
 
 def crooks_fit(forward: Tensor, reverse: Tensor, steps: int = 50) -> CrooksFit:
     """Logistic regression of the direction on the work, by Newton's method.
 
     ln P(forward | W) / P(reverse | W) = ln(n_F/n_R) + slope W - slope crossing, where reverse works enter as -W.
-    Variances are those of the Fisher information.
+    Variances are those of the Fisher information. NaN for data whose works do not overlap, as in
+    `bennett_acceptance_ratio`: directions that a work tells apart at once have no finite slope.
 
     Args:
         forward, reverse: as in `bennett_acceptance_ratio`; infinite works are left out.
@@ -79,7 +113,8 @@ def crooks_fit(forward: Tensor, reverse: Tensor, steps: int = 50) -> CrooksFit:
         ValueError: as there.
     """
     forward, reverse = _checked(forward, reverse)
-    start = -bennett_acceptance_ratio(forward, reverse).log_ratio
+    overlapping = torch.isfinite(bennett_acceptance_ratio(forward, reverse).log_ratio)
+    start = -_ratio(forward, reverse).log_ratio
     work = torch.cat([forward, -reverse]) - start
     used = torch.isfinite(work)
     work = torch.where(used, work, 0.0)
@@ -116,7 +151,13 @@ def crooks_fit(forward: Tensor, reverse: Tensor, steps: int = 50) -> CrooksFit:
     # (Shirts et al. 2003). Then -cut / slope to first order, the inverse information being [c, -b; -b, a] / det.
     fixed = 1 / len(forward) + 1 / len(reverse)
     crossing = (((a - 2 * shift * b + shift.square() * c) / det) - fixed) / slope.square()
-    return CrooksFit(slope, c / det, start + shift, crossing.clamp(min=0.0))
+    found = (slope, c / det, start + shift, crossing.clamp(min=0.0))
+    return CrooksFit(*(torch.where(overlapping, v, torch.nan) for v in found))
+
+
+def overlap(forward: Tensor, reverse: Tensor) -> Tensor:
+    """Of works in both directions, `[N]`; see `bennett_acceptance_ratio`."""
+    return _ratio(forward, reverse).overlap
 
 
 def _fermi(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,26 +13,31 @@ from torch import Tensor
 
 from ..programs import Program, module_mode, seeded, store_of
 from ..programs.joint import Joint
+from .diagnostics import effective_sample_size
 from .estimators import Direction, PerDatum
-from .quadrature import integrate
+from .log_weights import draw
+from .quadrature import Integral, integrate
 
 # (datum, node) pairs evaluated at once.
 PAIRS = 2**19
-SCOUTS = 64  # draws of the guide that say where to integrate
+SCOUTS = 64  # draws of the guide, and of the prior, that say where to integrate
+CHECKS = 256  # draws of each that the integral is held against
 
 
 @dataclass(frozen=True)
 class Exact:
-    """ln p(x) without Monte Carlo: declared, enumerated, or by quadrature.
+    """ln p(x) without Monte Carlo error: declared, enumerated, or by quadrature.
 
-    1. Declared: `@program(log_evidence=...)`.
-    2. All latents discrete: they are summed out.
-    3. One or two continuous latent dims (discrete ones beside them are summed out): the trapezoidal
-       rule in unconstrained space, centred where the guide looks. `details["numerical_error"]` is the
-       change from half as many nodes, per datum.
+    1. Declared: `@program(log_evidence=...)`. Exact as far as the declaration is.
+    2. All latents discrete: they are summed out. Exact to rounding.
+    3. One or two continuous latent dims (discrete ones beside them are summed out): adaptive quadrature in
+       unconstrained space, which starts where draws of guide and prior lie. Not exact: `details["numerical_error"]`,
+       per datum in nats, holds the rule's error, tails beyond the grid, the prior's mass that no node has met (the
+       prior is integrated over the same panels, and must give 1) times the largest likelihood seen, and rounding.
+       Importance sampling from prior and guide must not find more than the integral.
 
     Args:
-        tolerance: largest numerical error of a datum, nats.
+        tolerance: largest numerical error of a datum, nats, without rounding.
 
     Raises:
         ValueError: tolerance <= 0.
@@ -66,7 +72,8 @@ class Exact:
 
         Raises:
             ValueError: a program with no exact evidence, with the reason; an integral that does not
-                settle within the tolerance; a declared evidence of another shape.
+                settle within the tolerance, or that draws contradict; a prior that is no density over its declared
+                support; latents on a sphere; a declared evidence of another shape.
         """
         args = program.arguments
         with (
@@ -84,29 +91,23 @@ class Exact:
                     f"expected 1-2 latent dims for quadrature, got {joint.dim}, and no exact evidence is declared; "
                     "try pv.IS, pv.AIS, or @program(log_evidence=...)"
                 )
-            values, errors, nodes = [], [], 0
+            found = []
             rows = max(1, PAIRS // 33**2) if joint.dim else PAIRS
             chunks = args.chunks(rows)
             for i, indices in enumerate(chunks):
                 with seeded(seed, "exact", i, device=args.x.device):
-                    value, error, used = self.integral(joint, indices)
-                values.append(value)
-                errors.append(error)
-                nodes = max(nodes, used)
+                    integral = self.integral(joint, indices)
+                    refuse_unsettled(integral, indices, self.tolerance)
+                    if joint.dim:
+                        self._check_by_draws(joint, indices, integral, seed, i)
+                found.append(integral)
                 if progress is not None:
                     progress(int(indices[-1]) + 1, args.num_data)
-        value, error = torch.cat(values), torch.cat(errors)
+        value, error = (torch.cat([getattr(part, name) for part in found]) for name in ("value", "error"))
         if not joint.dim:
             return _result(value, error, {"method": f"enumeration of {', '.join(joint.discrete)}"})
-        bad = ~(error <= self.tolerance)
-        if bool(bad.any()):
-            worst = int(torch.nan_to_num(error, nan=torch.inf).argmax())
-            raise ValueError(
-                f"expected an integral that settles within {self.tolerance:g} nats, got a change of "
-                f"{error[worst]:.2g} nats for datum {worst} ({int(bad.sum())} of {len(bad)} data) with {nodes} "
-                "nodes a dim; try a guide that is closer to the posterior, or a larger tolerance"
-            )
-        return _result(value, error, {"method": f"quadrature, {nodes} nodes a dim"})
+        method = f"quadrature, at most {max(part.nodes for part in found):,} nodes"
+        return _result(value, error, {"method": method})
 
     def _declared(self, program: Program) -> Tensor:
         exact: Any = program.declaration.log_evidence
@@ -118,27 +119,98 @@ class Exact:
             raise ValueError(f"expected the declared log_evidence to return {list(shape)}, got {got}")
         return value.double()
 
-    def integral(self, joint: Joint, indices: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor, int]:
-        """ln of the integral of p(x, z)^{1/T} over z, its numerical error, both `[n]`, and nodes a dim."""
+    def integral(self, joint: Joint, indices: Tensor, temperature: float = 1.0) -> Integral:
+        """ln of the integral of p(x, z)^{1/T} over z, and its numerical error, `[n]`."""
         if not joint.dim:
             nowhere = torch.zeros(1, len(indices), 0, device=indices.device)
-            value = joint(indices, nowhere, temperature).double()[0]
-            return value, torch.zeros_like(value), 0
-        draws = joint.draws(indices, SCOUTS)
-        dtype = draws.dtype
+            raw = joint(indices, nowhere, temperature)[0]
+            value = raw.double()
+            rounding = torch.finfo(raw.dtype).eps * (1 + torch.nan_to_num(value.abs(), posinf=0.0))
+            return Integral(value, rounding, rounding, torch.zeros_like(value), 0)
+        scouts = torch.stack([_some(joint.draws(indices, SCOUTS)), joint.prior_draws(indices, SCOUTS)])
+        dtype, args = scouts.dtype, joint.program.arguments
+        normalised = not joint.program.factors and joint.program.declaration.density != "unnormalised"
 
-        def log_density(u: Tensor) -> Tensor:
-            size = max(1, PAIRS // len(indices))
-            return torch.cat([joint(indices, part.to(dtype), temperature) for part in u.split(size)])
+        def log_densities(u: Tensor, rows: Tensor) -> Tensor:
+            if args.calling != "sliced":  # its plate holds all data in any case
+                whole = u.new_zeros(len(u), len(indices), u.shape[-1])
+                whole[:, rows] = u
+                u, given = whole, indices
+            else:
+                given = indices[rows]
+            size = max(1, PAIRS // len(given))
+            parts = [joint.with_prior(given, v.to(dtype), temperature) for v in u.split(size)]
+            both = torch.cat(parts, 1)[: 1 + normalised]
+            return both if args.calling == "sliced" else both[:, :, rows]
 
-        mean = draws.double().mean(0)
-        spread = draws.double() - mean
+        scouts = scouts.double()
+        mean = scouts[0].mean(0)
+        spread = scouts[0] - mean
         covariance = torch.einsum("knd,kne->nde", spread, spread) / SCOUTS
         # A guide that has collapsed to a point still says where to look.
         floor = 1e-6 * (1 + mean.square().amax(-1))
         covariance = covariance + torch.diag_embed(floor.unsqueeze(-1).expand_as(mean))
-        integral = integrate(log_density, mean, covariance, self.tolerance)
-        return integral.value, integral.error, integral.nodes
+        eps = torch.finfo(dtype).eps
+        return integrate(
+            log_densities, mean, covariance, self.tolerance, scouts, eps=eps, likelihood=temperature == 1
+        )
+
+    def _check_by_draws(self, joint: Joint, indices: Tensor, found: Integral, seed: int, chunk: int) -> None:
+        """Refuses an integral that importance sampling, from prior or guide, finds more than."""
+        program = joint.program
+        u = joint.prior_draws(indices, CHECKS)
+        total, prior = joint.with_prior(indices, u).double()
+        weights = {
+            "the prior": total - prior,
+            "the guide": draw(program, indices, CHECKS, seed, "exact check", chunk),
+        }
+        for source, lw in weights.items():
+            if program.factors and source == "the prior":
+                continue
+            lw = torch.nan_to_num(lw.double(), nan=-torch.inf)
+            relative = (1 / effective_sample_size(lw) - 1 / CHECKS).clamp(min=0.0).sqrt()
+            low = lw.logsumexp(0) - math.log(CHECKS) + (1 - 6 * relative).clamp(min=0.0).log()
+            missed = low - (found.value + found.error)
+            missed = torch.where(low == -torch.inf, -torch.inf, missed)
+            if bool((missed > 0).any()):
+                n = int(torch.nan_to_num(missed, nan=-torch.inf).argmax())
+                raise ValueError(
+                    f"expected a quadrature that draws do not contradict, got ln p(x) = {found.value[n]:.4f} for datum "
+                    f"{int(indices[n])} where draws of {source} give at least {low[n]:.4f}: it has missed a mode; try "
+                    "a guide that reaches it, or pv.IS"
+                )
+
+
+def _some(draws: Tensor) -> Tensor:
+    """As many as were asked for, where enumeration has made more."""
+    return draws[:: len(draws) // SCOUTS][:SCOUTS]
+
+
+def refuse_unsettled(found: Integral, indices: Tensor, tolerance: float, at: str = "") -> None:
+    """Refuses an integral whose error, rounding apart, is beyond the tolerance.
+
+    Raises:
+        ValueError: saying whether the prior is no density over its support, or nodes have not met all of it, or the
+            integrand is not smooth enough.
+    """
+    error = found.error - 2 * found.rounding
+    bad = ~(error <= tolerance)
+    if not bool(bad.any()):
+        return
+    n = int(torch.where(bad, torch.nan_to_num(error, nan=torch.inf), -1.0).argmax())
+    where = f"datum {int(indices[n])}{at} ({int(bad.sum())} of {len(bad)} data)"
+    mass = float(found.prior[n].exp())
+    if not abs(mass - 1) <= 1e-3:
+        raise ValueError(
+            f"expected a prior whose density integrates to 1 over the support that its laws declare, got {mass:.4g} "
+            f"for {where} with {found.nodes:,} nodes: a law that is no density there (periodic, truncated, improper), "
+            "or mass in a place that no node has met; try laws that are normalised over their support, or pv.IS"
+        )
+    raise ValueError(
+        f"expected an integral that settles within {tolerance:g} nats, got an error of {error[n]:.2g} nats for {where} "
+        f"with {found.nodes:,} nodes; it may be infinite or have jumps; try a guide that is closer to the posterior, a "
+        "larger tolerance, pv.IS or pv.AIS"
+    )
 
 
 def _result(value: Tensor, error: Tensor, details: dict[str, Any]) -> PerDatum:

@@ -31,7 +31,8 @@ class FreeEnergy:
         variational: F_q(T) = <E>_q - T S_q, `[T, N]`; -ELBO at T = 1.
         helmholtz: F_p(T) = -T ln of the integral of p(x, z)^{1/T} over z, `[T, N]`; -ln p(x) at T = 1.
         gap: F_q - F_p = T KL(q ‖ p_T) >= 0, `[T, N]`; of the same draws where both are made of them.
-        variances: of energy and entropy `[N]`, variational, helmholtz and gap `[T, N]`, by name.
+        variances: of energy and entropy `[N]`, variational, helmholtz and gap `[T, N]`, by name; of
+            equilibrium_energy and heat_capacity where they are taken (jackknife over draws or chains).
         bias: estimated bias of helmholtz, `[T, N]`.
         direction: of helmholtz in expectation: ">=" where ln of an average stands for ln of the integral
             (IS, AIS), which is low; "~" where it is exact.

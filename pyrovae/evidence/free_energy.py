@@ -187,6 +187,9 @@ def _assemble(
         "helmholtz": helmholtz_var,
         "gap": gap_var,
     }
+    if found.energy_error is not None and found.energy_variance_error is not None:
+        variances["equilibrium_energy"] = found.energy_error
+        variances["heat_capacity"] = found.energy_variance_error / t.pow(4)
     return FreeEnergy(
         temperatures=grid,
         energy=energy,

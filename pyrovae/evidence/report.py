@@ -185,11 +185,14 @@ def verdict(ev: Evidence) -> str:
     if exact is not None:
         error = exact.details.get("numerical_error")
         within = f", within {float(error.max()):.0e} nats" if error is not None and float(error.max()) else ""
-        how = f" ({exact.details['method']})" if "method" in exact.details else ""
+        method = str(exact.details.get("method", ""))
+        how = f" ({method})" if method else ""
         loss = (
             f"; the ELBO is {exact.log_evidence - ev['ELBO'].log_evidence:.4f} below" if "ELBO" in ev else ""
         )
-        return f"ln p(x) is exact{within}{how}{loss}."
+        # Quadrature has an error that is no rounding: it is not called exact.
+        kind = f"is known by {method}" if method.startswith("quadrature") else f"is exact{how}"
+        return f"ln p(x) {kind}{within}{loss}."
     best = choose(list(ev.estimates.values()))
     e = ev.estimates.get("IS")
     if e is not None and best is not e:

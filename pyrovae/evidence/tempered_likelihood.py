@@ -34,8 +34,8 @@ class TemperedLikelihood:
         integral: ln Z_beta by thermodynamic integration, -int_0^beta U, trapezoid, `[T, N]`.
         lower, upper: Riemann sums of the last integral, U at the left and at the right ends, `[N]`: as U
             falls they enclose it where every U is exact; the rule's error, not that of the chains.
-        variances: Monte-Carlo variances of energy, log_normaliser and integral, `[T, N]`. Chains are
-            independent; that one chain stays near itself along the path is accounted for.
+        variances: Monte-Carlo variances of energy, log_normaliser, integral, energy_variance and heat_capacity,
+            `[T, N]`, by name. Chains are independent; that one chain stays near itself along the path is accounted for.
         work: -ln w of each chain at beta = 1, `[K, N]`.
         acceptance: of HMC moves, `[N]`.
     """
@@ -87,7 +87,7 @@ class TemperedLikelihood:
         return self.integral[-1] - (step * self.energy_variance.diff(dim=0) / 12).sum(0)
 
     def mean(self, name: str) -> tuple[Tensor, Tensor]:
-        """(mean over data, its Monte-Carlo standard error) of energy, log_normaliser or integral, `[T]`.
+        """(mean over data, its Monte-Carlo standard error) of a field with one in `variances`, `[T]`.
 
         Raises:
             ValueError: for another name.
@@ -158,7 +158,7 @@ def tempered_likelihood(
     program = inspect_program(model, guide, x, *context, plate=plate)
     options: dict[str, Any] = {"seed": seed, "budget": budget, "compile": compile, "progress": progress}
     path = run_prior_path(program, ais, _Errors, **options)
-    energy, variance, log_z, energy_error, log_z_error, integral_error = path.recorded
+    energy, variance, log_z, energy_error, variance_error, log_z_error, integral_error = path.recorded
     step = path.betas.diff().unsqueeze(-1)
     rule = (-0.5 * step * (energy[1:] + energy[:-1])).cumsum(0)
     return TemperedLikelihood(
@@ -169,7 +169,13 @@ def tempered_likelihood(
         integral=torch.cat([torch.zeros_like(rule[:1]), rule]),
         lower=-(step * energy[:-1]).sum(0),
         upper=-(step * energy[1:]).sum(0),
-        variances={"energy": energy_error, "log_normaliser": log_z_error, "integral": integral_error},
+        variances={
+            "energy": energy_error,
+            "log_normaliser": log_z_error,
+            "integral": integral_error,
+            "energy_variance": variance_error,
+            "heat_capacity": path.betas.pow(4).unsqueeze(-1) * variance_error,
+        },
         work=path.work,
         acceptance=path.acceptance.mean(0),
     )
@@ -181,7 +187,7 @@ class _Errors(Records):
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
         self.betas = betas.tolist()
-        self.errors: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.errors: list[tuple[Tensor, Tensor]] = []
         self.before: Tensor | None = None  # what each chain adds to the last mean energy, `[K, n]`
         self.path: Tensor | None = None  # and to the integral so far
 
@@ -199,8 +205,8 @@ class _Errors(Records):
         self.before = now
         weights = (1 / effective_sample_size(log_weights) - 1 / k).clamp(min=0.0)
         correct = k / (k - 1)  # deviations are from the chains' own mean
-        self.errors.append((correct * now.square().sum(0), weights, correct * self.path.square().sum(0)))
+        self.errors.append((weights, correct * self.path.square().sum(0)))
 
     def stacked(self) -> list[Tensor]:
-        """Mean, variance, ln Z, and the three variances, `[T, n]` each."""
+        """Mean, variance, ln Z, and the variances of these and of the integral, `[T, n]` each."""
         return [*super().stacked(), *(torch.stack(column) for column in zip(*self.errors, strict=True))]

@@ -17,7 +17,8 @@ from .ais import AIS
 from .annealing import anneal
 from .delete_one import is_variance, jackknife_shift
 from .diagnostics import effective_sample_size, pareto_khat
-from .exact import PAIRS, Exact
+from .exact import PAIRS, Exact, refuse_unsettled
+from .moments import weighted_moments
 from .quadratic import quadratic_log_integrals
 from .tuned import Ticks, chunks
 
@@ -31,6 +32,7 @@ class Normalisers:
         variance: its Monte-Carlo variance; 0 where exact.
         bias: estimated bias of the value; 0 where exact.
         energy, energy_variance: mean and variance of E = -ln p(x, z) under p_T; None where not taken.
+        energy_error, energy_variance_error: Monte-Carlo variances of both; None where they are not taken.
         ess, khat: of the weights; None where there are none.
         details: acceptance, numerical errors, the method in words.
     """
@@ -43,28 +45,26 @@ class Normalisers:
     ess: Tensor | None = None
     khat: Tensor | None = None
     details: dict[str, Any] | None = None
+    energy_error: Tensor | None = None
+    energy_variance_error: Tensor | None = None
 
 
 def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
     """From proper log-weights for p(x, z)^{1/T} `[K, n]`, and the energies of the draws; fields are `[n]`."""
     k = len(log_weights)
     total = log_weights.logsumexp(0)
-    share = (log_weights - total).exp()
     ess = effective_sample_size(log_weights)
-    nothing = torch.full_like(total, torch.nan)
-    counted = torch.where(share == 0, 0.0, energy)  # an energy of infinity has no weight
-    mean = (share * counted).sum(0)
-    spread = torch.where(share == 0, 0.0, (counted - mean).square())
-    # A weighted sample variance is low by the factor 1 - sum w^2.
-    energy_variance = (share * spread).sum(0) / (1 - share.square().sum(0)) if k > 1 else nothing
+    energies = weighted_moments(log_weights, energy)
     return Normalisers(
         total - math.log(k),
         is_variance(log_weights),
         -jackknife_shift(log_weights),
-        mean,
-        energy_variance,
+        energies.mean,
+        energies.variance,
         ess,
         pareto_khat(log_weights),
+        energy_error=energies.mean_error,
+        energy_variance_error=energies.variance_error,
     )
 
 
@@ -72,6 +72,7 @@ def stack(rows: list[Normalisers], dim: int) -> Normalisers:
     """Several `[n]` into one `[T, n]` (dim 0), or chunks of data put together (dim 1)."""
     join = torch.stack if dim == 0 else torch.cat
     names = ("value", "variance", "bias", "energy", "energy_variance", "ess", "khat")
+    names += ("energy_error", "energy_variance_error")
     columns = {n: [getattr(r, n) for r in rows] for n in names}
     found: dict[str, Any] = {
         n: None if any(v is None for v in column) else join([v.cpu() for v in column], dim)
@@ -142,14 +143,6 @@ def exact(program: Program, method: Exact, temperatures: Tensor, *, seed: int) -
             joint = Joint(program)
         if joint.dim <= 2:
             values, errors, method_name = _integrated(joint, method, temperatures, seed)
-            bad = ~(errors <= method.tolerance)
-            if bool(bad.any()):
-                t, n = (int(i) for i in bad.nonzero()[0])
-                raise ValueError(
-                    f"expected an integral of p(x, z)^(1/T) that settles within {method.tolerance:g} nats, got a "
-                    f"change of {errors[t, n]:.2g} nats at T = {temperatures[t]:g}, datum {n}; it may be infinite, "
-                    "or try a guide that is closer to the posterior, a larger tolerance, pv.IS or pv.AIS"
-                )
         else:
             if joint.discrete:
                 raise ValueError(
@@ -175,10 +168,13 @@ def _integrated(joint: Joint, method: Exact, temperatures: Tensor, seed: int) ->
         parts = []
         for i, indices in enumerate(args.chunks(rows)):
             with seeded(seed, "exact", i, device=args.x.device):
-                value, error, nodes = method.integral(joint, indices, temperature)
-            parts.append((value, error))
-            most = max(most, nodes)
-        values.append(torch.cat([v for v, _ in parts]))
-        errors.append(torch.cat([e for _, e in parts]))
-    name = f"quadrature, {most} nodes a dim" if joint.dim else f"enumeration of {', '.join(joint.discrete)}"
+                found = method.integral(joint, indices, temperature)
+            refuse_unsettled(found, indices, method.tolerance, f" at T = {temperature:g}")
+            parts.append(found)
+            most = max(most, found.nodes)
+        values.append(torch.cat([v.value for v in parts]))
+        errors.append(torch.cat([v.error for v in parts]))
+    name = (
+        f"quadrature, at most {most:,} nodes" if joint.dim else f"enumeration of {', '.join(joint.discrete)}"
+    )
     return torch.stack(values), torch.stack(errors), name

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..programs import inspect_program
 from .ais import AIS
 from .hmc import Point
+from .moments import weighted_moments
 from .prior_path import run_prior_path
 
 
@@ -37,6 +38,8 @@ class RateDistortion:
         energy_variance: Var_{pi_beta}(E) = -dD/dbeta.
         work: -ln w of each chain at beta = 1, `[K, N]`; E exp(-work) = p(x) (Jarzynski 1997).
         acceptance: of HMC moves, `[N]`.
+        variances: Monte-Carlo variances of distortion, energy_variance and heat_capacity, `[T, N]`, by name
+            (jackknife over chains).
     """
 
     betas: Tensor
@@ -47,6 +50,7 @@ class RateDistortion:
     energy_variance: Tensor
     work: Tensor
     acceptance: Tensor = field(repr=False)
+    variances: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def entropy(self) -> Tensor:
@@ -140,7 +144,7 @@ def rate_distortion(
         compile=compile,
         progress=progress,
     )
-    grid, (distortion, variance, log_z) = path.betas, path.recorded
+    grid, (distortion, variance, log_z, distortion_error, variance_error) = path.betas, path.recorded
     high = -(grid.diff().unsqueeze(-1) * distortion[1:]).cumsum(0)
     high = torch.cat([torch.zeros_like(high[:1]), high])
     energy = torch.where(grid.unsqueeze(-1) == 0, 0.0, grid.unsqueeze(-1) * distortion)  # 0 inf = 0
@@ -153,6 +157,11 @@ def rate_distortion(
         energy_variance=variance,
         work=path.work,
         acceptance=path.acceptance.mean(0),
+        variances={
+            "distortion": distortion_error,
+            "energy_variance": variance_error,
+            "heat_capacity": grid.pow(4).unsqueeze(-1) * variance_error,
+        },
     )
 
 
@@ -160,24 +169,16 @@ class Records:
     """Weighted moments of the energy, and the normaliser, at every temperature."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.rows: list[tuple[Tensor, ...]] = []
 
     def __call__(self, t: int, point: Point, log_weights: Tensor) -> None:
         """Takes the states at a temperature and their weights so far."""
         total = log_weights.logsumexp(0)
-        weights = (log_weights - total).exp()
-        energy = -point.slope.double()
-        mean = torch.where(total == -torch.inf, torch.inf, _weighted(weights, energy))
-        variance = _weighted(weights, (energy - mean).square())
-        # A weighted sample variance is low by the factor 1 - sum w^2.
-        variance = variance / (1 - weights.square().sum(0))
-        self.rows.append((mean, variance, total - math.log(len(weights))))
+        found = weighted_moments(log_weights, -point.slope.double())
+        mean = torch.where(total == -torch.inf, torch.inf, found.mean)
+        log_z = total - math.log(len(log_weights))
+        self.rows.append((mean, found.variance, log_z, found.mean_error, found.variance_error))
 
     def stacked(self) -> list[Tensor]:
-        """Mean, variance and ln Z, `[T, n]` each."""
+        """Mean, variance and ln Z, and the Monte-Carlo variances of mean and variance, `[T, n]` each."""
         return [torch.stack(column) for column in zip(*self.rows, strict=True)]
-
-
-def _weighted(weights: Tensor, values: Tensor) -> Tensor:
-    """Mean over chains; a value without weight does not count, be it infinite."""
-    return torch.where(weights == 0, 0.0, weights * values).sum(0)

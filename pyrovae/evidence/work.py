@@ -14,7 +14,7 @@ from torch import Tensor
 from ..programs import seeded
 from .ais import AIS
 from .annealing import anneal
-from .bennett import Bennett, CrooksFit, bennett_acceptance_ratio, crooks_fit
+from .bennett import MIN_OVERLAP, Bennett, CrooksFit, bennett_acceptance_ratio, crooks_fit, overlap
 from .hmc import Point, move
 from .reach import warn_narrower
 from .sandwich import simulated_program
@@ -54,7 +54,13 @@ class WorkDistributions:
 
     @cached_property
     def bar(self) -> Bennett:
-        """ln p(x) by Bennett's acceptance ratio, of both directions, `[N]`; consistent, no bound."""
+        """ln p(x) by Bennett's acceptance ratio, of both directions, `[N]`; consistent, no bound.
+
+        NaN for data whose works do not overlap.
+
+        Raises:
+            ValueError: where no datum's do.
+        """
         return bennett_acceptance_ratio(self.forward, self.reverse)
 
     @cached_property
@@ -91,12 +97,18 @@ class WorkDistributions:
 
     def __repr__(self) -> str:
         k, n = self.forward.shape
-        se = self.bar.variance.sum().sqrt() / n
-        slope = self.crooks.slope.mean()
-        slope_se = self.crooks.slope_variance.sum().sqrt() / n
+        ends = f"WorkDistributions(ln p(x): {self.lower.mean():.4f} ≤, ", f"≤ {self.upper.mean():.4f} nats; "
+        counts = f"K={k}, N={n} simulated data)"
+        if not bool((overlap(self.forward, self.reverse) >= MIN_OVERLAP).any()):
+            return f"{ends[0]}{ends[1]}works do not overlap: no BAR, no Crooks slope; {counts}"
+        good = torch.isfinite(self.bar.log_ratio)
+        m = int(good.sum())
+        of = "" if m == n else f" (both of the {m} data whose works overlap)"
+        se = self.bar.variance[good].sum().sqrt() / m
+        slope_se = self.crooks.slope_variance[good].sum().sqrt() / m
         return (
-            f"WorkDistributions(ln p(x): {self.lower.mean():.4f} ≤, BAR {self.bar.log_ratio.mean():.4f} ± {se:.4f}, "
-            f"≤ {self.upper.mean():.4f} nats; Crooks slope {slope:.3f} ± {slope_se:.3f}; K={k}, N={n} simulated data)"
+            f"{ends[0]}BAR {self.bar.log_ratio[good].mean():.4f} ± {se:.4f}, {ends[1]}Crooks slope "
+            f"{self.crooks.slope[good].mean():.3f} ± {slope_se:.3f}{of}; {counts}"
         )
 
 

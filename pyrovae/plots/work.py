@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 
 from ..evidence import WorkDistributions
@@ -36,14 +38,19 @@ def plot_work(
             f"expected a datum in 0 ... {work.forward.shape[1] - 1} and bins >= 2, got {datum} and {bins}"
         )
     forward, reverse, edges = work.histogram(datum, bins)
-    delta = -float(work.bar.log_ratio[datum])
-    error = float(work.bar.variance[datum].sqrt())
+    try:
+        delta, error = -float(work.bar.log_ratio[datum]), float(work.bar.variance[datum].sqrt())
+    except ValueError:  # no datum's works overlap
+        delta = error = math.nan
     with canvas(ax, 3.4, 2.6) as ax:
         for density, colour, label in ((forward, BLUE, "forward, p(W)"), (reverse, ORANGE, "reverse, p(−W)")):
             ax.stairs(density.tolist(), edges.tolist(), fill=True, color=colour, alpha=0.25)
             ax.stairs(density.tolist(), edges.tolist(), color=colour, linewidth=1.2, label=label)
-        ax.axvspan(delta - 2 * error, delta + 2 * error, color=GREEN, alpha=0.35, linewidth=0)
-        ax.axvline(delta, color=GREEN, label=f"ΔF by BAR: {number(delta, 3)} ± {number(error, 3)}")
+        if math.isfinite(delta):
+            ax.axvspan(delta - 2 * error, delta + 2 * error, color=GREEN, alpha=0.35, linewidth=0)
+            ax.axvline(delta, color=GREEN, label=f"ΔF by BAR: {number(delta, 3)} ± {number(error, 3)}")
+        else:
+            ax.plot([], [], color=GREEN, label="no ΔF by BAR: works do not overlap")
         if exact is not None:
             ax.axvline(
                 -exact, color=BLACK, linestyle="--", linewidth=0.9, label=f"−ln p(x): {number(-exact, 3)}"

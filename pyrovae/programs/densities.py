@@ -57,7 +57,7 @@ class Terms:
 class Densities:
     """ln p(z), ln p(x | z) and ln q(z | x) at K chains of unconstrained latents u `[K, n, D]`.
 
-    z = T(u) by `biject_to` of each model site's support AS IT IS THERE, given the values
+    z = T(u) by the bijection onto each model site's support AS IT IS THERE, given the values
     upstream; the log-Jacobian counts with the densities of z, so that all are densities of u.
     A datum that pads a plate of fixed size counts among the n.
 

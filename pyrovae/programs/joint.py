@@ -44,10 +44,11 @@ class _Part:
 
 
 class Joint:
-    """ln p(x_n, u) = ln p(x_n, z(u)) + ln|dz/du|, `[K, n]`: z from u by `biject_to` of its support.
+    """ln p(x_n, u) = ln p(x_n, z(u)) + ln|dz/du|, `[K, n]`: z from u by the bijection onto its support.
 
     Discrete latents are summed out, all at once, by Pyro's tensor contraction, so that the integral
-    over u in R^dim is p(x_n). The guide only says where to look (`draws`).
+    over u in R^dim is p(x_n). Masks count for observed sites alone: a latent that a mask leaves out has its own
+    factor, which integrates to one. The guide only says where to look (`draws`).
 
     Attributes:
         dim: number of unconstrained continuous numbers a datum has; 0 for a discrete program.
@@ -82,6 +83,10 @@ class Joint:
         At a temperature T: ln sum p(x, z)^{1/T} + ln|dz/du|, the sum over discrete latents. The power
         is of the density of z: the integral over u is that of p(x, z)^{1/T} over z.
         """
+        return self.with_prior(indices, u, temperature)[0]
+
+    def with_prior(self, indices: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """The same, and ln p(u) = ln p(z(u)) + ln|dz/du| at temperature 1: `[2, K, n]`."""
         at, values = 0, {}
         for part in self._parts:
             values[part.name] = part.unflatten(u[..., at : at + part.size])
@@ -91,23 +96,36 @@ class Joint:
         # Outermost: what enumerates must have seen a site before its value is set.
         with program.on(indices) as arguments, given:
             traces = program.traces(arguments, len(u))
-        sites = collect(
-            *traces, plate=program.plate, particles=PARTICLES, power=1 / temperature, normalised=True
-        )
-        total = sites.log_weights()
+        options = {"plate": program.plate, "particles": PARTICLES, "normalised": True}
+        total = collect(*traces, power=1 / temperature, **options).log_weights()
+        for _, site in sample_sites(traces[1]):
+            if site["is_observed"]:
+                site["mask"] = False
+        prior = collect(*traces, **options).log_weights()
+        both = torch.stack([total, prior.expand_as(total)])
         for name, jacobian in given.log_jacobian.items():
             datum = next(f.dim for f in traces[1].nodes[name]["cond_indep_stack"] if f.name == program.plate)
-            total = total + reduce_to(jacobian, (self._dim, datum), tuple(total.shape))  # type: ignore[arg-type]
-        return total[:, : len(indices)]
+            both = both + reduce_to(jacobian, (self._dim, datum), tuple(total.shape))  # type: ignore[arg-type]
+        return both[..., : len(indices)]
 
     def draws(self, indices: Tensor, num_samples: int) -> Tensor:
         """The guide's draws as u, `[K, n, dim]`."""
         with self.program.on(indices) as given:
             guide_trace, model_trace = self.program.traces(given, num_samples)
+        return self._read(guide_trace, model_trace, num_samples)[:, : len(indices)]
+
+    def prior_draws(self, indices: Tensor, num_samples: int) -> Tensor:
+        """Draws of the prior as u, `[K, n, dim]`; discrete latents are drawn too."""
+        program = replace(self.program, guide=_nothing, enumerated=False)
+        with program.on(indices) as given:
+            _, trace = program.traces(given, num_samples)
+        return self._read(trace, trace, num_samples)[:, : len(indices)]
+
+    def _read(self, source: Any, model_trace: Any, num_samples: int) -> Tensor:
         out = []
         for part in self._parts:
-            value = guide_trace.nodes[part.name]["value"]
-            u = bijection(model_trace.nodes[part.name]["fn"].support).inv(value)
+            value = source.nodes[part.name]["value"]
+            u = bijection(model_trace.nodes[part.name]["fn"]).inv(value)
             # The value has size 1 in dims that it is no function of, and more than the particles' where
             # it is one of a class that the guide enumerates: all of those are places to look at.
             lead = -part.particle
@@ -117,7 +135,7 @@ class Joint:
             out.append(part.flatten(u, (len(u), u.shape[part.datum])))
         most = max(map(len, out))
         out = [u.repeat(most // len(u), 1, 1) for u in out]
-        return torch.cat(out, -1)[:, : len(indices)]
+        return torch.cat(out, -1)
 
     def _guide_and_prior(self, rows: Tensor) -> tuple[Any, Any]:
         with self.program.on(rows) as given:
@@ -125,7 +143,13 @@ class Joint:
             return poutine.trace(guide).get_trace(*given), poutine.trace(model).get_trace(*given)
 
     def _part(self, name: str, site: Any) -> _Part:
-        transform = bijection(site["fn"].support)
+        try:
+            transform = bijection(site["fn"])
+        except NotImplementedError as error:
+            raise ValueError(
+                f"expected latents with a support that maps to real numbers (biject_to), got {name!r} ({error}); try "
+                "pv.IS, which needs no such map, or @program(log_evidence=...)"
+            ) from None
         u = transform.inv(site["value"])
         event = u.dim() - len(site["fn"].batch_shape)
         datum = next(f.dim for f in site["cond_indep_stack"] if f.name == self.program.plate) - event

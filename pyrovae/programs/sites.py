@@ -14,6 +14,8 @@ from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from torch import Tensor
 
+from .supports import one_period
+
 
 @dataclass(frozen=True)
 class Sites:
@@ -78,6 +80,8 @@ def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
     """ln p of a site at its value, scale divided out, the mask kept (or not); the site's batch shape."""
     fn = site["fn"] if masked else unmasked(site["fn"])
     log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
+    if not site["is_observed"]:
+        log_prob = one_period(fn, site["value"], log_prob)
     return scale_and_mask(log_prob, 1.0, site["mask"] if masked else None)
 
 

@@ -51,7 +51,7 @@ class Slot:
     def of(cls, site: Any, datum_dim: int) -> Slot:
         """The place that a site takes, from a trace in a plate of chains."""
         fn, depth = site["fn"], len(site["fn"].batch_shape)
-        u = bijection(fn.support).inv(site["value"].expand(fn.shape()))
+        u = bijection(fn).inv(site["value"].expand(fn.shape()))
         return cls(
             tuple(fn.batch_shape[1:]), tuple(u.shape[depth:]), depth + datum_dim, fn.event_dim, u.dtype
         )
@@ -59,7 +59,7 @@ class Slot:
     def read(self, site: Any) -> Tensor:
         """A site's value as `[K, n, size]`; NaN where it lies outside of the site's support."""
         fn = site["fn"]
-        transform, value = bijection(fn.support), site["value"].expand(fn.shape())
+        transform, value = bijection(fn), site["value"].expand(fn.shape())
         u = transform.inv(value)
         # Inverses clamp what lies outside of an interval; a check alone would refuse what
         # rounding has put a hair off the simplex.
@@ -87,9 +87,9 @@ def refuse_discrete(trace: Any) -> None:
             if support.is_discrete:
                 discrete.append(name)
             else:
-                bijection(support)
-        except (NotImplementedError, AttributeError):
-            unknown.append(name)
+                bijection(site["fn"])
+        except (NotImplementedError, AttributeError) as error:
+            unknown.append(f"{name!r} ({error})")
     if discrete:
         raise ValueError(
             f"expected continuous latents alone, got discrete ones at {discrete}: Hamiltonian moves need gradients; "
@@ -97,5 +97,6 @@ def refuse_discrete(trace: Any) -> None:
         )
     if unknown:
         raise ValueError(
-            f"expected latents with a support that maps to real numbers (biject_to), got none at {unknown}"
+            f"expected latents with a support that maps to real numbers (biject_to), got {', '.join(unknown)}; "
+            "try pv.IS, which needs no such map"
         )

@@ -23,7 +23,7 @@ class Substitute(Messenger):
     Args:
         values: name of a latent site or of a parameter, to its tensor.
         unconstrained: if true, values live in unconstrained space and are mapped through
-            `biject_to(support)` of the site as it is at that moment (hierarchies have supports
+            the bijection onto the site's support as it is at that moment (hierarchies have supports
             that depend on parents), or through `transform_to(constraint)` of the parameter.
         modules: modules whose parameters are registered by `pyro.module` and used directly.
 
@@ -86,8 +86,7 @@ class Substitute(Messenger):
         value = self.values[name]
         self.used.add(name)
         if self.unconstrained:
-            support = msg["fn"].support
-            transform = bijection(support)
+            transform = bijection(msg["fn"])
             u, value = value, transform(value)
             jacobian = transform.log_abs_det_jacobian(u, value)
             # The transform may act on fewer event dims than the site has.

@@ -1,0 +1,200 @@
+"""Panels of a line or a plane, each datum's own, with a rule and its error on each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+At = Callable[[Tensor, Tensor], Tensor]  # ln of the integrands [C, K, n'] at t [K, n', d] of the data at [n']
+
+UNITS = 4.0  # that a tail goes on for past an edge, as high as it is there: enough for u^-5/4 and what falls faster
+
+# The 15-point Kronrod rule, and the 7-point Gauss rule on every other node of it (QUADPACK's tables).
+_X = (
+    0.991455371120812639206854697526329,
+    0.949107912342758524526189684047851,
+    0.864864423359769072789712788640926,
+)
+_X += (
+    0.741531185599394439863864773280788,
+    0.586087235467691130294144838258730,
+    0.405845151377397166906606412076961,
+)
+_X += (0.207784955007898467600689403773245,)
+_K = (
+    0.022935322010529224963732008058970,
+    0.063092092629978553290700663189204,
+    0.104790010322250183839876322541518,
+)
+_K += (
+    0.140653259715525918745189590510238,
+    0.169004726639267902826583426598550,
+    0.190350578064785409913256402421014,
+)
+_K += (0.204432940075298892414161999234649,)
+_G = (0.0, 0.129484966168869693270611432679082, 0.0, 0.279705391489276667901467771423780, 0.0)
+_G += (0.381830050505118944950369775488975, 0.0)
+_NODES = torch.tensor([*(-x for x in _X), 0.0, *_X[::-1]], dtype=torch.float64)
+_KRONROD = torch.tensor([*_K, 0.209482141084727828012999174891714, *_K[::-1]], dtype=torch.float64)
+_GAUSS = torch.tensor([*_G, 0.417959183673469387755102040816327, *_G[::-1]], dtype=torch.float64)
+
+
+@dataclass
+class Panels:
+    """P panels of each of n data, and what C integrands have on them.
+
+    Attributes:
+        centre, half: `[P, n, d]`.
+        log_value: ln of the integral on each, `[P, n, C]`.
+        log_error: ln of the difference to the Gauss rule in each dim, `[P, n, C, d]`.
+        edge: where the first integrand ends: at the end of the grid, or where it is no number, `[P, n]`.
+        top: the largest ln of the first integrand on each, and there of the second, `[P, n, 2]`.
+        high: the largest ln (first / second), and there of the second, `[P, n, 2]`.
+        end: of the grid.
+        num_nodes: evaluated for a datum so far.
+    """
+
+    centre: Tensor
+    half: Tensor
+    log_value: Tensor
+    log_error: Tensor
+    edge: Tensor
+    top: Tensor
+    high: Tensor
+    end: float
+    num_nodes: int = 0
+
+    @classmethod
+    def over(cls, at: At, edges: Tensor, end: float) -> Panels:
+        """The products of the pieces between `edges` `[B, n, d]`, sorted."""
+        low, high = edges[:-1], edges[1:]
+        pieces = list(itertools.product(range(len(low)), repeat=edges.shape[-1]))
+        index = torch.tensor(pieces, device=edges.device)  # [P, d]
+        pick = torch.stack([v[:, :, j][index[:, j]] for v in (low, high) for j in range(edges.shape[-1])], -1)
+        low, high = pick.chunk(2, -1)
+        rows = torch.arange(edges.shape[1], device=edges.device)
+        return _measured(at, 0.5 * (low + high), 0.5 * (high - low), rows, end)
+
+    @property
+    def num_panels(self) -> int:
+        """P."""
+        return len(self.centre)
+
+    @property
+    def num_densities(self) -> int:
+        """C."""
+        return self.log_value.shape[-1]
+
+    def totals(self) -> tuple[Tensor, Tensor, Tensor]:
+        """ln of the integrals `[C, n]`; relative to the first, the rule's error and what lies beyond edges, `[n]`."""
+        total = self.log_value.logsumexp(0)
+        rule = torch.nan_to_num((self.log_error[:, :, 0] - total[:, :1]).exp()).sum((0, 2))
+        return total.T, rule, self._tails(total).sum(0)
+
+    def _tails(self, total: Tensor) -> Tensor:
+        """What lies beyond a panel at an edge, as if it went on for a few units of t, `[P, n]`."""
+        width = (2 * self.half).amin(-1).clamp(min=1e-12, max=1.0)
+        share = torch.nan_to_num((self.log_value - total).exp())[..., 0]
+        return torch.where(self.edge, UNITS * share / width, 0.0)
+
+    def peak(self, near: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """ln of the first integrand's peak; |ln| of prior and of likelihood there; the largest ln likelihood, `[n]`.
+
+        The last one of places whose prior is within `near` nats of its own peak.
+        """
+        best = self.top[..., 0].argmax(0, keepdim=True)
+        first, second = (v.gather(0, best)[0] for v in self.top.unbind(-1))
+        if self.num_densities == 1:
+            return first, first.abs(), torch.zeros_like(first), first
+        ratio, prior = self.high.unbind(-1)
+        ratio = torch.where(prior >= prior.amax(0) - near, ratio, -torch.inf).amax(0)
+        return first, second.abs(), (first - second).abs(), ratio
+
+    def halve(self, at: At, rows: Tensor, weight: Tensor, missing: Tensor, scouts: Tensor | None) -> None:
+        """Halves the panels with the largest errors of the data in `rows` (bool `[n]`), in the worse dim.
+
+        Errors of the second integrand, and its share of 1 that is missing, `[n]`, count by `weight`.
+        """
+        weight = weight.clamp(max=1e6)
+        total = self.log_value.logsumexp(0)
+        shares = torch.nan_to_num((self.log_error - total.unsqueeze(-1)).exp())
+        error = shares[:, :, 0]
+        if self.num_densities == 2:
+            error = error + shares[:, :, 1] * weight.unsqueeze(-1)
+        # Tails and what no node has met ask for halves of the longer side.
+        long = self.half / self.half.sum(-1, keepdim=True).clamp(min=1e-300)
+        error = error + (self._tails(total) + weight * self._unmet(scouts, missing)).unsqueeze(-1) * long
+        width = self.half.shape[-1]
+        count = min(max(4, self.num_panels // (12 if width == 1 else 4)), self.num_panels)
+        index = rows.nonzero()[:, 0]
+        worst = error.sum(-1).topk(count, dim=0).indices[:, index]  # [m, n']
+        dim = error[worst, index].argmax(-1, keepdim=True)
+        centre, half = self.centre[worst, index], self.half[worst, index]
+        step = torch.zeros_like(half).scatter(-1, dim, 0.5 * half.gather(-1, dim))
+        both = torch.cat([centre - step, centre + step])
+        new = _measured(at, both, (half - step).repeat(2, 1, 1), index, self.end)
+        for name in ("centre", "half", "log_value", "log_error", "edge", "top", "high"):
+            old, made = getattr(self, name), getattr(new, name)
+            # Data that are done get panels of no width.
+            more = torch.full_like(old[:count], -torch.inf if name.startswith(("log", "top", "high")) else 0)
+            old[worst, index], more[:, index] = made[:count], made[count:]
+            setattr(self, name, torch.cat([old, more]))
+        self.num_nodes += new.num_nodes
+
+    def _unmet(self, scouts: Tensor | None, missing: Tensor) -> Tensor:
+        """By how much more of the prior's scouts `[S, n, d]` a panel has than of its mass, `[P, n]`.
+
+        By chance too, but at most what is missing in all. Halves of halves lie graded around what is found.
+        """
+        if scouts is None or not bool((missing > 0).any()):
+            return torch.zeros_like(self.half[..., 0])
+        shares = [
+            ((scouts - c).abs() <= h).all(-1).double().mean(0)
+            for c, h in zip(self.centre, self.half, strict=True)
+        ]
+        return (torch.stack(shares) - self.log_value[..., 1].exp()).clamp(min=0.0).minimum(missing)
+
+
+def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float) -> Panels:
+    """Both rules on panels `[P, n', d]`."""
+    dim, device = centre.shape[-1], centre.device
+    grid = torch.cartesian_prod(*[_NODES] * dim).reshape(-1, 1, 1, dim).to(device)
+    t = centre + half * grid  # [Q, P, n', d]
+    values = at(t.flatten(0, 1), rows)
+    values = values.reshape(len(values), *t.shape[:-1])  # [C, Q, P, n']
+    bad = ~(values[0] < torch.inf)
+    values = torch.where(values < torch.inf, values, -torch.inf)
+    log_half = half.log().sum(-1)
+    kronrod = _sum(values, [_KRONROD] * dim) + log_half
+    errors = []
+    for j in range(dim):
+        gauss = _sum(values, [_GAUSS if i == j else _KRONROD for i in range(dim)]) + log_half
+        larger = torch.maximum(kronrod, gauss)
+        difference = ((kronrod - larger).exp() - (gauss - larger).exp()).abs().log() + larger
+        errors.append(torch.where(larger == -torch.inf, -torch.inf, difference))
+    at_end = ((centre.abs() + half) >= end * (1 - 1e-12)).any(-1)
+    edge = (at_end | bad.any(0)) & (half > 0).all(-1)
+    first, second = values[0], values[-1]
+    top, where = first.max(0)
+    ratio = torch.where(torch.isfinite(second) & torch.isfinite(first), first - second, -torch.inf)
+    high, highest = ratio.max(0)
+    return Panels(
+        centre.clone(),
+        half.clone(),
+        kronrod.movedim(0, -1),
+        torch.stack(errors, -1).movedim(0, 2),
+        edge,
+        torch.stack([top, second.gather(0, where.unsqueeze(0))[0]], -1),
+        torch.stack([high, second.gather(0, highest.unsqueeze(0))[0]], -1),
+        end,
+        len(t) * t.shape[1],
+    )
+
+
+def _sum(values: Tensor, weights: list[Tensor]) -> Tensor:
+    product = torch.cartesian_prod(*weights).reshape(len(values[0]), -1).prod(-1).to(values.device)
+    return (values + product.log()[:, None, None]).logsumexp(1)

@@ -1,0 +1,212 @@
+"""Quadrature states what it does not know: tails, unvisited mass, rounding, priors that are no densities."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+import pyrovae as pv
+from pyrovae.evidence.panels import _GAUSS, _KRONROD, _NODES
+from pyrovae.evidence.quadrature import integrate
+
+F64 = torch.float64
+
+
+def t(value):
+    return torch.tensor(value, dtype=F64)
+
+
+def pair(prior, likelihood, guide, dim=-1):
+    def model(x):
+        with pyro.plate("data", len(x), dim=dim):
+            z = pyro.sample("z", prior)
+            pyro.sample("x", likelihood(z), obs=x)
+
+    def q(x):
+        with pyro.plate("data", len(x), dim=dim):
+            pyro.sample("z", guide(x))
+
+    return model, q
+
+
+def exact(programs, x, **options):
+    return pv.evidence(*programs, x, estimators=[pv.Exact(**options)])["Exact"]
+
+
+def right(e, truth, at_most=1e-5):
+    """Within the stated error, and that is small."""
+    truth = torch.as_tensor(truth, dtype=F64)
+    error = e.details["numerical_error"]
+    assert ((e.per_datum - truth).abs() <= error + 1e-12).all(), (e.per_datum - truth, error)
+    assert (error <= at_most).all()
+
+
+def modes(weights, means, scales):
+    return dist.MixtureSameFamily(dist.Categorical(t(weights)), dist.Normal(t(means), t(scales)))
+
+
+def log_sum(weights, means, scales, x, noise):
+    """ln p(x) of a Gaussian mixture with Gaussian noise, in closed form."""
+    parts = [
+        w * math.exp(-0.5 * (x - m) ** 2 / (s * s + noise**2)) / math.sqrt(2 * math.pi * (s * s + noise**2))
+        for w, m, s in zip(weights, means, scales, strict=True)
+    ]
+    return math.log(sum(parts))
+
+
+def test_the_rules_are_of_their_order():
+    """Kronrod's of 15 points is exact for powers up to 22, Gauss's of 7 up to 13."""
+    for rule, degree in ((_KRONROD, 22), (_GAUSS, 13)):
+        for power in range(degree + 1):
+            truth = 2 / (power + 1) if power % 2 == 0 else 0.0
+            assert float((rule * _NODES**power).sum()) == pytest.approx(truth, abs=1e-14)
+
+
+@pytest.mark.parametrize("narrow", [0.05, 1e-4])
+def test_a_mode_that_only_the_prior_knows_is_visited(narrow):
+    law = ([0.3, 0.7], [0.0, 15.0], [1.0, narrow])
+    programs = pair(modes(*law), lambda z: dist.Normal(z, 10.0), lambda x: dist.Normal(x * 0, 1.0))
+    x = t([0.0, 3.0])
+    right(exact(programs, x), [log_sum(*law, float(v), 10.0) for v in x])
+
+
+def test_tails_beyond_any_grid_are_counted():
+    prior = dist.Cauchy(t(0.0), 1.0)
+    programs = pair(prior, lambda z: dist.Bernoulli(logits=z), lambda x: dist.Normal(x * 0, 1.0))
+    right(exact(programs, t([0.0, 1.0])), math.log(0.5))
+
+
+def test_a_tail_that_no_grid_holds_is_refused():
+    """1 % of a Student's t with .05 degrees of freedom lies beyond 1e40."""
+    prior = dist.StudentT(t(0.05), t(0.0), t(1.0))
+    programs = pair(prior, lambda z: dist.Bernoulli(logits=z), lambda x: dist.Normal(x * 0, 1.0))
+    with pytest.raises(ValueError, match="integrates to 1 over the support that its laws declare, got 0"):
+        exact(programs, t([0.0, 1.0]))
+
+
+def test_two_dims_of_both_kinds():
+    """A narrow mode in a plane, and Cauchy tails on both axes."""
+    centre = t([[0.0, 0.0], [6.0, -4.0]])
+    scale = t([[1.0, 1.0], [0.05, 0.05]])
+    law = dist.MixtureSameFamily(dist.Categorical(t([0.4, 0.6])), dist.Normal(centre, scale).to_event(1))
+    guide = lambda x: dist.Normal(t([0.0, 0.0]), 1.0).expand([len(x), 2]).to_event(1)  # noqa: E731
+    programs = pair(law, lambda z: dist.Normal(z.sum(-1), 3.0), guide)
+    truth = log_sum([0.4, 0.6], [0.0, 2.0], [math.sqrt(2), 0.05 * math.sqrt(2)], 1.0, 3.0)
+    right(exact(programs, t([1.0])), truth)
+    tails = dist.Cauchy(t([0.0, 0.0]), 1.0).to_event(1)
+    programs = pair(tails, lambda z: dist.Bernoulli(logits=z[..., 0] - z[..., 1]), guide)
+    right(exact(programs, t([1.0]), tolerance=1e-4), math.log(0.5), 2e-4)
+
+
+class Wrapped(dist.TorchDistribution):
+    """A user's own periodic law, which says that it lives on the real line."""
+
+    arg_constraints = {}  # noqa: RUF012
+    support = dist.constraints.real
+
+    def sample(self, sample_shape=()):
+        return 2 * math.pi * torch.rand(self.shape(sample_shape), dtype=F64)
+
+    def log_prob(self, value):
+        return value.cos() - math.log(2 * math.pi * 1.2660658777520082)
+
+    def expand(self, batch_shape, _instance=None):
+        return Wrapped(torch.Size(batch_shape))
+
+
+@pytest.mark.parametrize("law", [Wrapped(), dist.ImproperUniform(dist.constraints.real, (), ())])
+def test_a_prior_that_is_no_density_is_refused(law):
+    law.sample = lambda shape=(): torch.rand(law.shape(shape), dtype=F64)
+    programs = pair(law, lambda z: dist.Normal(z, 1.0), lambda x: dist.Normal(x, 1.0))
+    with pytest.raises(ValueError, match="expected a prior whose density integrates to 1 over the support"):
+        exact(programs, t([0.5]))
+
+
+def test_a_likelihood_that_hides_from_all_nodes_is_found_by_draws(monkeypatch):
+    """Nodes are made too few to see a spike that half of the guide's draws fall into."""
+    from pyrovae.evidence import quadrature
+
+    prior = dist.Uniform(t(0.0), t(1.0))
+
+    def likelihood(z):
+        inside = (z - 0.70153).abs() < 2e-5
+        return dist.Normal(torch.where(inside, 0.0, 7.0).to(F64), 1.0)
+
+    def guide(x):
+        narrow = dist.Uniform(t(0.70152), t(0.70154)).expand([len(x)])
+        wide = dist.Uniform(t(0.0), t(1.0)).expand([len(x)])
+        return dist.MaskedMixture(torch.arange(len(x)) % 2 == 0, wide, narrow)
+
+    monkeypatch.setattr(quadrature, "QUANTILES", {1: 0, 2: 0})
+    monkeypatch.setattr(quadrature, "MOST", {1: 1, 2: 1})
+    with pytest.raises(ValueError, match="expected a quadrature that draws do not contradict"):
+        exact(pair(prior, likelihood, guide), t([0.0]), tolerance=1e9)
+
+
+def test_rounding_is_part_of_the_error():
+    """Thousands of nats in single precision: the error stated holds what the sum has lost."""
+
+    def programs(dtype):
+        b = torch.full((400,), 30.0, dtype=dtype)
+
+        def model(x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=dtype), 1.0))
+                pyro.sample("x", dist.Normal(z.unsqueeze(-1) + b, 1.0).to_event(1), obs=x)
+
+        def guide(x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal((x - b).mean(-1), 0.1))
+
+        return model, guide
+
+    x = 34.0 + 4 * torch.randn(3, 400, generator=torch.Generator().manual_seed(0))
+    double = exact(programs(F64), x.to(F64))
+    single = exact(programs(torch.float32), x)
+    right(single, double.per_datum, at_most=1e-2)
+    assert (single.details["numerical_error"] > 1e-4).all() and (
+        double.details["numerical_error"] < 1e-6
+    ).all()
+
+
+def test_latents_under_a_mask_keep_their_own_factor():
+    """A datum that a mask leaves out has ln p = 0; a latent alone that is left out still integrates to one."""
+    seen = torch.tensor([True, False])
+
+    def model(x):
+        with pyro.plate("data", len(x)), poutine.mask(mask=seen[: len(x)]):
+            z = pyro.sample("z", dist.Normal(t(0.0), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)), poutine.mask(mask=seen[: len(x)]):
+            pyro.sample("z", dist.Normal(x / 2, 1.0))
+
+    law = torch.distributions.Normal(t(0.0), math.sqrt(2.0))
+    right(exact((model, guide), t([0.7, 0.7])), [float(law.log_prob(t(0.7))), 0.0])
+
+
+def test_the_word_exact_is_kept_for_what_is():
+    normal = dist.Normal(t(0.0), 1.0)
+    programs = pair(normal, lambda z: dist.Normal(z, 1.0), lambda x: dist.Normal(x / 2, 1.0))
+    ev = pv.evidence(*programs, t([0.3]), estimators=[pv.Exact()])
+    assert "known by quadrature" in ev.verdict and "exact" not in ev.verdict
+    declared = pv.program(log_evidence=lambda x: x * 0)(programs[0])
+    assert (
+        "is exact (declared)" in pv.evidence(declared, programs[1], t([0.3]), estimators=[pv.Exact()]).verdict
+    )
+
+
+def test_data_that_are_done_wait_for_others():
+    """Easy and hard integrands side by side have the answers that they have alone."""
+    means, scales = t([0.0, 3.0, -200.0]), t([1.0, 1e-3, 40.0])
+
+    def log_density(u, rows):
+        return dist.StudentT(t(1.5), means[rows], scales[rows]).log_prob(u[..., 0])[None]
+
+    start = torch.zeros(3, 1, dtype=F64), torch.eye(1, dtype=F64).expand(3, 1, 1)
+    found = integrate(log_density, *start, 1e-8)
+    assert (found.value.abs() <= found.error + 1e-12).all() and (found.error < 1e-7).all()
