@@ -74,7 +74,7 @@ def log_weights(
         guide: `guide(x, *context)`.
         x: data, `[N, *event]`.
         *context: `pv.per_datum(tensor)` is taken row by row, `pv.shared(tensor)` whole. Of tensors of N rows without
-            a mark (in tuples, lists and dicts too) the program's densities tell which they are; all else is passed whole.
+            a mark (in tuples, lists and dicts too) the program's densities tell which they are; all else is whole.
         num_samples: K, exactly.
         seed: of the noise, which is drawn per chunk (independent between data).
         plate: name of the data plate; default: what the model declares, else `"data"`.
