@@ -66,13 +66,15 @@ def log_weights(
     For any pair that keeps the contract: one plate over data (by name) with all latents inside.
     Unscaled: plate subsampling (`x[ind]` in a subsampled plate, or `subsample_size=len(x)` as a
     scale) and `poutine.scale` are divided out, masks are honoured, enumerated discrete sites
-    are summed out, auxiliary guide sites count with the guide. E_q[w] = p(x).
+    are summed out, auxiliary guide sites count with the guide. E_q[w] = p(x), unless the guide's support is smaller
+    than the prior's: then it is less, with a warning.
 
     Args:
         model: `model(x, *context)`.
         guide: `guide(x, *context)`.
         x: data, `[N, *event]`.
-        *context: tensors with N rows are taken per datum, all else is passed on whole.
+        *context: `pv.per_datum(tensor)` is taken row by row, `pv.shared(tensor)` whole. Of tensors of N rows without
+            a mark (in tuples, lists and dicts too) the program's densities tell which they are; all else is whole.
         num_samples: K, exactly.
         seed: of the noise, which is drawn per chunk (independent between data).
         plate: name of the data plate; default: what the model declares, else `"data"`.
@@ -87,8 +89,9 @@ def log_weights(
 
     Raises:
         ValueError: K < 1, a pair that breaks the contract, data outside the likelihood's
-            support, a density that is not exact (a `pyro.factor` undeclared, `bound_only`), or
-            log-weights that are NaN or +inf.
+            support, a density that is not exact (a `pyro.factor` undeclared, `bound_only`), a latent
+            whose mask or plates differ between model and guide, a plate within a datum that subsamples,
+            context of which the program does not tell whether it is per datum, or log-weights that are NaN or +inf.
     """
     check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate)
