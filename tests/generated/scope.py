@@ -123,7 +123,7 @@ class Scope:
         self.wrong = 0.0 if case.exact else 1.0
         self.x, *context = args
         self.args = dict(zip((*case.per_datum, *case.shared), context, strict=True))
-        self.c = self.g = torch.zeros((), dtype=torch.long)
+        self.c = self.g = 0
         self.index, self.draws, self.z = None, {}, None
         self._inner, self.idle = None, 0.0
 
