@@ -62,7 +62,8 @@ class Divergence:
         if self.value.numel() > 1:
             return f"Divergence({tuple(self.value.shape)} values, {self.method}, {self.num_samples} draws)"
         if self.method == "supports and tails":
-            return f"Divergence({self.value.item():.6g} nats: p reaches where q does not, or too far for a mean)"
+            why = "p has density where q has none, or tails too heavy for a mean"
+            return f"Divergence({self.value.item():.6g} nats: {why})"
         error = "" if self.method != "monte carlo" else f" ± {self.se.item():.2g}, {self.num_samples} draws"
         return f"Divergence({self.value.item():.6g} nats{error}, {self.method})"
 

@@ -48,7 +48,7 @@ def truth(power=1.0):
 @pytest.mark.parametrize("guide", [normal, circular])
 @pytest.mark.parametrize(
     "estimator",
-    [pv.IS(4000), pv.Exact(), pv.AIS(40, 64), pv.AIS(40, 64, start="prior")],
+    [pv.IS(4000), pv.Exact(), pv.AIS(16, 64, leapfrog=3), pv.AIS(16, 64, start="prior", leapfrog=3)],
     ids=lambda e: f"{e.name}",
 )
 def test_every_estimator_counts_one_period(guide, estimator):
@@ -67,7 +67,7 @@ def test_free_energies_and_sandwich():
     free = pv.free_energy(model, circular, X, estimator=pv.Exact(), num_samples=50)
     expected = torch.stack([-T * truth(1 / T) for T in free.temperatures.tolist()])
     torch.testing.assert_close(free.helmholtz, expected, rtol=0, atol=2e-6)
-    bracket = pv.sandwich(model, circular, X, simulate=30, ais=pv.AIS(50, 16)).brackets[-1]
+    bracket = pv.sandwich(model, circular, X, simulate=30, ais=pv.AIS(25, 16, leapfrog=4)).brackets[-1]
     gap = bracket.upper - bracket.lower
     assert -3 * float(gap.std()) / math.sqrt(30) < float(gap.mean()) < 0.3
 

@@ -63,6 +63,11 @@ class IS:
         """Whether it is made of the log-weights of the guide's draws, which all estimators share."""
         return not self.defensive
 
+    @property
+    def draws_from_guide(self) -> bool:
+        """Whether it reaches no further than the guide does."""
+        return not self.defensive
+
     def estimate(self, log_weights: Tensor) -> PerDatum:
         """ln of the mean weight, in float64."""
         lw = log_weights.double()
