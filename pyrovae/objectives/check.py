@@ -11,6 +11,7 @@ from ..programs.validity import (
     check_pathwise,
     check_scales,
     deltas_with_density,
+    masked_laws_enumerated,
     mean_field_breaches,
     not_reparameterised,
     scaled_sites,
@@ -44,6 +45,12 @@ def check_objective(objective: Any, program: Program) -> None:
         raise ValueError("expected Renyi without a KL weight, got BetaELBO around it; try IWAE")
     if program.enumerated and not isinstance(objective, TraceEnum_ELBO):
         raise ValueError(f"expected TraceEnum_ELBO for a program with enumerated sites, got {name}")
+    masked = masked_laws_enumerated(program) if program.enumerated else []
+    if masked:
+        raise ValueError(
+            f"expected enumerated latents without .mask() for {name}, got it at {masked}: Pyro sums 1 over their values "
+            "where the mask leaves them out, and the loss would be off by ln C without a sign; try poutine.mask"
+        )
     if isinstance(objective, PhaseObjective):
         objective.check(program)
         return

@@ -22,7 +22,8 @@ from .sites import collect, sample_sites
 from .structure import base_of, data_frame
 from .substitute import Substitute
 
-# Beyond so many data the program is not run on all of them to decide; nor with more ways to take its context.
+# Beyond so many data the program is not run on all of them to decide; of more tensors than these only that all are
+# per datum is held against the run on all.
 MOST_DATA = 4096
 MOST_UNMARKED = 4
 
@@ -62,10 +63,10 @@ def decide(model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: s
     with scratch(model, guide):
         found = {way: probe.few(marked(way)) for way in ways}
         ran = {way: value for way, value in found.items() if value is not None}
-        if len(ways) == 1 or not ran:  # a program that runs on no part of the data is run on all of them
+        if not ran:  # a program that runs on no part of the data is run on all of them
             return marked(ways[0])
         first, *others = ran
-        if all(_equal(ran[first], ran[way]) for way in others):
+        if len(ways) == 2**count and all(_equal(ran[first], ran[way]) for way in others):
             return marked(first)
         truth = probe.all(marked((False,) * count)) if n <= MOST_DATA else None
         if truth is not None:

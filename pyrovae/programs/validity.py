@@ -81,6 +81,28 @@ def deltas_with_density(program: Program) -> list[str]:
     return [n for n, fn in bases.items() if isinstance(fn, dist.Delta) and bool((fn.log_density != 0).any())]
 
 
+def masked_laws_enumerated(program: Program) -> list[str]:
+    """Enumerated latents whose own law is masked by `.mask()`: Pyro sums 1 over their C values."""
+    traces = _traces(program)
+    return [
+        n
+        for trace in traces
+        for n, s in sample_sites(trace)
+        if s["infer"].get("enumerate") == "parallel"
+        and not s["is_observed"]
+        and not _counts_whole(s["fn"])
+    ]
+
+
+def _counts_whole(fn: Any) -> bool:
+    """Whether the masks of `.mask()` leave nothing out."""
+    while isinstance(fn, dist.MaskedDistribution | dist.Independent):
+        if isinstance(fn, dist.MaskedDistribution) and not bool(torch.as_tensor(fn._mask).all()):
+            return False
+        fn = fn.base_dist
+    return True
+
+
 def check_pathwise(program: Program) -> None:
     """Refuses guide sites that claim reparameterised draws but deliver draws without gradient.
 
