@@ -100,8 +100,8 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
         own, other = _drawn(p, q, num_samples, seed, "p")
         ratio = own - other
         endless = torch.zeros(ratio.shape[1:], dtype=torch.bool, device=ratio.device)
-        for known in (reaches_beyond(p, q), diverges(p, q)):
-            endless = endless if known is None else endless | known.to(endless.device)
+        for found in (reaches_beyond(p, q), diverges(p, q)):
+            endless = endless if found is None else endless | found.to(endless.device)
         if bool(endless.any()):
             value = torch.where(endless, torch.inf, ratio.mean(0))
             se = torch.where(endless, torch.nan, _variance_of_mean(ratio).sqrt())

@@ -21,10 +21,10 @@ def reaches_beyond(p: Any, q: Any) -> Tensor | None:
     p is evaluated there: the support that it declares may be wider than its own. Laws of real numbers and products
     of them (Independent) are compared; a positive density at one point outside is taken for that of a neighbourhood.
     """
-    found = _factors(p, q)
-    if found is None:
+    factors = _factors(p, q)
+    if factors is None:
         return None
-    p, q, dims = found
+    p, q, dims = factors
     try:
         own, bounds = p.support, _bounds(q.support)
         if bounds is None or own is None or own.is_discrete or q.support.is_discrete:
@@ -57,10 +57,10 @@ def diverges(p: Any, q: Any) -> Tensor | None:
     y -> infinity (y -> 0) where ln(p |ln p/q| y) falls with ln y (rises), which is looked at over four decades.
     Cauchy to logistic: y^-2 y y is level. Logarithms alone (slopes below 0.02) count as level.
     """
-    found = _factors(p, q)
-    if found is None:
+    factors = _factors(p, q)
+    if factors is None:
         return None
-    p, q, dims = found
+    p, q, dims = factors
     try:
         own = p.support
         if own is None or own.is_discrete or q.support.is_discrete:

@@ -20,7 +20,7 @@ RANK = {
     "data": 1,
     "distributions": 1,
     "networks": 1,
-    "divergences": 1,
+    "reach": 1,
     "objectives": 1,
     "static_step": 1.5,  # between the objectives and svi
     "svi": 2,
@@ -29,6 +29,7 @@ RANK = {
     "guides": 2,
     "likelihoods": 2,
     "evidence": 2,
+    "divergences": 2.5,  # tails of draws are judged as weights are
     "training": 3,
     "plots": 3,
     "export": 3,

@@ -20,6 +20,7 @@ END = 36.0  # in t = asinh((u - m) / s): 1e15 standard deviations, past which a 
 FIXED = {1: (0.5, 2.0, 8.0), 2: (6.0,)}  # first edges of panels, beside the scouts' quantiles
 QUANTILES = {1: 8, 2: 3}  # panels between which scouts are divided
 MOST = {1: 600, 2: 1200}  # panels of a datum
+SAFETY = 4.0  # on the rules' difference: of smooth integrands it is far too large already, of jumps it may be too small
 FINER = 1e-2  # of the tolerance, while panels are few
 NEAR = 40.0  # nats below the prior's peak where a place still counts as one of the prior's
 
@@ -95,6 +96,7 @@ def integrate(
     panels = Panels.over(at, _edges(places, mean.shape, mean.device), END)
     while True:
         total, rule, tail = panels.totals()
+        rule = SAFETY * rule
         peak, prior_size, likelihood_size, largest = panels.peak(NEAR)
         rounding = eps * (1 + prior_size + likelihood_size)
         missing, weight = torch.zeros_like(rule), torch.zeros_like(rule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyro
@@ -71,8 +71,7 @@ def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
 def stack(rows: list[Normalisers], dim: int) -> Normalisers:
     """Several `[n]` into one `[T, n]` (dim 0), or chunks of data put together (dim 1)."""
     join = torch.stack if dim == 0 else torch.cat
-    names = ("value", "variance", "bias", "energy", "energy_variance", "ess", "khat")
-    names += ("energy_error", "energy_variance_error")
+    names = [f.name for f in fields(Normalisers) if f.name != "details"]
     columns = {n: [getattr(r, n) for r in rows] for n in names}
     found: dict[str, Any] = {
         n: None if any(v is None for v in column) else join([v.cpu() for v in column], dim)

@@ -96,7 +96,7 @@ class Joint:
         # Outermost: what enumerates must have seen a site before its value is set.
         with program.on(indices) as arguments, given:
             traces = program.traces(arguments, len(u))
-        options = {"plate": program.plate, "particles": PARTICLES, "normalised": True}
+        options: dict[str, Any] = {"plate": program.plate, "particles": PARTICLES, "normalised": True}
         total = collect(*traces, power=1 / temperature, **options).log_weights()
         for _, site in sample_sites(traces[1]):
             if site["is_observed"]:

@@ -88,9 +88,7 @@ def masked_laws_enumerated(program: Program) -> list[str]:
         n
         for trace in traces
         for n, s in sample_sites(trace)
-        if s["infer"].get("enumerate") == "parallel"
-        and not s["is_observed"]
-        and not _counts_whole(s["fn"])
+        if s["infer"].get("enumerate") == "parallel" and not s["is_observed"] and not _counts_whole(s["fn"])
     ]
 
 
