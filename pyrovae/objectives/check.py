@@ -48,8 +48,8 @@ def check_objective(objective: Any, program: Program) -> None:
     masked = masked_laws_enumerated(program) if program.enumerated else []
     if masked:
         raise ValueError(
-            f"expected enumerated latents without .mask() for {name}, got it at {masked}: Pyro sums 1 over their values "
-            "where the mask leaves them out, and the loss would be off by ln C without a sign; try poutine.mask"
+            f"expected enumerated latents without .mask() for {name}, got it at {masked}: Pyro sums 1 over their values"
+            " where the mask leaves them out, and the loss would be off by ln C without a sign; try poutine.mask"
         )
     if isinstance(objective, PhaseObjective):
         objective.check(program)
