@@ -144,7 +144,9 @@ class SVI:
             return None
         device = compiled.device
         state = noise_state(device)
-        grads = [(p, p.grad) for p in compiled.parameters]
+        # Pyro leaves zeros in the place of gradients, and torch nothing.
+        pyros = isinstance(self.optim, pyro.optim.PyroOptim)
+        grads = [(p, p.grad if pyros else None) for p in compiled.parameters]
         if is_due(self._taken + 1) and not self.agrees(compiled, args, kwargs):
             return None
         captured = self._captured_step(compiled, args, kwargs)

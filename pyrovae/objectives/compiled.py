@@ -121,7 +121,7 @@ class CompiledObjective:
             tables = [(vars(store), {"_params": store._params}), (store._params, found)]
         else:
             tables = [(self._store._params, {n: p for n, p in self._given.items() if n in self._store._params})]
-        settings = {k: v for k, v in vars(self._objective).items() if isinstance(v, PLAIN)}
+        settings = {k: v for k, v in vars(self._objective).items() if isinstance(v, PLAIN) and "jit" not in k}
         tables.append((vars(self._objective), settings))
         leaves = list({id(p): p for p in self._given.values()}.values())
         return Watch(ran, self._roots, tables, leaves)

@@ -28,13 +28,16 @@ CLOCKS = {"random", "time", "datetime", "secrets", "uuid"}
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, np.generic)
 _RANDOM = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
 _OPAQUE = (collections.abc.Iterator, io.IOBase, *_RANDOM)
+# Attributes of torch's modules that no forward reads: the sizes are those of the weights.
+_SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_embeddings", "embedding_dim"}
 _SMALL = 256  # elements of a container that are looked at one by one
 MANY = 20_000  # objects of a program that are looked at
 
 
 def trusted(module: str | None) -> bool:
     """Whether the code of a module of this name is taken to keep no state."""
-    return (module or "").partition(".")[0] in TRUSTED
+    name = (module or "").partition(".")[0]
+    return name in TRUSTED or name.startswith("namedtuple_")
 
 
 @contextmanager
@@ -50,11 +53,17 @@ def recording() -> Iterator[list[tuple[types.CodeType, dict[str, Any]]]]:
             if not trusted(frame.f_globals.get("__name__")):
                 found.append((frame.f_code, frame.f_globals))
 
+    if hasattr(former, "disable"):
+        former.disable()
     sys.setprofile(note)
     try:
         yield found
     finally:
-        sys.setprofile(former)
+        if former is None or callable(former):
+            sys.setprofile(former)
+        else:  # cProfile's, which is no function
+            sys.setprofile(None)
+            former.enable()
 
 
 def place_of(error: BaseException) -> str:
@@ -140,7 +149,7 @@ class Reach:
         return self
 
     def _globals(self, code: types.CodeType, space: dict[str, Any]) -> None:
-        keys = tuple(n for n in code.co_names if n in space)
+        keys = tuple(n for n in code.co_names if n in space and not _library(space[n]))
         if keys:
             self.places.append((space, keys, "the global"))
         for key in keys:
@@ -254,7 +263,7 @@ class Reach:
             self._waiting += [(h, "a hook") for h in own[key].values()]
         bases = {m for m in type(value).__mro__ if trusted(m.__module__)}
         plain_base = bases <= {nn.Module, object} or all(b.__module__ == "pyro.nn.module" for b in bases - {nn.Module, object})
-        public = [k for k in own if not k.startswith("_") and k != "training"]
+        public = [k for k in own if not k.startswith("_") and k != "training" and k not in _SIZES]
         names = [k for k in own if self.ran.reads(k) and k not in inner and k != "training"] if plain_base else public
         self._named_plainly(own, ["training", *names], kind)
         self._class(type(value), kind)
@@ -288,6 +297,10 @@ class Reach:
                         if own is not None and key not in own:
                             self.fields.append((value, key, f"{kind.__name__}.{key}"))
         self._class(kind, name)
+
+
+def _library(value: Any) -> bool:
+    return isinstance(value, types.ModuleType) and trusted(value.__name__) and value.__name__ not in CLOCKS
 
 
 def _as_tuple(value: Any) -> tuple[str, ...]:

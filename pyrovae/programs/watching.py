@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from pyro.poutine import runtime
-from torch import Tensor
+from torch import Tensor, nn
 
 from .reading import CLOCKS, PLAIN, Ran, Reach
 
@@ -66,8 +66,10 @@ class Watch:
         self._cell_names = [name for _, name in cells]
         self._contents = [c.cell_contents for c in self._cells]
         self._arrays = [(a, a.tobytes(), name) for a, name in reach.arrays if a.nbytes <= SMALL]
-        self._trained = list(leaves)
+        reached = [t for t in reach.tensors.values() if isinstance(t, nn.Parameter)]
+        self._trained = list({id(p): p for p in (*leaves, *reached)}.values())
         self._flags = [p.requires_grad for p in self._trained]
+        self._seldom = bool(self._fields or self._sets or self._arrays)
         self._ambient = ambient()
 
     def _add(self, place: Any, key: Any, owner: str) -> None:
@@ -84,13 +86,18 @@ class Watch:
                 and all(map(is_, map(_cell, self._cells), self._contents))
                 and list(map(len, self._sized)) == self._sizes
                 and list(map(_requires_grad, self._trained)) == self._flags
-                and all(getattr(o, n, None) is v for o, n, v, _ in self._fields)
-                and all(s == kept for s, kept in self._sets)
-                and all(a.tobytes() == kept for a, kept, _ in self._arrays)
                 and ambient() == self._ambient
+                and (not self._seldom or self._rest_holds())
             )
         except (KeyError, IndexError, ValueError):  # gone
             return False
+
+    def _rest_holds(self) -> bool:
+        return (
+            all(getattr(o, n, None) is v for o, n, v, _ in self._fields)
+            and all(s == kept for s, kept in self._sets)
+            and all(a.tobytes() == kept for a, kept, _ in self._arrays)
+        )
 
     def changes(self) -> list[str]:
         """What is not as it was, in words, with file and line where code reads it."""
@@ -153,7 +160,7 @@ class Watch:
 
 def ambient() -> tuple[Any, ...]:
     """What torch itself makes a program depend on."""
-    autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+    autocast = torch._C._is_any_autocast_enabled()
     return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, len(runtime._PYRO_STACK)
 
 
