@@ -53,6 +53,8 @@ class SVI:
     Attributes:
         refused: why the program, or some of its steps, are not compiled, once that was tried; with its file
             and line where a line is to blame.
+        discarded: whether no compiled step is taken any more.
+        compiled_steps: so many were taken.
 
     Example:
         >>> import functools
@@ -99,8 +101,8 @@ class SVI:
         self._static: StaticStep | None = None
         self._captured: Captured | None = None
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] | None = None
-        self._steps = self._taken = 0
-        self._given_up = False
+        self._steps = self.compiled_steps = 0
+        self.discarded = False
         self._moved: set[int] = set()
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
@@ -116,14 +118,14 @@ class SVI:
             loss, used = self._eager(args, kwargs)
             self._update(used)
         else:
-            self._taken += 1
+            self.compiled_steps += 1
         self._steps += 1
         return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
 
     @property
     def compiled_share(self) -> float:
         """Compiled steps among all so far; None compiled: 0."""
-        return self._taken / max(1, self._steps)
+        return self.compiled_steps / max(1, self._steps)
 
     def _eager(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Tensor]]:
         """Loss, and the parameters that the program asked for; gradients go into `.grad`."""
@@ -147,7 +149,7 @@ class SVI:
         # Pyro leaves zeros in the place of gradients, and torch nothing.
         pyros = isinstance(self.optim, pyro.optim.PyroOptim)
         grads = [(p, p.grad if pyros else None) for p in compiled.parameters]
-        if is_due(self._taken + 1) and not self.agrees(compiled, args, kwargs):
+        if is_due(self.compiled_steps + 1) and not self.agrees(compiled, args, kwargs):
             return None
         captured = self._captured_step(compiled, args, kwargs)
         if captured is None or self._static is None:
@@ -207,14 +209,16 @@ class SVI:
             self.discard(why)
         return why is None
 
-    def discard(self, why: str) -> None:
+    def discard(self, why: str, say: bool = True) -> None:
         """Takes no compiled steps from here on, and says why."""
         self.refused = why
         self._compiled = self._static = self._captured = None
-        self._given_up = True
-        warnings.warn(
-            f"the compiled step is no longer this program's, which runs eagerly from here on: {why}", stacklevel=4
-        )
+        self.discarded = True
+        if say:
+            warnings.warn(
+                f"the compiled step is no longer this program's, which runs eagerly from here on: {why}",
+                stacklevel=4,
+            )
 
     def _captured_step(
         self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -266,7 +270,7 @@ class SVI:
         optimizer.zero_grad(set_to_none=True)
 
     def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:
-        if self._compiled is None and self._seen is not None and not self._given_up:
+        if self._compiled is None and self._seen is not None and not self.discarded:
             wanted = self._steps >= AUTO_STEPS if self.compile == "auto" else self.compile
             if wanted:
                 self.prepare(args, *self._seen, kwargs)
@@ -293,6 +297,7 @@ class SVI:
             modules: the modules that they run.
         """
         self._compiled = self.compile_for(args, parameters, modules, kwargs)
+        self.discarded = self._compiled is None
         return self._compiled is not None
 
     @property
@@ -315,7 +320,7 @@ class SVI:
                 self.objective, self.model, self.guide, args, parameters, modules, kwargs=kwargs
             )
         except UntraceableError as error:
-            self.refused, self._given_up = str(error), True
+            self.refused = str(error)
             warnings.warn(f"this program is not compiled and runs eagerly: {error}", stacklevel=3)
             return None
 

@@ -45,6 +45,9 @@ class StepObjective(Protocol):
     def changed(self) -> str | None:
         """What the program reads that is not as it was when it was compiled."""
 
+    def parts(self, rows: tuple[Any, ...]) -> list[tuple[CompiledObjective, tuple[Any, ...]]]:
+        """Each graph that a step over these rows runs, and rows for it."""
+
 
 class CompiledObjective:
     """Loss and gradients in one graph, for arguments of one shape; a changing beta is an input of it.
@@ -163,6 +166,10 @@ class CompiledObjective:
                 return what
             self.watch = self._watch(now.ran)
         return self.watch.refuse()
+
+    def parts(self, rows: tuple[Any, ...]) -> list[tuple[CompiledObjective, tuple[Any, ...]]]:
+        """The graph, and the rows that it takes."""
+        return [(self, rows)]
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The loss at the objective's beta, summed over the batch, in nats; gradients go into `.grad`."""

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..distributed import Split, check_in_step
 from ..objectives import BetaELBO, check_objective, with_terms
+from ..objectives.agreement import is_due
+from ..objectives.compiled import StepObjective
 from ..programs import Program, buffers_of, derive_seed, module_mode, reseeding, seeded
 from ..svi import SVI
 from .averaging import MovingAverage
@@ -100,6 +102,8 @@ class Trainer:
         self.peak: float | None = None
         self.lr_factor = 1.0
         self.split, self.stopping = split, False
+        self.compiled_steps = 0  # of this epoch
+        self._compared = False
         self.divided = None if split is None else SplitSteps(self.svi, self.batches, split)
         if self.divided is not None:
             self.static: StaticEpoch | None = self.divided.epoch(self, compile)
@@ -140,6 +144,7 @@ class Trainer:
         if self.split is not None and self.static is not None:
             with reseeding(self.device) as reseed:
                 self._begin(self.static)
+                self._stands(self.static)
                 self._static_step(self.static, reseed, look=True)
             return self.losses[-1]
         now = self._now(self.epoch, self.batch)
@@ -148,7 +153,7 @@ class Trainer:
         if self.svi.optimizer is not None:
             self.rates.apply(self.svi.optimizer, now, self.lr_factor)
         if self.batch == 0:
-            self.losses = []
+            self.losses, self.compiled_steps = [], 0
         self.collect()
         rows = self.batches.next_rows(self.epoch, self.batch)
         try:
@@ -158,7 +163,9 @@ class Trainer:
                 self.store.active(),  # Pyro's optimizers look names up in it
                 pyro.validation_enabled(self.global_step == 0),
             ):
+                before = self.svi.compiled_steps
                 loss = self.svi.step(*rows) / (self.program.full_size or len(rows[0]))
+                self.compiled_steps += self.svi.compiled_steps - before
         except torch.linalg.LinAlgError as error:  # what weights without bounds do to a factorisation
             raise self._bad_step(f"none ({error})") from error
         fault = fault_of(loss, self.peak)
@@ -234,6 +241,7 @@ class Trainer:
             "step": self.global_step,
             "loss": sum(self.losses) / len(self.losses),
             "beta": self.last_beta(epoch),
+            "compiled_share": self.compiled_steps / self.batches_per_epoch,
             "lr": math.nan if self.svi.optimizer is None else float(self.svi.optimizer.param_groups[0]["lr"]),
         }
         limit = min(2048, self.valid_program.arguments.num_data) if self.valid_program else 2048
@@ -268,8 +276,9 @@ class Trainer:
             if self.static is not None:
                 self._begin(self.static)
             while True:
-                if reseed is not None and self.static is not None and self.static.serves(self.batch):
-                    self._static_step(self.static, reseed)
+                static = self.static
+                if reseed is not None and static is not None and static.serves(self.batch) and self._stands(static):
+                    self._static_step(static, reseed)
                 else:
                     self.step()
                 if self.epoch > epoch:
@@ -287,8 +296,48 @@ class Trainer:
             share = 0.0 if self.average is None else self.average.share(step)
             rates.append([*self.rates.at(self.svi.optimizer, now, self.lr_factor), beta, share])
         if self.batch == 0:
-            self.losses = []
+            self.losses, self.compiled_steps = [], 0
         static.begin(self.epoch, self.batch, rates)
+
+    def _stands(self, static: StaticEpoch) -> bool:
+        """Whether the compiled step of this batch is still the program's: looked at as `pv.SVI` does.
+
+        Compared with an eager one are steps of this process's first and those that are due by the run's own
+        count, so that a resumed run compares the same. Nothing that is compared enters the run.
+
+        Raises:
+            ValueError: it is not, and batches are divided, for which there is no eager step.
+        """
+        objective = static.objective(self.batch)
+        why = objective.changed()
+        if why is not None:
+            self.svi.discard(why)
+        elif is_due(self.global_step + 1) or not self._compared:
+            self._compare(objective)
+            self._compared = True
+        if not self.svi.discarded:
+            return True
+        if self.split is not None:
+            raise ValueError(
+                f"expected a program that stays what it was compiled as, for several ranks or micro-batches, got one "
+                f"that changes: {self.svi.refused}; try one rank without accumulation"
+            )
+        self.collect()
+        self.static, self.compiled = None, False
+        return False
+
+    def _compare(self, objective: StepObjective) -> None:
+        if isinstance(self.objective, BetaELBO):
+            self.objective.beta = self._beta(self._now(self.epoch, self.batch))
+        rows = self.batches.rows(self.epoch, self.batch)
+        for compiled, given in objective.parts(rows):
+            with (
+                seeded(self.seed, "step", self.global_step, device=self.device),
+                self.store.active(),
+                pyro.validation_enabled(False),
+            ):
+                if not self.svi.agrees(compiled, given, {}):
+                    return
 
     def _static_step(self, static: StaticEpoch, reseed: Callable[[int], None], look: bool = False) -> None:
         now, last = self._now(self.epoch, self.batch), self.batch == self.batches_per_epoch - 1
@@ -301,6 +350,7 @@ class Trainer:
         if (self.batch + 1) % static.check_every == 0 or last or look:
             self.collect(self.batch + 1)
             self.stopping = self.divided is not None and self.divided.stopping
+        self.compiled_steps += 1
         self._count()
 
     def _check_weights(self) -> None:
