@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from .captured import Captured
 from .fused import FusedStep
-from .generators import noise_state, put_back
 from .objectives.agreement import disagreement, is_due
 from .objectives.compiled import CompiledObjective, StepObjective
 from .objectives.differentiable import eager_twin
 from .objectives.first_step import check_first_step
 from .programs import capture_parameters, module_mode
+from .programs.generators import noise_state, put_back
 from .programs.tracing import UntraceableError
 from .static_step import StaticStep
 
@@ -278,7 +278,9 @@ class SVI:
         if compiled is None or compiled.inputs.fits(args, kwargs):
             return compiled
         if self.refused is None and compiled.inputs.differs_by_value(args, kwargs):
-            self.refused = "an argument that is no tensor has other values, and its steps with those run eagerly"
+            self.refused = (
+                "an argument that is no tensor has other values, and its steps with those run eagerly"
+            )
             warnings.warn(f"some steps are not compiled: {self.refused}", stacklevel=3)
         return None
 

@@ -1,5 +1,8 @@
 """A compiled step is the program of now: against `pyro.infer.SVI` under the same seed, step by step."""
 
+import contextlib
+import ctypes
+import functools
 import math
 import random
 import warnings
@@ -11,7 +14,9 @@ import pyro.distributions.transforms as T
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, JitTrace_ELBO, Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal
+from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
 import pyrovae as pv
@@ -64,7 +69,9 @@ def assert_pyros(case, **options):
         got, params, svi = run(ours, case, **options)
     assert got == pytest.approx(want, rel=2e-5, abs=1e-4)
     for name, value in weights.items():
-        torch.testing.assert_close(params[name], value, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            params[name], value, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
     svi.said = [str(w.message) for w in caught if "eager" in str(w.message)]
     assert len(svi.said) <= 1 and (svi.refused is None) == (not svi.said)
     return svi
@@ -256,7 +263,9 @@ class SetState(Handled):
     def before(self, i):
         store = pyro.get_param_store()
         if i == 2:
-            self.kept = {k: (v.clone() if isinstance(v, torch.Tensor) else v) for k, v in store._params.items()}
+            self.kept = {
+                k: (v.clone() if isinstance(v, torch.Tensor) else v) for k, v in store._params.items()
+            }
         if i == 6:
             state = store.get_state()
             state["params"] = {k: v.detach().clone().requires_grad_() for k, v in self.kept.items()}
@@ -296,7 +305,20 @@ class Mutated(Program):
         super().guide(given["x"])
 
 
-CHANGES = [Attribute, Global, Nested, OnTheClass, Closure, Rule, Counter, Random, Rebound, Frozen, Unfrozen, Hooked]
+CHANGES = [
+    Attribute,
+    Global,
+    Nested,
+    OnTheClass,
+    Closure,
+    Rule,
+    Counter,
+    Random,
+    Rebound,
+    Frozen,
+    Unfrozen,
+    Hooked,
+]
 CHANGES += [Replaced, Cleared, SetState, Slot]
 
 
@@ -582,3 +604,316 @@ def test_arguments(case):
     svi = assert_pyros(case)
     assert round(12 * svi.compiled_share) == ARGUMENTS[case]
     assert (svi.refused is not None) == (case in (KeywordThatTurns, Compared, Texts))
+
+
+# State that changes at any step --------------------------------------------------------------------------
+
+
+class AtRandom(Program):
+    """One of the things a program reads changes at some step."""
+
+    def __init__(self, at, what):
+        super().__init__()
+        self.at, self.what = at, what
+        self.beta, self.table = 1.0, {"beta": [1.0]}
+        self.holder = type("Holder", (), {"__slots__": ("beta",)})()
+        self.holder.beta = np.float64(1.0)
+        self.levels = np.ones(3)
+        self.fixed = functools.partial(lambda scale, by: scale * by["beta"], by={"beta": 1.0})
+
+    def before(self, i):
+        if i == self.at:
+            for kind, change in {
+                "attribute": lambda: setattr(self, "beta", 2.0),
+                "element": lambda: self.table["beta"].__setitem__(0, 2.0),
+                "slot": lambda: setattr(self.holder, "beta", np.float64(2.0)),
+                "array": lambda: self.levels.__setitem__(1, 2.0),
+                "partial": lambda: self.fixed.keywords["by"].update(beta=2.0),
+                "method": lambda: setattr(self, "weight", lambda: 2.0),
+                "mode": lambda: self.dec.eval(),
+            }.items():
+                if kind == self.what:
+                    change()
+        return self.x
+
+    def weight(self):
+        scale = self.beta * self.table["beta"][0] * float(self.holder.beta) * float(self.levels[1])
+        return self.fixed(scale) * (1.0 if self.dec.training else 2.0)
+
+
+@pytest.mark.parametrize("seed", range(7))
+def test_a_change_at_any_step_is_seen_at_that_step(seed):
+    rng = random.Random(seed)
+    what = ["attribute", "element", "slot", "array", "partial", "method", "mode"][seed]
+    at = rng.randrange(3, 40)
+    svi = assert_pyros(lambda: AtRandom(at, what), steps=42)
+    assert round(svi.compiled_share * 42) == at - 1, (at, what)
+
+
+class Hidden(Program):
+    """A number in memory that Python cannot name: what is left to the comparison with an eager step."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.memory = at, (ctypes.c_double * 1)(1.0)
+
+    def before(self, i):
+        if i == self.at:
+            self.memory[0] = 2.0
+        return self.x
+
+    def weight(self):
+        return self.memory[0]
+
+
+@pytest.mark.parametrize("at", [3, 11, 20])
+def test_what_python_cannot_name_is_seen_at_the_next_comparison(at):
+    svi = assert_detected(at)
+    seen = next(n for n in (1, 2, 4, 8, 16, 32) if n > at - 1)
+    assert svi.compiled_steps == seen - 1
+
+
+def assert_detected(at):
+    """Pyro's trajectory from the comparison on that finds the change: with the weights that stand there."""
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    program = Hidden(at)
+    svi = ours(program.model, program.guide, adam(), Trace_ELBO())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for i in range(40):
+            x, discarded = program.before(i), svi.discarded
+            state = {k: v.detach().clone() for k, v in pyro.get_param_store()._params.items()}
+            torch.manual_seed(100 + i)
+            loss = svi.step(x)
+            if svi.discarded and not discarded:  # the step that found it is the program's own
+                with pv.ParameterStore().active(), torch.no_grad():
+                    for name, value in state.items():
+                        pyro.get_param_store()._params[name] = value
+                torch.manual_seed(100 + i)
+                kept = {k: p.detach().clone() for k, p in pyro.get_param_store()._params.items()}
+                with torch.no_grad():
+                    for k, p in pyro.get_param_store()._params.items():
+                        p.copy_(state[k])
+                assert loss == pytest.approx(Trace_ELBO().loss(program.model, program.guide, x), rel=1e-6)
+                with torch.no_grad():
+                    for k, p in pyro.get_param_store()._params.items():
+                        p.copy_(kept[k])
+    said = [str(w.message) for w in caught if "runs eagerly" in str(w.message)]
+    assert len(said) == 1 and "its loss is" in said[0] and svi.discarded
+    return svi
+
+
+# pv.fit ----------------------------------------------------------------------------------------------------
+
+
+def fit(program, compile, change=None, **options):
+    torch.manual_seed(0)
+    program = program()
+    options = {"epochs": 4, "batch_size": 4, "seed": 3, "compile": compile, "restore_best": False} | options
+    return pv.fit(program.model, program.guide, data(14), on_epoch=change and change(program), **options)
+
+
+def raised(program):
+    def on_epoch(row):
+        if row["epoch"] == 2:
+            program.beta = 3.0
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_fit_whose_program_changes(ema):
+    """The compiled epoch on fixed tensors, as a GPU captures it."""
+    eager = fit(Attribute, False, raised, ema=ema)
+    with pytest.warns(UserWarning, match=r"'beta' of Attribute was 1.0 and is 3.0 \(test_watch.py, line"):
+        compiled = fit(Attribute, True, raised, ema=ema)
+    for row, other in zip(compiled.history, eager.history, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    for name, value in eager.store.state_dict().items():
+        torch.testing.assert_close(compiled.store.state_dict()[name], value, rtol=1e-3, atol=2e-4)
+    # Three full batches of four; a smaller last one runs eagerly.
+    assert [row["compiled_share"] for row in compiled.history] == [0.75, 0.75, 0, 0]
+    assert compiled.compiled_share == 0.375 and "beta" in compiled.refused
+    assert eager.compiled_share == 0 and eager.refused is None
+
+
+def test_a_divided_fit_whose_program_changes_ends():
+    split = pv.distributed.Split(accumulate=2)
+    with (
+        pytest.raises(ValueError, match="stays what it was compiled as.*'beta' of Attribute"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        fit(Attribute, True, raised, split=split, batch_size=7)
+
+
+def test_a_fit_of_fortran_order():
+    torch.manual_seed(0)
+    program, x = Program(), data(14)
+    run = pv.fit(program.model, program.guide, x.t().contiguous().t(), epochs=2, batch_size=14, compile=True)
+    program = fit(Program, True, epochs=2, batch_size=14, seed=0)
+    assert run.history == program.history and run.compiled_share == 1
+
+
+def test_a_discarded_step_stays_so_in_a_resumed_run(tmp_path):
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        whole = fit(Attribute, True, raised)
+        fit(Attribute, True, raised, epochs=3, checkpoint=tmp_path)
+
+    class Raised(Attribute):
+        beta = 3.0
+
+    resumed = fit(Raised, True, checkpoint=tmp_path, resume=True)
+    assert resumed.history == whole.history and resumed.refused == whole.refused
+
+
+# Programs that compile --------------------------------------------------------------------------------------
+
+
+class Mixture(Program):
+    """Enumerated in the model."""
+
+    def model(self, x):
+        weights = pyro.param("w", torch.ones(3) / 3, constraint=dist.constraints.simplex)
+        locs = pyro.param("locs", lambda: 0.1 * torch.randn(3, D))
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(weights), infer={"enumerate": "parallel"})
+            pyro.sample("x", dist.Bernoulli(logits=locs[k]).to_event(1), obs=x)
+
+    def guide(self, x):
+        pass
+
+
+class SemiSupervised(Program):
+    """Enumerated in the guide, before a continuous latent."""
+
+    def __init__(self):
+        super().__init__()
+        self.label, self.enc, self.dec = nn.Linear(D, 3), nn.Linear(D + 3, 2 * L), nn.Linear(L + 3, D)
+
+    def model(self, x):
+        pyro.module("dec", self.dec)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(L), 1.0).to_event(1))
+            y = pyro.sample("y", dist.OneHotCategorical(torch.ones(3) / 3))
+            shape = torch.broadcast_shapes(z.shape[:-1], y.shape[:-1])
+            both = torch.cat([z.expand(*shape, L), y.expand(*shape, 3)], -1)
+            pyro.sample("x", dist.Bernoulli(logits=self.dec(both)).to_event(1), obs=x)
+
+    @config_enumerate
+    def guide(self, x):
+        pyro.module("label", self.label)
+        pyro.module("enc", self.enc)
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.OneHotCategorical(logits=self.label(x)))
+            shape = torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
+            both = torch.cat([x.expand(*shape, D), y.expand(*shape, 3)], -1)
+            loc, raw = self.enc(both).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
+
+
+class Dropout(Program):
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Sequential(nn.Linear(D, 8), nn.Dropout(0.3), nn.Linear(8, 2 * L))
+
+
+class Regression:
+    """Priors in the place of weights, made before any step, and a guide of Pyro's."""
+
+    def __init__(self, guide=AutoNormal):
+        class Model(PyroModule):
+            def __init__(self):
+                super().__init__()
+                self.linear = PyroModule[nn.Linear](L, D)
+                self.linear.weight = PyroSample(
+                    dist.Normal(0.0, torch.tensor(1.0)).expand([D, L]).to_event(2)
+                )
+                self.linear.bias = PyroSample(dist.Normal(0.0, 1.0).expand([D]).to_event(1))
+
+            def forward(self, x):
+                logits = self.linear(x[:, :L])
+                with pyro.plate("data", len(x)):
+                    pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+
+        self.model = Model()
+        self.guide = guide(self.model)
+        self.x = data()
+
+    def before(self, i):
+        return self.x
+
+
+class LowRank(Regression):
+    def __init__(self):
+        super().__init__(functools.partial(AutoLowRankMultivariateNormal, rank=2))
+
+
+class Planar(Program):
+    def __init__(self):
+        super().__init__()
+        self.flow = [T.Planar(L), T.Planar(L)]
+
+    guide = Flow.guide
+
+
+class Table(Program):
+    """Numbers of Python and NumPy made into tensors in the program."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits, self.shift = [0.1, 0.2, 0.3, 0.4, 0.5], np.linspace(0, 1, D, dtype=np.float32)
+
+    def model(self, x):
+        shift = torch.tensor(self.logits) + torch.as_tensor(self.shift)
+        pyro.module("dec", self.dec)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(L), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.dec(z) + shift).to_event(1), obs=x)
+
+
+MORE = {
+    Mixture: lambda: TraceEnum_ELBO(max_plate_nesting=1),
+    SemiSupervised: lambda: TraceEnum_ELBO(max_plate_nesting=1),
+    Dropout: Trace_ELBO,
+    Regression: Trace_ELBO,
+    LowRank: Trace_ELBO,
+    Planar: Trace_ELBO,
+    Table: Trace_ELBO,
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_programs_that_compile(case):
+    svi = assert_pyros(case, loss=MORE[case])
+    assert svi.compiled_share == 11 / 12
+
+
+def test_jit_is_taken_as_its_eager_twin():
+    want, weights, _ = run(SVI, Global)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        got, params, svi = run(ours, Global, loss=JitTrace_ELBO)
+    assert got == pytest.approx(want, rel=2e-5, abs=1e-4) and 0 < svi.compiled_share < 1
+    for name, value in weights.items():
+        torch.testing.assert_close(params[name], value, rtol=1e-3, atol=2e-4)
+
+
+def test_handlers_around_a_step():
+    """A scale around some steps is theirs alone."""
+    out = []
+    for make in (SVI, ours):
+        pyro.clear_param_store()
+        torch.manual_seed(0)
+        program = Program()
+        svi = make(program.model, program.guide, adam(), Trace_ELBO())
+        torch.manual_seed(7)
+        losses = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for i in range(8):
+                with poutine.scale(scale=0.5) if i in (3, 4) else contextlib.nullcontext():
+                    losses.append(svi.step(program.x))
+        out.append(losses)
+    assert out[1] == pytest.approx(out[0], rel=2e-5)

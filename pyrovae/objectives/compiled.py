@@ -8,15 +8,14 @@ from typing import Any, Protocol
 
 import pyro
 import torch
-from pyro.poutine import runtime
 from torch import Tensor, nn
 
 from ..programs import store_of
 from ..programs.compiling import CompiledLoss
-from ..programs.reading import PLAIN
+from ..programs.reading import PLAIN, Ran, Reach
 from ..programs.tracing import UntraceableError
 from ..programs.validated import Support, values_known_later
-from ..programs.watching import Watch
+from ..programs.watching import Watch, handlers
 from .beta import BetaELBO
 from .differentiable import surrogate_and_value
 
@@ -77,13 +76,17 @@ class CompiledObjective:
         generate: bool = True,
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if runtime._PYRO_STACK:
-            raise UntraceableError("a handler is around its steps, which others may not have; try it around the model")
+        if handlers():
+            raise UntraceableError(
+                "a handler is around its steps, which others may not have; try it around the model"
+            )
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
             raise UntraceableError("BatchNorm in train mode writes its running statistics")
         self._annealed = objective if isinstance(objective, BetaELBO) else None
 
-        def loss(given: tuple[Any, ...], named: dict[str, Any], extra: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        def loss(
+            given: tuple[Any, ...], named: dict[str, Any], extra: Sequence[Tensor]
+        ) -> tuple[Tensor, Tensor]:
             traced: Any = objective
             if self._annealed is not None:
                 traced = BetaELBO(self._annealed.base, extra[0])  # type: ignore[arg-type]
@@ -96,6 +99,9 @@ class CompiledObjective:
         self._validates = bool(torch.distributions.Distribution._validate_args)
         self._beta = torch.zeros((), device=next((p.device for p in parameters.values()), None))
         programs = {"model": model, "guide": guide, "args": args, "kwargs": dict(kwargs or {})}
+        # A transform is a module that nobody calls as one.
+        reached = Reach(Ran(None)).start({"model": model, "guide": guide}).modules
+        modules = list({id(m): m for m in (*modules, *reached)}.values())
         with self._active():
             try:
                 self.graph = CompiledLoss(
@@ -123,7 +129,9 @@ class CompiledObjective:
             found = {n: p for n, p in self._given.items() if store._params.get(n) is p}
             tables = [(vars(store), {"_params": store._params}), (store._params, found)]
         else:
-            tables = [(self._store._params, {n: p for n, p in self._given.items() if n in self._store._params})]
+            tables = [
+                (self._store._params, {n: p for n, p in self._given.items() if n in self._store._params})
+            ]
         settings = {k: v for k, v in vars(self._objective).items() if isinstance(v, PLAIN) and "jit" not in k}
         tables.append((vars(self._objective), settings))
         leaves = list({id(p): p for p in self._given.values()}.values())

@@ -7,6 +7,7 @@ values and gradients here are theirs, given the same noise (`tests/test_compiled
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,9 @@ from pyro.infer import (
     TraceMeanField_ELBO,
 )
 from pyro.infer.traceenum_elbo import _compute_dice_elbo
-from pyro.infer.util import get_dependent_plate_dims, torch_sum
+from pyro.infer.util import Dice, get_dependent_plate_dims, torch_sum
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..programs.scaling import scale_latents
 from ..programs.sites import sample_sites
@@ -99,8 +101,22 @@ def _mean_field(model_trace: Any, guide_trace: Any) -> Tensor:
     return loss
 
 
+class _NothingImpossible(TorchFunctionMode):
+    """Pyro drops what has probability 0 in a sum over enumerated values, and asks for its number; a graph cannot.
+
+    Such a term is 0 with or without; where it is 0 times infinity, the loss is nan and the step an eager one.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.all and sys._getframe(1).f_code is Dice.compute_expectation.__code__:
+            return True
+        return func(*args, **(kwargs or {}))
+
+
 def _enumerated(model_trace: Any, guide_trace: Any) -> Tensor:
-    return -_compute_dice_elbo(model_trace, guide_trace)
+    with _NothingImpossible():
+        elbo = _compute_dice_elbo(model_trace, guide_trace)
+    return -torch.as_tensor(elbo)
 
 
 _PARTICLES: dict[type, Callable[[Any, Any], Tensor]] = {

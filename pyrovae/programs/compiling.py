@@ -119,7 +119,9 @@ class CompiledLoss:
         for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
             spec.draw(buffer)
 
-    def evaluate(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+    def evaluate(
+        self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients of `used` under the noise that stands in `noise`."""
         for i, (leaf, alias) in enumerate(zip(self.leaves, self._aliases, strict=True)):
             if leaf.data_ptr() != alias.data_ptr():  # .data was replaced, by .to() for example

@@ -21,7 +21,19 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 # Code of these is taken to keep no state of its own between two steps; the attributes of its objects are watched.
-TRUSTED = {"torch", "pyro", "numpy", "scipy", "opt_einsum", "functorch", "sympy", "pyrovae", "typing_extensions"}
+TRUSTED = {
+    "torch",
+    "pyro",
+    "numpy",
+    "scipy",
+    "opt_einsum",
+    "functorch",
+    "sympy",
+    "mpmath",
+    "networkx",
+    "pyrovae",
+}
+TRUSTED |= {"typing_extensions"}
 TRUSTED |= sys.stdlib_module_names - {"__main__"}
 # What changes by itself: no comparison of values would show it.
 CLOCKS = {"random", "time", "datetime", "secrets", "uuid"}
@@ -50,7 +62,8 @@ def recording() -> Iterator[list[tuple[types.CodeType, dict[str, Any]]]]:
     def note(frame: types.FrameType, event: str, _: Any) -> None:
         if event == "call" and id(frame.f_code) not in known:
             known[id(frame.f_code)] = frame.f_code
-            if not trusted(frame.f_globals.get("__name__")):
+            # What a library imports late runs in full, once.
+            if frame.f_code.co_name != "<module>" and not trusted(frame.f_globals.get("__name__")):
                 found.append((frame.f_code, frame.f_globals))
 
     if hasattr(former, "disable"):
@@ -67,7 +80,7 @@ def recording() -> Iterator[list[tuple[types.CodeType, dict[str, Any]]]]:
 
 
 def place_of(error: BaseException) -> str:
-    """" (file.py, line 12)": the line of a user's in which an error came up; "" where there is none."""
+    """ " (file.py, line 12)": the line of a user's in which an error came up; "" where there is none."""
     at, trace = "", error.__traceback__
     while trace is not None:
         frame = trace.tb_frame
@@ -80,18 +93,24 @@ def place_of(error: BaseException) -> str:
 class Ran:
     """Code that ran, and the names in it.
 
+    Attributes:
+        ignored: (id of a container, key) that libraries write as they run: caches.
+
     Args:
         code: with its globals, as `recording` finds it; None stands for all code that can be reached.
     """
 
     def __init__(self, code: list[tuple[types.CodeType, dict[str, Any]]] | None) -> None:
         self.code = code
+        self.ignored: set[tuple[int, Any]] = set()
         self.ids = {id(c) for c, _ in code or ()}
         self.names: set[str] = set()
         for c, _ in code or ():
             self.names.update(c.co_names, (k for k in c.co_consts if isinstance(k, str)))
         # vars(self)[name], getattr(self, name): names that no code shows
-        self.any_name = code is None or bool(self.names & {"__dict__", "vars", "getattr", "globals", "locals"})
+        self.any_name = code is None or bool(
+            self.names & {"__dict__", "vars", "getattr", "globals", "locals"}
+        )
 
     def reads(self, name: Any) -> bool:
         """Whether code that ran may read an attribute or a key of this name."""
@@ -102,7 +121,7 @@ class Ran:
         return self.code is None or id(code) in self.ids
 
     def where(self, name: str) -> str:
-        """" (file.py, line 12)": where a name is read."""
+        """ " (file.py, line 12)": where a name is read."""
         for code, _ in self.code or ():
             line = code.co_firstlineno
             for instruction in dis.get_instructions(code):
@@ -125,6 +144,8 @@ class Reach:
         arrays: NumPy arrays with their names.
         opaque: names of iterators, generators of random numbers and files.
         classes: by the id of their container.
+        library: ids of the containers of libraries' objects.
+        modules: of torch.
     """
 
     ran: Ran
@@ -134,6 +155,8 @@ class Reach:
     arrays: list[tuple[np.ndarray, str]] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
     classes: dict[int, type] = field(default_factory=dict)
+    library: set[int] = field(default_factory=set)
+    modules: list[nn.Module] = field(default_factory=list)
     full: bool = False
     _seen: dict[int, Any] = field(default_factory=dict)
     _waiting: list[tuple[Any, str]] = field(default_factory=list)
@@ -255,28 +278,47 @@ class Reach:
 
     def _torch_module(self, value: nn.Module, name: str) -> None:
         own, kind = vars(value), type(value).__name__
-        inner = [k for k in ("_parameters", "_buffers", "_modules", "_pyro_samples", "_pyro_params") if k in own]
+        self.modules.append(value)
+        if trusted(type(value).__module__):
+            self.library.add(id(own))
+        inner = [
+            k for k in ("_parameters", "_buffers", "_modules", "_pyro_samples", "_pyro_params") if k in own
+        ]
         for key in inner:
             self._dict(own[key], f"{kind}")
         for key in ("_forward_hooks", "_forward_pre_hooks"):
             self.places.append((own[key], None, f"the hooks of {kind}"))
             self._waiting += [(h, "a hook") for h in own[key].values()]
         bases = {m for m in type(value).__mro__ if trusted(m.__module__)}
-        plain_base = bases <= {nn.Module, object} or all(b.__module__ == "pyro.nn.module" for b in bases - {nn.Module, object})
+        plain_base = bases <= {nn.Module, object} or all(
+            b.__module__ == "pyro.nn.module" for b in bases - {nn.Module, object}
+        )
         public = [k for k in own if not k.startswith("_") and k != "training" and k not in _SIZES]
-        names = [k for k in own if self.ran.reads(k) and k not in inner and k != "training"] if plain_base else public
+        names = (
+            [k for k in own if self.ran.reads(k) and k not in inner and k != "training"]
+            if plain_base
+            else public
+        )
         self._named_plainly(own, ["training", *names], kind)
         self._class(type(value), kind)
 
     def _named_plainly(self, space: Any, keys: list[str], owner: str) -> None:
+        keys = [k for k in keys if (id(space), k) not in self.ran.ignored]
         self.places.append((space, tuple(keys) if self.ran.code is not None else None, owner))
         self._waiting += [(space[k], f"{owner}.{k}") for k in keys]
 
     def _instance(self, value: Any, name: str) -> None:
         kind, own = type(value), getattr(value, "__dict__", None)
-        library = trusted(kind.__module__) and kind.__module__.partition(".")[0] in ("torch", "pyro", "pyrovae")
+        library = trusted(kind.__module__) and kind.__module__.partition(".")[0] in (
+            "torch",
+            "pyro",
+            "pyrovae",
+        )
         if library:
-            followed = isinstance(value, torch.distributions.Distribution | torch.distributions.Transform | Messenger)
+            self.library.add(id(own))
+            followed = isinstance(
+                value, torch.distributions.Distribution | torch.distributions.Transform | Messenger
+            )
             if own and (followed or hasattr(value, "forward") or kind.__module__.startswith("pyrovae")):
                 public = [k for k in own if not k.startswith("_")]
                 self._named_plainly(own, public, kind.__name__)
@@ -293,7 +335,11 @@ class Reach:
         for base in kind.__mro__:
             if not trusted(base.__module__):
                 for key, found in vars(base).items():
-                    if isinstance(found, (*PLAIN, Tensor)) and self.ran.reads(key) and not key.startswith("__"):
+                    if (
+                        isinstance(found, (*PLAIN, Tensor))
+                        and self.ran.reads(key)
+                        and not key.startswith("__")
+                    ):
                         if own is not None and key not in own:
                             self.fields.append((value, key, f"{kind.__name__}.{key}"))
         self._class(kind, name)

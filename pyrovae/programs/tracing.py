@@ -136,9 +136,13 @@ def trace(
     finally:
         changed = snapshot.restore()
     ran = Ran(code)
-    if changed:
-        owner, key = changed[0]
-        raise UntraceableError(f"it changes {key!r} of {owner} as it runs{ran.where(key)}")
+    ran.ignored = {place for _, _, place in changed if place is not None}
+    for owner, key, place in changed:
+        # What no code of a user's names, a library keeps for itself: a cache.
+        if place is None and key.startswith("_") and not ran.reads(key):
+            continue
+        if place is None:
+            raise UntraceableError(f"it changes {key!r} of {owner} as it runs{ran.where(key)}")
     # Flat arguments: the graph was traced on two lists.
     module.graph.set_codegen(fx.graph.CodeGen())
     _refuse_writes(module)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter, getitem, is_
 from typing import Any
 
-import numpy as np
 import torch
 from pyro.poutine import runtime
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class Watch:
         known: set[tuple[int, Any]] = set()
         for place, keys, owner in reach.places:
             for key in _keys(place, keys):
-                if (id(place), key) not in known:
+                if (id(place), key) not in known and (id(place), key) not in ran.ignored:
                     known.add((id(place), key))
                     self._add(place, key, owner)
         self.parameters: set[int] = set()
@@ -117,7 +116,15 @@ class Watch:
                 now = _GONE
             if not _same(now, value):
                 kept = i in self.parameters or (isinstance(value, Tensor) and value.requires_grad)
-                yield self._say(f"{owner} {key!r}" if owner.startswith("the ") else f"{key!r} of {owner}", key, value, now), kept
+                yield (
+                    self._say(
+                        f"{owner} {key!r}" if owner.startswith("the ") else f"{key!r} of {owner}",
+                        key,
+                        value,
+                        now,
+                    ),
+                    kept,
+                )
         for cell, name, value in zip(self._cells, self._cell_names, self._contents, strict=True):
             now = _contents(cell)
             if not _same(now, value):
@@ -146,7 +153,9 @@ class Watch:
             return "it can reach more of Python's objects than can be compared at each step"
         clocks = sorted(CLOCKS & self.ran.names & _modules_named(self.ran))
         if clocks:
-            return f"it uses the module {clocks[0]!r}, whose values no graph can know{self.ran.where(clocks[0])}"
+            return (
+                f"it uses the module {clocks[0]!r}, whose values no graph can know{self.ran.where(clocks[0])}"
+            )
         if self.reach.opaque:
             name = self.reach.opaque[0]
             return f"it reads {name!r}, which gives something else each time{self.ran.where(name.split('.')[-1])}"
@@ -158,10 +167,15 @@ class Watch:
         return None
 
 
+def handlers() -> int:
+    """Number of Pyro's handlers that are active."""
+    return len(runtime._PYRO_STACK)
+
+
 def ambient() -> tuple[Any, ...]:
     """What torch itself makes a program depend on."""
     autocast = torch._C._is_any_autocast_enabled()
-    return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, len(runtime._PYRO_STACK)
+    return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, handlers()
 
 
 class Snapshot:
@@ -170,32 +184,44 @@ class Snapshot:
     Args:
         roots: objects to start from.
         more: dicts beside those that can be reached.
+        tensors: keep what stands in tensors, too.
     """
 
-    def __init__(self, roots: Mapping[str, Any], more: Iterable[dict[Any, Any]] = ()) -> None:
+    def __init__(
+        self, roots: Mapping[str, Any], more: Iterable[dict[Any, Any]] = (), tensors: bool = False
+    ) -> None:
         reach = Reach(Ran(None)).start(roots)
-        self._classes = reach.classes
-        places = {id(p): (p, name) for p, _, name in reach.places} | {id(p): (p, "Pyro's store") for p in more}
+        self._tensors = (
+            [(t, t._version, t.detach().clone()) for t in reach.tensors.values()] if tensors else []
+        )
+        self._classes, self._library = reach.classes, reach.library
+        places = {id(p): (p, name) for p, _, name in reach.places} | {
+            id(p): (p, "Pyro's store") for p in more
+        }
         self._kept = [(p, dict(p) if hasattr(p, "keys") else type(p)(p), name) for p, name in places.values()]
         self._fields = [(o, n, getattr(o, n, _GONE), name) for o, n, name in reach.fields]
 
-    def restore(self) -> list[tuple[str, str]]:
-        """Puts all back; returns (owner, key) of what had changed."""
-        found: list[tuple[str, str]] = []
+    def restore(self) -> list[tuple[str, str, tuple[int, Any] | None]]:
+        """Puts all back; returns owner and key of what had changed, and its place where it is a library's."""
+        found: list[tuple[str, str, tuple[int, Any] | None]] = []
+        for tensor, version, value in self._tensors:
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(value)
         for place, kept, name in self._kept:
             if hasattr(place, "keys"):
                 keys = [k for k in {**kept, **place} if not _same(place.get(k, _GONE), kept.get(k, _GONE))]
                 owner = self._classes.get(id(place))
                 for key in keys:
-                    found.append((name, str(key)))
+                    found.append((name, str(key), (id(place), key) if id(place) in self._library else None))
                     _put(place if owner is None else owner, key, kept.get(key, _GONE), owner is not None)
             elif len(place) != len(kept) or any(a is not b for a, b in zip(place, kept, strict=True)):
-                found.append((name, ""))
+                found.append((name, "", None))
                 place.clear()
                 place.update(kept) if isinstance(place, set) else place.extend(kept)
         for o, n, value, name in self._fields:
             if not _same(getattr(o, n, _GONE), value) and value is not _GONE:
-                found.append((name, n))
+                found.append((name, n, None))
                 setattr(o, n, value)
         return found
 

@@ -18,6 +18,7 @@ from ..objectives import BetaELBO, check_objective, with_terms
 from ..objectives.agreement import is_due
 from ..objectives.compiled import StepObjective
 from ..programs import Program, buffers_of, derive_seed, module_mode, reseeding, seeded
+from ..programs.finite import not_finite
 from ..svi import SVI
 from .averaging import MovingAverage
 from .bad_steps import BadStep, fault_of
@@ -104,6 +105,7 @@ class Trainer:
         self.split, self.stopping = split, False
         self.compiled_steps = 0  # of this epoch
         self._compared = False
+        self._initial: Weights | None = None
         self.divided = None if split is None else SplitSteps(self.svi, self.batches, split)
         if self.divided is not None:
             self.static: StaticEpoch | None = self.divided.epoch(self, compile)
@@ -156,6 +158,7 @@ class Trainer:
             self.losses, self.compiled_steps = [], 0
         self.collect()
         rows = self.batches.next_rows(self.epoch, self.batch)
+        self._initial = self.weights() if self.global_step == 0 else None
         try:
             # The first step runs under Pyro's own validation, which costs about a tenth of a step.
             with (
@@ -213,7 +216,28 @@ class Trainer:
         batch = self.batch if batch is None else batch
         indices = self.batches.indices(self.epoch, batch)
         listed = None if indices is None else indices.tolist()
-        return BadStep(found, self.epoch, batch, self.global_step + batch - self.batch, listed)
+        step = self.global_step + batch - self.batch
+        note = f": {self._site_without(indices)}" if step == 0 else ""
+        return BadStep(found, self.epoch, batch, step, listed, note)
+
+    def _site_without(self, indices: Tensor | None) -> str:
+        """Which site has no finite density at the first step."""
+        given = self.program.arguments.chunks(2048)[0] if indices is None else indices
+        if self._initial is not None:  # an eager step has moved them
+            self.load_weights(self._initial)
+        with (
+            torch.no_grad(),
+            pyro.validation_enabled(False),
+            seeded(self.seed, "step", 0, device=self.device),
+            module_mode(self.model, self.guide, training=True),
+            self.program.on(given) as rows,
+        ):
+            try:
+                guide, model = self.program.traces(rows, None)
+            except ValueError as error:
+                return str(error)
+            found = not_finite(model, given) or not_finite(guide, given)
+        return found or "each site has a finite density at the initial parameters"
 
     def _now(self, epoch: int, batch: int) -> float:
         return epoch + batch / self.batches_per_epoch
@@ -241,8 +265,8 @@ class Trainer:
             "step": self.global_step,
             "loss": sum(self.losses) / len(self.losses),
             "beta": self.last_beta(epoch),
-            "compiled_share": self.compiled_steps / self.batches_per_epoch,
             "lr": math.nan if self.svi.optimizer is None else float(self.svi.optimizer.param_groups[0]["lr"]),
+            "compiled_share": self.compiled_steps / self.batches_per_epoch,
         }
         limit = min(2048, self.valid_program.arguments.num_data) if self.valid_program else 2048
         if self.split is None:
@@ -277,7 +301,12 @@ class Trainer:
                 self._begin(self.static)
             while True:
                 static = self.static
-                if reseed is not None and static is not None and static.serves(self.batch) and self._stands(static):
+                if (
+                    reseed is not None
+                    and static is not None
+                    and static.serves(self.batch)
+                    and self._stands(static)
+                ):
                     self._static_step(static, reseed)
                 else:
                     self.step()
