@@ -570,7 +570,7 @@ def test_a_bottom_up_guide_is_refused_at_the_first_step_of_svi():
     for objective in (TraceMeanField_ELBO(), pv.objectives.BetaELBO(TraceMeanField_ELBO(), 0.5)):
         pyro.clear_param_store()
         svi = pv.SVI(model, bottom_up, pyro.optim.Adam({"lr": 0.1}), objective)
-        with pytest.raises(ValueError, match="mean-field condition.*'top' is drawn from 'z'"):
+        with pytest.raises(ValueError, match=r"mean-field condition.*'top' is drawn from 'z'"):
             svi.step(x)
         assert float(pyro.param("a")) == 0.5
     losses = []

@@ -289,10 +289,9 @@ class Reach:
         for key in ("_forward_hooks", "_forward_pre_hooks"):
             self.places.append((own[key], None, f"the hooks of {kind}"))
             self._waiting += [(h, "a hook") for h in own[key].values()]
-        bases = {m for m in type(value).__mro__ if trusted(m.__module__)}
-        plain_base = bases <= {nn.Module, object} or all(
-            b.__module__ == "pyro.nn.module" for b in bases - {nn.Module, object}
-        )
+        # Of a layer of torch's the library reads attributes that no code of a user's names.
+        bases = {b for b in type(value).__mro__ if trusted(b.__module__)} - {nn.Module, object}
+        plain_base = all(b.__module__ == "pyro.nn.module" for b in bases)
         public = [k for k in own if not k.startswith("_") and k != "training" and k not in _SIZES]
         names = (
             [k for k in own if self.ran.reads(k) and k not in inner and k != "training"]
@@ -335,13 +334,9 @@ class Reach:
         for base in kind.__mro__:
             if not trusted(base.__module__):
                 for key, found in vars(base).items():
-                    if (
-                        isinstance(found, (*PLAIN, Tensor))
-                        and self.ran.reads(key)
-                        and not key.startswith("__")
-                    ):
-                        if own is not None and key not in own:
-                            self.fields.append((value, key, f"{kind.__name__}.{key}"))
+                    plain = isinstance(found, (*PLAIN, Tensor)) and not key.startswith("__")
+                    if plain and self.ran.reads(key) and own is not None and key not in own:
+                        self.fields.append((value, key, f"{kind.__name__}.{key}"))
         self._class(kind, name)
 
 

@@ -40,7 +40,7 @@ Flat = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
 
 @contextmanager
 def undisturbed() -> Iterator[Callable[[Flat], Flat]]:
-    """Yields what makes of a function one that writes to no real tensor; generators of random numbers are as before after.
+    """Yields what makes of a function one that writes to no real tensor; after, random numbers go on as before.
 
     Distributions do not check values meanwhile: those made before keep their own setting, which
     Pyro's switch does not reach, and their checks would read numbers.

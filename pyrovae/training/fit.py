@@ -34,8 +34,8 @@ class Fit:
     Attributes:
         model, guide: the programs, bound to the fit's own parameters.
         store: those parameters.
-        history: one row an epoch: loss (of the objective trained), the share of compiled steps, and at beta = 1 the ELBO,
-            reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum. Boltzmann
+        history: one row an epoch: loss (of the objective trained), the share of compiled steps, and at beta = 1 the
+            ELBO, reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum. Boltzmann
             machines have the figures of `objectives.PhaseObjective` in place of the ELBO's.
         modules: the torch modules they run.
         best_epoch: the epoch whose weights were kept.
