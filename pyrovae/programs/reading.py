@@ -90,6 +90,14 @@ def place_of(error: BaseException) -> str:
     return at
 
 
+def place_here() -> str:
+    """The same of the line of a user's that is running."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and trusted(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    return "" if frame is None else f" ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+
+
 class Ran:
     """Code that ran, and the names in it.
 
@@ -139,11 +147,12 @@ class Reach:
 
     Attributes:
         places: (container, keys of interest, name): dicts, lists, sets; `None` for all keys.
-        fields: (object, attribute, name): cells, slots, class attributes seen from an instance.
+        fields: (object, attribute, name): cells and slots.
         tensors: by id.
         arrays: NumPy arrays with their names.
         opaque: names of iterators, generators of random numbers and files.
         classes: by the id of their container.
+        absent: dicts of objects, with the attributes that their classes have in their place.
         library: ids of the containers of libraries' objects.
         modules: of torch.
     """
@@ -156,6 +165,7 @@ class Reach:
     opaque: list[str] = field(default_factory=list)
     classes: dict[int, type] = field(default_factory=dict)
     library: set[int] = field(default_factory=set)
+    absent: list[tuple[dict[str, Any], frozenset[str], str]] = field(default_factory=list)
     modules: list[nn.Module] = field(default_factory=list)
     full: bool = False
     _seen: dict[int, Any] = field(default_factory=dict)
@@ -206,7 +216,7 @@ class Reach:
         self.arrays.append((value, name))
 
     def _function(self, value: types.FunctionType, name: str) -> None:
-        own = not trusted(value.__module__)
+        own = not trusted(value.__globals__.get("__name__"))  # functools.wraps copies __module__
         if own and not self.ran.runs(value.__code__):
             return
         for free, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
@@ -299,6 +309,7 @@ class Reach:
             else public
         )
         self._named_plainly(own, ["training", *names], kind)
+        self._shadows(own, type(value))
         self._class(type(value), kind)
 
     def _named_plainly(self, space: Any, keys: list[str], owner: str) -> None:
@@ -330,14 +341,15 @@ class Reach:
             if slot != "__dict__" and self.ran.reads(slot) and hasattr(value, slot):
                 self.fields.append((value, slot, f"{kind.__name__}.{slot}"))
                 self._waiting.append((getattr(value, slot), slot))
-        # An attribute of the class may come to be one of the instance.
-        for base in kind.__mro__:
-            if not trusted(base.__module__):
-                for key, found in vars(base).items():
-                    plain = isinstance(found, (*PLAIN, Tensor)) and not key.startswith("__")
-                    if plain and self.ran.reads(key) and own is not None and key not in own:
-                        self.fields.append((value, key, f"{kind.__name__}.{key}"))
+        if own is not None:
+            self._shadows(own, kind)
         self._class(kind, name)
+
+    def _shadows(self, own: dict[str, Any], kind: type) -> None:
+        """An attribute of the class may come to be one of the instance."""
+        found = {k for b in kind.__mro__ if not trusted(b.__module__) for k in vars(b) if self.ran.reads(k)}
+        if self.ran.code is not None and found - own.keys():
+            self.absent.append((own, frozenset(found - own.keys()), kind.__name__))
 
 
 def _library(value: Any) -> bool:

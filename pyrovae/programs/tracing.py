@@ -122,14 +122,16 @@ def trace(
     snapshot = Snapshot(programs or {})
     code: Any = []
     try:
-        with recording() as code, undisturbed() as guarded:
-            traced = make_fx(guarded(fn), TABLE, tracing_mode="fake", _allow_non_fake_inputs=True)
+        with recording() as code, undisturbed() as mode:
+            traced = make_fx(mode.guard(fn), TABLE, tracing_mode="fake", _allow_non_fake_inputs=True)
             module = traced(leaves, list(inputs))
     except UntraceableError as error:
         raise UntraceableError(f"{error}{place_of(error)}") from error
     except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode) as error:
         # `if z.sum() > 0`, `.item()`, boolean indexing: one graph cannot hold both ways.
         raise UntraceableError(f"its course depends on values that it computes{place_of(error)}") from error
+    except NotImplementedError as error:  # said by an objective
+        raise UntraceableError(f"{error}{place_of(error)}") from error
     except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UntraceableError(f"{text}{place_of(error)}") from error
@@ -147,7 +149,7 @@ def trace(
     module.graph.set_codegen(fx.graph.CodeGen())
     _refuse_writes(module)
     buffers = _lift_buffers(module, modules, Reach(ran).start(programs or {}).tensors)
-    noise = _lift_noise(module)
+    noise = _lift_noise(module, mode.places)
     module.graph.lint()
     module.recompile()
     return Graph(module, noise, buffers, ran)
@@ -165,7 +167,7 @@ def _new_input(module: fx.GraphModule, name: str, instead: fx.Node) -> None:
     module.graph.erase_node(instead)
 
 
-def _lift_noise(module: fx.GraphModule) -> list[Noise]:
+def _lift_noise(module: fx.GraphModule, places: Mapping[Any, str]) -> list[Noise]:
     noise: list[Noise] = []
     for node in list(module.graph.nodes):
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
@@ -177,7 +179,10 @@ def _lift_noise(module: fx.GraphModule) -> list[Noise]:
         if node.kwargs.get("generator") is not None:
             raise UntraceableError("it draws from a generator of its own")
         if draw is None or not all(isinstance(b, int | float) for b in bounds):
-            raise UntraceableError(f"it draws by {node.target}, which is not lifted out of a graph")
+            place = places.get(node.target, "")
+            raise UntraceableError(
+                f"it draws by {node.target}{place}, whose law the graph computes: such noise is not lifted out of it"
+            )
         if bounds:  # (mean, std) of a normal, (low, high) of a uniform
             draw = functools.partial(_draw_within, draw, bounds)
         noise.append(Noise(node.meta["val"], draw))

@@ -15,17 +15,40 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .reading import place_here
+
+Flat = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
+
 
 class UntraceableError(Exception):
     """Why a program cannot be one graph; it runs eagerly instead."""
 
 
-class _NoWrites(TorchDispatchMode):
-    """Stops before a tensor that is not the tracer's is written to: the write would be a real one."""
+class NoWrites(TorchDispatchMode):
+    """Stops before a tensor that is not the tracer's is written to: the write would be a real one.
+
+    Attributes:
+        places: of operations that draw random numbers, the line of a user's that draws first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[Any, str] = {}
+
+    def guard(self, fn: Flat) -> Flat:
+        """`fn`, run in this mode."""
+
+        def guarded(leaves: list[Tensor], inputs: list[Tensor]) -> Sequence[Tensor]:
+            with self:
+                return fn(leaves, inputs)
+
+        return guarded
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         schema = getattr(func, "_schema", None)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.places.setdefault(func, place_here())
         if schema is not None and schema.is_mutable:
             for i, given in enumerate(schema.arguments):
                 value = args[i] if i < len(args) else kwargs.get(given.name)
@@ -35,11 +58,8 @@ class _NoWrites(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-Flat = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
-
-
 @contextmanager
-def undisturbed() -> Iterator[Callable[[Flat], Flat]]:
+def undisturbed() -> Iterator[NoWrites]:
     """Yields what makes of a function one that writes to no real tensor; after, random numbers go on as before.
 
     Distributions do not check values meanwhile: those made before keep their own setting, which
@@ -55,7 +75,7 @@ def undisturbed() -> Iterator[Callable[[Flat], Flat]]:
     tables = [(t, dict(t)) for t in (store._params, store._constraints, store._param_to_name)]
     try:
         with torch.random.fork_rng():
-            yield _guarded
+            yield NoWrites()
     finally:
         Distribution._validate_sample = check  # type: ignore[method-assign]
         created = [n for n in tables[0][0] if n not in tables[0][1]]
@@ -71,14 +91,6 @@ def undisturbed() -> Iterator[Callable[[Flat], Flat]]:
         raise UntraceableError(f"it draws random numbers of {'NumPy' if drawn_by_numpy else 'Python'}")
     if created:
         raise UntraceableError(f"it makes the parameter {created[0]!r} for these arguments alone")
-
-
-def _guarded(fn: Flat) -> Flat:
-    def guarded(leaves: list[Tensor], inputs: list[Tensor]) -> Sequence[Tensor]:
-        with _NoWrites():
-            return fn(leaves, inputs)
-
-    return guarded
 
 
 def _equal(one: Any, other: Any) -> bool:

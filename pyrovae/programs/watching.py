@@ -61,6 +61,8 @@ class Watch:
         self._sets = [(p, set(p)) for p, _, _ in reach.places if isinstance(p, set | frozenset)]
         self._fields = [(o, n, getattr(o, n), name) for o, n, name in reach.fields if n != "cell_contents"]
         cells = [(o, name) for o, n, name in reach.fields if n == "cell_contents"]
+        # The keys of a dict are a view of what is there now.
+        self._absent = [(own.keys(), names, owner) for own, names, owner in reach.absent]
         self._cells = [c for c, _ in cells]
         self._cell_names = [name for _, name in cells]
         self._contents = [c.cell_contents for c in self._cells]
@@ -84,6 +86,7 @@ class Watch:
                 all(map(is_, map(getitem, self._places, self._keys), self._values))
                 and all(map(is_, map(_cell, self._cells), self._contents))
                 and list(map(len, self._sized)) == self._sizes
+                and all(keys.isdisjoint(names) for keys, names, _ in self._absent)
                 and list(map(_requires_grad, self._trained)) == self._flags
                 and ambient() == self._ambient
                 and (not self._seldom or self._rest_holds())
@@ -136,6 +139,10 @@ class Watch:
         for o, n, value, name in self._fields:
             if not _same(getattr(o, n, _GONE), value):
                 yield self._say(name, n, value, getattr(o, n, _GONE)), False
+        for keys, names, owner in self._absent:
+            for n in sorted(names):
+                if n in keys:
+                    yield f"{n!r} of {owner} was its class's and is the object's own{self.ran.where(n)}", False
         yield from (("a set", False) for s, kept in self._sets if s != kept)
         yield from ((f"the array {name}", False) for a, kept, name in self._arrays if a.tobytes() != kept)
         for p, flag in zip(self._trained, self._flags, strict=True):
