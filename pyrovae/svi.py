@@ -55,6 +55,7 @@ class SVI:
             and line where a line is to blame.
         discarded: whether no compiled step is taken any more.
         compiled_steps: so many were taken.
+        checked: whether the objective was found to fit the program; else it is asked in the first step.
 
     Example:
         >>> import functools
@@ -102,7 +103,7 @@ class SVI:
         self._captured: Captured | None = None
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] | None = None
         self._steps = self.compiled_steps = 0
-        self.discarded = False
+        self.discarded = self.checked = False
         self._moved: set[int] = set()
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
@@ -132,13 +133,14 @@ class SVI:
         with module_mode(self.model, self.guide, training=None) as modules, capture_parameters() as used:
             loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
         self._seen = (used, modules)
-        if self._steps == 0 and self.objective is not None:
+        if not self.checked and self.objective is not None:
+            self.checked = True
             check_first_step(self.objective, self.model, self.guide, args, kwargs)
         return loss, list(dict.fromkeys(used.values()))
 
     def _compiled_step(
         self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor | float | None:
+    ) -> float | None:
         """The loss of a compiled step; None where an eager one has to be taken, of which nothing is done yet."""
         why = compiled.changed()
         if why is not None:
@@ -153,8 +155,8 @@ class SVI:
             return None
         captured = self._captured_step(compiled, args, kwargs)
         if captured is None or self._static is None:
-            loss = compiled(args, kwargs)
-            if math.isfinite(float(loss)):
+            loss = float(compiled(args, kwargs))
+            if math.isfinite(loss):
                 self._update(compiled.parameters, fused=True)
                 return loss
         else:
@@ -166,10 +168,9 @@ class SVI:
                 place.fill_(group["lr"])
             compiled.fill_beta()
             captured()
-            loss = self._static.loss
-            value = float(loss)
-            if math.isfinite(value):
-                return value
+            loss = float(self._static.loss)
+            if math.isfinite(loss):
+                return loss
         # Pyro's validation, or its warning, says what is wrong.
         put_back(state, device)
         for p, grad in grads:

@@ -58,7 +58,7 @@ def until_it_trains(out, pid):
     while (
         checkpoints(out) <= before and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     ):
-        time.sleep(0.005)
+        time.sleep(0.05)
 
 
 def result(out):

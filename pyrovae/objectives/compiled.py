@@ -110,7 +110,7 @@ class CompiledObjective:
             except NotImplementedError as error:
                 raise UntraceableError(str(error)) from error
         self.inputs, self.key, self.parameters = self.graph.inputs, self.graph.key, self.graph.mentioned
-        self._roots = {"model": model, "guide": guide, **dict(enumerate(modules))}
+        self._roots = {"model": model, "guide": guide, "modules": tuple(modules)}
         self._given = dict(parameters)
         self._objective = objective if self._annealed is None else objective.base
         self.watch = self._watch(self.graph.graph.ran)

@@ -136,7 +136,7 @@ def eager_twin(objective: Any) -> Any:
     twin = _TWINS.get(type(objective))
     if twin is None:
         return objective
-    copied = twin.__new__(twin)
+    copied: Any = object.__new__(twin)
     copied.__dict__.update(vars(objective))
     return copied
 

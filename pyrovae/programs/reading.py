@@ -57,7 +57,7 @@ def recording() -> Iterator[list[tuple[types.CodeType, dict[str, Any]]]]:
     """Yields a list that holds, after the body, the code of a user's that ran in it, with its globals."""
     found: list[tuple[types.CodeType, dict[str, Any]]] = []
     known: dict[int, types.CodeType] = {}
-    former = sys.getprofile()
+    former: Any = sys.getprofile()
 
     def note(frame: types.FrameType, event: str, _: Any) -> None:
         if event == "call" and id(frame.f_code) not in known:
@@ -291,7 +291,7 @@ class Reach:
         self.modules.append(value)
         if trusted(type(value).__module__):
             self.library.add(id(own))
-        inner = [
+        inner: list[str] = [
             k for k in ("_parameters", "_buffers", "_modules", "_pyro_samples", "_pyro_params") if k in own
         ]
         for key in inner:

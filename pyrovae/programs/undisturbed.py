@@ -72,9 +72,11 @@ def undisturbed() -> Iterator[NoWrites]:
     check = Distribution._validate_sample
     Distribution._validate_sample = lambda self, value: None  # type: ignore[method-assign]
     store = pyro.get_param_store()
-    tables = [(t, dict(t)) for t in (store._params, store._constraints, store._param_to_name)]
+    tables: list[Any] = [(t, dict(t)) for t in (store._params, store._constraints, store._param_to_name)]
     try:
-        with torch.random.fork_rng():
+        # Asking for all devices would start those that nobody uses.
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=devices):
             yield NoWrites()
     finally:
         Distribution._validate_sample = check  # type: ignore[method-assign]

@@ -117,7 +117,9 @@ class Watch:
                 now = place[key]
             except (KeyError, IndexError):
                 now = _GONE
-            if not _same(now, value):
+            if _same(now, value):
+                self._values[i] = now  # an equal one, which the next look knows
+            else:
                 kept = i in self.parameters or (isinstance(value, Tensor) and value.requires_grad)
                 yield (
                     self._say(
@@ -128,9 +130,12 @@ class Watch:
                     ),
                     kept,
                 )
-        for cell, name, value in zip(self._cells, self._cell_names, self._contents, strict=True):
+        cells = zip(self._cells, self._cell_names, self._contents, strict=True)
+        for i, (cell, name, value) in enumerate(cells):
             now = _contents(cell)
-            if not _same(now, value):
+            if _same(now, value):
+                self._contents[i] = now
+            else:
                 yield self._say(name, name.split("'")[1], value, now), False
         for place, size in zip(self._sized, self._sizes, strict=True):
             if len(place) != size:
@@ -142,7 +147,10 @@ class Watch:
         for keys, names, owner in self._absent:
             for n in sorted(names):
                 if n in keys:
-                    yield f"{n!r} of {owner} was its class's and is the object's own{self.ran.where(n)}", False
+                    yield (
+                        f"{n!r} of {owner} was its class's and is the object's own{self.ran.where(n)}",
+                        False,
+                    )
         yield from (("a set", False) for s, kept in self._sets if s != kept)
         yield from ((f"the array {name}", False) for a, kept, name in self._arrays if a.tobytes() != kept)
         for p, flag in zip(self._trained, self._flags, strict=True):

@@ -93,6 +93,7 @@ class Trainer:
         # compile=False: SVI would go over to compiled steps by a count of its own, and a resumed run
         # would differ from one that was never interrupted. Here the first step decides for all.
         self.svi = SVI(self.model, self.guide, made, self.objective, compile=False, before_step=clip)
+        self.svi.checked = True
         self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):
             self.rates.apply(self.svi.torch_optimizer(self.parameters()), 0.0, 1.0)
