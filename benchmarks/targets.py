@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import importance
 import scaling
+import steps
 import streaming
 from settings import Settings
 from timing import Row
@@ -45,6 +46,7 @@ def targets(settings: Settings) -> list[Target]:
         Target("compiled step / by hand", step, ours, "PyTorch by hand, torch.compile", 1.05),
         Target("compiled step / by hand", "ladder", ours, "PyTorch by hand, torch.compile", 1.1),
         Target("compiled step / by hand", "diffusion", ours, "PyTorch by hand, torch.compile", 1.1),
+        Target("watch / compiled step", step, steps.WATCH, ours, 0.01),
         Target("compiled step / NumPyro", step, ours, "NumPyro, jitted", 1.0),
         Target(
             "generic compiled route, share of the floor",

@@ -44,12 +44,13 @@ class FusedStep:
         kept = [self.optimizer.state[p] for p in params if p in self.optimizer.state]
         return params + [v for s in kept for v in s.values() if isinstance(v, Tensor)]
 
-    def __call__(self, rates: Sequence[Tensor] | None = None) -> None:
+    def __call__(self, rates: Sequence[Tensor] | None = None, skip: Tensor | None = None) -> None:
         """One update from the parameters' `.grad`.
 
         Args:
             rates: learning rate of each group as a 0-dim tensor on the parameters' device (read
                 where the kernel runs); default: the groups' own.
+            skip: 0-dim float on that device: where it is 1, nothing is updated.
         """
         if not self.fuses:
             self.optimizer.step()
@@ -60,7 +61,7 @@ class FusedStep:
                 if not params:
                     continue
                 state = [self._state(p) for p in params]
-                steps = self._counted(i, state)
+                steps = self._counted(i, state, skip)
                 self._kernel(
                     params,
                     [p.grad for p in params],
@@ -75,9 +76,10 @@ class FusedStep:
                     eps=group["eps"],
                     amsgrad=False,
                     maximize=False,
+                    found_inf=skip,
                 )
 
-    def _counted(self, group: int, state: list[dict[str, Any]]) -> list[Tensor]:
+    def _counted(self, group: int, state: list[dict[str, Any]], skip: Tensor | None) -> list[Tensor]:
         """Steps of the parameters, one more: views of one tensor, which is one addition for all."""
         counts, views = self._counts.get(group, (None, []))
         known = len(views) == len(state) and all(s["step"] is v for s, v in zip(state, views, strict=True))
@@ -87,7 +89,7 @@ class FusedStep:
             self._counts[group] = counts, views
             for s, view in zip(state, views, strict=True):
                 s["step"] = view
-        counts.add_(1.0)
+        counts.add_(1.0 if skip is None else 1.0 - skip)
         return views
 
     def _state(self, p: Tensor) -> dict[str, Any]:

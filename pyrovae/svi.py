@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -14,9 +15,12 @@ from torch import Tensor, nn
 
 from .captured import Captured
 from .fused import FusedStep
+from .objectives.agreement import disagreement, is_due
 from .objectives.compiled import CompiledObjective, StepObjective
+from .objectives.differentiable import eager_twin
+from .objectives.first_step import check_first_step
 from .programs import capture_parameters, module_mode
-from .programs.compiling import signature
+from .programs.generators import noise_state, put_back
 from .programs.tracing import UntraceableError
 from .static_step import StaticStep
 
@@ -47,7 +51,11 @@ class SVI:
         before_step: called with the parameters between gradients and update (clipping).
 
     Attributes:
-        refused: why the program is not compiled, once that was tried and failed.
+        refused: why the program, or some of its steps, are not compiled, once that was tried; with its file
+            and line where a line is to blame.
+        discarded: whether no compiled step is taken any more.
+        compiled_steps: so many were taken.
+        checked: whether the objective was found to fit the program; else it is asked in the first step.
 
     Example:
         >>> import functools
@@ -85,6 +93,7 @@ class SVI:
         self.optimizer: torch.optim.Optimizer | None = optim if given else None
         self._known = {id(p) for g in optim.param_groups for p in g["params"]} if given else set()
         self.compile: bool | Literal["auto"] = compile
+        loss = eager_twin(loss)
         self.objective = loss if isinstance(loss, PyroELBO) and loss_and_grads is None else None
         self.before_step = before_step
         self.refused: str | None = None
@@ -93,7 +102,9 @@ class SVI:
         self._static: StaticStep | None = None
         self._captured: Captured | None = None
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] | None = None
-        self._steps = 0
+        self._steps = self.compiled_steps = 0
+        self.discarded = self.checked = False
+        self._moved: set[int] = set()
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
             self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
@@ -103,47 +114,133 @@ class SVI:
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """One gradient step; returns the loss, summed over the batch, in nats."""
         compiled = self._compiled_for(args, kwargs)
-        if compiled is not None:
-            loss: Any = self._compiled_step(compiled, args)
+        loss: Any = None if compiled is None else self._compiled_step(compiled, args, kwargs)
+        if loss is None:
+            loss, used = self._eager(args, kwargs)
+            self._update(used)
         else:
-            with module_mode(self.model, self.guide, training=None) as modules, capture_parameters() as used:
-                loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
-            self._seen = (used, modules)
-            self._update(list(dict.fromkeys(used.values())))
+            self.compiled_steps += 1
         self._steps += 1
         return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
 
-    def _compiled_step(self, compiled: CompiledObjective, args: tuple[Any, ...]) -> Tensor:
-        captured = self._captured_step(compiled, args)
-        if captured is None or self._static is None:
-            loss = compiled(*args)
-            self._update(compiled.parameters, fused=True)
-            return loss
-        for place, value in zip(self._static.args, args, strict=True):
-            if isinstance(place, Tensor):
-                place.copy_(value)
-        for place, group in zip(self._static.rates, self._static.update.optimizer.param_groups, strict=True):
-            place.fill_(group["lr"])
-        compiled.fill_beta()
-        captured()
-        return self._static.loss
+    @property
+    def compiled_share(self) -> float:
+        """Compiled steps among all so far; None compiled: 0."""
+        return self.compiled_steps / max(1, self._steps)
 
-    def _captured_step(self, compiled: CompiledObjective, args: tuple[Any, ...]) -> Captured | None:
+    def _eager(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Tensor]]:
+        """Loss, and the parameters that the program asked for; gradients go into `.grad`."""
+        with module_mode(self.model, self.guide, training=None) as modules, capture_parameters() as used:
+            loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
+        self._seen = (used, modules)
+        if not self.checked and self.objective is not None:
+            self.checked = True
+            check_first_step(self.objective, self.model, self.guide, args, kwargs)
+        return loss, list(dict.fromkeys(used.values()))
+
+    def _compiled_step(
+        self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> float | None:
+        """The loss of a compiled step; None where an eager one has to be taken, of which nothing is done yet."""
+        why = compiled.changed()
+        if why is not None:
+            self.discard(why)
+            return None
+        device = compiled.device
+        state = noise_state(device)
+        # Pyro leaves zeros in the place of gradients, and torch nothing.
+        pyros = isinstance(self.optim, pyro.optim.PyroOptim)
+        grads = [(p, p.grad if pyros else None) for p in compiled.parameters]
+        if is_due(self.compiled_steps + 1) and not self.agrees(compiled, args, kwargs):
+            return None
+        captured = self._captured_step(compiled, args, kwargs)
+        if captured is None or self._static is None:
+            loss = float(compiled(args, kwargs))
+            if math.isfinite(loss):
+                self._update(compiled.parameters, fused=True)
+                return loss
+        else:
+            for place, value in zip(self._static.args, compiled.inputs.tensors(args, kwargs), strict=True):
+                place.copy_(value)
+            for place, group in zip(
+                self._static.rates, self._static.update.optimizer.param_groups, strict=True
+            ):
+                place.fill_(group["lr"])
+            compiled.fill_beta()
+            captured()
+            loss = float(self._static.loss)
+            if math.isfinite(loss):
+                return loss
+        # Pyro's validation, or its warning, says what is wrong.
+        put_back(state, device)
+        for p, grad in grads:
+            p.grad = grad
+        return None
+
+    def agrees(self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the compiled step gives the program's loss and gradients under the noise that comes next.
+
+        Generators and gradients are after as they were before. Where the two differ, the compiled step is
+        discarded, which is said.
+        """
+        device, store = compiled.device, {p: p.grad for p in compiled.graph.leaves}
+        state = noise_state(device)
+        for p in store:
+            p.grad = None
+        try:
+            loss, used = self._eager(args, kwargs)
+            eager = {id(p): p.grad for p in {*used, *store}}
+            after = noise_state(device)
+            put_back(state, device)
+            tensors = compiled.inputs.tensors(args, kwargs)
+            compiled.fill_beta()
+            compiled.graph.draw()
+            ours = compiled.evaluate(*tensors)
+            drawn = noise_state(device)
+            why = disagreement(
+                (torch_item(loss), eager), ours, compiled.graph.used, lambda: compiled.moved(*tensors)
+            )
+            if why is None and not all(map(torch.equal, after, drawn)):
+                why = "the program as it is now draws other random numbers"
+        finally:
+            put_back(state, device)
+            for p, grad in store.items():
+                p.grad = grad
+        if why is not None:
+            self.discard(why)
+        return why is None
+
+    def discard(self, why: str, say: bool = True) -> None:
+        """Takes no compiled steps from here on, and says why."""
+        self.refused = why
+        self._compiled = self._static = self._captured = None
+        self.discarded = True
+        if say:
+            warnings.warn(
+                f"the compiled step is no longer this program's, which runs eagerly from here on: {why}",
+                stacklevel=4,
+            )
+
+    def _captured_step(
+        self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Captured | None:
         """The step as one CUDA graph; None where it is none (a CPU, an optimizer that is not fused)."""
         on_cuda = all(p.device.type == "cuda" for p in compiled.parameters)
         if not on_cuda or isinstance(self.optim, pyro.optim.PyroOptim):
             return None
         if self._captured is None:
-            step = self.static_step(compiled, args)
+            step = self.static_step(compiled, compiled.inputs.tensors(args, kwargs))
             if not step.update.fuses:
                 return None
             self._static = step
             self._captured = Captured(step, step.loss.device, step.fixed)
         return self._captured if self._captured.refused is None else None
 
-    def static_step(self, compiled: StepObjective, args: tuple[Any, ...]) -> StaticStep:
+    def static_step(self, compiled: StepObjective, args: Sequence[Tensor]) -> StaticStep:
         """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
-        return StaticStep(compiled, self._fused_update(compiled.parameters), args, self.before_step)
+        update = self._fused_update(compiled.parameters)
+        idle = [p for p in getattr(compiled, "idle", ()) if id(p) in self._moved]
+        return StaticStep(compiled, update, args, self.before_step, idle)
 
     def _fused_update(self, parameters: list[Tensor]) -> FusedStep:
         optimizer = self.torch_optimizer(parameters)
@@ -152,6 +249,14 @@ class SVI:
         return self._fused
 
     def _update(self, parameters: list[Tensor], fused: bool = False) -> None:
+        if not isinstance(self.optim, pyro.optim.PyroOptim):
+            # As in Pyro, whose gradients are zero after a step, and not gone: momentum moves what
+            # the program asks for, with a gradient or without.
+            for p in parameters:
+                if p.grad is not None:
+                    self._moved.add(id(p))
+                elif id(p) in self._moved:
+                    p.grad = torch.zeros_like(p)
         if self.before_step is not None:
             self.before_step(parameters)
         if isinstance(self.optim, pyro.optim.PyroOptim):
@@ -166,24 +271,36 @@ class SVI:
         optimizer.zero_grad(set_to_none=True)
 
     def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:
-        if self._compiled is None and self._seen is not None and not kwargs:
+        if self._compiled is None and self._seen is not None and not self.discarded:
             wanted = self._steps >= AUTO_STEPS if self.compile == "auto" else self.compile
-            if wanted and self.refused is None:
-                self.prepare(args, *self._seen)
-        ready = self._compiled is not None and not kwargs and signature(args) == self._compiled.key
-        return self._compiled if ready else None
+            if wanted:
+                self.prepare(args, *self._seen, kwargs)
+        compiled = self._compiled
+        if compiled is None or compiled.inputs.fits(args, kwargs):
+            return compiled
+        if self.refused is None and compiled.inputs.differs_by_value(args, kwargs):
+            self.refused = (
+                "an argument that is no tensor has other values, and its steps with those run eagerly"
+            )
+            warnings.warn(f"some steps are not compiled: {self.refused}", stacklevel=3)
+        return None
 
     def prepare(
-        self, args: tuple[Any, ...], parameters: Mapping[str, Tensor], modules: Sequence[nn.Module]
+        self,
+        args: tuple[Any, ...],
+        parameters: Mapping[str, Tensor],
+        modules: Sequence[nn.Module],
+        kwargs: Mapping[str, Any] | None = None,
     ) -> bool:
         """Compiles for arguments of these shapes; returns whether it could (`refused` says why not).
 
         Args:
-            args: of the model and guide.
+            args, kwargs: of the model and guide.
             parameters: name to unconstrained leaf, all that the programs use.
             modules: the modules that they run.
         """
-        self._compiled = self.compile_for(args, parameters, modules)
+        self._compiled = self.compile_for(args, parameters, modules, kwargs)
+        self.discarded = self._compiled is None
         return self._compiled is not None
 
     @property
@@ -192,13 +309,19 @@ class SVI:
         return self._compiled
 
     def compile_for(
-        self, args: tuple[Any, ...], parameters: Mapping[str, Tensor], modules: Sequence[nn.Module]
+        self,
+        args: tuple[Any, ...],
+        parameters: Mapping[str, Tensor],
+        modules: Sequence[nn.Module],
+        kwargs: Mapping[str, Any] | None = None,
     ) -> CompiledObjective | None:
         """Loss and gradients in one graph for arguments of these shapes; None, and `refused` set, where not."""
         try:
             if self.objective is None:
                 raise UntraceableError("its loss is a function, not one of Pyro's ELBOs")
-            return CompiledObjective(self.objective, self.model, self.guide, args, parameters, modules)
+            return CompiledObjective(
+                self.objective, self.model, self.guide, args, parameters, modules, kwargs=kwargs
+            )
         except UntraceableError as error:
             self.refused = str(error)
             warnings.warn(f"this program is not compiled and runs eagerly: {error}", stacklevel=3)

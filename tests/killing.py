@@ -1,8 +1,9 @@
 """Kills training again and again, resumes it, and compares with a run that was left alone.
 
-    python -m tests.killing FOLDER KILLS [SEED] [--compile on]
+    python -m tests.killing FOLDER KILLS [SEED] [--compile on --epochs 200]
 
-What follows the seed goes to `train`. Each attempt is a fork of a process that has imported
+What follows the seed goes to `train`. A compiled run is killed after its first new checkpoint, when it has
+compiled. Each attempt is a fork of a process that has imported
 everything and run nothing, so that an attempt costs its training only.
 """
 
@@ -46,6 +47,20 @@ def wait(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def checkpoints(out):
+    """Names of the checkpoints that a run has written so far."""
+    return {p.name for p in (out / "checkpoints").glob("checkpoint-*")}
+
+
+def until_it_trains(out, pid):
+    """Waits for a new checkpoint; the process may have ended before."""
+    before = checkpoints(out)
+    while (
+        checkpoints(out) <= before and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
+        time.sleep(0.05)
+
+
 def result(out):
     """What a run leaves: weights and history."""
     assert {p.name for p in out.iterdir()} == {
@@ -67,15 +82,22 @@ def main(folder, kills, seed=0, more=()):
     plots.save(plots.plot_training([{"epoch": 1, "elbo": 0.0}]), folder / "warm.png")
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     rng, out = random.Random(seed), folder / "killed"
+    compiled = "--compile" in more
     began = time.perf_counter()
-    assert wait(start(folder / "whole", more)) == 0
+    pid = start(folder / "whole", more)
+    if compiled:
+        until_it_trains(folder / "whole", pid)
+        began = time.perf_counter()
+    assert wait(pid) == 0
     length = time.perf_counter() - began
     whole = result(folder / "whole")
     done, runs, states = 0, 0, []
     while done < kills or out.exists():
         pid = start(out, more)
         if done < kills:
-            time.sleep(rng.uniform(0, 0.8 * length))
+            if compiled:
+                until_it_trains(out, pid)
+            time.sleep(rng.uniform(0, (0.3 if compiled else 0.8) * length))
             os.kill(pid, signal.SIGKILL)
         code = wait(pid)
         if code == -signal.SIGKILL:

@@ -227,13 +227,6 @@ class Refused:
             loc = z if float(z.sum()) > 0 else -z
             pyro.sample("x", dist.Normal(loc.unsqueeze(-1).expand(-1, D), 1.0).to_event(1), obs=x)
 
-    captured = torch.ones(D)
-
-    def closure(self, x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("x", dist.Normal(z.unsqueeze(-1) * self.captured, 1.0).to_event(1), obs=x)
-
     unregistered = nn.Linear(1, D)
 
     def trainable(self, x):
@@ -241,13 +234,11 @@ class Refused:
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.sample("x", dist.Normal(self.unregistered(z.unsqueeze(-1)), 1.0).to_event(1), obs=x)
 
-    dropout = nn.Dropout(0.5)
-
-    def drops(self, x):
+    def draws(self, x):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            loc = self.dropout(z.unsqueeze(-1).expand(-1, D))
-            pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+            pyro.sample("a", dist.Gamma(1.0 + z**2, 1.0), obs=dist.Gamma(1.0 + z.detach() ** 2, 1.0).sample())
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1).expand(-1, D), 1.0).to_event(1), obs=x)
 
     norm = nn.BatchNorm1d(D)
 
@@ -263,9 +254,8 @@ class Refused:
     ("program", "reason"),
     [
         ("control_flow", "values"),
-        ("closure", "neither an argument"),
         ("trainable", "trainable"),
-        ("drops", "draws by"),
+        ("draws", "draws by"),
         ("normalises", "BatchNorm"),
     ],
 )

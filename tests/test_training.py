@@ -255,7 +255,7 @@ def test_fit(objective, tmp_path):
     assert rows == history and len(history) == 25
     metrics = ["elbo", "reconstruction", "kl", "active_units"]
     assert list(history[0]) == [
-        *("epoch", "step", "loss", "beta", "lr"),
+        *("epoch", "step", "loss", "beta", "lr", "compiled_share"),
         *metrics,
         *(f"valid_{m}" for m in metrics),
     ]
@@ -543,3 +543,88 @@ def test_objectives_are_checked():
 
     with pytest.raises(ValueError, match="mean-field condition"):
         pv.fit(model, bottom_up, X, epochs=1, objective=TraceMeanField_ELBO())
+
+
+# The first step ------------------------------------------------------------------------------------
+
+
+class Positives(Pair):
+    """Data above 0 under a Gamma law whose shape is above 1: a zero has no density, though the support has it."""
+
+    def model(self, x):
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(L, dtype=F64), 1.0).to_event(1))
+            rate = nn.functional.softplus(self.decoder(z)) + 0.1
+            pyro.sample("x", dist.Gamma(2.0, rate).to_event(1), obs=x)
+
+
+def test_a_datum_without_a_density_is_named_before_training():
+    pair, x = Positives(), data().abs() + 0.1
+    before = [p.clone() for p in pair.parameters()]
+    pv.fit(pair.model, pair.guide, x, epochs=1)
+    x[17, 2] = 0.0
+    with pytest.raises(ValueError, match=r"ln p\(x\) = -inf at x = 0 under Gamma.*data\[17\]"):
+        pair = Positives()
+        pv.fit(pair.model, pair.guide, x, epochs=1)
+    assert all(torch.equal(p, q) for p, q in zip(before, pair.parameters(), strict=True))
+
+
+class Overflows(Pair):
+    """A guide whose scale overflows in training alone."""
+
+    def guide(self, x):
+        pyro.module("encoder", self.encoder)
+        loc, raw = self.encoder(x).chunk(2, -1)
+        with pyro.plate("data", len(x)):
+            scale = (raw + 2000.0 * self.training * (x.sum(-1, keepdim=True) > 1e3)).exp()
+            pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_loss_that_is_not_finite_at_the_first_step_names_its_site(compile):
+    pair, x = Overflows().train(), data()
+    x[5] = 300.0
+    # Pyro's validation, under which an eager first step runs, says it in its own words.
+    said = (
+        r"step 0.*ln p\(\w+\) = -?(inf|nan).*data\[5\]" if compile else "parameter loc .* distribution Normal"
+    )
+    with pytest.raises(FloatingPointError if compile else ValueError, match=said) as error:
+        pv.fit(pair.model, pair.guide, x, epochs=1, batch_size=50, compile=compile)
+    assert "learning rate" not in str(error.value)
+    assert all(p.isfinite().all() for p in pair.parameters())
+
+
+def test_a_bottom_up_guide_is_refused_at_the_first_step_of_svi():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            top = pyro.sample("top", dist.Normal(0.0, 1.0))
+            z = pyro.sample("z", dist.Normal(top, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def bottom_up(x):
+        a = pyro.param("a", torch.tensor(0.5))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(a * x, 1.0))
+            pyro.sample("top", dist.Normal(a * z, 1.0))
+
+    def top_down(x):
+        a = pyro.param("a", torch.tensor(0.5))
+        with pyro.plate("data", len(x)):
+            top = pyro.sample("top", dist.Normal(a * x, 1.0))
+            pyro.sample("z", dist.Normal(a * top, 1.0))
+
+    x = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    for objective in (TraceMeanField_ELBO(), pv.objectives.BetaELBO(TraceMeanField_ELBO(), 0.5)):
+        pyro.clear_param_store()
+        svi = pv.SVI(model, bottom_up, pyro.optim.Adam({"lr": 0.1}), objective)
+        with pytest.raises(ValueError, match=r"mean-field condition.*'top' is drawn from 'z'"):
+            svi.step(x)
+        assert float(pyro.param("a")) == 0.5
+    losses = []
+    for make in (pyro.infer.SVI, pv.SVI):  # a guide that is well takes Pyro's own steps
+        pyro.clear_param_store()
+        torch.manual_seed(3)
+        svi = make(model, top_down, pyro.optim.Adam({"lr": 0.1}), TraceMeanField_ELBO())
+        losses.append([svi.step(x) for _ in range(3)])
+    assert losses[0] == losses[1]

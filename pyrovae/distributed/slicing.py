@@ -140,6 +140,14 @@ class SplitObjective:
         self._fill = source.fill_beta
         self.noise = WholeNoise(some.graph.graph.noise, dims, size)
 
+    def changed(self) -> str | None:
+        """What the program reads that is not as it was when it was compiled."""
+        return next(filter(None, (each.changed() for each in self._of.values())), None)
+
+    def parts(self, rows: tuple[Any, ...]) -> list[tuple[CompiledObjective, tuple[Any, ...]]]:
+        """Each graph, and rows of its size."""
+        return [(each, tuple(r[:n] for r in rows)) for n, each in self._of.items()]
+
     def fill_beta(self) -> None:
         """Puts the objective's KL weight of now into the graphs'."""
         self._fill()

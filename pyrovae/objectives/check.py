@@ -74,15 +74,7 @@ def check_objective(objective: Any, program: Program) -> None:
                 f"expected a guide whose Delta sites have no log_density for {name}, got one at {carried}: Pyro's KL "
                 "of a Delta leaves it out, and the loss would be wrong without a sign; try Trace_ELBO"
             )
-        breaches = mean_field_breaches(program)
-        if breaches:
-            z, parent = breaches[0]
-            raise ValueError(
-                f"expected a guide that meets the mean-field condition of {name}, got one in which {parent!r} is "
-                f"drawn from {z!r} while the model draws {z!r} from {parent!r}: its KL for {z!r} would hold "
-                f"{parent!r} fixed, and the loss would be wrong without a sign; try Trace_ELBO, or write the "
-                "guide top-down"
-            )
+        refuse_breaches(name, mean_field_breaches(program))
     elif isinstance(objective, RenyiELBO):
         if scores:
             raise ValueError(f"expected a reparameterised guide for {name}, got {scores} without rsample")
@@ -92,3 +84,19 @@ def check_objective(objective: Any, program: Program) -> None:
                 f"expected unit scales for {name}, got scaled sites {scaled}: Pyro puts the scale inside the "
                 "log-sum-exp, where the result is no bound; try plate(..., len(x)) without subsample_size"
             )
+
+
+def refuse_breaches(name: str, breaches: list[tuple[str, str]]) -> None:
+    """Refuses pairs (z, parent) that break the mean-field condition of the objective of this name.
+
+    Raises:
+        ValueError: naming the first pair.
+    """
+    if breaches:
+        z, parent = breaches[0]
+        raise ValueError(
+            f"expected a guide that meets the mean-field condition of {name}, got one in which {parent!r} is "
+            f"drawn from {z!r} while the model draws {z!r} from {parent!r}: its KL for {z!r} would hold "
+            f"{parent!r} fixed, and the loss would be wrong without a sign; try Trace_ELBO, or write the "
+            "guide top-down"
+        )

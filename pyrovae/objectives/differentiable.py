@@ -7,14 +7,25 @@ values and gradients here are theirs, given the same noise (`tests/test_compiled
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
-from pyro.infer.util import get_dependent_plate_dims, torch_sum
+from pyro.infer import (
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceMeanField_ELBO,
+    RenyiELBO,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceMeanField_ELBO,
+)
+from pyro.infer.traceenum_elbo import _compute_dice_elbo
+from pyro.infer.util import Dice, get_dependent_plate_dims, torch_sum
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..programs.scaling import scale_latents
 from ..programs.sites import sample_sites
@@ -23,37 +34,46 @@ from .free_bits import FreeBits
 
 
 def surrogate_and_value(
-    objective: Any, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...]
+    objective: Any,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(what is differentiated, what is reported), summed over the batch, in nats.
 
     Raises:
         NotImplementedError: for an objective, or a guide, of which this does not know how.
     """
+    kwargs = kwargs or {}
     if hasattr(objective, "surrogate_and_value"):
-        return objective.surrogate_and_value(model, guide, *args)
+        return objective.surrogate_and_value(model, guide, *args, **kwargs)
     if isinstance(objective, BetaELBO):
         scaled = scale_latents(model, objective.beta), scale_latents(guide, objective.beta)
-        return surrogate_and_value(objective.base, *scaled, args)
+        return surrogate_and_value(objective.base, *scaled, args, kwargs)
     if isinstance(objective, FreeBits):
-        loss = objective.differentiable_loss(model, guide, *args)
+        loss = objective.differentiable_loss(model, guide, *args, **kwargs)
         return loss, loss
     # Exact types: a subclass may compute something else.
-    particle = {Trace_ELBO: _trace_elbo, TraceMeanField_ELBO: _mean_field}.get(type(objective))
+    particle = _PARTICLES.get(type(objective))
     if particle is not None:
         loss = torch.zeros(())
-        for model_trace, guide_trace in objective._get_traces(model, guide, args, {}):
+        for model_trace, guide_trace in objective._get_traces(model, guide, args, kwargs):
             _require_pathwise(guide_trace)
             loss = loss + particle(model_trace, guide_trace) / objective.num_particles
         return loss, loss
     if type(objective) is RenyiELBO:
-        loss = _renyi(objective, model, guide, args)
+        loss = _renyi(objective, model, guide, args, kwargs)
         return loss, loss
     raise NotImplementedError(f"{type(objective).__name__} is not known to the tracer")
 
 
 def _require_pathwise(guide_trace: Any) -> None:
-    scores = [n for n, s in sample_sites(guide_trace) if not s["is_observed"] and not s["fn"].has_rsample]
+    scores = [
+        n
+        for n, s in sample_sites(guide_trace)
+        if not (s["is_observed"] or s["fn"].has_rsample or "_enumerate_dim" in s["infer"])
+    ]
     if scores:
         raise NotImplementedError(f"guide sites {scores} have no pathwise gradient")
 
@@ -81,9 +101,49 @@ def _mean_field(model_trace: Any, guide_trace: Any) -> Tensor:
     return loss
 
 
-def _renyi(objective: Any, model: Any, guide: Any, args: tuple[Any, ...]) -> Tensor:
+class _NothingImpossible(TorchFunctionMode):
+    """Pyro drops what has probability 0 in a sum over enumerated values, and asks for its number; a graph cannot.
+
+    Such a term is 0 with or without; where it is 0 times infinity, the loss is nan and the step an eager one.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.all and sys._getframe(1).f_code is Dice.compute_expectation.__code__:
+            return True
+        return func(*args, **(kwargs or {}))
+
+
+def _enumerated(model_trace: Any, guide_trace: Any) -> Tensor:
+    with _NothingImpossible():
+        elbo = _compute_dice_elbo(model_trace, guide_trace)
+    return -torch.as_tensor(elbo)
+
+
+_PARTICLES: dict[type, Callable[[Any, Any], Tensor]] = {
+    Trace_ELBO: _trace_elbo,
+    TraceMeanField_ELBO: _mean_field,
+    TraceEnum_ELBO: _enumerated,
+}
+_TWINS: dict[type, type] = {
+    JitTrace_ELBO: Trace_ELBO,
+    JitTraceMeanField_ELBO: TraceMeanField_ELBO,
+    JitTraceEnum_ELBO: TraceEnum_ELBO,
+}
+
+
+def eager_twin(objective: Any) -> Any:
+    """One of Pyro's objectives that compile by themselves (and freeze what they read), as the one that does not."""
+    twin = _TWINS.get(type(objective))
+    if twin is None:
+        return objective
+    copied: Any = object.__new__(twin)
+    copied.__dict__.update(vars(objective))
+    return copied
+
+
+def _renyi(objective: Any, model: Any, guide: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     particles = []
-    for model_trace, guide_trace in objective._get_traces(model, guide, args, {}):
+    for model_trace, guide_trace in objective._get_traces(model, guide, args, kwargs):
         _require_pathwise(guide_trace)
         dims = get_dependent_plate_dims(model_trace.nodes.values())
         log_ratio = torch.zeros(())

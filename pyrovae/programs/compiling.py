@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,23 +11,34 @@ import pyro
 import torch
 from torch import Tensor, fx, nn
 
+from .inputs import Inputs, Lift, signature
 from .substitute import Substitute
 from .tracing import Graph, UntraceableError, trace
 
-# (program arguments, tensors that vary beside them) -> (what is differentiated, what is reported)
-LossFunction = Callable[[tuple[Any, ...], Sequence[Tensor]], tuple[Tensor, Tensor]]
+__all__ = ["CompiledLoss", "compile_graph", "compile_module", "signature"]
+# (arguments, keyword arguments, tensors that vary beside them) -> (what is differentiated, what is reported)
+LossFunction = Callable[[tuple[Any, ...], dict[str, Any], Sequence[Tensor]], tuple[Tensor, Tensor]]
 
 
 class CompiledLoss:
-    """`loss(args)` and its gradients for arguments of one shape, in one graph.
+    """`loss(args, kwargs)` and its gradients for arguments of one shape, in one graph.
 
     Args:
         loss: a function of the program's arguments and of further tensors.
         parameters: name to unconstrained leaf, all that the program uses.
-        args: arguments; tensors among them are inputs of the graph, all else is part of it.
+        args, kwargs: arguments; tensors among them are inputs of the graph, numbers too where the program
+            takes tensors for them, all else is part of it.
         extra: further tensors (a KL weight) that change without recompilation.
         modules: the modules that the program runs.
         generate: code for the graph; else it runs as it was traced.
+        programs: by name, what runs of a user's.
+
+    Attributes:
+        inputs: how arguments become the graph's inputs.
+        graph: as it was traced.
+        used: leaves that have a gradient.
+        mentioned: trained leaves that the program asks for, whether they have a gradient or not.
+        noise: to be filled before each run.
 
     Raises:
         UntraceableError: why it cannot be one graph.
@@ -38,60 +49,117 @@ class CompiledLoss:
         loss: LossFunction,
         parameters: Mapping[str, Tensor],
         args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None = None,
         extra: Sequence[Tensor] = (),
         modules: Sequence[nn.Module] = (),
         generate: bool = True,
+        programs: Mapping[str, Any] | None = None,
     ) -> None:
         by_leaf: dict[int, tuple[str, Tensor]] = {}
         for name, leaf in parameters.items():
             by_leaf.setdefault(id(leaf), (name, leaf))
         self.leaves = [leaf for _, leaf in by_leaf.values() if leaf.requires_grad]
-        names = [name for name, leaf in by_leaf.values() if leaf.requires_grad]
-        self.key = signature(args)
-        self._inputs = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
-        used: list[int] = []
-
-        def compute(leaves: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
-            given = list(args)
-            for i, tensor in zip(self._inputs, inputs, strict=False):
-                given[i] = tensor
-            values = dict(zip(names, leaves, strict=True))
-            with (
-                Substitute(values, unconstrained=True, modules=modules),
-                pyro.validation_enabled(False),
-            ):
-                surrogate, value = loss(tuple(given), inputs[len(self._inputs) :])
-            grads = torch.autograd.grad(surrogate, leaves, allow_unused=True)
-            used[:] = [i for i, g in enumerate(grads) if g is not None]
-            return [value.detach(), *(g for g in grads if g is not None)]
-
-        inputs = [*(args[i] for i in self._inputs), *extra]
-        self.graph = trace(compute, self.leaves, inputs, modules)
-        self.used = [self.leaves[i] for i in used]
+        self._names = [name for name, leaf in by_leaf.values() if leaf.requires_grad]
+        self._loss, self._given, self._extra = loss, (args, dict(kwargs or {})), list(extra)
+        self._modules, self._programs = modules, programs
+        self._aliases = [p.detach() for p in self.leaves]
+        dtype = torch.float64 if any(p.dtype == torch.float64 for p in self.leaves) else torch.float32
+        device = next((p.device for p in self.leaves), None)
+        for lift in _lifts((*args, *self._given[1].values())):
+            self.inputs = Inputs(args, self._given[1], lift, dtype, device)
+            self.key = self.inputs.key
+            try:
+                self.graph, self.used, self.mentioned = self.trace()
+                break
+            except UntraceableError:
+                if lift == "nothing":
+                    raise
         self.noise = [n.buffer() for n in self.graph.noise]
         self._call: Callable[..., Any] = self.graph.module
         if generate:
-            self._call = compile_graph(self.graph, [p.detach() for p in self.leaves], inputs, self.noise)
-        self._aliases = [p.detach() for p in self.leaves]
+            self._call = compile_graph(self.graph, self._aliases, [*self._tensors(), *extra], self.noise)
 
-    def __call__(self, args: tuple[Any, ...], extra: Sequence[Tensor] = ()) -> Tensor:
+    def _tensors(self) -> list[Tensor]:
+        tensors = self.inputs.tensors(*self._given)
+        if any(t.requires_grad or type(t) not in (Tensor, nn.Parameter) for t in tensors):
+            raise UntraceableError("an argument is a tensor with a gradient, or of a class of its own")
+        return tensors
+
+    def trace(self) -> tuple[Graph, list[Tensor], list[Tensor]]:
+        """The graph of the program as it is now, the leaves with a gradient, and those that it asks for."""
+        used: list[int] = []
+        mentioned: list[int] = []
+        given, inputs = self._tensors(), len(self._tensors())
+
+        def compute(leaves: list[Tensor], flat: list[Tensor]) -> list[Tensor]:
+            args, kwargs = self.inputs.filled(*self._given, flat[:inputs])
+            values = dict(zip(self._names, leaves, strict=True))
+            substitute = Substitute(values, unconstrained=True, modules=self._modules)
+            with substitute, pyro.validation_enabled(False):
+                surrogate, value = self._loss(args, kwargs, flat[inputs:])
+            grads = torch.autograd.grad(surrogate, leaves, allow_unused=True)
+            used[:] = [i for i, g in enumerate(grads) if g is not None]
+            asked = substitute.used
+            mentioned[:] = [i for i, n in enumerate(self._names) if n in asked or grads[i] is not None]
+            return [value.detach(), *(g for g in grads if g is not None)]
+
+        graph = trace(compute, self.leaves, [*given, *self._extra], self._modules, self._programs)
+        return graph, [self.leaves[i] for i in used], [self.leaves[i] for i in mentioned]
+
+    def __call__(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> Tensor:
         """Fresh noise, then loss (returned) and gradients (into `.grad`)."""
-        for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
-            spec.draw(buffer)
-        value, grads = self.evaluate(args, extra)
+        self.draw()
+        value, grads = self.evaluate(tensors, extra)
         for leaf, grad in zip(self.used, grads, strict=True):
             leaf.grad = grad
         return value
 
-    def evaluate(self, args: tuple[Any, ...], extra: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+    def draw(self) -> None:
+        """Fresh noise, of torch's generators as they stand."""
+        for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
+            spec.draw(buffer)
+
+    def evaluate(
+        self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients of `used` under the noise that stands in `noise`."""
         for i, (leaf, alias) in enumerate(zip(self.leaves, self._aliases, strict=True)):
             if leaf.data_ptr() != alias.data_ptr():  # .data was replaced, by .to() for example
                 self._aliases[i] = leaf.detach()
-        inputs = [args[i] for i in self._inputs]
         with torch.no_grad():
-            value, *grads = self._call(*self._aliases, *inputs, *extra, *self.graph.buffers, *self.noise)
+            value, *grads = self._call(*self._aliases, *tensors, *extra, *self.graph.buffers, *self.noise)
         return value, grads
+
+    def moved(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+        """As `evaluate`, with every number moved by half a unit in its last place: how far rounding reaches."""
+        generator = torch.Generator().manual_seed(0)
+
+        def move(t: Tensor) -> Tensor:
+            if not t.is_floating_point():
+                return t
+            bits = torch.randint(2, t.shape, generator=generator).to(t)
+            return t * (1 - torch.finfo(t.dtype).eps * bits)
+
+        with torch.no_grad():
+            flat = (*self._aliases, *tensors, *extra, *self.graph.buffers, *self.noise)
+            value, *grads = self._call(*map(move, flat))
+        return value, grads
+
+
+def _lifts(values: Sequence[Any]) -> list[Lift]:
+    """What to try: numbers as tensors, as far as there are any."""
+    kinds = set(_kinds(values))
+    tries: list[Lift] = ["numbers"] if int in kinds else []
+    return [*tries, "floats", "nothing"] if float in kinds else [*tries, "nothing"]
+
+
+def _kinds(values: Any) -> Iterator[type]:
+    inner = values.values() if type(values) is dict else values
+    for value in inner:
+        if type(value) in (tuple, list, dict):
+            yield from _kinds(value)
+        else:
+            yield type(value)
 
 
 def compile_graph(
@@ -125,8 +193,3 @@ def compile_module(module: fx.GraphModule, example: Sequence[Tensor]) -> Callabl
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise UntraceableError(f"no code could be generated ({type(error).__name__}: {text})") from error
-
-
-def signature(args: Sequence[Any]) -> tuple[Any, ...]:
-    """What a graph depends on: shapes, dtypes and devices of tensors, values of all else."""
-    return tuple((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else a for a in args)

@@ -116,7 +116,9 @@ class Substitute(Messenger):
         if self.unconstrained and constraint is not None:
             value = transform_to(constraint)(value)
         # pyro.module passes the module's own tensor as the initial value: that is the tensor
-        # the module will use in its forward, whatever pyro.param returns.
-        self._place(initial, value)
+        # the module will use in its forward, whatever pyro.param returns. A second module of the
+        # same name keeps its own.
+        if stored._params.get(name, initial) is initial:
+            self._place(initial, value)
         msg["value"] = value
         msg["done"] = True

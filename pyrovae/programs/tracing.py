@@ -9,8 +9,8 @@ captured, compared and replayed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from .decompositions import TABLE
+from .reading import Ran, Reach, place_of, recording
+from .undisturbed import UntraceableError, undisturbed
+from .watching import Snapshot
 
 aten = torch.ops.aten
 
@@ -31,17 +34,16 @@ _LIFTED: dict[Any, Callable[..., Tensor]] = {
     aten.uniform_.default: Tensor.uniform_,
     aten.rand.default: Tensor.uniform_,
     aten.rand_like.default: Tensor.uniform_,
+    aten.bernoulli_.float: Tensor.bernoulli_,
     # A plate's subsample: drawn also where a program does not use the indices.
     aten.randperm.default: lambda out: torch.randperm(len(out), out=out),
 }
 
+_BOUNDED = (aten.normal_.default, aten.uniform_.default, aten.bernoulli_.float)
+
 
 def _draw_within(draw: Callable[..., Tensor], bounds: tuple[float, ...], out: Tensor) -> Tensor:
     return draw(out, *bounds)
-
-
-class UntraceableError(Exception):
-    """Why a program cannot be one graph; it runs eagerly instead."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,36 @@ class Graph:
     Attributes:
         module: called as `module(*parameters, *inputs, *buffers, *noise)`.
         noise: in the order in which an eager run draws.
-        buffers: registered module buffers that the computation reads (the live tensors).
+        buffers: tensors that the computation reads beside (the live ones): buffers of modules, attributes.
+        ran: the code of a user's that ran.
     """
 
     module: fx.GraphModule
     noise: list[Noise]
     buffers: list[Tensor]
+    ran: Ran = field(default_factory=lambda: Ran([]))
+
+    def same_as(self, other: Graph) -> bool:
+        """Whether both compute the same, of the same tensors."""
+        ours, theirs = _constants(self.module), _constants(other.module)
+        return (
+            self.module.code == other.module.code
+            and [_about(n) for n in self.noise] == [_about(n) for n in other.noise]
+            and [id(b) for b in self.buffers] == [id(b) for b in other.buffers]
+            and len(ours) == len(theirs)
+            and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        )
+
+
+def _about(noise: Noise) -> tuple[Any, ...]:
+    draw: Any = noise.draw
+    how = (draw.func, draw.args) if isinstance(draw, functools.partial) else draw
+    return noise.like.shape, noise.like.dtype, noise.like.device, how
+
+
+def _constants(module: fx.GraphModule) -> list[Tensor]:
+    names = [str(n.target) for n in module.graph.nodes if n.op == "get_attr"]
+    return [c for c in (getattr(module, name) for name in names) if isinstance(c, Tensor)]
 
 
 def trace(
@@ -76,14 +102,16 @@ def trace(
     parameters: Sequence[Tensor],
     inputs: Sequence[Tensor],
     modules: Iterable[nn.Module] = (),
+    programs: Mapping[str, Any] | None = None,
 ) -> Graph:
-    """Traces `fn(parameters, inputs)` with shapes as given and values unknown.
+    """Traces `fn(parameters, inputs)` with shapes as given and values unknown; nothing outside is changed by it.
 
     Args:
         fn: the computation; may call `torch.autograd.grad`.
         parameters: leaves that it differentiates by.
         inputs: all other tensors that change between runs.
         modules: whose registered buffers it may read.
+        programs: by name, what it runs of a user's: Python state that they change is put back.
 
     Raises:
         UntraceableError: control flow that depends on values, a draw that cannot be lifted, a
@@ -91,22 +119,40 @@ def trace(
             constant of the graph it would go stale without anyone noticing.
     """
     leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
+    snapshot = Snapshot(programs or {})
+    code: Any = []
     try:
-        traced = make_fx(fn, TABLE, tracing_mode="fake", _allow_non_fake_inputs=True)
-        module = traced(leaves, list(inputs))
+        with recording() as code, undisturbed() as mode:
+            traced = make_fx(mode.guard(fn), TABLE, tracing_mode="fake", _allow_non_fake_inputs=True)
+            module = traced(leaves, list(inputs))
+    except UntraceableError as error:
+        raise UntraceableError(f"{error}{place_of(error)}") from error
     except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode) as error:
         # `if z.sum() > 0`, `.item()`, boolean indexing: one graph cannot hold both ways.
-        raise UntraceableError("its course depends on values that it computes") from error
+        raise UntraceableError(f"its course depends on values that it computes{place_of(error)}") from error
+    except NotImplementedError as error:  # said by an objective
+        raise UntraceableError(f"{error}{place_of(error)}") from error
     except Exception as error:
-        raise UntraceableError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UntraceableError(f"{text}{place_of(error)}") from error
+    finally:
+        changed = snapshot.restore()
+    ran = Ran(code)
+    ran.ignored = {place for _, _, place in changed if place is not None}
+    for owner, key, place in changed:
+        # What no code of a user's names, a library keeps for itself: a cache.
+        if place is None and key.startswith("_") and not ran.reads(key):
+            continue
+        if place is None:
+            raise UntraceableError(f"it changes {key!r} of {owner} as it runs{ran.where(key)}")
     # Flat arguments: the graph was traced on two lists.
     module.graph.set_codegen(fx.graph.CodeGen())
     _refuse_writes(module)
-    buffers = _lift_buffers(module, modules)
-    noise = _lift_noise(module)
+    buffers = _lift_buffers(module, modules, Reach(ran).start(programs or {}).tensors)
+    noise = _lift_noise(module, mode.places)
     module.graph.lint()
     module.recompile()
-    return Graph(module, noise, buffers)
+    return Graph(module, noise, buffers, ran)
 
 
 def _last_input(module: fx.GraphModule) -> fx.Node:
@@ -121,7 +167,7 @@ def _new_input(module: fx.GraphModule, name: str, instead: fx.Node) -> None:
     module.graph.erase_node(instead)
 
 
-def _lift_noise(module: fx.GraphModule) -> list[Noise]:
+def _lift_noise(module: fx.GraphModule, places: Mapping[Any, str]) -> list[Noise]:
     noise: list[Noise] = []
     for node in list(module.graph.nodes):
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
@@ -129,9 +175,14 @@ def _lift_noise(module: fx.GraphModule) -> list[Noise]:
         if torch.Tag.nondeterministic_seeded not in node.target.tags:
             continue
         draw = _LIFTED.get(node.target)
-        bounds = node.args[1:] if node.target in (aten.normal_.default, aten.uniform_.default) else ()
+        bounds = node.args[1:] if node.target in _BOUNDED else ()
+        if node.kwargs.get("generator") is not None:
+            raise UntraceableError("it draws from a generator of its own")
         if draw is None or not all(isinstance(b, int | float) for b in bounds):
-            raise UntraceableError(f"it draws by {node.target}, which is not lifted out of a graph")
+            place = places.get(node.target, "")
+            raise UntraceableError(
+                f"it draws by {node.target}{place}, whose law the graph computes: such noise is not lifted out of it"
+            )
         if bounds:  # (mean, std) of a normal, (low, high) of a uniform
             draw = functools.partial(_draw_within, draw, bounds)
         noise.append(Noise(node.meta["val"], draw))
@@ -143,8 +194,10 @@ def _lift_noise(module: fx.GraphModule) -> list[Noise]:
     return noise
 
 
-def _lift_buffers(module: fx.GraphModule, modules: Iterable[nn.Module]) -> list[Tensor]:
-    known: dict[int, Tensor] = {}
+def _lift_buffers(
+    module: fx.GraphModule, modules: Iterable[nn.Module], attributes: Mapping[int, Tensor]
+) -> list[Tensor]:
+    known = {i: t for i, t in attributes.items() if not t.requires_grad}
     for root in modules:
         for part in root.modules():
             for tensor in (*part._buffers.values(), *part._parameters.values()):

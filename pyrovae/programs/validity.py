@@ -127,8 +127,11 @@ def mean_field_breaches(program: Program) -> list[tuple[str, str]]:
     parent descends from z in the guide (Pyro's documentation of TraceMeanField_ELBO). A bottom-up
     guide of a hierarchical model breaks it, and the loss is then wrong in silence.
     """
-    in_guide = dependencies(program, program.guide)
-    in_model = dependencies(program, program.model)
+    return breaches_of(dependencies(program, program.guide), dependencies(program, program.model))
+
+
+def breaches_of(in_guide: Dependencies, in_model: Dependencies) -> list[tuple[str, str]]:
+    """The same from what sites depend on."""
     below = _descendants(in_guide)
     return [
         (z, parent)
@@ -147,31 +150,44 @@ def dependencies(program: Program, fn: Callable[..., Any]) -> Dependencies:
     ln p of z_i change?), which sees those but could miss a dependency that the two redraws
     happen not to excite.
     """
-    found: Dependencies = {}
     with (
         module_mode(program.model, program.guide, training=False),
         program.on(program.arguments.chunks(2)[0]) as args,
     ):
+        return dependencies_of(fn, args)
+
+
+def dependencies_of(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+) -> Dependencies:
+    """The same for one of the two programs on given arguments, in the mode that it is in."""
+    found: Dependencies = {}
+    kwargs = kwargs or {}
+    with seeded(0, "perturb", device=_device(args)):
         try:
-            tracked = get_dependencies(fn, args)["prior_dependencies"]
+            tracked = get_dependencies(fn, args, kwargs)["prior_dependencies"]
         except Exception:  # provenance tensors do not pass through every op (custom flows, C++ ops)
             tracked = {}
-        for name, other in _perturbation(program, fn, args):
-            found.setdefault(name, set()).update(other)
+    for name, other in _perturbation(fn, args, kwargs):
+        found.setdefault(name, set()).update(other)
     for name, upstream in tracked.items():  # type: ignore[attr-defined]
         if name in found:
             found[name] |= {u for u in upstream if u in found and u != name}
     return found
 
 
+def _device(args: tuple[Any, ...]) -> torch.device:
+    return next((a.device for a in args if isinstance(a, Tensor)), torch.device("cpu"))
+
+
 def _perturbation(
-    program: Program, fn: Callable[..., Any], args: tuple[Any, ...]
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, set[str]]]:
     def run(values: dict[str, Tensor] | None, *counter: int) -> Any:
         # Seeded alike each time, so hidden noise cannot pass for a dependency.
-        with seeded(0, "perturb", *counter, device=program.arguments.x.device), torch.no_grad():
+        with seeded(0, "perturb", *counter, device=_device(args)), torch.no_grad():
             wrapped = fn if values is None else Substitute(values)(fn)
-            return poutine.trace(wrapped).get_trace(*args)
+            return poutine.trace(wrapped).get_trace(*args, **kwargs)
 
     def values_of(trace: Any) -> dict[str, Tensor]:
         return {n: s["value"] for n, s in sample_sites(trace) if not s["is_observed"]}

@@ -28,10 +28,11 @@ class BadStep(FloatingPointError):
         if self.indices:
             some = ", ".join(map(str, self.indices[:8]))
             where += f", data {some}{f' and {len(self.indices) - 8} more' if len(self.indices) > 8 else ''}"
-        return (
-            f"expected a finite loss, got {self.found} in {where}){self.note}; try a lower learning rate, clip_norm "
-            "or a KL warm-up"
-        )
+        # At the first step no learning rate has had a say.
+        remedy = "a lower learning rate, clip_norm or a KL warm-up"
+        if self.step == 0:
+            remedy = "data inside of the law's support, another likelihood, or other initial parameters"
+        return f"expected a finite loss, got {self.found} in {where}){self.note}; try {remedy}"
 
 
 def fault_of(loss: float, peak: float | None) -> str | None:

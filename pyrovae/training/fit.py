@@ -34,14 +34,16 @@ class Fit:
     Attributes:
         model, guide: the programs, bound to the fit's own parameters.
         store: those parameters.
-        history: one row an epoch: loss (of the objective trained), and at beta = 1 the ELBO,
-            reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum. Boltzmann
+        history: one row an epoch: loss (of the objective trained), the share of compiled steps, and at beta = 1 the
+            ELBO, reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum. Boltzmann
             machines have the figures of `objectives.PhaseObjective` in place of the ELBO's.
         modules: the torch modules they run.
         best_epoch: the epoch whose weights were kept.
         timing: seconds of each epoch, metrics included; all that depends on the clock is here
             and in `seconds`.
         seconds: of training, metrics included, over all the pieces of a resumed run.
+        compiled_share: compiled steps among all.
+        refused: why steps were not compiled, where that was asked for.
     """
 
     model: Callable[..., Any]
@@ -52,6 +54,8 @@ class Fit:
     best_epoch: int
     timing: list[float] = field(repr=False)
     seconds: float
+    compiled_share: float = 0.0
+    refused: str | None = None
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the history, whole or not at all."""
@@ -241,6 +245,8 @@ def fit(
         best_epoch,
         progress.timing,
         progress.seconds,
+        sum(row.get("compiled_share", 0.0) for row in progress.history) / max(1, len(progress.history)),
+        trainer.svi.refused,
     )
 
 

@@ -198,7 +198,8 @@ class Loop:
 
     def _return(self, error: BadStep) -> None:
         progress, trainer = self.progress, self.trainer
-        ended = progress.returns >= self.max_returns
+        # The first step would be the same at any learning rate.
+        ended = progress.returns >= self.max_returns or error.step == 0
         if not ended:
             try:
                 trainer.roll_back(self._good, SLOWER)

@@ -21,6 +21,7 @@ from ..programs import (
     seeded,
     store_of,
 )
+from ..programs.finite import not_finite
 from .sources import Source
 
 
@@ -57,6 +58,7 @@ class Prepared:
                 self.model, self.guide, *_rows(source.train), plate=plate, seed=start
             )
             _check_support(self.program)
+            _check_finite(self.program, derive_seed(seed, "finite"))
         self.modules = modules
         self.valid_program: Program | None = None
         if source.valid is not None:
@@ -86,6 +88,25 @@ def _check_support(program: Program) -> None:
         for indices in program.arguments.chunks(2048):
             with program.on(indices) as given:
                 check_support(program.traces(given, None)[1])
+
+
+def _check_finite(program: Program, seed: int) -> None:
+    """Refuses data without a density, such as a zero under a Gamma law, whose support has it."""
+    if program.declaration.density not in (None, "exact"):
+        return
+    with (
+        torch.no_grad(),
+        pyro.validation_enabled(False),
+        seeded(seed, "finite", device=program.arguments.x.device),
+    ):
+        for indices in program.arguments.chunks(2048):
+            with program.on(indices) as given:
+                found = not_finite(program.traces(given, None)[1], indices, observed=True)
+            if found is not None:
+                raise ValueError(
+                    f"expected a finite density of each datum at the initial parameters, got {found}; try data inside "
+                    "of the law's support, or another likelihood"
+                )
 
 
 def common_store(model: Callable[..., Any], guide: Callable[..., Any]) -> ParameterStore:

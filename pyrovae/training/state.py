@@ -29,6 +29,8 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "losses": list(trainer.losses),
         "peak": trainer.peak,
         "lr_factor": trainer.lr_factor,
+        "compiled_steps": trainer.compiled_steps,
+        "discarded": trainer.svi.refused if trainer.svi.discarded else None,
     }
 
 
@@ -78,6 +80,10 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.global_step = state["global_step"]
     trainer.losses, trainer.peak = list(state["losses"]), state["peak"]
     trainer.lr_factor = state["lr_factor"]
+    trainer.compiled_steps = state.get("compiled_steps", 0)
+    if state.get("discarded") is not None and not trainer.svi.discarded:  # as the run before this one found
+        trainer.svi.discard(state["discarded"], say=False)
+        trainer.static, trainer.compiled = None, False
 
 
 def slowed(trainer: Trainer, state: dict[str, Any], share: float) -> dict[str, Any]:

@@ -132,6 +132,12 @@ class StaticEpoch:
         sized.run()
         self._at += 1
 
+    def objective(self, batch: int) -> StepObjective:
+        """The compiled loss of a batch of this size."""
+        sized = self._sized(batch)
+        assert sized is not None
+        return sized.step.compiled
+
     def losses(self, start: int, stop: int) -> list[float]:
         """Losses of some steps of this epoch, in nats per batch; waits for them."""
         return self._losses[start:stop].tolist()

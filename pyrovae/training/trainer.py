@@ -15,7 +15,10 @@ from torch import Tensor
 
 from ..distributed import Split, check_in_step
 from ..objectives import BetaELBO, check_objective, with_terms
+from ..objectives.agreement import is_due
+from ..objectives.compiled import StepObjective
 from ..programs import Program, buffers_of, derive_seed, module_mode, reseeding, seeded
+from ..programs.finite import not_finite
 from ..svi import SVI
 from .averaging import MovingAverage
 from .bad_steps import BadStep, fault_of
@@ -90,6 +93,7 @@ class Trainer:
         # compile=False: SVI would go over to compiled steps by a count of its own, and a resumed run
         # would differ from one that was never interrupted. Here the first step decides for all.
         self.svi = SVI(self.model, self.guide, made, self.objective, compile=False, before_step=clip)
+        self.svi.checked = True
         self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):
             self.rates.apply(self.svi.torch_optimizer(self.parameters()), 0.0, 1.0)
@@ -100,6 +104,9 @@ class Trainer:
         self.peak: float | None = None
         self.lr_factor = 1.0
         self.split, self.stopping = split, False
+        self.compiled_steps = 0  # of this epoch
+        self._compared = False
+        self._initial: Weights | None = None
         self.divided = None if split is None else SplitSteps(self.svi, self.batches, split)
         if self.divided is not None:
             self.static: StaticEpoch | None = self.divided.epoch(self, compile)
@@ -140,6 +147,7 @@ class Trainer:
         if self.split is not None and self.static is not None:
             with reseeding(self.device) as reseed:
                 self._begin(self.static)
+                self._stands(self.static)
                 self._static_step(self.static, reseed, look=True)
             return self.losses[-1]
         now = self._now(self.epoch, self.batch)
@@ -148,9 +156,10 @@ class Trainer:
         if self.svi.optimizer is not None:
             self.rates.apply(self.svi.optimizer, now, self.lr_factor)
         if self.batch == 0:
-            self.losses = []
+            self.losses, self.compiled_steps = [], 0
         self.collect()
         rows = self.batches.next_rows(self.epoch, self.batch)
+        self._initial = self.weights() if self.global_step == 0 else None
         try:
             # The first step runs under Pyro's own validation, which costs about a tenth of a step.
             with (
@@ -158,7 +167,9 @@ class Trainer:
                 self.store.active(),  # Pyro's optimizers look names up in it
                 pyro.validation_enabled(self.global_step == 0),
             ):
+                before = self.svi.compiled_steps
                 loss = self.svi.step(*rows) / (self.program.full_size or len(rows[0]))
+                self.compiled_steps += self.svi.compiled_steps - before
         except torch.linalg.LinAlgError as error:  # what weights without bounds do to a factorisation
             raise self._bad_step(f"none ({error})") from error
         fault = fault_of(loss, self.peak)
@@ -206,7 +217,28 @@ class Trainer:
         batch = self.batch if batch is None else batch
         indices = self.batches.indices(self.epoch, batch)
         listed = None if indices is None else indices.tolist()
-        return BadStep(found, self.epoch, batch, self.global_step + batch - self.batch, listed)
+        step = self.global_step + batch - self.batch
+        note = f": {self._site_without(indices)}" if step == 0 else ""
+        return BadStep(found, self.epoch, batch, step, listed, note)
+
+    def _site_without(self, indices: Tensor | None) -> str:
+        """Which site has no finite density at the first step."""
+        given = self.program.arguments.chunks(2048)[0] if indices is None else indices
+        if self._initial is not None:  # an eager step has moved them
+            self.load_weights(self._initial)
+        with (
+            torch.no_grad(),
+            pyro.validation_enabled(False),
+            seeded(self.seed, "step", 0, device=self.device),
+            module_mode(self.model, self.guide, training=True),
+            self.program.on(given) as rows,
+        ):
+            try:
+                guide, model = self.program.traces(rows, None)
+            except ValueError as error:
+                return str(error)
+            found = not_finite(model, given) or not_finite(guide, given)
+        return found or "each site has a finite density at the initial parameters"
 
     def _now(self, epoch: int, batch: int) -> float:
         return epoch + batch / self.batches_per_epoch
@@ -237,6 +269,7 @@ class Trainer:
             "loss": sum(n * loss for n, loss in zip(sizes, self.losses, strict=True)) / sum(sizes),
             "beta": self.last_beta(epoch),
             "lr": math.nan if self.svi.optimizer is None else float(self.svi.optimizer.param_groups[0]["lr"]),
+            "compiled_share": self.compiled_steps / self.batches_per_epoch,
         }
         limit = min(2048, self.valid_program.arguments.num_data) if self.valid_program else 2048
         if self.split is None:
@@ -270,8 +303,14 @@ class Trainer:
             if self.static is not None:
                 self._begin(self.static)
             while True:
-                if reseed is not None and self.static is not None and self.static.serves(self.batch):
-                    self._static_step(self.static, reseed)
+                static = self.static
+                if (
+                    reseed is not None
+                    and static is not None
+                    and static.serves(self.batch)
+                    and self._stands(static)
+                ):
+                    self._static_step(static, reseed)
                 else:
                     self.step()
                 if self.epoch > epoch:
@@ -289,8 +328,48 @@ class Trainer:
             share = 0.0 if self.average is None else self.average.share(step)
             rates.append([*self.rates.at(self.svi.optimizer, now, self.lr_factor), beta, share])
         if self.batch == 0:
-            self.losses = []
+            self.losses, self.compiled_steps = [], 0
         static.begin(self.epoch, self.batch, rates)
+
+    def _stands(self, static: StaticEpoch) -> bool:
+        """Whether the compiled step of this batch is still the program's: looked at as `pv.SVI` does.
+
+        Compared with an eager one are steps of this process's first and those that are due by the run's own
+        count, so that a resumed run compares the same. Nothing that is compared enters the run.
+
+        Raises:
+            ValueError: it is not, and batches are divided, for which there is no eager step.
+        """
+        objective = static.objective(self.batch)
+        why = objective.changed()
+        if why is not None:
+            self.svi.discard(why)
+        elif is_due(self.global_step + 1) or not self._compared:
+            self._compare(objective)
+            self._compared = True
+        if not self.svi.discarded:
+            return True
+        if self.split is not None:
+            raise ValueError(
+                f"expected a program that stays what it was compiled as, for several ranks or micro-batches, got one "
+                f"that changes: {self.svi.refused}; try one rank without accumulation"
+            )
+        self.collect()
+        self.static, self.compiled = None, False
+        return False
+
+    def _compare(self, objective: StepObjective) -> None:
+        if isinstance(self.objective, BetaELBO):
+            self.objective.beta = self._beta(self._now(self.epoch, self.batch))
+        rows = self.batches.rows(self.epoch, self.batch)
+        for compiled, given in objective.parts(rows):
+            with (
+                seeded(self.seed, "step", self.global_step, device=self.device),
+                self.store.active(),
+                pyro.validation_enabled(False),
+            ):
+                if not self.svi.agrees(compiled, given, {}):
+                    return
 
     def _static_step(self, static: StaticEpoch, reseed: Callable[[int], None], look: bool = False) -> None:
         now, last = self._now(self.epoch, self.batch), self.batch == self.batches_per_epoch - 1
@@ -303,6 +382,7 @@ class Trainer:
         if (self.batch + 1) % static.check_every == 0 or last or look:
             self.collect(self.batch + 1)
             self.stopping = self.divided is not None and self.divided.stopping
+        self.compiled_steps += 1
         self._count()
 
     def _check_weights(self) -> None:

@@ -1,0 +1,72 @@
+"""Whether observed values lie in the support of their distribution, as a tensor: what Pyro's validation asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+# In the place of False: what was switched off for a trace, and not by the program itself.
+_SWITCHED_OFF = 0
+
+
+@contextmanager
+def values_known_later() -> Iterator[bool]:
+    """Switches validation off, such that distributions made with `validate_args=False` can be told apart.
+
+    Yields whether it was on.
+    """
+    former = Distribution._validate_args
+    Distribution._validate_args = _SWITCHED_OFF  # type: ignore[assignment]
+    try:
+        yield bool(former)
+    finally:
+        Distribution._validate_args = former
+
+
+class Support(Messenger):
+    """Collects, of each observed site that validation would look at, whether all values lie in the support.
+
+    Attributes:
+        inside: 0-dim tensors of bools.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside: list[Tensor] = []
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not msg["is_observed"] or msg["infer"].get("_deterministic") or _unchecked(msg["fn"]):
+            return
+        try:
+            support = msg["fn"].support
+        except NotImplementedError:
+            return
+        # A value that is no number shows in the loss, unless a mask hides it.
+        if not _whole_line(support) or isinstance(msg["mask"], Tensor):
+            self.inside.append(support.check(msg["value"]).all())
+
+    def or_nan(self, loss: Tensor) -> Tensor:
+        """The loss; nan where a value lies outside."""
+        for inside in self.inside:
+            loss = torch.where(inside, loss, torch.nan)
+        return loss
+
+
+def _unchecked(fn: Any) -> bool:
+    while fn is not None:
+        if fn._validate_args is False:
+            return True
+        fn = getattr(fn, "base_dist", None)
+    return False
+
+
+def _whole_line(support: Any) -> bool:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support is constraints.real
