@@ -451,3 +451,35 @@ def test_parameters_that_come_later_join():
     svi.step(hw.X)
     assert len(svi.optimizer.param_groups) == 2
     assert (pyro.param("late") != 0).all() and pyro.param("loc").grad is None
+
+
+def test_what_pyro_computes_wrongly_is_refused_by_svi_too():
+    """A Delta's density is left out of the closed KL; a masked law is summed as 1 over its values."""
+    x = torch.tensor([0.3, -0.5, 1.0])
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.tensor(0.5))
+        with pyro.plate("data", len(x)):
+            noise = pyro.sample("noise", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Delta(loc * x + 0.5**0.5 * noise, log_density=torch.full_like(x, 0.34657)))
+
+    optim = pyro.optim.Adam({"lr": 1e-3})
+    with pytest.raises(ValueError, match="Delta sites"):
+        pv.SVI(model, guide, optim, loss=TraceMeanField_ELBO()).step(x)
+    pv.SVI(model, guide, optim, loss=Trace_ELBO()).step(x)
+
+    mask = torch.tensor([True, False, True])
+
+    def mixture(x):
+        p = pyro.param("p", torch.tensor([0.6, 0.4]), constraint=dist.constraints.simplex)
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(p).mask(mask), infer={"enumerate": "parallel"})
+            pyro.sample("x", dist.Normal(torch.tensor([-1.0, 1.5])[c], 1.0).mask(mask), obs=x)
+
+    with pytest.raises(ValueError, match=r"without \.mask\(\)"):
+        pv.SVI(mixture, lambda x: None, optim, loss=TraceEnum_ELBO(max_plate_nesting=1)).step(x)

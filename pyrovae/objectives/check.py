@@ -45,12 +45,8 @@ def check_objective(objective: Any, program: Program) -> None:
         raise ValueError("expected Renyi without a KL weight, got BetaELBO around it; try IWAE")
     if program.enumerated and not isinstance(objective, TraceEnum_ELBO):
         raise ValueError(f"expected TraceEnum_ELBO for a program with enumerated sites, got {name}")
-    masked = masked_laws_enumerated(program) if program.enumerated else []
-    if masked:
-        raise ValueError(
-            f"expected enumerated latents without .mask() for {name}, got it at {masked}: Pyro sums 1 over their values"
-            " where the mask leaves them out, and the loss would be off by ln C without a sign; try poutine.mask"
-        )
+    if program.enumerated:
+        refuse_masked_laws(name, masked_laws_enumerated(program))
     if isinstance(objective, PhaseObjective):
         objective.check(program)
         return
@@ -68,12 +64,7 @@ def check_objective(objective: Any, program: Program) -> None:
             raise ValueError(
                 f"expected a reparameterised guide for {name}, got {scores} without rsample; try Trace_ELBO"
             )
-        carried = deltas_with_density(program)
-        if carried:
-            raise ValueError(
-                f"expected a guide whose Delta sites have no log_density for {name}, got one at {carried}: Pyro's KL "
-                "of a Delta leaves it out, and the loss would be wrong without a sign; try Trace_ELBO"
-            )
+        refuse_deltas(name, deltas_with_density(program))
         refuse_breaches(name, mean_field_breaches(program))
     elif isinstance(objective, RenyiELBO):
         if scores:
@@ -99,4 +90,30 @@ def refuse_breaches(name: str, breaches: list[tuple[str, str]]) -> None:
             f"drawn from {z!r} while the model draws {z!r} from {parent!r}: its KL for {z!r} would hold "
             f"{parent!r} fixed, and the loss would be wrong without a sign; try Trace_ELBO, or write the "
             "guide top-down"
+        )
+
+
+def refuse_deltas(name: str, carried: list[str]) -> None:
+    """Refuses a closed-form KL of Deltas that have a density.
+
+    Raises:
+        ValueError: naming the sites.
+    """
+    if carried:
+        raise ValueError(
+            f"expected a guide whose Delta sites have no log_density for {name}, got one at {carried}: Pyro's KL "
+            "of a Delta leaves it out, and the loss would be wrong without a sign; try Trace_ELBO"
+        )
+
+
+def refuse_masked_laws(name: str, masked: list[str]) -> None:
+    """Refuses `.mask()` on latents that Pyro sums out.
+
+    Raises:
+        ValueError: naming the sites.
+    """
+    if masked:
+        raise ValueError(
+            f"expected enumerated latents without .mask() for {name}, got it at {masked}: Pyro sums 1 over their values"
+            " where the mask leaves them out, and the loss would be off by ln C without a sign; try poutine.mask"
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyro.infer import TraceMeanField_ELBO
+import torch
+from pyro import poutine
+from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 
-from ..programs import module_mode
-from ..programs.validity import breaches_of, dependencies_of
+from ..programs import module_mode, seeded
+from ..programs.validity import breaches_of, deltas_in, dependencies_of, masked_laws_in
 from ..programs.watching import Snapshot
 from .beta import BetaELBO
-from .check import refuse_breaches
+from .check import refuse_breaches, refuse_deltas, refuse_masked_laws
 from .free_bits import FreeBits
 
 
@@ -22,7 +24,10 @@ def check_first_step(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> None:
-    """Refuses `TraceMeanField_ELBO` for a guide that breaks its condition, once parameters exist.
+    """Refuses what Pyro's objectives compute wrongly without a sign, once parameters exist.
+
+    `TraceMeanField_ELBO` for a guide that breaks its condition, or whose Deltas have a density; `TraceEnum_ELBO` for
+    enumerated latents under `.mask()`.
 
     The program runs some times more for it, in eval mode and under noise of its own, and its state is put back.
 
@@ -32,12 +37,20 @@ def check_first_step(
     name = type(objective).__name__
     while isinstance(objective, BetaELBO | FreeBits):
         objective = objective.base
-    if not isinstance(objective, TraceMeanField_ELBO):
+    mean_field = isinstance(objective, TraceMeanField_ELBO)
+    if not mean_field and not isinstance(objective, TraceEnum_ELBO):
         return
     state = Snapshot({"model": model, "guide": guide}, tensors=True)
     try:
-        with module_mode(model, guide, training=False):
-            in_guide, in_model = (dependencies_of(fn, args, kwargs) for fn in (guide, model))
+        with module_mode(model, guide, training=False), torch.no_grad(), seeded(0, "first step"):
+            traces = [poutine.trace(fn).get_trace(*args, **kwargs) for fn in (guide, model)]
+        if mean_field:
+            with module_mode(model, guide, training=False):
+                in_guide, in_model = (dependencies_of(fn, args, kwargs) for fn in (guide, model))
     finally:
         state.restore()
+    if not mean_field:
+        refuse_masked_laws(name, masked_laws_in(*traces))
+        return
+    refuse_deltas(name, deltas_in(traces[0]))
     refuse_breaches(name, breaches_of(in_guide, in_model))

@@ -43,11 +43,15 @@ def plot_coverage(points: Sequence[Coverage]) -> Figure:
         left.axhline(level, color=GREY, linestyle="--", linewidth=0.9, label=f"nominal {level:.0%}")
         left.set_ylabel("coverage of the intervals given")
         known = [p.covered for p in points if not math.isnan(p.covered)]
-        left.set_ylim(min([0.8, *known]) - 0.02, 1.0)
+        left.set_ylim(min([0.8, *known]) - 0.02, 1.005)
         right.set_ylabel("share of intervals given")
         right.set_ylim(0, 1)
+        ticks = sorted({p.law.parameter for p in points})
         for ax in (left, right):
             ax.set_xscale("log")
+            ax.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
+            ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            ax.minorticks_off()
             ax.set_xlabel("σ² of ln w")
         left.legend(loc="lower left")
     return figure

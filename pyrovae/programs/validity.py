@@ -76,14 +76,22 @@ def closed_form_kl(program: Program) -> list[str]:
 
 def deltas_with_density(program: Program) -> list[str]:
     """Guide sites that are a Delta with a log_density other than 0."""
-    guide_trace, _ = _traces(program)
+    return deltas_in(_traces(program)[0])
+
+
+def deltas_in(guide_trace: Any) -> list[str]:
+    """The same, of a trace."""
     bases = {n: base_of(s["fn"]) for n, s in sample_sites(guide_trace)}
     return [n for n, fn in bases.items() if isinstance(fn, dist.Delta) and bool((fn.log_density != 0).any())]
 
 
 def masked_laws_enumerated(program: Program) -> list[str]:
     """Enumerated latents whose own law is masked by `.mask()`: Pyro sums 1 over their C values."""
-    traces = _traces(program)
+    return masked_laws_in(*_traces(program))
+
+
+def masked_laws_in(*traces: Any) -> list[str]:
+    """The same, of traces."""
     return [
         n
         for trace in traces
