@@ -26,7 +26,8 @@ def count(size: Size, total: int, name: str) -> int:
     if n < 1:
         raise ValueError(
             f"expected at least one datum in every split, got an empty split {name!r} "
-            f"({name}={size!r} of {total}); try {name}=1 or more"
+            f"({name}={size!r} of {total}); try {name}=1 or more (command line: more data, or an .npz with train, "
+            "valid and test)"
         )
     return n
 

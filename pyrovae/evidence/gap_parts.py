@@ -124,7 +124,7 @@ class Gaps:
             if e.unreliable_share > 0 and not e.name.startswith("AIS"):
                 out.append(
                     f"its weights support no two-sided statement for {e.unreliable_share:.0%} of the data; "
-                    "pv.AIS among the estimators may be closer"
+                    "pv.AIS among the estimators may be closer (command line: --estimators ais)"
                 )
         if self.attributes.get("narrower"):
             out.append(narrower_note(self.attributes["narrower"]))

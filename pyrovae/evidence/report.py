@@ -214,7 +214,10 @@ def verdict(ev: Evidence) -> str:
                 "The ELBO bounds ln p(x) from below; this program is that bound and has no density, so nothing here "
                 "can say how far below (of a diffusion, pv.IS of a chain of moderate T can)."
             )
-        return "The ELBO bounds ln p(x) from below; how far below is not measured here (try pv.IS)."
+        return (
+            "The ELBO bounds ln p(x) from below; how far below is not measured here (try pv.IS; command line: "
+            "--estimators elbo is)."
+        )
     bound = _certified(e)
     if e.lower_only is not None:
         return f"{bound} IS is a lower bound only: {e.lower_only}."

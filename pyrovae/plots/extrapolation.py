@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ..evidence import Evidence
 from .checks import estimate_of, quantity
@@ -58,6 +59,7 @@ def plot_extrapolation(ev: Evidence, ax: Axes | None = None) -> Axes:
                     label=f"{name.lower()}: {number(value, 3)}",
                 )
         ax.set_xlim(0, 1.08 * inverse[0])
+        ax.xaxis.set_major_locator(MaxNLocator(4))  # small numbers are long: more of them touch
         ax.ticklabel_format(axis="y", useOffset=False)
         ax.set_xlabel("1/k (more samples to the left)")
         ax.set_ylabel(f"mean $L_k$ ≤ {quantity(e)} [nats per datum]")

@@ -23,7 +23,7 @@ WORDS = {
 LABELS = {"mass": "", "density": ", density", "mixed": ", mass × density", "unknown": ", mass or density"}
 REMEDY = (
     "for whole numbers a mass is pv.likelihoods.Binomial or DiscretizedLogistic (command line: --likelihood "
-    "binomial or discretized-logistic)"
+    "binomial or discretized-logistic), once the smallest is subtracted from negative ones"
 )
 ON_GRAIN = (
     "on such data a density has no upper bound, is no probability, gives no bits/dim and is not comparable with a "
