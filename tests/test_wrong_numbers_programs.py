@@ -426,6 +426,50 @@ def test_discrete_supports_are_compared(name):
     assert (ev["IS"].lower_only is not None) == narrower
 
 
+CLASSES = torch.tensor([[0.0, 0.5, 0.5], [0.5, 0.5, 0.0]])
+ZERO_PROBABILITY = {
+    "a class": (lambda x: dist.Categorical(CLASSES[0]), True),
+    "a class by its logit": (lambda x: dist.Categorical(logits=CLASSES[0].log()), True),
+    "a class of some data": (
+        lambda x: dist.Categorical(
+            torch.where((x < x.new_tensor(2.0))[..., None], CLASSES.mean(0), CLASSES[1])
+        ),
+        True,
+    ),
+    "one hot": (lambda x: dist.OneHotCategorical(CLASSES[0]), True),
+    "a bit": (lambda x: dist.Bernoulli(torch.tensor(1.0)), True),
+    "rounding": (lambda x: dist.Bernoulli(logits=torch.tensor(40.0)), False),
+    "none": (lambda x: dist.Categorical(CLASSES.mean(0)), False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the guide's support is smaller")
+@pytest.mark.parametrize("name", ZERO_PROBABILITY)
+def test_values_that_a_guide_never_draws_leave_a_lower_bound(name):
+    law, narrower = ZERO_PROBABILITY[name]
+
+    def pair(x, prior=False):
+        own = law(x)
+        if prior:
+            own = type(own)(torch.full(own._param.shape, 0.5))
+        return pyro.sample("z", own)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pair(x, prior=True)
+            z = z[..., 1] if name == "one hot" else z
+            pyro.sample("x", dist.Normal(z.to(x.dtype), 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pair(x)
+
+    x = torch.tensor([0.5, -0.3, 0.1, 3.0])
+    ev = pv.evidence(model, guide, x, estimators=[pv.IS(300)])
+    assert (ev["IS"].lower_only is not None) == narrower
+    assert bool(ev["IS"].interval().isnan().all()) == narrower
+
+
 def test_a_guide_that_draws_numbers_of_another_kind_is_refused():
     model, guide = pair_of_laws(lambda x: dist.Normal(ZERO, 1.0), lambda x: dist.Bernoulli(0.5 * ONE))
     with pytest.raises(ValueError, match=r"'z'.*continuous values in the model and discrete"):

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.distributions.mixture_same_family import MixtureSameFamilyConstraint
 
-from .agreement import shared_latents
+from .agreement import is_enumerated, shared_latents
 from .structure import base_of, describe, in_support
 
 DRAWS = 32  # of the prior, where supports cannot be compared by their bounds
 # Transforms end a rounding error short of their bounds (torch's sigmoid at 1 - 1.2e-7).
 ROUNDING = 1e-5
+_BITS = torch.distributions.Bernoulli
+_CATEGORIES = torch.distributions.Categorical | torch.distributions.OneHotCategorical
 _INTERVALS = {
     *("_Real", "_Boolean", "_Integer", "_Interval", "_HalfOpenInterval", "_IntegerInterval"),
     *("_GreaterThan", "_GreaterThanEq", "_LessThan", "_IntegerGreaterThan", "_IntegerLessThan"),
@@ -33,15 +35,21 @@ def narrower_latents(guide_trace: Any, model_trace: Any) -> dict[str, str]:
     for name, own, site in shared_latents(guide_trace, model_trace):
         if isinstance(base_of(own["fn"]), dist.Delta):  # its values are computed: no support says from where
             continue
-        if is_narrower(own["fn"], site["fn"]):
+        if not is_enumerated(own) and _leaves_out(own["fn"], site["fn"]):
+            kind = type(base_of(own["fn"])).__name__
+            found[name] = f"{name!r}, {kind} with probability zero for values that the prior draws"
+        elif is_narrower(own["fn"], site["fn"]):
             kinds = [f"{type(base_of(s['fn'])).__name__} ({describe(s['fn'].support)})" for s in (own, site)]
             found[name] = f"{name!r}, {kinds[0]} for a prior {kinds[1]}"
     return found
 
 
 def bounds_vary(guide_trace: Any, model_trace: Any) -> bool:
-    """Whether the bounds of a latent are tensors, and so may differ between data."""
+    """Whether the bounds of a latent, or the values it never takes, may differ between data."""
     for _, *sites in shared_latents(guide_trace, model_trace):
+        never = _never(sites[0]["fn"])
+        if never is not None and never.dim() > 1 and not is_enumerated(sites[0]):
+            return True
         for ends in (bounds(s["fn"]) for s in sites if not isinstance(base_of(s["fn"]), dist.Delta)):
             if ends is not None and any(bool(v.isfinite().any()) and v.dim() for v in ends):
                 return True
@@ -60,6 +68,32 @@ def is_narrower(guide: Any, prior: Any) -> bool:
         return not bool(in_support(guide, draws).all())
     except (NotImplementedError, AttributeError, RuntimeError, ValueError):
         return False
+
+
+def _leaves_out(guide: Any, prior: Any) -> bool:
+    """Whether a law on a list of values never draws some that the prior's law draws."""
+    own, other = _never(guide), _never(prior)
+    if own is None or other is None or len(own) != len(other):
+        return False
+    width = max(own.dim(), other.dim())
+    own, other = (v.reshape(len(v), *(1,) * (width - v.dim()), *v.shape[1:]) for v in (own, other))
+    return bool((own & ~other).any())
+
+
+def _never(fn: Any) -> Tensor | None:
+    """`[values, *batch]`: which values of a law on bits or categories have probability zero; None for other laws."""
+    base = base_of(fn)
+    if not isinstance(base, _BITS | _CATEGORIES):
+        return None
+    base = getattr(base, "_categorical", base)
+    # As given: of the probabilities that torch makes of logits, some are zero by rounding alone.
+    given = base._param if base._param is base.__dict__.get("probs") else None
+    if isinstance(base, _BITS):
+        if given is None:
+            return torch.stack([base.logits == math.inf, base.logits == -math.inf])
+        return torch.stack([given == 1, given == 0])
+    never: Tensor = base.logits == -math.inf if given is None else given == 0
+    return never.movedim(-1, 0)
 
 
 def bounds(fn: Any) -> tuple[Tensor, Tensor] | None:
