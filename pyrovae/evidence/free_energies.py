@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..programs import LABELS
 from .diagnostics import khat_threshold
 from .estimators import Direction
 from .tables import check_style, render
@@ -134,7 +135,8 @@ class FreeEnergy:
                 ]
             )
         n = self.energy.shape[-1]
-        title = f"free energies, nats per datum ± MC error; {n} data, K = {self.num_samples:,}"
+        label = LABELS.get(self.details.get("measure", "mass"), "")
+        title = f"free energies{label}, nats per datum ± MC error; {n} data, K = {self.num_samples:,}"
         return render(style, head, rows, title, self.warnings)
 
     def plot(self, ax: Any = None) -> Any:

@@ -97,7 +97,7 @@ def free_energy(
         budget=budget,
         progress=progress if rest is None else None,
     )
-    return _assemble(grid, estimator, num_samples, rest, *by_draws)
+    return _assemble(grid, estimator, num_samples, program.measure.kind, rest, *by_draws)
 
 
 def check_temperatures(temperatures: Sequence[float] | Tensor) -> Tensor:
@@ -169,6 +169,7 @@ def _assemble(
     grid: Tensor,
     estimator: IS | AIS | Exact,
     num_samples: int,
+    measure: str,
     rest: Normalisers | None,
     moments: Tensor,
     weighted: Normalisers | None,
@@ -206,5 +207,5 @@ def _assemble(
         heat_capacity=None if found.energy_variance is None else found.energy_variance / t.square(),
         ess=found.ess,
         khat=found.khat,
-        details=found.details or {"method": f"IS, K = {num_samples}"},
+        details={"measure": measure, **(found.details or {"method": f"IS, K = {num_samples}"})},
     )

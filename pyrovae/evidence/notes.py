@@ -115,6 +115,9 @@ def _why(e: Estimate) -> str:
     assert e.ess is not None and e.khat is not None
     low = float((e.ess < MIN_ESS).double().mean())
     why = f"ESS < {MIN_ESS:.0f}: {low:.0%}"
+    if e.num_samples <= MIN_ESS:
+        drawn = "chains" if "num_temperatures" in e.details else "samples"
+        why += f", which takes more than the {e.num_samples:,} {drawn} here"
     if e.num_samples < 25:
         return why
     high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
@@ -189,10 +192,28 @@ def _of_order(estimates: dict[str, Estimate]) -> list[str]:
                 f"AIS is {short:.2f} nats below IS: its chains have not mixed; try more temperatures, smaller steps, "
                 "or a start from the guide"
             )
+    out += _of_certified(estimates)
     for wide in ("AIS (prior)", "IS (defensive)"):
         for narrow in ("IS", "Jackknife", "MLMC", "AIS"):
             if wide in estimates and narrow in estimates:
                 out += _of_starts(estimates[wide], estimates[narrow])
+    return out
+
+
+def _of_certified(estimates: dict[str, Estimate]) -> list[str]:
+    """What claims to be ln p(x) itself, and lies below what is certified."""
+    certified = [e for e in estimates.values() if e.certificate is not None]
+    best = max(certified, key=lambda e: e.certificate or -math.inf, default=None)
+    if best is None or best.certificate is None:
+        return []
+    out = []
+    for e in estimates.values():
+        short = best.certificate - e.log_evidence
+        if e.direction == "~" and "refused" not in e.details and short > 3 * e.se_mc and short > 1e-6:
+            out.append(
+                f"{e.name} is {short:.2f} nats below what {best.name} certifies: its K is too small for these "
+                "weights, and it is no estimate of ln p(x) here"
+            )
     return out
 
 

@@ -97,7 +97,7 @@ def measure(
             found = {} if sites.traces is None else site_means(sites, program.plate, particle_dim)
             for name, (mean, _) in found.items():
                 means.setdefault(name, []).append(mean[: len(indices)].double().cpu())
-    active = sum(int((torch.cat(m).var(0) > ACTIVE_VARIANCE).sum()) for m in means.values())
+    active = sum(int((torch.cat(m).var(0, correction=0) > ACTIVE_VARIANCE).sum()) for m in means.values())
     reconstruction, kl = (sum(v.values()) / count if split else math.nan for v in (terms, kl_sites))
     return Metrics(
         elbo=reconstruction - kl if split else log_weights / count,
