@@ -33,7 +33,9 @@ TRUSTED = {
     "networkx",
     "pyrovae",
 }
-TRUSTED |= {"typing_extensions"}
+# What those rest on, and may import late.
+TRUSTED |= {"typing_extensions", "filelock", "fsspec", "jinja2", "markupsafe", "triton", "tqdm", "setuptools"}
+TRUSTED |= {"_distutils_hack", "pkg_resources"}
 TRUSTED |= sys.stdlib_module_names - {"__main__"}
 # What changes by itself: no comparison of values would show it.
 CLOCKS = {"random", "time", "datetime", "secrets", "uuid"}
@@ -49,7 +51,7 @@ MANY = 20_000  # objects of a program that are looked at
 def trusted(module: str | None) -> bool:
     """Whether the code of a module of this name is taken to keep no state."""
     name = (module or "").partition(".")[0]
-    return name in TRUSTED or name.startswith("namedtuple_")
+    return name in TRUSTED or name.startswith(("namedtuple_", "__editable__"))
 
 
 @contextmanager
