@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from .narrower import bounds_vary, narrower_latents
 from .plates import Arguments, ChooseSubsample
 from .seeds import seeded
 from .sites import Sites, collect, is_factor, sample_sites, stack_samples
+from .standing import as_it_stands
 from .structure import base_of, check_arguments, check_structure, data_frame, outside_of_prior
 from .substitute import Substitute
 
@@ -80,7 +81,9 @@ class Program:
         """
         args = self.arguments
         if args.calling == "sliced":
-            yield args.slice(indices)
+            # A plate that stands for more data than are passed would draw indices of its own.
+            with nullcontext() if self.full_size is None else ChooseSubsample(args.plate, indices):
+                yield args.slice(indices)
         elif args.calling == "whole":
             yield args.whole()
         else:
@@ -155,6 +158,7 @@ def inspect_program(
             full_size=frame.full_size if frame.full_size != frame.size else None,
             measure=measure_of(prior_trace, declared),
         )
+        program = as_it_stands(program)
         if vectorised is None:
             vectorised = broadcasts(program)
         program = replace(program, narrower=_agreement(program))
