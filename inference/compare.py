@@ -55,6 +55,8 @@ class Options:
     """Run folders to compare beside the grid, on the same data."""
     only_runs: bool = False
     """No grid: compare the folders of --runs alone, on their own data."""
+    trust: bool = False
+    """Run the code that the folders of --runs name, where it is not the code that you trained them with."""
     num_samples: int = 5000
     """Importance samples K per test datum."""
     out: Path = Path("runs/compare")
@@ -73,7 +75,9 @@ def run(options: Options) -> None:
     device = device_of(options.machine.device)
     if options.only_runs and not options.runs:
         raise ValueError("expected run folders with --only-runs, got none; try --runs runs/a runs/b")
-    others, x = load_runs(options.runs, None, device, "test", None) if options.runs else ([], None)
+    others, x = (
+        load_runs(options.runs, None, device, "test", None, options.trust) if options.runs else ([], None)
+    )
     cells: list[Cell] = []
     plan = Plan([], {}, {})
     if options.only_runs:
@@ -145,7 +149,7 @@ def save(out: Path, entries: list[Entry], table: Table, title: str, options: Opt
         pictures.insert(0, "training.png")
     plots.save(best.evidence.plot(), out / "evidence.png")
     plots.save(plots.plot_lk_curve({e.title: e.evidence for e in ranked[:CURVES]}), out / "lk_curves.png")
-    pair, data, _ = load_run(best.folder, options.machine.device)
+    pair, data, _ = load_run(best.folder, options.machine.device, trust=True)  # loaded or trained above
     pictures += draw_pictures(pair, data, out)
     shown = ", ".join(pictures)
     console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title})", highlight=False)

@@ -68,6 +68,8 @@ class Options:
     """What the data are, for the tables (default: name, split and binarisation)."""
     baseline: Path | None = None
     """Run folder that the others are compared to (default: the best)."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
@@ -111,7 +113,7 @@ def _run(options: Options, world: World | None) -> None:
     if shard is not None and shared:
         raise ValueError("expected --shared or --shard, got both; try --shared, which needs no numbers")
     device = device_of(options.machine.device)
-    loaded, x = load_runs(folders, options.root, device, options.split, options.limit)
+    loaded, x = load_runs(folders, options.root, device, options.split, options.limit, options.trust)
     spec = loaded[0].spec
     part = "" if len(x) == spec.splits[options.split] else f"{len(x):,} drawn from the "
     question = Question(

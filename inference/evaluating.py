@@ -81,7 +81,12 @@ def some(x: Tensor, limit: int | None) -> Tensor:
 
 
 def load_runs(
-    folders: Sequence[Path], root: Path | None, device: torch.device, split: str, limit: int | None
+    folders: Sequence[Path],
+    root: Path | None,
+    device: torch.device,
+    split: str,
+    limit: int | None,
+    trust: bool = False,
 ) -> tuple[list[pv.Run], Tensor]:
     """The runs, and the data that all of them are asked about.
 
@@ -96,7 +101,7 @@ def load_runs(
     held: dict[str, Dataset] = {}  # one copy of a data set serves all runs on it
     first: Tensor | None = None
     for folder in folders:
-        run = runs.load(folder, root, device)
+        run = runs.load(folder, root, device, trust=trust)
         data = held.setdefault(run.spec.hash, run.data)
         run = dataclasses.replace(run, given=data)
         x = some(data.split(split), limit)

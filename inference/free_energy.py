@@ -55,6 +55,8 @@ class Options:
     """Leapfrog steps of one move."""
     seed: int = 0
     """Seed of data and noise."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     machine: MachineOptions = field(default_factory=MachineOptions)
@@ -78,7 +80,7 @@ def run(options: Options) -> None:
     else:
         assert options.folder is not None
         device = device_of(options.machine.device)
-        (loaded,), x = load_runs([options.folder], options.root, device, "test", options.limit)
+        (loaded,), x = load_runs([options.folder], options.root, device, "test", options.limit, options.trust)
         model, guide, title = loaded.model, loaded.guide, f"{loaded.folder}: {loaded.spec.name}"
     out = options.out or options.folder or Path("runs/free_energy")
     out.mkdir(parents=True, exist_ok=True)

@@ -69,6 +69,8 @@ class Options:
     """Seconds without a sign of life after which a chunk of a process that died is taken by another one."""
     label: str | None = None
     """What the data are, for the table (default: name, split and binarisation)."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
@@ -81,7 +83,12 @@ def run(options: Options) -> None:
     fit = pv.LocalFit(options.steps, options.particles, options.lr)
     estimators = options.estimate.build()
     (loaded,), x = load_runs(
-        [options.folder], options.root, device_of(options.machine.device), options.split, options.limit
+        [options.folder],
+        options.root,
+        device_of(options.machine.device),
+        options.split,
+        options.limit,
+        options.trust,
     )
     draws = len(x) * options.steps * options.particles
     with progress(options.machine.quiet, "weights, then optimisation steps", 1) as update:

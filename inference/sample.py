@@ -46,6 +46,8 @@ class Options:
     sweeps of a Boltzmann machine's chains, after annealing (default 1000)."""
     seed: int = 0
     """Seed of the draws."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     machine: MachineOptions = field(default_factory=MachineOptions)
@@ -60,7 +62,7 @@ def run(options: Options) -> None:
     for name in ("num", "num_samples", "limit"):
         if getattr(options, name) < 1:
             raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {getattr(options, name)}")
-    pair, data, _ = load_run(options.folder, options.machine.device, options.root)
+    pair, data, _ = load_run(options.folder, options.machine.device, options.root, options.trust)
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
     if diffusion_of(pair) is not None:

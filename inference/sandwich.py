@@ -46,6 +46,8 @@ class Options:
     """Seed of data and noise."""
     compile: CompileName = "auto"
     """Run the gradients as one compiled graph; auto does so in long runs."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
@@ -60,7 +62,8 @@ def run(options: Options) -> None:
             "expected at least one number of --temperatures, got none; try --temperatures 100 300"
         )
     ais = pv.AIS(max(options.temperatures), options.chains, options.start, options.leapfrog)
-    (loaded,), x = load_runs([options.folder], options.root, device_of(options.machine.device), "test", 1)
+    device = device_of(options.machine.device)
+    (loaded,), x = load_runs([options.folder], options.root, device, "test", 1, options.trust)
     moves = 2 * options.simulate * options.chains * options.leapfrog * sum(options.temperatures)
     with progress(options.machine.quiet, "chains x temperatures", 1) as update:
         result = pv.sandwich(

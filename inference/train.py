@@ -14,7 +14,9 @@ from pathlib import Path
 import tyro
 
 from pyrovae import runs
+from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
+from pyrovae.inference.building import device_of
 from pyrovae.inference.options import (
     DataOptions,
     KeepOptions,
@@ -37,6 +39,9 @@ class Options:
     """Run folder: config.json, weights.safetensors, metrics.csv, training.png."""
     overwrite: bool = False
     """Replace a run that is there."""
+    trust: bool = False
+    """With --resume: run the code that the folder in --out names, where another user has started it, or the code has
+    changed since."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -58,6 +63,7 @@ def run(options: Options) -> None:
 
 def _run(options: Options, split: Split | None) -> None:
     data, model, train = options.data, options.model, options.train
+    given: Dataset | None = None
     world = World() if split is None else split.world
     if options.keep.resume:
         stored = None
@@ -67,7 +73,11 @@ def _run(options: Options, split: Split | None) -> None:
         stored = world.share_json(stored)
         if stored is not None:
             with world.together():
-                data, model, train = started_with(stored, options.out, data, model, train)
+                data, model, train = started_with(
+                    stored, options.out, data, model, train, trust=options.trust or not world.first
+                )
+                device = device_of(options.machine.device)
+                given = runs.load_again(stored["data"], options.data.root).to(device)
         else:
             console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
     try:
@@ -79,6 +89,7 @@ def _run(options: Options, split: Split | None) -> None:
                 train,
                 device=options.machine.device,
                 overwrite=options.overwrite,
+                data=given,
                 keep=options.keep,
                 split=split,
                 on_epoch=lambda row: update(

@@ -80,6 +80,7 @@ def train_run(
             scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
             data = data if data is not None else load_data(data_options, device_of(device))
             pair = build(model_options, data, train_options.seed)
+            runs.record_code(model_options.model)
             if not resume:
                 store.clear()
                 runs.write_config(folder, options, runs.UNFINISHED)
@@ -147,11 +148,12 @@ def decaying(weight_decay: float) -> Any:
     return functools.partial(torch.optim.AdamW, eps=1e-7, weight_decay=weight_decay) if weight_decay else None
 
 
-def started_with(stored: dict[str, Any], folder: Path, *given: Any) -> list[Any]:
+def started_with(stored: dict[str, Any], folder: Path, *given: Any, trust: bool = False) -> list[Any]:
     """The options that the unfinished run in `folder` was started with, of the kinds of `given`.
 
     Raises:
-        ValueError: where `given` says otherwise, in what is not a default.
+        ValueError: where `given` says otherwise, in what is not a default; or code that the user has neither named
+            in `given`, nor trained with, nor trusts.
     """
     found = []
     for name, options in zip(("data", "model", "train"), given, strict=True):
@@ -164,10 +166,14 @@ def started_with(stored: dict[str, Any], folder: Path, *given: Any) -> list[Any]
                     "try --resume without it"
                 )
         found.append(was)
+    named = given[1].model == found[1].model
+    runs.check_consent(str(found[1].model), folder, trust or named)
     return found
 
 
-def load_run(folder: Path, device: DeviceName = "auto", root: Path | None = None) -> Loaded:
+def load_run(
+    folder: Path, device: DeviceName = "auto", root: Path | None = None, trust: bool = False
+) -> Loaded:
     """Data and bound program of a run folder.
 
     Raises:
@@ -175,7 +181,7 @@ def load_run(folder: Path, device: DeviceName = "auto", root: Path | None = None
         ValueError: damaged files, weights of another architecture, or data that are not those
             the run was trained on.
     """
-    run = runs.load(folder, root, device_of(device))
+    run = runs.load(folder, root, device_of(device), trust=trust)
     return Loaded(Pair(run.model, run.guide), run.data, run.config)
 
 

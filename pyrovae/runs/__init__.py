@@ -1,5 +1,9 @@
 """Run folders: a trained program's configuration, weights and history on disk, without pickle."""
 
+from .consent import NotTrusted as NotTrusted
+from .consent import check_consent as check_consent
+from .consent import record_code as record_code
+from .data import load_again as load_again
 from .folder import CHECKPOINTS as CHECKPOINTS
 from .folder import CONFIG as CONFIG
 from .folder import EVIDENCE as EVIDENCE

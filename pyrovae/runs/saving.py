@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..training import Fit
+from .consent import record_code
 from .data import as_data, source_of, spec_of
 from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, create, write_config
 from .weights import save_weights
@@ -66,6 +67,8 @@ def save(
     else:
         config["program"] = [_name(fit.model), _name(fit.guide)]
     path = create(folder, overwrite)
+    if build is not None:
+        record_code(build)
     # A folder without configuration is no run: it comes last.
     for former in (CONFIG, UNFINISHED, EVIDENCE):
         (path / former).unlink(missing_ok=True)
