@@ -13,7 +13,7 @@ import tyro
 from pyrovae import runs
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
-from pyrovae.files import replacing
+from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorOptions, describe, shard_of
 from pyrovae.inference.evaluating import (
@@ -22,11 +22,12 @@ from pyrovae.inference.evaluating import (
     Question,
     entry_of_run,
     evaluate_run,
+    keep,
     load_runs,
     with_sandwich_of,
 )
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.running import console, progress, refuse_unwritten, run_script
 from pyrovae.inference.suiting import suited
 from pyrovae.inference.table import markdown, print_table, runs_table
 
@@ -76,6 +77,9 @@ class Options:
     """Print the tables as Markdown."""
     out: Path | None = None
     """Also write what is printed, as Markdown, to this file."""
+    out_dir: Path | None = None
+    """Folder for evidence.nc, evidence.png and partial results of each run, in a folder of its name (default: the run
+    folder itself)."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -103,6 +107,8 @@ def _run(options: Options, world: World | None) -> None:
         folders.insert(0, options.baseline)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise ValueError(f"expected a file in a folder that exists for --out, got {options.out}")
+    if options.out is not None:
+        check_writable(options.out.parent)
     estimators, shard = options.estimate.build(), shard_of(options.shard)
     if shard is not None and not options.resume:
         raise ValueError(
@@ -130,7 +136,13 @@ def _run(options: Options, world: World | None) -> None:
         shard=shard,
         sharing=Sharing(options.claim_expiry) if shared else None,
         writes=world is None or world.first,
+        out_dir=options.out_dir,
     )
+    if len({question.place(one) for one in loaded}) < len(loaded):
+        raise ValueError("expected run folders of different names with --out-dir, got two of one name")
+    for one in loaded:
+        question.prepare(one)
+    unwritten: list[OSError] = []
     written, entries = [], []
     for one in loaded:
         own = replace(question, estimators=suited(one, options.estimate, question.estimators))
@@ -142,6 +154,11 @@ def _run(options: Options, world: World | None) -> None:
         )
         console.print(title, highlight=False)
         print(ev.table("markdown" if options.markdown else "terminal"))
+        if not found:
+            try:
+                keep(one, own, ev)
+            except OSError as error:
+                unwritten.append(error)
         written.append(f"{title}\n\n{ev.table('markdown')}")
         entries.append(entry_of_run(one, ev))
     if shard is not None:
@@ -167,9 +184,12 @@ def _run(options: Options, world: World | None) -> None:
             print_table(table, title)
         written.append(markdown(table, title))
     if options.out is not None and question.writes:
-        with replacing(options.out) as partial:
-            partial.write_text("\n".join(written))
-        console.print(f"{options.out}", highlight=False)
+        try:
+            write_whole(options.out, "\n".join(written))
+            console.print(f"{options.out}", highlight=False, markup=False)
+        except OSError as error:
+            unwritten.append(error)
+    refuse_unwritten(unwritten)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

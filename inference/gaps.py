@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 import tyro
 
 import pyrovae as pv
-from pyrovae import plots
+from pyrovae import plots, runs
 from pyrovae.evidence import Sharing
-from pyrovae.files import replacing
+from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
 from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.running import console, progress, run_script, write_all
 
 # Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
 LONG = 500_000
@@ -90,6 +90,8 @@ def run(options: Options) -> None:
         options.limit,
         options.trust,
     )
+    check_writable(loaded.folder)
+    runs.check_own(loaded.folder, PARTIAL)
     draws = len(x) * options.steps * options.particles
     with progress(options.machine.quiet, "weights, then optimisation steps", 1) as update:
         gaps = pv.gaps(
@@ -108,13 +110,14 @@ def run(options: Options) -> None:
             sharing=Sharing(options.claim_expiry) if options.shared else None,
         )
     print(gaps.table("markdown" if options.markdown else "terminal"))
-    plots.save(gaps.plot(loaded.label[1]), loaded.folder / "gaps.png")
-    for name, text in (
-        ("gaps.md", gaps.table("markdown")),
-        ("gaps.json", json.dumps(gaps.summary(), indent=1)),
-    ):
-        with replacing(loaded.folder / name) as partial:
-            partial.write_text(text)
+    figures = json.dumps(gaps.summary() | {"weights_hash": loaded.weights_hash}, indent=1)
+    write_all(
+        [
+            lambda: plots.save(gaps.plot(loaded.label[1]), loaded.folder / "gaps.png"),
+            lambda: write_whole(loaded.folder / "gaps.md", gaps.table("markdown")),
+            lambda: write_whole(loaded.folder / "gaps.json", figures),
+        ]
+    )
     console.print(f"{loaded.folder}: gaps.png, gaps.md, gaps.json", highlight=False)
 
 

@@ -25,6 +25,7 @@ from rich.progress import (
 
 from pyrovae.distributed import Elsewhere, RankLost, is_first
 from pyrovae.precision import tf32
+from pyrovae.training.interrupts import Terminated, terminable
 
 Options = TypeVar("Options")
 # Into a file or a pipe, tables keep their columns whole instead of being cut to 80 characters.
@@ -74,9 +75,14 @@ def _run_script(
     machine = getattr(parsed, "machine", None)
     debug = getattr(machine, "debug", False) or getattr(parsed, "debug", False)
     try:
-        with warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
+        # Processes of torchrun are ended by it, all together.
+        alone = nullcontext() if "TORCHELASTIC_RUN_ID" in os.environ else terminable()
+        with alone, warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
             warnings.simplefilter("ignore", FutureWarning)
             run(parsed)
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -88,7 +94,7 @@ def _run_script(
         if isinstance(error, USER_ERRORS):
             print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
             return 2
-        if isinstance(error, RankLost):
+        if isinstance(error, RankLost | NotKept | NothingTrained):
             print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
             return 1
         print(
@@ -97,6 +103,38 @@ def _run_script(
         )
         return 1
     return 0
+
+
+class NotKept(Exception):
+    """Results that have been shown, but could not be written."""
+
+
+class NothingTrained(Exception):
+    """All cells of a comparison have failed."""
+
+
+def refuse_unwritten(errors: Sequence[OSError]) -> None:
+    """Raises NotKept where a file could not be written after its figures were shown."""
+    if errors:
+        lines = "; ".join(_one_line(e) for e in errors)
+        raise NotKept(
+            f"the figures above are not all kept: {lines}; try again with more room, or another place"
+        )
+
+
+def write_all(writers: Sequence[Callable[[], None]], failed: Sequence[OSError] = ()) -> None:
+    """Writes files one by one, each as far as it can be; `failed` are those that could not be written before.
+
+    Raises:
+        NotKept: naming those that could not be written.
+    """
+    errors = list(failed)
+    for write in writers:
+        try:
+            write()
+        except OSError as error:
+            errors.append(error)
+    refuse_unwritten(errors)
 
 
 def _heard() -> Any:

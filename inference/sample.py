@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 
-from pyrovae.files import replacing
+from pyrovae.files import check_writable
 from pyrovae.inference.diffusing import diffusion_of, draw_diffusion
 from pyrovae.inference.fantasies import draw_fantasies
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.pictures import LEVELS, PICTURES, PictureName, Pictures
+from pyrovae.inference.pictures import LEVELS, PICTURES, PictureName, Pictures, write_arrays
 from pyrovae.inference.rbm_parts import machine_of
 from pyrovae.inference.running import console, run_script
 from pyrovae.inference.work import load_run
@@ -65,6 +64,7 @@ def run(options: Options) -> None:
     pair, data, _ = load_run(options.folder, options.machine.device, options.root, options.trust)
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     if diffusion_of(pair) is not None:
         written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
@@ -81,8 +81,7 @@ def run(options: Options) -> None:
     like = data.train[:1].expand(options.num, *data.train.shape[1:])
     drawn = simulate(pair.model, like, seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
-    with replacing(out / "samples.npz") as partial:
-        np.savez(partial, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
+    write_arrays(out / "samples.npz", arrays)
     pictures = Pictures(
         pair, data, options.num, options.num_samples, options.limit, options.site, options.seed
     )

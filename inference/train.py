@@ -80,9 +80,10 @@ def _run(options: Options, split: Split | None) -> None:
                 given = runs.load_again(stored["data"], options.data.root).to(device)
         else:
             console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
+    ended: list[str] = []
     try:
         with progress(options.machine.quiet, "epochs", train.epochs) as update:
-            fit = train_run(
+            train_run(
                 options.out,
                 data,
                 model,
@@ -92,6 +93,7 @@ def _run(options: Options, split: Split | None) -> None:
                 data=given,
                 keep=options.keep,
                 split=split,
+                on_end=lambda fit: ended.append(f"{kept(fit)}; {fit.seconds:.1f} s"),
                 on_epoch=lambda row: update(
                     completed=row["epoch"],
                     note=note_of(row),
@@ -101,9 +103,14 @@ def _run(options: Options, split: Split | None) -> None:
         if runs.is_unfinished(options.out):
             print(f"stopped at a checkpoint; to continue: {_resuming(options)}", file=sys.stderr)
         raise
-    if not world.first:
-        return
-    console.print(f"{kept(fit)}; {fit.seconds:.1f} s; {options.out}", highlight=False)
+    except OSError:
+        for line in ended:
+            console.print(line, highlight=False, markup=False)
+        if ended and runs.is_unfinished(options.out):
+            print(f"trained, but not all is written; with more room: {_resuming(options)}", file=sys.stderr)
+        raise
+    for line in ended:
+        console.print(f"{line}; {options.out}", highlight=False, markup=False)
 
 
 def _resuming(options: Options) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 import tyro
 
 from pyrovae import plots
-from pyrovae.files import replacing
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.running import console, progress, run_script, write_all
 from pyrovae.inference.truths import (
     bias_slopes,
     certificate_rate,
@@ -53,6 +53,7 @@ def run(options: Options) -> None:
     part = 10 if options.quick else 1
     n, k, repeats = (max(8, v // part) for v in (options.num_data, options.num_samples, options.repeats))
     options.out.mkdir(parents=True, exist_ok=True)
+    check_writable(options.out)
     with progress(options.quiet, "checks", 5) as update:
         lines = ["## Error / Monte-Carlo error", "", *truth_rows(n, k, options.seed)]
         update(completed=1, note="bias")
@@ -66,11 +67,14 @@ def run(options: Options) -> None:
         lines += ["", "## Intervals", "", *curves.rows]
         update(completed=5)
     figure = plot_coverage(curves.points)
-    plots.save(figure, options.out / "coverage.png")
     text = "\n".join(lines) + "\n"
-    with replacing(options.out / "truth.md") as partial:
-        partial.write_text(text)
     print(text)
+    write_all(
+        [
+            lambda: write_whole(options.out / "truth.md", text),
+            lambda: plots.save(figure, options.out / "coverage.png"),
+        ]
+    )
     console.print(f"{options.out}: truth.md, coverage.png", highlight=False)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +47,7 @@ def train_run(
     overwrite: bool = False,
     keep: KeepOptions = WITHOUT_CHECKPOINTS,
     on_epoch: Callable[[Row], None] | None = None,
+    on_end: Callable[[pv.Fit], None] | None = None,
     data: Dataset | None = None,
     split: Split | None = None,
 ) -> pv.Fit:
@@ -53,7 +56,7 @@ def train_run(
     unfinished.json is there, with the options, from before the first step until all else is
     written: a folder that has config.json and not that one is whole.
     """
-    options = {"data": _plain(data_options), "model": _plain(model_options), "train": _plain(train_options)}
+    options = plain_options(data_options, model_options, train_options)
     world = World() if split is None else split.world
     if not world.first:  # the first rank has the folder
         with world.together():
@@ -62,8 +65,35 @@ def train_run(
             data = data if data is not None else load_data(data_options, device_of(device))
             pair = build(model_options, data, train_options.seed)
         return pv.fit(*pair, data, split=split, **_fit_options(train_options, keep))
-    with world.together():
-        folder = runs.create(out, overwrite, keep.resume)
+    with ExitStack() as stack:
+        with world.together():
+            folder = stack.enter_context(runs.occupied(out, overwrite, keep.resume))
+        return _train_in(
+            folder,
+            options,
+            model_options,
+            train_options,
+            keep,
+            on_epoch,
+            on_end,
+            split,
+            world,
+            lambda: data if data is not None else load_data(data_options, device_of(device)),
+        )
+
+
+def _train_in(
+    folder: Path,
+    options: dict[str, Any],
+    model_options: ModelOptions,
+    train_options: TrainOptions,
+    keep: KeepOptions,
+    on_epoch: Callable[[Row], None] | None,
+    on_end: Callable[[pv.Fit], None] | None,
+    split: Split | None,
+    world: World,
+    load: Callable[[], Dataset],
+) -> pv.Fit:
     store, started = Checkpoints(folder / runs.CHECKPOINTS, keep.keep), False
 
     def each_epoch(row: Row) -> None:
@@ -75,10 +105,15 @@ def train_run(
                 follow(row)
 
     resume = keep.resume and runs.is_unfinished(folder)
+    if resume and not keep.checkpoint_every and store.files():
+        raise ValueError(
+            "expected --checkpoint-every >= 1 with --resume of a run that has checkpoints, got 0, which would start it "
+            "anew; try --overwrite for that"
+        )
     try:
         with world.together():
             scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
-            data = data if data is not None else load_data(data_options, device_of(device))
+            data = load()
             pair = build(model_options, data, train_options.seed)
             runs.record_code(model_options.model)
             if not resume:
@@ -98,9 +133,9 @@ def train_run(
         # With a checkpoint the run is unfinished; without one there is no run.
         if not store.files() and not resume:
             (folder / runs.UNFINISHED).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
         raise
+    if on_end is not None:  # before anything is written: a full disk costs files, and not what was found
+        on_end(fit)
     (folder / runs.CONFIG).unlink(missing_ok=True)
     runs.save_weights(folder / runs.WEIGHTS, fit.store, fit.modules)
     fit.write_csv(folder / runs.HISTORY)
@@ -195,6 +230,15 @@ def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
     if not isinstance(train, dict) or not isinstance(train.get("seed"), int):
         raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
     return build(_options(ModelOptions, options), data, train["seed"])
+
+
+def plain_options(data: DataOptions, model: ModelOptions, train: TrainOptions) -> dict[str, Any]:
+    """Options as they stand in a configuration: JSON's types alone; with the hash of the user's code, if it is that."""
+    named = {"data": data, "model": model, "train": train}
+    plain: dict[str, Any] = json.loads(json.dumps({k: _plain(v) for k, v in named.items()}))
+    if model.model not in runs.BUILT_IN:  # by its hash, a run of other code under the same name is told apart
+        plain["code"] = runs.find(model.model).key()
+    return plain
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import replacing
+from ..files import write_whole
 from .partial import Partials
 
 BEATS = 4  # heartbeats before a claim expires
@@ -146,8 +146,8 @@ class Units:
     ) -> None:
         self.partials, self.parts, self.sharing = partials, list(parts), sharing
         self.claims = Claims(partials.folder, partials.prefix, sharing.expiry)
-        with replacing(partials.folder / f"{partials.prefix}.json") as partial:
-            partial.write_text(json.dumps({"label": label or "evidence", "units": self.parts}))
+        about = json.dumps({"label": label or "evidence", "units": self.parts})
+        write_whole(partials.folder / f"{partials.prefix}.json", about)
 
     def __iter__(self) -> Iterator[str]:
         """Yields units to compute; between two of them the former one must have been saved."""
@@ -210,7 +210,7 @@ def status(folder: str | os.PathLike[str]) -> list[Status]:
     found = []
     for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime):
         try:
-            about = json.loads(path.read_text())
+            about = json.loads(path.read_text(encoding="utf-8"))
             parts, label = list(about["units"]), str(about["label"])
         except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"expected what is evaluated in {path}, got a damaged file ({error})") from None

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..files import replacing
-from .containers import evidence_to_arviz, names_of
+from ..files import write_whole
+from .containers import evidence_tree, names_of
 
 if TYPE_CHECKING:
     import xarray
@@ -32,9 +32,8 @@ def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: where the folder does not exist or cannot be written.
     """
-    tree = evidence_to_arviz(ev)
-    with replacing(path) as partial:
-        tree.to_netcdf(str(partial), engine=ENGINE)
+    # In memory, then one checked write: on a full disk HDF5 crashes the process.
+    write_whole(path, evidence_tree(ev).to_netcdf(engine=ENGINE))
 
 
 def read_evidence(path: str | os.PathLike[str]) -> Evidence:

@@ -93,10 +93,9 @@ def load(
                 "functions that were given to pv.fit"
             )
     rows = training_rows(given) if given is not None else stand_in(spec, where)
-    store, modules = with_weights(*pair, rows, folder)
-    return Run(
-        folder, config, spec, store.bind(pair[0]), store.bind(pair[1]), store, modules, where, given, root
-    )
+    store, modules, digest = with_weights(*pair, rows, folder)
+    bound = store.bind(pair[0]), store.bind(pair[1])
+    return Run(folder, config, spec, *bound, store, modules, where, digest, given, root)
 
 
 def device_of(device: Device | str) -> torch.device:
@@ -115,8 +114,8 @@ def device_of(device: Device | str) -> torch.device:
 
 def with_weights(
     model: Program, guide: Program, rows: tuple[Any, ...], folder: Path
-) -> tuple[ParameterStore, list[torch.nn.Module]]:
-    """A store with the folder's weights for these programs, and the modules they run."""
+) -> tuple[ParameterStore, list[torch.nn.Module], str]:
+    """A store with the folder's weights for these programs, the modules they run, and the weights' hash."""
     for fn in (model, guide):
         owner = getattr(fn, "__self__", fn)
         if isinstance(owner, torch.nn.Module):
@@ -125,8 +124,8 @@ def with_weights(
     # One run brings the parameters to life; the weights then take their place.
     with store.active(), module_mode(model, guide, training=False) as modules:
         inspect_program(model, guide, *rows)
-    load_weights(folder / WEIGHTS, store, modules)
-    return store, modules
+    digest = load_weights(folder / WEIGHTS, store, modules)
+    return store, modules, digest
 
 
 def stand_in(spec: DataSpec, device: torch.device) -> tuple[torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..training import Fit
 from .consent import record_code
 from .data import as_data, source_of, spec_of
-from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, create, write_config
+from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, occupied, write_config
 from .weights import save_weights
 
 
@@ -66,15 +66,15 @@ def save(
         config |= {"model": {"model": build}, "train": {"seed": 0}}
     else:
         config["program"] = [_name(fit.model), _name(fit.guide)]
-    path = create(folder, overwrite)
-    if build is not None:
-        record_code(build)
-    # A folder without configuration is no run: it comes last.
-    for former in (CONFIG, UNFINISHED, EVIDENCE):
-        (path / former).unlink(missing_ok=True)
-    save_weights(path / WEIGHTS, fit.store, fit.modules)
-    fit.write_csv(path / HISTORY)
-    write_config(path, config | {"best_epoch": fit.best_epoch, "seconds": fit.seconds})
+    with occupied(folder, overwrite) as path:
+        if build is not None:
+            record_code(build)
+        # A folder without configuration is no run: it comes last.
+        for former in (CONFIG, UNFINISHED, EVIDENCE):
+            (path / former).unlink(missing_ok=True)
+        save_weights(path / WEIGHTS, fit.store, fit.modules)
+        fit.write_csv(path / HISTORY)
+        write_config(path, config | {"best_epoch": fit.best_epoch, "seconds": fit.seconds})
     return path
 
 
