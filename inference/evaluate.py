@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -27,6 +27,7 @@ from pyrovae.inference.evaluating import (
     with_sandwich_of,
 )
 from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, refuse_unwritten, run_script
 from pyrovae.inference.suiting import suited
 from pyrovae.inference.table import markdown, print_table, runs_table
@@ -36,6 +37,8 @@ from pyrovae.inference.table import markdown, print_table, runs_table
 @dataclass(frozen=True)
 class Options:
     """Options of evaluate."""
+
+    RANGES: ClassVar = {"temperatures": (2, MANY)}
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run folders of train, compare or pv.save. Several get one table, with differences paired over the data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -181,6 +182,11 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence) -> None:
     export.write_netcdf(ev, place / f"{name}.nc")
     if "IS" in ev:
         plots.save(ev.plot(), place / f"{name}.png")
+    if question.sharing is None:  # other processes may be about to put the same parts together
+        for part in ev.partials:
+            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (place / PARTIAL).rmdir()
 
 
 def name_of(run: pv.Run, num_data: int) -> str:

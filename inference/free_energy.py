@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -18,6 +19,7 @@ from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.evaluating import load_runs
 from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, run_script, write_all
 from pyrovae.models.ground_truths import ground_truths, nonlinear
 
@@ -26,6 +28,8 @@ from pyrovae.models.ground_truths import ground_truths, nonlinear
 @dataclass(frozen=True)
 class Options:
     """Options of free_energy."""
+
+    RANGES: ClassVar = {"steps": (2, MANY), "temperatures": (0, math.inf, "open")}
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
     """Run folder of train, compare or pv.save; or --truth."""

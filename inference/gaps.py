@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -19,6 +19,7 @@ from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
 from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, run_script, write_all
 
 # Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
@@ -37,6 +38,8 @@ class GapEstimators(EstimatorOptions):
 @dataclass(frozen=True)
 class Options:
     """Options of gaps."""
+
+    RANGES: ClassVar = {"temperatures": (2, MANY), "particles": (2, MANY)}
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train, compare or pv.save."""

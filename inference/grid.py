@@ -18,6 +18,7 @@ from pyrovae.programs import ParameterStore, inspect_program
 from pyrovae.programs.validity import closed_form_kl
 from pyrovae.training.fit import Row
 
+from .applying import refuse_unused, without_sizes
 from .building import build, build_objective, device_of, load_data
 from .options import (
     DataOptions,
@@ -222,7 +223,8 @@ def make_cells(
     """The product priors x guides x objectives, then each program of the user's x objective."""
     same = dataclasses.asdict(sizes)
     models = [ModelOptions(**same, prior=p, guide=g) for p in priors for g in guides]
-    models += [ModelOptions(**same | {"preset": None}, model=reference) for reference in programs]
+    grid = list(models)
+    models += [without_sizes(reference) for reference in programs]
     cells = []
     for model in models:
         name = "".join(c if c.isalnum() else "-" for c in model.model)
@@ -232,6 +234,7 @@ def make_cells(
             train = TrainOptions(**dataclasses.asdict(loop), objective=objective)
             folder = out / f"{name}-{objective}"
             cells.append(Cell(data, model, train, folder, num_samples, device, threads))
+    refuse_unused(grid or models, [c.train for c in cells])
     if not cells or len({c.out for c in cells}) < len(cells):
         raise ValueError(f"expected at least one cell and none twice, got {[c.out.name for c in cells]}")
     return cells

@@ -8,12 +8,13 @@ goes on where it was.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
@@ -33,6 +34,8 @@ from pyrovae.inference.workers import Failure
 @dataclass(frozen=True)
 class Options:
     """Options of ising."""
+
+    RANGES: ClassVar = {"temperatures": (0, math.inf, "open"), "L": (2, 64)}
 
     out: Path = Path("runs/ising")
     """Folder for ising.json, ising.md, the figures, and a run folder for each model and temperature."""
@@ -68,10 +71,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Trains, measures, and writes tables and figures."""
-    for name in ("L", "epochs", "train_size", "num_samples", "draws", "jobs", "limit"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {value}")
     quick = options.quick
     question = Question(
         num_samples=100 if quick else options.num_samples,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -24,12 +25,22 @@ from rich.progress import (
 )
 
 from pyrovae.distributed import Elsewhere, RankLost, is_first
+from pyrovae.inference.ranges import check_ranges
+from pyrovae.inference.streams import patient_streams
+from pyrovae.inference.telling import in_users_code, one_line, told
 from pyrovae.precision import tf32
 from pyrovae.training.interrupts import Terminated, terminable
 
 Options = TypeVar("Options")
+# Sizes that no machine has: what torch says of them.
+_ENOUGH = re.compile(
+    r"can.t allocate memory|out of memory|not enough memory|Storage size calculation overflowed|Unable to allocate|"
+    r"Overflow when unpacking|numel: integer multiplication overflow|int too large|invalid shape dimension"
+)
 # Into a file or a pipe, tables keep their columns whole instead of being cut to 80 characters.
-console = Console() if Console().is_terminal else Console(width=140)
+# Names of folders are shown as they are: brackets and colons in them are no markup.
+_AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+console = Console(**_AS_IT_IS) if Console().is_terminal else Console(width=140, **_AS_IT_IS)
 
 # Errors that say what is wrong with the input; anything else is a defect of ours.
 USER_ERRORS = (
@@ -50,7 +61,7 @@ def run_script(
 
     Of processes that torchrun started, the first alone prints; another one only a defect of its own.
     """
-    with nullcontext() if is_first() else _silent():
+    with patient_streams(), nullcontext() if is_first() else _silent():
         return _run_script(run, options, argv, prog, description)
 
 
@@ -79,6 +90,7 @@ def _run_script(
         alone = nullcontext() if "TORCHELASTIC_RUN_ID" in os.environ else terminable()
         with alone, warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
             warnings.simplefilter("ignore", FutureWarning)
+            check_ranges(parsed, getattr(parsed, "RANGES", None))
             run(parsed)
     except Terminated:
         print("terminated", file=sys.stderr)
@@ -91,14 +103,23 @@ def _run_script(
     except Exception as error:
         if debug:
             traceback.print_exc(file=_heard())
+        if isinstance(error, MemoryError) or _ENOUGH.search(str(error)):
+            print(
+                f"{prog}: error: expected sizes that fit into memory, got {one_line(error)}", file=sys.stderr
+            )
+            return 2
+        place = in_users_code(error)
+        if place is not None:
+            print(f"{prog}: error in {told(error, place)}", file=sys.stderr)
+            return 1
         if isinstance(error, USER_ERRORS):
-            print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+            print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
             return 2
         if isinstance(error, RankLost | NotKept | NothingTrained):
-            print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+            print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
             return 1
         print(
-            f"{prog}: internal error: {type(error).__name__}: {_one_line(error)} (--debug shows where)",
+            f"{prog}: internal error: {type(error).__name__}: {one_line(error)} (--debug shows where)",
             file=_heard(),
         )
         return 1
@@ -116,7 +137,7 @@ class NothingTrained(Exception):
 def refuse_unwritten(errors: Sequence[OSError]) -> None:
     """Raises NotKept where a file could not be written after its figures were shown."""
     if errors:
-        lines = "; ".join(_one_line(e) for e in errors)
+        lines = "; ".join(one_line(e) for e in errors)
         raise NotKept(
             f"the figures above are not all kept: {lines}; try again with more room, or another place"
         )
@@ -142,25 +163,19 @@ def _heard() -> Any:
     return sys.stderr if is_first() else sys.__stderr__
 
 
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
-
-
 @contextmanager
 def progress(quiet: bool, description: str, total: float) -> Iterator[Callable[..., None]]:
     """A bar with rate and ETA; yields `update(advance=..., completed=..., note=...)`."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, disable=quiet) as bar:
         task = bar.add_task(description, total=total, note="", rate="")

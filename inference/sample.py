@@ -58,9 +58,6 @@ def run(options: Options) -> None:
     Raises:
         ValueError: a picture asked for by name that the program or data do not allow; the others are written.
     """
-    for name in ("num", "num_samples", "limit"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {getattr(options, name)}")
     pair, data, _ = load_run(options.folder, options.machine.device, options.root, options.trust)
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)

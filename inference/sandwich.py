@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -17,6 +17,7 @@ from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.evaluating import SANDWICH, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
+from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, run_script, write_all
 
 # Gradient evaluations from which on compiling them pays for itself on a CPU.
@@ -27,6 +28,8 @@ LONG = 2_000_000
 @dataclass(frozen=True)
 class Options:
     """Options of sandwich."""
+
+    RANGES: ClassVar = {"temperatures": (2, MANY)}
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train, compare or pv.save."""

@@ -184,7 +184,7 @@ def print_table(table: Table, title: str) -> None:
     for row in table.rows:
         shown.add_row(*row)
     # In a terminal cells fold to fit; in a file or a pipe rows stay whole.
-    (console if console.is_terminal else Console(width=WIDTH)).print(shown)
+    (console if console.is_terminal else Console(width=WIDTH, markup=False, emoji=False)).print(shown)
     for note in table.notes:
         console.print(f"· {note}", highlight=False)
 

@@ -16,6 +16,7 @@ import tyro
 from pyrovae import runs
 from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
+from pyrovae.inference.applying import refuse_unused
 from pyrovae.inference.building import device_of
 from pyrovae.inference.options import (
     DataOptions,
@@ -80,6 +81,7 @@ def _run(options: Options, split: Split | None) -> None:
                 given = runs.load_again(stored["data"], options.data.root).to(device)
         else:
             console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
+    refuse_unused([model], [train])
     ended: list[str] = []
     try:
         with progress(options.machine.quiet, "epochs", train.epochs) as update:

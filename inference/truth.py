@@ -6,11 +6,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
 from pyrovae import plots
 from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, run_script, write_all
 from pyrovae.inference.truths import (
     bias_slopes,
@@ -26,6 +28,8 @@ from pyrovae.plots import plot_coverage
 @dataclass(frozen=True)
 class Options:
     """Options of truth."""
+
+    RANGES: ClassVar = {"num_data": (2, MANY), "num_samples": (2, MANY), "repeats": (2, MANY)}
 
     out: Path = Path("runs/truth")
     """Folder for truth.md and coverage.png."""
@@ -47,9 +51,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Prints and writes the tables."""
-    for name in ("num_data", "num_samples", "repeats"):
-        if getattr(options, name) < 2:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= 2, got {getattr(options, name)}")
     part = 10 if options.quick else 1
     n, k, repeats = (max(8, v // part) for v in (options.num_data, options.num_samples, options.repeats))
     options.out.mkdir(parents=True, exist_ok=True)

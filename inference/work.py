@@ -25,6 +25,7 @@ from .building import Pair, build, build_objective, device_of, load_data
 from .options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
 from .rbm_parts import PHASES, phase_objective
 from .schedules import schedules
+from .stored import options_from
 
 WITHOUT_CHECKPOINTS = KeepOptions(checkpoint_every=0)
 
@@ -192,7 +193,7 @@ def started_with(stored: dict[str, Any], folder: Path, *given: Any, trust: bool 
     """
     found = []
     for name, options in zip(("data", "model", "train"), given, strict=True):
-        was, default = _options(type(options), stored[name]), type(options)()
+        was, default = options_from(type(options), stored.get(name)), type(options)()
         for f in dataclasses.fields(options):
             now, then = getattr(options, f.name), getattr(was, f.name)
             if now not in (getattr(default, f.name), then):
@@ -229,7 +230,7 @@ def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
     options, train = config["model"], config.get("train")
     if not isinstance(train, dict) or not isinstance(train.get("seed"), int):
         raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
-    return build(_options(ModelOptions, options), data, train["seed"])
+    return build(options_from(ModelOptions, options), data, train["seed"])
 
 
 def plain_options(data: DataOptions, model: ModelOptions, train: TrainOptions) -> dict[str, Any]:
@@ -243,13 +244,3 @@ def plain_options(data: DataOptions, model: ModelOptions, train: TrainOptions) -
 
 def _plain(options: Any) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items()}
-
-
-def _options(kind: Any, values: dict[str, Any]) -> Any:
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    if not set(values) <= set(known):
-        raise ValueError(f"expected options {sorted(known)} in the run's config, got {sorted(values)}")
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    if plain.get("root") is not None:
-        plain["root"] = Path(plain["root"])
-    return kind(**plain)

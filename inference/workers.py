@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from .telling import reason_of
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -94,7 +96,7 @@ def _attempt(work: Callable[[Any], Any], item: Any) -> Any:
     try:
         return work(item)
     except Exception as error:
-        return Failure(" ".join(f"{type(error).__name__}: {error}".split()))
+        return Failure(reason_of(error))
 
 
 def _ended(exitcode: int | None) -> str:
