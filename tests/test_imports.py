@@ -12,6 +12,7 @@ LIBRARY = ROOT / "pyrovae"
 # rank do not know each other.
 RANK = {
     "files": 0,
+    "checking": 0,
     "captured": 0,
     "fused": 0,
     "precision": 0,

@@ -363,16 +363,45 @@ def test_work_that_fails_or_dies_is_one_result():
     assert found[3].reason.startswith("three is no number (") and "SIGKILL" in found[4].reason
 
 
+MINE = """
+import pyro, torch
+import pyro.distributions as dist
+
+calls = []
+
+def model(x):
+    calls.append(1)
+    if len(calls) > 60:
+        raise RuntimeError("no more of this")
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z.expand(len(x), x.shape[1]), 9.0).to_event(1), obs=x)
+
+def guide(x):
+    loc = pyro.param("loc", torch.zeros(1))
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
+
+pair = (model, guide)
+"""
+
+
 def test_a_cell_that_fails_is_one_row(tmp_path, capsys):
-    # It diverges: a learning rate out of all proportion.
+    """One that raises and one that diverges beside one that is well; the reason says whose code it was."""
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
     out = tmp_path / "cmp"
-    argv = ["--out", str(out), *GRID, "--jobs", "1", *QUICK, "--lr", "1e6", "--lr-end", "1e6"]
-    assert compare.main([*argv, "--max-returns", "0", "--seed", "1"]) == 1
-    text = capsys.readouterr()
-    assert (
-        (text.out.count("failed:") == 2 and "finite" in text.out) or "NaN" in text.out or "loss" in text.out
-    )
-    assert "at least one cell" in text.err
+    argv = ["--out", str(out), *GRID, "--jobs", "1", *QUICK, "--programs", f"{file}:pair"]
+    assert compare.main(argv) == 0
+    rows = [r for r in (out / "table.md").read_text().splitlines() if r.startswith("|")]
+    assert sum("failed" in r for r in rows) == 1 and sum("best" in r for r in rows) == 2  # and the head
+    assert f"no more of this ({file}, line 10)" in (out / "table.md").read_text()
+    capsys.readouterr()
+
+    argv = ["--out", str(tmp_path / "nan"), *GRID, "--jobs", "1", *QUICK, "--lr", "1e30", "--lr-end", "1e30"]
+    assert compare.main([*argv, "--max-returns", "0"]) == 1
+    done = capsys.readouterr()
+    assert done.out.count("failed: ") == 2 and "finite" in done.out and "at least one cell" in done.err
 
 
 def test_a_run_in_the_way_is_never_overwritten(tmp_path, capsys):

@@ -15,6 +15,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import Program, inspect_program, module_mode
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
@@ -157,6 +158,7 @@ class Evidence(Mapping[str, Estimate]):
         return "Evidence(\n  " + "\n  ".join(map(repr, self.estimates.values())) + "\n)"
 
 
+@checked
 def evidence(
     model: Callable[..., Any],
     guide: Callable[..., Any],

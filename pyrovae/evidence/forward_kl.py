@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..data import Dataset
 from .estimators import Direction, WeightEstimator
 from .evidence import evidence
@@ -67,6 +68,7 @@ class ForwardKL:
         )
 
 
+@checked
 def forward_kl(
     data: Dataset | Tensor,
     model: Callable[..., Any],

@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import Program, check_kind, check_support, drawn_outside, inspect_program, module_mode, seeded
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
@@ -38,6 +39,7 @@ class Chunk:
             raise ValueError(f"expected a chunk of at least one datum and one sample, got {self}")
 
 
+@checked
 def log_weights(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..checking import checked
 from ..data import DataSpec
 from ..programs import ParameterStore, inspect_program, module_mode, store_of
 from .consent import check_consent
@@ -26,6 +27,7 @@ Device = torch.device | Literal["auto", "cpu", "cuda"]
 Program = Callable[..., Any]
 
 
+@checked
 def load(
     run: str | os.PathLike[str],
     root: str | os.PathLike[str] | None = None,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..checking import checked
 from ..training import Fit
 from .consent import record_code
 from .data import as_data, source_of, spec_of
@@ -13,6 +14,7 @@ from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, occupied, wr
 from .weights import save_weights
 
 
+@checked
 def save(
     fit: Fit,
     folder: str | os.PathLike[str],
@@ -49,6 +51,8 @@ def save(
         >>> pv.save(fit, "runs/mine", data=data)  # doctest: +SKIP
         >>> run = pv.load("runs/mine", model=model, guide=guide)  # doctest: +SKIP
     """
+    if not isinstance(fit, Fit):
+        raise TypeError(f"expected a fit of pv.fit, got {type(fit).__name__}")
     given = as_data(data)
     source = source_of(given)
     config: dict[str, Any] = {"data": source, "spec": spec_of(given).to_json()}
