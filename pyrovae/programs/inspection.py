@@ -171,8 +171,8 @@ def _check_observed_shapes(trace: Any) -> None:
             torch.broadcast_shapes(wanted, value.shape)
         except RuntimeError:
             raise ValueError(
-                f"expected data of the shape of the model's site {name!r}, {tuple(wanted)} for the data it was looked at "
-                f"with, got {tuple(value.shape)}"
+                f"expected data of the shape of the model's site {name!r}, {tuple(wanted)} of the data it was run"
+                f" on, got {tuple(value.shape)}"
             ) from None
 
 
