@@ -228,7 +228,8 @@ def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
         ValueError: options that this version does not know.
     """
     options, train = config["model"], config.get("train")
-    if not isinstance(train, dict) or not isinstance(train.get("seed"), int):
+    seed = train.get("seed") if isinstance(train, dict) else None
+    if not isinstance(train, dict) or type(seed) is not int or not 0 <= seed < 2**63:
         raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
     return build(options_from(ModelOptions, options), data, train["seed"])
 

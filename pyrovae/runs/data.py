@@ -116,10 +116,10 @@ def check_same(spec: DataSpec, given: Data, folder: Path) -> None:
     """Refuses data that are not those of the run.
 
     Raises:
-        ValueError: where the hashes differ.
+        ValueError: where hashes, shapes or sizes differ.
     """
     found = spec_of(given)
-    if found.hash != spec.hash:
+    if (found.hash, found.event_shape, found.splits) != (spec.hash, spec.event_shape, spec.splits):
         raise ValueError(
             f"expected the data {folder} was trained on ({spec.name}, event shape {spec.event_shape}, hash "
             f"{spec.hash[:12]}), got {found.name} of event shape {found.event_shape}, hash {found.hash[:12]}"
