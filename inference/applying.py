@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pyrovae.runs import BUILT_IN
+
 from .options import ModelOptions, TrainOptions
 
 Owners = tuple[str, ...]
@@ -73,6 +75,8 @@ def refuse_unused(models: Sequence[ModelOptions], train: Sequence[TrainOptions] 
     Raises:
         ValueError: naming the option and the models.
     """
+    if any(":" not in m.model and m.model not in BUILT_IN for m in models):
+        return  # no model at all: it is refused where it is looked for
     default = ModelOptions()
     named = sorted({m.model for m in models})
     for option, owners in OF_MODELS.items():

@@ -203,8 +203,8 @@ def save(
     def of_best() -> None:
         if best.folder.is_dir():
             # Trained by this command, or loaded by it with the consent that it needs.
-            pair, data, _ = load_run(best.folder, options.machine.device, trust=True)
-            pictures.extend(draw_pictures(pair, data, out))
+            loaded = load_run(best.folder, options.machine.device, trust=True)
+            pictures.extend(draw_pictures(loaded.pair, loaded.data, out))
 
     rows = [{"cell": e.title, **row} for e in entries for row in e.history]
     plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))

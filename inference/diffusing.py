@@ -24,7 +24,9 @@ def diffusion_of(pair: Pair) -> DiffusionBound | DiffusionChain | None:
     return found[0] if found else None
 
 
-def draw_diffusion(pair: Pair, data: Dataset, out: Path, num: int, steps: int | None, seed: int) -> list[str]:
+def draw_diffusion(
+    pair: Pair, data: Dataset, out: Path, num: int, steps: int | None, seed: int, weights_hash: str
+) -> list[str]:
     """Writes samples.npz, schedule.png and, of images, samples.png and chain.png; returns the names.
 
     Raises:
@@ -36,7 +38,7 @@ def draw_diffusion(pair: Pair, data: Dataset, out: Path, num: int, steps: int | 
     process: Process = owner.process
     process.eval()
     x = owner.sample(num, steps, seed=seed)
-    write_arrays(out / "samples.npz", {"x": x})
+    write_arrays(out / "samples.npz", {"x": x}, weights_hash)
     names = ["samples.npz"]
     ends = process.ends
     curves: dict[str, Any] = {"linear": LinearSchedule(*ends)}

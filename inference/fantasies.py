@@ -14,12 +14,12 @@ SWEEPS = 1000
 
 
 def draw_fantasies(
-    machine: RBM, data: Dataset, out: Path, num: int, sweeps: int | None, seed: int
+    machine: RBM, data: Dataset, out: Path, num: int, sweeps: int | None, seed: int, weights_hash: str
 ) -> list[str]:
     """Writes samples.npz (x, and its mean one sweep on) and, of images, samples.png; returns the names."""
     x = machine.sample(num, sweeps or SWEEPS, seed=seed)
     mean = machine.likelihood(machine.posterior(x).mean).mean.detach().reshape(x.shape)
-    write_arrays(out / "samples.npz", {"x": x, "mean": mean})
+    write_arrays(out / "samples.npz", {"x": x, "mean": mean}, weights_hash)
     shape = data.spec.image_shape
     if shape is None:
         return ["samples.npz"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -228,10 +228,11 @@ def draw_pictures(pair: Pair, data: Dataset, out: Path, *, num_samples: int = 60
     return Pictures(pair, data, num=num_samples, seed=seed).write(out, QUICK)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
-    """Writes tensors as an .npz file, whole or not at all."""
+def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) -> None:
+    """Writes tensors as an .npz file, whole or not at all, with the hash of the weights that they are of."""
     content = io.BytesIO()
-    np.savez(content, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
+    plain: dict[str, Any] = {k: v.cpu().numpy() for k, v in arrays.items()}
+    np.savez(content, weights_hash=np.array(weights_hash), **plain)
     write_whole(path, content.getvalue())
 
 

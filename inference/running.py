@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -92,12 +93,14 @@ def _run_script(
             warnings.simplefilter("ignore", FutureWarning)
             check_ranges(parsed, getattr(parsed, "RANGES", None))
             run(parsed)
-    except Terminated:
-        print("terminated", file=sys.stderr)
-        return 143
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        stopped = isinstance(error, Terminated)
+        words = "terminated" if stopped else "interrupted"
+        if _continues(parsed, prog):
+            again = shlex.join(["pyrovae", prog, *(sys.argv[1:] if argv is None else argv)])
+            words += f"; what is finished is kept; to continue: {again}"
+        print(words, file=sys.stderr)
+        return 143 if stopped else 130
     except Elsewhere:
         return 2
     except Exception as error:
@@ -124,6 +127,12 @@ def _run_script(
         )
         return 1
     return 0
+
+
+def _continues(options: Any, prog: str) -> bool:
+    """Whether the same command goes on where it was; train has a command of its own for that."""
+    resumes = getattr(options, "resume", False) or getattr(options, "shared", False)
+    return prog in ("compare", "ising") or bool(resumes)
 
 
 class NotKept(Exception):

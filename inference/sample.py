@@ -58,17 +58,19 @@ def run(options: Options) -> None:
     Raises:
         ValueError: a picture asked for by name that the program or data do not allow; the others are written.
     """
-    pair, data, _ = load_run(options.folder, options.machine.device, options.root, options.trust)
+    pair, data, _, weights_hash = load_run(
+        options.folder, options.machine.device, options.root, options.trust
+    )
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out)
     if diffusion_of(pair) is not None:
-        written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed)
+        written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed, weights_hash)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
     machine = machine_of(pair)
     if machine is not None:
-        written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed)
+        written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed, weights_hash)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
     if options.steps is not None:
@@ -78,7 +80,7 @@ def run(options: Options) -> None:
     like = data.train[:1].expand(options.num, *data.train.shape[1:])
     drawn = simulate(pair.model, like, seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
-    write_arrays(out / "samples.npz", arrays)
+    write_arrays(out / "samples.npz", arrays, weights_hash)
     pictures = Pictures(
         pair, data, options.num, options.num_samples, options.limit, options.site, options.seed
     )

@@ -67,11 +67,18 @@ def _run(options: Options, split: Split | None) -> None:
     given: Dataset | None = None
     world = World() if split is None else split.world
     if options.keep.resume:
-        stored = None
+        stored, ended_before = None, False
         with world.together():  # the first rank's folder counts
             if world.first and runs.is_unfinished(options.out):
                 stored = runs.read_config(options.out, runs.UNFINISHED)
-        stored = world.share_json(stored)
+            elif world.first and (options.out / runs.CONFIG).is_file() and not options.overwrite:
+                # Nothing runs: it is only said that these options were those of the run.
+                started_with(runs.read_config(options.out), options.out, data, model, train, trust=True)
+                ended_before = True
+        stored, ended_before = world.share_json([stored, ended_before])
+        if ended_before:
+            console.print(f"the run in {options.out} has ended: there is nothing to continue")
+            return
         if stored is not None:
             with world.together():
                 data, model, train = started_with(

@@ -36,6 +36,7 @@ class Loaded(NamedTuple):
     pair: Pair
     data: Dataset
     config: dict[str, Any]
+    weights_hash: str
 
 
 def train_run(
@@ -218,7 +219,7 @@ def load_run(
             the run was trained on.
     """
     run = runs.load(folder, root, device_of(device), trust=trust)
-    return Loaded(Pair(run.model, run.guide), run.data, run.config)
+    return Loaded(Pair(run.model, run.guide), run.data, run.config, run.weights_hash)
 
 
 def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
