@@ -93,14 +93,14 @@ def test_sandwich_writes_table_figure_and_figures(run, capsys):
 
 WRONG = [
     (evaluate, ["--estimators", "is", "is"], "each estimator once"),
-    (evaluate, ["--estimators", "ais", "--temperatures", "1"], "num_temperatures"),
+    (evaluate, ["--estimators", "ais", "--temperatures", "1"], "--temperatures >= 2"),
     (evaluate, ["--shard", "0/2"], "--resume"),
     (evaluate, ["--resume", "--shard", "2/2"], "0 <= i < n"),
     (evaluate, ["--resume", "--shard", "half"], "0 <= i < n"),
-    (evaluate, ["--num-samples", "0"], "num_samples"),
+    (evaluate, ["--num-samples", "0"], "--num-samples >= 1"),
     (gaps, ["--steps", "0"], "steps >= 1"),
     (gaps, ["--limit", "0"], "--limit >= 1"),
-    (sandwich, ["--temperatures", "1"], "num_temperatures"),
+    (sandwich, ["--temperatures", "1"], "--temperatures >= 2"),
     (sandwich, ["--simulate", "0"], "simulate"),
 ]
 

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ import pyrovae as pv
 from pyrovae import files, runs
 from pyrovae.evidence.units import Claims
 from pyrovae.export import read_evidence
-from pyrovae.inference import compare, evaluate, gaps, sandwich, train
+from pyrovae.inference import compare, evaluate, gaps, sample, sandwich, train
 from pyrovae.inference.workers import run_side_by_side
 from pyrovae.tensor_files import read_tensors
 from pyrovae.training import Checkpoints
