@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -201,7 +201,7 @@ def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
     return "unfinished" if unfinished else "whole"
 
 
-def run_cells(cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, CellResult | Failure]]:
+def run_cells(cells: list[Cell], jobs: int) -> Generator[tuple[Cell, CellResult | Failure], None, None]:
     """Yields cells and their results as they end, `jobs` at a time; a cell that fails has a reason."""
     return run_side_by_side(run_cell, cells, jobs, cells[0].threads)
 

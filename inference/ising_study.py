@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def make_plan(
     return Plan(cells, order, question, overwrite)
 
 
-def run_plan(plan: Plan, jobs: int) -> Iterator[tuple[Cell, dict[str, Any] | Failure]]:
+def run_plan(plan: Plan, jobs: int) -> Generator[tuple[Cell, dict[str, Any] | Failure], None, None]:
     """What `measured` says of each cell, and the order parameter, as they end, `jobs` at a time."""
     items = [(c, plan.question, plan.overwrite) for c in plan.cells] + [(plan.order, None, plan.overwrite)]
     for item, result in run_side_by_side(_measure, items, jobs):

@@ -14,7 +14,7 @@ import pyrovae
 from pyrovae import models
 
 OURS = tuple(
-    str(Path(p).resolve())
+    str(Path(str(p)).resolve())
     for p in (
         *pyrovae.__path__,
         *models.__path__,

@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -26,7 +26,7 @@ class Failure:
 
 def run_side_by_side(
     work: Callable[[Any], Any], items: Sequence[Any], jobs: int, threads: int = 1
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any], None, None]:
     """Yields `(item, work(item))` as they end, `jobs` at a time; a `Failure` in place of a result that there is not.
 
     Close the generator (`contextlib.closing`): its processes are ended at once then.

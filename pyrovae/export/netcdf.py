@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..evidence import Estimate, Evidence
 
-ENGINE = "h5netcdf"
+ENGINE: Final = "h5netcdf"
 # Figures of an estimator that are attributes, `<name>_<figure>`.
 SUMMARY = ("mean", "se_data", "se_mc", "bias_indicator", "certificate", "delta", "direction", "num_samples")
 

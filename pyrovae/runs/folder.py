@@ -60,7 +60,7 @@ def occupied(path: str | os.PathLike[str], overwrite: bool = False, resume: bool
                 empty.rmdir()
 
 
-def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+def _locked(folder: Path) -> contextlib.ExitStack:
     stack = contextlib.ExitStack()
     for _ in range(100):
         folder.mkdir(parents=True, exist_ok=True)
