@@ -340,6 +340,7 @@ FILES = [
     ("config.json", "[" * 100_000),
     ("config.json", b"\xff\xfe"),
     ("config.json", "null"),
+    ("config.json", {"program": ["\x1b]0;title\x07", "x"]}),
     ("weights.safetensors", b""),
     ("weights.safetensors", b"\xff" * 64),
     ("weights.safetensors", (2**62).to_bytes(8, "little") + b"{}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,20 @@ def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, A
         config = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {file}, got a damaged file ({error})") from None
+    if _has_controls(config):
+        raise ValueError(
+            f"expected text in {file}, got control characters, which would act on a terminal that shows them"
+        )
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise ValueError(f"expected a run folder of format {FORMAT}, got {found!r} in {file}")
     return config
+
+
+def _has_controls(value: Any) -> bool:
+    """Whether any text in it has control characters (escape sequences, say)."""
+    if isinstance(value, str):
+        return any(unicodedata.category(c) == "Cc" for c in value)
+    if isinstance(value, dict):
+        return any(_has_controls(k) or _has_controls(v) for k, v in value.items())
+    return isinstance(value, list) and any(map(_has_controls, value))

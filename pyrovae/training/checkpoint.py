@@ -63,7 +63,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise DamagedCheckpoint(f"expected a whole checkpoint, got {path}, whose checksum is wrong")
     if metadata.get("format") != str(FORMAT):
         raise ValueError(f"expected a checkpoint of format {FORMAT}, got {metadata.get('format')} in {path}")
-    state: dict[str, Any] = unpack(json.loads(text), tensors)
+    try:
+        state: dict[str, Any] = unpack(json.loads(text), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedCheckpoint(
+            f"expected the state of a run in {path}, got a damaged one ({error})"
+        ) from None
     return state
 
 
