@@ -32,7 +32,7 @@ from .options import (
     SizeOptions,
     TrainOptions,
 )
-from .work import plain_options, train_run
+from .work import fit_options, plain_options, train_run
 from .workers import Failure, run_side_by_side
 
 
@@ -235,6 +235,8 @@ def make_cells(
             folder = out / f"{name}-{objective}"
             cells.append(Cell(data, model, train, folder, num_samples, device, threads))
     refuse_unused(grid or models, [c.train for c in cells])
+    for cell in cells:
+        fit_options(cell.train, KeepOptions())  # refuses before anything is trained, and not in each cell
     if not cells or len({c.out for c in cells}) < len(cells):
         raise ValueError(f"expected at least one cell and none twice, got {[c.out.name for c in cells]}")
     return cells

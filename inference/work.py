@@ -66,7 +66,7 @@ def train_run(
         with world.together():
             data = data if data is not None else load_data(data_options, device_of(device))
             pair = build(model_options, data, train_options.seed)
-        return pv.fit(*pair, data, split=split, **_fit_options(train_options, keep))
+        return pv.fit(*pair, data, split=split, **fit_options(train_options, keep))
     with ExitStack() as stack:
         with world.together():
             folder = stack.enter_context(runs.occupied(out, overwrite, keep.resume))
@@ -129,7 +129,7 @@ def _train_in(
             log=folder / runs.HISTORY,
             on_epoch=each_epoch,
             split=split,
-            **_fit_options(train_options, keep),
+            **fit_options(train_options, keep),
         )
     except BaseException:
         # With a checkpoint the run is unfinished; without one there is no run.
@@ -152,7 +152,7 @@ def _train_in(
     return fit
 
 
-def _fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
+def fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
     """What all ranks give to `pv.fit`."""
     return {
         "objective": phase_objective(train)
