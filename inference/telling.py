@@ -59,6 +59,8 @@ def reason_of(error: BaseException) -> str:
     """One line for a table: the error, and where in the user's code it was raised, if it was there."""
     place = in_users_code(error)
     where = "" if place is None else f" ({place[0]}, line {place[1]})"
+    if place is not None:
+        error = next(_chain(error))  # Pyro raises it again, with the shapes of all sites
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
     return f"{kind}{one_line(error)}{where}"
 

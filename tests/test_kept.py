@@ -593,12 +593,12 @@ def test_results_carry_the_hash_of_their_weights(run):
 
 
 def test_an_unwritable_compile_cache_costs_only_time(made, tmp_path):
-    """Compiling needs a folder of its own; without one the program runs eagerly, with the reason."""
+    """torch cannot be imported as a whole without its folder: another one serves, with the reason."""
     (tmp_path / "file").write_text("")
     program = "import sys; from pyrovae.inference import train; sys.exit(train.main(sys.argv[1:]))"
-    argv = ["--out", str(tmp_path / "run"), *QUICK, "--epochs", "1", "--compile", "on"]
+    argv = ["--out", str(tmp_path / "run"), *QUICK, "--epochs", "1"]
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file" / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", program, *argv], capture_output=True, text=True, env=environment
     )
-    assert done.returncode == 0 and "runs eagerly" in done.stderr, done.stderr
+    assert done.returncode == 0 and "for this process alone" in done.stderr, done.stderr

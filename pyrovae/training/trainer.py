@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..distributed import Split, check_in_step
 from ..objectives import BetaELBO, check_objective, with_terms
-from ..programs import Program, buffers_of, derive_seed, module_mode, reseeding, seeded
+from ..programs import Program, buffers_of, derive_seed, ensure_compile_cache, module_mode, reseeding, seeded
 from ..svi import SVI
 from .averaging import MovingAverage
 from .bad_steps import BadStep, fault_of
@@ -66,6 +66,7 @@ class Trainer:
         split: Split | None = None,
     ) -> None:
         derive_seed(seed, "check")
+        ensure_compile_cache()
         self.seed, self.batch_size, self.metric_samples = seed, batch_size, metric_samples
         self.beta = as_schedule(beta)
         if lr is not None and isinstance(optim, pyro.optim.PyroOptim):
