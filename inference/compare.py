@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+import pyrovae as pv
 from pyrovae import plots, runs
+from pyrovae.data import Dataset
 from pyrovae.evidence.evidence import data_hash
-from pyrovae.files import replacing
+from pyrovae.files import write_whole
 from pyrovae.inference.building import device_of, load_data
-from pyrovae.inference.evaluating import Question, entry_of_run, evaluate_run, load_runs
-from pyrovae.inference.grid import Cell, CellResult, Plan, cores, make_cells, make_plan, run_cells
+from pyrovae.inference.evaluating import Question, entry_of_run, evaluate_run, keep, load_runs
+from pyrovae.inference.grid import (
+    Cell,
+    CellResult,
+    Plan,
+    cores,
+    make_cells,
+    make_plan,
+    run_cells,
+    stands,
+)
 from pyrovae.inference.measuring import measure_of_run, words_of
 from pyrovae.inference.options import (
     DataOptions,
@@ -31,9 +44,10 @@ from pyrovae.inference.options import (
     SizeOptions,
 )
 from pyrovae.inference.pictures import draw_pictures
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.running import NothingTrained, console, progress, run_script, write_all
 from pyrovae.inference.table import Entry, Table, comparison_table, entry_of, markdown, print_table
 from pyrovae.inference.work import load_run
+from pyrovae.inference.workers import Failure
 from pyrovae.programs import check_alike
 from pyrovae.training.fit import Row
 
@@ -57,10 +71,13 @@ class Options:
     """Run folders to compare beside the grid, on the same data."""
     only_runs: bool = False
     """No grid: compare the folders of --runs alone, on their own data."""
+    trust: bool = False
+    """Run the code that the folders of --runs name, where it is not the code that you trained them with."""
     num_samples: int = 5000
     """Importance samples K per test datum."""
     out: Path = Path("runs/compare")
-    """Run folder: table.md, metrics.csv, pictures, and a run folder for every cell."""
+    """Run folder: table.md, metrics.csv, pictures, and a run folder for every cell. A comparison that was stopped goes
+    on where it was: cells that are finished are not trained again."""
     jobs: int | None = None
     """Cells run side by side (default: one per core; one on a GPU)."""
     data: DataOptions = field(default_factory=DataOptions)
@@ -75,8 +92,11 @@ def run(options: Options) -> None:
     device = device_of(options.machine.device)
     if options.only_runs and not options.runs:
         raise ValueError("expected run folders with --only-runs, got none; try --runs runs/a runs/b")
-    others, x = load_runs(options.runs, None, device, "test", None) if options.runs else ([], None)
+    others, x = (
+        load_runs(options.runs, None, device, "test", None, options.trust) if options.runs else ([], None)
+    )
     cells: list[Cell] = []
+    jobs = 1
     plan = Plan([], {}, {})
     if options.only_runs:
         data = others[0].data
@@ -106,57 +126,120 @@ def run(options: Options) -> None:
             console.print(words, highlight=False)
         grid = [(cell.title, measure) for cell, measure in plan.measures.items()]
         check_alike(grid + [(str(run.folder), measure_of_run(run, data.test)) for run in others])
-    runs.create(options.out)
+    with runs.occupied(options.out):
+        _run(options, plan, cells, jobs, others, data, started)
+
+
+def _run(
+    options: Options,
+    plan: Plan,
+    cells: list[Cell],
+    jobs: int,
+    others: list[pv.Run],
+    data: Dataset,
+    started: float,
+) -> None:
     results: dict[Cell, CellResult] = {}
+    failed: dict[Cell, str] = {}
+    there = [stands(cell) for cell in plan.cells]  # refuses a run in the way before anything is trained
+    if "whole" in there:
+        console.print(f"{there.count('whole')} of {len(there)} cells were finished before")
     if plan.cells:
-        with progress(options.machine.quiet, "fits", len(plan.cells)) as update:
-            for result in run_cells(plan.cells, min(jobs, len(plan.cells))):
-                results[result.cell] = result
-                update(advance=1, note=f"{result.cell.title} IS {result.evidence['IS'].log_evidence:.2f}")
+        with (
+            progress(options.machine.quiet, "fits", len(plan.cells)) as update,
+            closing(run_cells(plan.cells, min(jobs, len(plan.cells)))) as running,
+        ):
+            for cell, result in running:
+                if isinstance(result, Failure):
+                    failed[cell] = result.reason
+                    update(advance=1, note=f"{cell.title} failed")
+                    continue
+                results[cell] = result
+                update(advance=1, note=f"{cell.title} IS {result.evidence['IS'].log_evidence:.2f}")
     extra: list[Entry] = []
+    unwritten = [OSError(text) for r in results.values() for text in r.unwritten]
     for other in others:
         question = Question(data.test, "test", options.num_samples, options.train.seed, reuse=True)
         with progress(
             options.machine.quiet, str(other.folder), options.num_samples * len(data.test)
         ) as update:
-            ev, _ = evaluate_run(other, question, lambda done, _total: update(completed=done))
+            ev, found = evaluate_run(other, question, lambda done, _total: update(completed=done))
+        try:
+            if not found:
+                keep(other, question, ev)
+        except OSError as error:
+            unwritten.append(error)
         extra.append(entry_of_run(other, ev))
-    table = comparison_table(cells, plan, results, extra)
+    table = comparison_table(cells, plan, results, extra, failed)
     title = (
         f"{data.spec.name}, test split (N = {len(data.test):,}), nats per datum, IS with K = "
         f"{options.num_samples:,}; {time.perf_counter() - started:.0f} s in all"
     )
     print_table(table, title)
     entries = [entry_of(results[c]) for c in cells if c in results] + extra
-    save(options.out, entries, table, title, options)
+    if entries:
+        save(options.out, entries, table, title, options, unwritten)
+    else:
+        raise NothingTrained("expected at least one cell that can be trained, got none; see above")
 
 
-def save(out: Path, entries: list[Entry], table: Table, title: str, options: Options) -> None:
+def save(
+    out: Path,
+    entries: list[Entry],
+    table: Table,
+    title: str,
+    options: Options,
+    unwritten: list[OSError],
+) -> None:
     """Writes table.md, metrics.csv (all rows), pictures of the comparison and of its best program."""
-    with replacing(out / "table.md") as partial:
-        partial.write_text(markdown(table, title))
-    rows = [{"cell": e.title, **row} for e in entries for row in e.history]
-    with replacing(out / runs.HISTORY) as partial, partial.open("w", newline="") as f:
-        writer = csv.DictWriter(f, list(dict.fromkeys(["cell", *(k for row in rows for k in row)])))
-        writer.writeheader()
-        writer.writerows(rows)
     ranked = sorted(entries, key=lambda e: -e.evidence["IS"].log_evidence)
     best = ranked[0]
     # Prior, guide and objective name a cell of the grid; any other has one name.
     grid = all(not e.name and e.label[1] for e in entries)
     histories: dict[Any, list[Row]] = {e.label if grid else e.title: e.history for e in entries if e.history}
-    pictures = ["evidence.png", "lk_curves.png"]
-    if histories:
-        plots.save(plots.plot_histories(histories), out / "training.png")
-        pictures.insert(0, "training.png")
-    plots.save(best.evidence.plot(), out / "evidence.png")
-    plots.save(plots.plot_lk_curve({e.title: e.evidence for e in ranked[:CURVES]}), out / "lk_curves.png")
-    pair, data, _ = load_run(best.folder, options.machine.device)
-    pictures += draw_pictures(pair, data, out)
-    shown = ", ".join(pictures)
-    console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title})", highlight=False)
+    pictures: list[str] = []
+
+    def picture(name: str, make: Callable[[], Any]) -> Callable[[], None]:
+        def write() -> None:
+            plots.save(make(), out / name)
+            pictures.append(name)
+
+        return write
+
+    def of_best() -> None:
+        if best.folder.is_dir():
+            # Trained by this command, or loaded by it with the consent that it needs.
+            loaded = load_run(best.folder, options.machine.device, trust=True)
+            pictures.extend(draw_pictures(loaded.pair, loaded.data, out))
+
+    rows = [{"cell": e.title, **row} for e in entries for row in e.history]
     plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+    curves = {e.title: e.evidence for e in ranked[:CURVES]}
+    writers: list[Callable[[], None]] = [
+        lambda: write_whole(out / "table.md", markdown(table, title)),
+        lambda: write_whole(out / runs.HISTORY, _csv(rows)),
+    ]
+    if histories:
+        writers.append(picture("training.png", lambda: plots.plot_histories(histories)))
+    writers += [
+        picture("evidence.png", best.evidence.plot),
+        picture("lk_curves.png", lambda: plots.plot_lk_curve(curves)),
+    ]
+    if not unwritten:
+        writers.append(of_best)
+    write_all(writers, unwritten)
+    # Last: with it the comparison is finished, and not continued any more.
     runs.write_config(out, {"compare": plain, "best": best.name or best.folder.name})
+    shown = ", ".join(pictures)
+    console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title})")
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(["cell", *(k for row in rows for k in row)])))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

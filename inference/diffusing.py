@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyrovae import plots
 from pyrovae.data import Dataset
-from pyrovae.files import replacing
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.models.diffusion_process import Process
 from pyrovae.models.noise_schedules import LearnedSchedule, LinearSchedule
 from pyrovae.programs.modules import owners
 
 from .building import Pair
-from .pictures import grey_scale
+from .pictures import grey_scale, write_arrays
 
 STEPS, SHOWN = 250, 6
 
@@ -27,7 +24,9 @@ def diffusion_of(pair: Pair) -> DiffusionBound | DiffusionChain | None:
     return found[0] if found else None
 
 
-def draw_diffusion(pair: Pair, data: Dataset, out: Path, num: int, steps: int | None, seed: int) -> list[str]:
+def draw_diffusion(
+    pair: Pair, data: Dataset, out: Path, num: int, steps: int | None, seed: int, weights_hash: str
+) -> list[str]:
     """Writes samples.npz, schedule.png and, of images, samples.png and chain.png; returns the names.
 
     Raises:
@@ -39,8 +38,7 @@ def draw_diffusion(pair: Pair, data: Dataset, out: Path, num: int, steps: int | 
     process: Process = owner.process
     process.eval()
     x = owner.sample(num, steps, seed=seed)
-    with replacing(out / "samples.npz") as partial:
-        np.savez(partial, x=x.cpu().numpy())  # type: ignore[arg-type]
+    write_arrays(out / "samples.npz", {"x": x}, weights_hash)
     names = ["samples.npz"]
     ends = process.ends
     curves: dict[str, Any] = {"linear": LinearSchedule(*ends)}

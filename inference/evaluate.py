@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from pyrovae import runs
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
-from pyrovae.files import replacing
+from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorOptions, describe, shard_of
 from pyrovae.inference.evaluating import (
@@ -22,11 +22,13 @@ from pyrovae.inference.evaluating import (
     Question,
     entry_of_run,
     evaluate_run,
+    keep,
     load_runs,
     with_sandwich_of,
 )
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.ranges import MANY
+from pyrovae.inference.running import console, progress, refuse_unwritten, run_script
 from pyrovae.inference.suiting import suited
 from pyrovae.inference.table import markdown, print_table, runs_table
 
@@ -35,6 +37,8 @@ from pyrovae.inference.table import markdown, print_table, runs_table
 @dataclass(frozen=True)
 class Options:
     """Options of evaluate."""
+
+    RANGES: ClassVar = {"temperatures": (2, MANY)}
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run folders of train, compare or pv.save. Several get one table, with differences paired over the data."""
@@ -68,12 +72,17 @@ class Options:
     """What the data are, for the tables (default: name, split and binarisation)."""
     baseline: Path | None = None
     """Run folder that the others are compared to (default: the best)."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
     """Print the tables as Markdown."""
     out: Path | None = None
     """Also write what is printed, as Markdown, to this file."""
+    out_dir: Path | None = None
+    """Folder for evidence.nc, evidence.png and partial results of each run, in a folder of its name (default: the run
+    folder itself)."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -101,6 +110,8 @@ def _run(options: Options, world: World | None) -> None:
         folders.insert(0, options.baseline)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise ValueError(f"expected a file in a folder that exists for --out, got {options.out}")
+    if options.out is not None:
+        check_writable(options.out.parent)
     estimators, shard = options.estimate.build(), shard_of(options.shard)
     if shard is not None and not options.resume:
         raise ValueError(
@@ -111,7 +122,7 @@ def _run(options: Options, world: World | None) -> None:
     if shard is not None and shared:
         raise ValueError("expected --shared or --shard, got both; try --shared, which needs no numbers")
     device = device_of(options.machine.device)
-    loaded, x = load_runs(folders, options.root, device, options.split, options.limit)
+    loaded, x = load_runs(folders, options.root, device, options.split, options.limit, options.trust)
     spec = loaded[0].spec
     part = "" if len(x) == spec.splits[options.split] else f"{len(x):,} drawn from the "
     question = Question(
@@ -128,7 +139,13 @@ def _run(options: Options, world: World | None) -> None:
         shard=shard,
         sharing=Sharing(options.claim_expiry) if shared else None,
         writes=world is None or world.first,
+        out_dir=options.out_dir,
     )
+    if len({question.place(one) for one in loaded}) < len(loaded):
+        raise ValueError("expected run folders of different names with --out-dir, got two of one name")
+    for one in loaded:
+        question.prepare(one)
+    unwritten: list[OSError] = []
     written, entries = [], []
     for one in loaded:
         own = replace(question, estimators=suited(one, options.estimate, question.estimators))
@@ -140,6 +157,11 @@ def _run(options: Options, world: World | None) -> None:
         )
         console.print(title, highlight=False)
         print(ev.table("markdown" if options.markdown else "terminal"))
+        if not found:
+            try:
+                keep(one, own, ev)
+            except OSError as error:
+                unwritten.append(error)
         written.append(f"{title}\n\n{ev.table('markdown')}")
         entries.append(entry_of_run(one, ev))
     if shard is not None:
@@ -165,9 +187,12 @@ def _run(options: Options, world: World | None) -> None:
             print_table(table, title)
         written.append(markdown(table, title))
     if options.out is not None and question.writes:
-        with replacing(options.out) as partial:
-            partial.write_text("\n".join(written))
-        console.print(f"{options.out}", highlight=False)
+        try:
+            write_whole(options.out, "\n".join(written))
+            console.print(f"{options.out}", highlight=False, markup=False)
+        except OSError as error:
+            unwritten.append(error)
+    refuse_unwritten(unwritten)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from pyrovae import export, plots, runs
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.evidence import data_hash
+from pyrovae.files import check_writable
 from pyrovae.programs import check_alike
 
 from .measuring import measure_of_run
@@ -26,7 +28,7 @@ CompileName = Literal["auto", "on", "off"]
 # (datum, sample) pairs from which on compiling the weights pays for itself on a CPU.
 LONG = 10_000_000
 SANDWICH = "sandwich.json"
-PARTIAL = "partial"  # folder of partial results, in a run folder
+PARTIAL = runs.PARTIAL
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Question:
         shard: (i, n): only every n-th chunk of the data.
         sharing: with other processes that share the run folder.
         writes: whether this process writes evidence.nc and the picture.
+        out_dir: folder for what is written of each run, by the run's name; default: the run folder.
     """
 
     x: Tensor
@@ -60,6 +63,28 @@ class Question:
     shard: tuple[int, int] | None = None
     sharing: Sharing | None = None
     writes: bool = True
+    out_dir: Path | None = None
+
+    def place(self, run: pv.Run) -> Path:
+        """Where results of a run are written."""
+        if self.out_dir is not None:
+            return self.out_dir / run.folder.resolve().name
+        runs.check_own(run.folder, PARTIAL)
+        return run.folder
+
+    def prepare(self, run: pv.Run) -> None:
+        """Makes that place, and tells before any work if it cannot be written.
+
+        Raises:
+            OSError: it cannot be made or written.
+        """
+        if self.out_dir is not None:
+            self.place(run).mkdir(parents=True, exist_ok=True)
+        try:
+            check_writable(self.place(run))
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}; try --out-dir with a folder that can be written"
+            raise OSError(reason) from None
 
     @property
     def asked(self) -> list[Any]:
@@ -83,7 +108,12 @@ def some(x: Tensor, limit: int | None) -> Tensor:
 
 
 def load_runs(
-    folders: Sequence[Path], root: Path | None, device: torch.device, split: str, limit: int | None
+    folders: Sequence[Path],
+    root: Path | None,
+    device: torch.device,
+    split: str,
+    limit: int | None,
+    trust: bool = False,
 ) -> tuple[list[pv.Run], Tensor]:
     """The runs, and the data that all of them are asked about.
 
@@ -99,7 +129,7 @@ def load_runs(
     held: dict[str, Dataset] = {}  # one copy of a data set serves all runs on it
     first: Tensor | None = None
     for folder in folders:
-        run = runs.load(folder, root, device)
+        run = runs.load(folder, root, device, trust=trust)
         data = held.setdefault(run.spec.hash, run.data)
         run = dataclasses.replace(run, given=data)
         x = some(data.split(split), limit)
@@ -121,7 +151,7 @@ def load_runs(
 def evaluate_run(
     run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
 ) -> tuple[pv.Evidence, bool]:
-    """The evidence of a run, written into its folder (but for a shard's); and whether it was there already."""
+    """The evidence of a run; and whether it was in its folder already. `keep` writes it there."""
     if question.reuse:
         found = _found(run, question)
         if found is not None:
@@ -136,18 +166,33 @@ def evaluate_run(
         compile=question.compiles,
         progress=progress,
         label=question.label,
-        resume=run.folder / PARTIAL if question.resume else None,
+        resume=question.place(run) / PARTIAL if question.resume else None,
         shard=question.shard,
         sharing=question.sharing,
     )
-    mark = {"weights_hash": runs.weights_hash(run.folder / runs.WEIGHTS), "split": question.split}
-    ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)})
-    if question.shard is None and question.writes:
-        name = name_of(run, len(question.x))
-        export.write_netcdf(ev, run.folder / f"{name}.nc")
-        if "IS" in ev:
-            plots.save(ev.plot(), run.folder / f"{name}.png")
-    return ev, False
+    # Of the weights as they were loaded: the file may be another one by now.
+    mark = {"weights_hash": run.weights_hash, "split": question.split}
+    return dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)}), False
+
+
+def keep(run: pv.Run, question: Question, ev: pv.Evidence) -> None:
+    """Writes evidence.nc and its picture (but not of a shard); then partial results have done their work.
+
+    Raises:
+        OSError: the place cannot be written. What is to be shown must have been shown before.
+    """
+    if question.shard is not None or not question.writes:
+        return
+    place = question.place(run)
+    name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
+    export.write_netcdf(ev, place / f"{name}.nc")
+    if "IS" in ev:
+        plots.save(ev.plot(), place / f"{name}.png")
+    if question.sharing is None:  # other processes may be about to put the same parts together
+        for part in ev.partials:
+            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (place / PARTIAL).rmdir()
 
 
 def name_of(run: pv.Run, num_data: int) -> str:
@@ -162,10 +207,10 @@ def name_of(run: pv.Run, num_data: int) -> str:
 def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
     """With the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
     try:
-        found = json.loads((run.folder / SANDWICH).read_text())
+        found = json.loads((run.folder / SANDWICH).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return evidence
-    if found.get("weights_hash") != runs.weights_hash(run.folder / runs.WEIGHTS):
+    if found.get("weights_hash") != run.weights_hash:
         return evidence
     gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
     return evidence.with_sandwich(gaps) if gaps else evidence

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from pyrovae import plots
 from pyrovae.data import Dataset
-from pyrovae.files import replacing
 from pyrovae.models.boltzmann import RBM
 
-from .pictures import grey_scale
+from .pictures import grey_scale, write_arrays
 
 SWEEPS = 1000
 
 
 def draw_fantasies(
-    machine: RBM, data: Dataset, out: Path, num: int, sweeps: int | None, seed: int
+    machine: RBM, data: Dataset, out: Path, num: int, sweeps: int | None, seed: int, weights_hash: str
 ) -> list[str]:
     """Writes samples.npz (x, and its mean one sweep on) and, of images, samples.png; returns the names."""
     x = machine.sample(num, sweeps or SWEEPS, seed=seed)
     mean = machine.likelihood(machine.posterior(x).mean).mean.detach().reshape(x.shape)
-    with replacing(out / "samples.npz") as partial:
-        np.savez(partial, x=x.cpu().numpy(), mean=mean.cpu().numpy())  # type: ignore[arg-type]
+    write_arrays(out / "samples.npz", {"x": x, "mean": mean}, weights_hash)
     shape = data.spec.image_shape
     if shape is None:
         return ["samples.npz"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -14,11 +15,12 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.files import replacing
+from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.evaluating import load_runs
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.ranges import MANY
+from pyrovae.inference.running import console, progress, run_script, write_all
 from pyrovae.models.ground_truths import ground_truths, nonlinear
 
 
@@ -26,6 +28,8 @@ from pyrovae.models.ground_truths import ground_truths, nonlinear
 @dataclass(frozen=True)
 class Options:
     """Options of free_energy."""
+
+    RANGES: ClassVar = {"steps": (2, MANY), "temperatures": (0, math.inf, "open")}
 
     folder: Annotated[Path | None, tyro.conf.Positional] = None
     """Run folder of train, compare or pv.save; or --truth."""
@@ -55,6 +59,8 @@ class Options:
     """Leapfrog steps of one move."""
     seed: int = 0
     """Seed of data and noise."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     machine: MachineOptions = field(default_factory=MachineOptions)
@@ -78,10 +84,11 @@ def run(options: Options) -> None:
     else:
         assert options.folder is not None
         device = device_of(options.machine.device)
-        (loaded,), x = load_runs([options.folder], options.root, device, "test", options.limit)
+        (loaded,), x = load_runs([options.folder], options.root, device, "test", options.limit, options.trust)
         model, guide, title = loaded.model, loaded.guide, f"{loaded.folder}: {loaded.spec.name}"
     out = options.out or options.folder or Path("runs/free_energy")
     out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     estimators: dict[str, pv.IS | pv.AIS | pv.Exact] = {
         "is": pv.IS(options.num_samples),
         "ais": pv.AIS(options.steps, options.chains, "guide", options.leapfrog),
@@ -108,17 +115,19 @@ def run(options: Options) -> None:
         update(completed=4, note="")
     known = None if exact is None else exact(x)
     at_work = None if exact is None else exact(work.x)
-    if len(options.temperatures) > 1:
-        plots.save(free.plot(), out / "free_energy.png")
-    plots.save(tempered.plot(exact=known), out / "integration.png")
-    plots.save(work.plot(exact=None if at_work is None else float(at_work[0])), out / "work.png")
     lines += [f"## {title}", "", free.table("markdown")]
     lines += [f"- {tempered!r}" + _known(known), f"- {work!r}" + _known(at_work), f"- {surgery!r}"]
     lines += [f"- {note}" for note in surgery.warnings]
     text = "\n".join(lines) + "\n"
-    with replacing(out / "free_energy.md") as partial:
-        partial.write_text(text)
     print(text)
+    writers: list[Callable[[], None]] = [
+        lambda: write_whole(out / "free_energy.md", text),
+        lambda: plots.save(tempered.plot(exact=known), out / "integration.png"),
+        lambda: plots.save(work.plot(exact=None if at_work is None else float(at_work[0])), out / "work.png"),
+    ]
+    if len(options.temperatures) > 1:
+        writers.append(lambda: plots.save(free.plot(), out / "free_energy.png"))
+    write_all(writers)
     console.print(f"{out}: free_energy.md, free_energy.png, integration.png, work.png", highlight=False)
 
 

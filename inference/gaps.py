@@ -7,19 +7,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 import pyrovae as pv
-from pyrovae import plots
+from pyrovae import plots, runs
 from pyrovae.evidence import Sharing
-from pyrovae.files import replacing
+from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
 from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.ranges import MANY
+from pyrovae.inference.running import console, progress, run_script, write_all
 
 # Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
 LONG = 500_000
@@ -37,6 +38,8 @@ class GapEstimators(EstimatorOptions):
 @dataclass(frozen=True)
 class Options:
     """Options of gaps."""
+
+    RANGES: ClassVar = {"temperatures": (2, MANY), "particles": (2, MANY)}
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train, compare or pv.save."""
@@ -69,6 +72,8 @@ class Options:
     """Seconds without a sign of life after which a chunk of a process that died is taken by another one."""
     label: str | None = None
     """What the data are, for the table (default: name, split and binarisation)."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
@@ -81,8 +86,15 @@ def run(options: Options) -> None:
     fit = pv.LocalFit(options.steps, options.particles, options.lr)
     estimators = options.estimate.build()
     (loaded,), x = load_runs(
-        [options.folder], options.root, device_of(options.machine.device), options.split, options.limit
+        [options.folder],
+        options.root,
+        device_of(options.machine.device),
+        options.split,
+        options.limit,
+        options.trust,
     )
+    check_writable(loaded.folder)
+    runs.check_own(loaded.folder, PARTIAL)
     draws = len(x) * options.steps * options.particles
     with progress(options.machine.quiet, "weights, then optimisation steps", 1) as update:
         gaps = pv.gaps(
@@ -101,13 +113,14 @@ def run(options: Options) -> None:
             sharing=Sharing(options.claim_expiry) if options.shared else None,
         )
     print(gaps.table("markdown" if options.markdown else "terminal"))
-    plots.save(gaps.plot(loaded.label[1]), loaded.folder / "gaps.png")
-    for name, text in (
-        ("gaps.md", gaps.table("markdown")),
-        ("gaps.json", json.dumps(gaps.summary(), indent=1)),
-    ):
-        with replacing(loaded.folder / name) as partial:
-            partial.write_text(text)
+    figures = json.dumps(gaps.summary() | {"weights_hash": loaded.weights_hash}, indent=1)
+    write_all(
+        [
+            lambda: plots.save(gaps.plot(loaded.label[1]), loaded.folder / "gaps.png"),
+            lambda: write_whole(loaded.folder / "gaps.md", gaps.table("markdown")),
+            lambda: write_whole(loaded.folder / "gaps.json", figures),
+        ]
+    )
     console.print(f"{loaded.folder}: gaps.png, gaps.md, gaps.json", highlight=False)
 
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
-import pickle
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
+from typing import Literal
 
 import pyrovae as pv
 from pyrovae import export, runs
 from pyrovae.data import Dataset
+from pyrovae.evidence.evidence import data_hash
 from pyrovae.objectives import check_objective
 from pyrovae.programs import Measure, ParameterStore, check_alike, inspect_program
 from pyrovae.programs.validity import closed_form_kl
 from pyrovae.training.fit import Row
 
+from .applying import refuse_unused, without_sizes
 from .building import build, build_objective, device_of, load_data
 from .options import (
     DataOptions,
     DeviceName,
     GuideName,
+    KeepOptions,
     LoopOptions,
     ModelOptions,
     ObjectiveName,
@@ -33,7 +32,8 @@ from .options import (
     SizeOptions,
     TrainOptions,
 )
-from .work import train_run
+from .work import fit_options, plain_options, train_run
+from .workers import Failure, run_side_by_side
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell gave: its history, and its evidence on the test split."""
+    """What a cell gave: its history, its evidence on the test split, and which files could not be written."""
 
     cell: Cell
     evidence: pv.Evidence
     history: list[Row]
     seconds: float
+    unwritten: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,44 +122,97 @@ def make_plan(cells: list[Cell], data: Dataset) -> Plan:
 
 
 def run_cell(cell: Cell) -> CellResult:
-    """Trains into the cell's run folder and evaluates on the test split."""
+    """Trains into the cell's run folder and evaluates on the test split; what is there already is taken.
+
+    A full disk costs files, and no figures: those are then of the program in memory.
+    """
     data = load_data(cell.data, device_of(cell.device))
-    fit = train_run(
-        cell.out, cell.data, cell.model, cell.train, device=cell.device, overwrite=True, data=data
-    )
+    ended: list[pv.Fit] = []
+    unwritten: list[str] = []
+    program: pv.Run | pv.Fit
+    if stands(cell) != "whole":
+        keep = KeepOptions(resume=True, checkpoint_every=0)
+        try:
+            train_run(
+                cell.out,
+                cell.data,
+                cell.model,
+                cell.train,
+                device=cell.device,
+                keep=keep,
+                on_end=ended.append,
+                data=data,
+            )
+        except OSError as error:
+            if not ended:
+                raise
+            unwritten.append(str(error))
+    if unwritten:
+        program, history, seconds = ended[0], ended[0].history, ended[0].seconds
+    else:
+        program = runs.load(cell.out, device=device_of(cell.device), data=data, trust=True)
+        history, seconds = program.history, program.seconds or 0.0
+        found = _evidence_of(program, cell)
+        if found is not None:
+            return CellResult(cell, found, history, seconds + float(found.attributes["seconds"]))
     ev = pv.evidence(
-        fit.model,
-        fit.guide,
+        program.model,
+        program.guide,
         data.test,
         estimators=[pv.ELBO(), pv.IS(cell.num_samples)],
         seed=cell.train.seed,
     )
-    export.write_netcdf(ev, cell.out / runs.EVIDENCE)
-    return CellResult(cell, ev, fit.history, fit.seconds + ev.attributes["seconds"])
-
-
-def _run_packed(cell: Cell) -> bytes:
-    torch.set_num_threads(cell.threads)
-    # Plain bytes between our own processes: torch would pass each tensor as a shared file
-    # descriptor, which is gone once the worker is.
-    return pickle.dumps(run_cell(cell))
-
-
-def run_cells(cells: list[Cell], jobs: int) -> Iterator[CellResult]:
-    """Yields results as cells end, `jobs` at a time."""
-    if jobs == 1:
-        yield from map(run_cell, cells)
-        return
-    # Spawn: a forked torch with live thread pools can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        futures = [pool.submit(_run_packed, cell) for cell in cells]
+    if isinstance(program, pv.Run):
+        mark = {"weights_hash": program.weights_hash, "split": "test"}
+        ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark})
         try:
-            for future in as_completed(futures):
-                yield pickle.loads(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            export.write_netcdf(ev, cell.out / runs.EVIDENCE)
+        except OSError as error:
+            unwritten.append(str(error))
+    return CellResult(cell, ev, history, seconds + ev.attributes["seconds"], tuple(unwritten))
+
+
+def _evidence_of(run: pv.Run, cell: Cell) -> pv.Evidence | None:
+    """What an earlier command found for these very weights, asked the same."""
+    try:
+        ev = run.evidence
+    except ValueError:  # damaged: it is made anew
+        return None
+    if ev is None or list(ev) != ["ELBO", "IS"] or "weights_hash" not in ev.attributes:
+        return None
+    asked = cell.num_samples, cell.train.seed, data_hash(run.data.test)
+    found = ev["IS"].num_samples, ev.attributes["seed"], ev.attributes["data_hash"]
+    return ev if asked == found else None
+
+
+def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
+    """What the cell's folder holds: nothing, or a run of these very options.
+
+    Raises:
+        ValueError: a run with other options, or of other code: it is somebody's, and stays.
+    """
+    if cell.out.is_symlink():
+        raise ValueError(f"expected {cell.out} to be a folder, got a link; try another --out")
+    unfinished = runs.is_unfinished(cell.out)
+    name = runs.UNFINISHED if unfinished else runs.CONFIG
+    if not (cell.out / name).exists():
+        return "new"
+    found = runs.read_config(cell.out, name)
+    wanted = plain_options(cell.data, cell.model, cell.train)
+    other = [k for k in wanted if found.get(k) != wanted[k]]
+    if other or (unfinished and (cell.out / runs.CHECKPOINTS).exists()):
+        raise ValueError(
+            f"expected no run in the way, or one of this very cell, got one with other {' and '.join(other)} "
+            f"options in {cell.out}; try another --out"
+            if other
+            else f"expected no run in the way, got an unfinished one of train in {cell.out}; try another --out"
+        )
+    return "unfinished" if unfinished else "whole"
+
+
+def run_cells(cells: list[Cell], jobs: int) -> Generator[tuple[Cell, CellResult | Failure], None, None]:
+    """Yields cells and their results as they end, `jobs` at a time; a cell that fails has a reason."""
+    return run_side_by_side(run_cell, cells, jobs, cells[0].threads)
 
 
 def make_cells(
@@ -178,7 +232,8 @@ def make_cells(
     """The product priors x guides x objectives, then each program of the user's x objective."""
     same = dataclasses.asdict(sizes)
     models = [ModelOptions(**same, prior=p, guide=g) for p in priors for g in guides]
-    models += [ModelOptions(**same | {"preset": None}, model=reference) for reference in programs]
+    grid = list(models)
+    models += [without_sizes(reference) for reference in programs]
     cells = []
     for model in models:
         name = "".join(c if c.isalnum() else "-" for c in model.model)
@@ -188,6 +243,9 @@ def make_cells(
             train = TrainOptions(**dataclasses.asdict(loop), objective=objective)
             folder = out / f"{name}-{objective}"
             cells.append(Cell(data, model, train, folder, num_samples, device, threads))
+    refuse_unused(grid or models, [c.train for c in cells])
+    for cell in cells:
+        fit_options(cell.train, KeepOptions())  # refuses before anything is trained, and not in each cell
     if not cells or len({c.out for c in cells}) < len(cells):
         raise ValueError(f"expected at least one cell and none twice, got {[c.out.name for c in cells]}")
     return cells

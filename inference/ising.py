@@ -8,27 +8,34 @@ goes on where it was.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import tyro
 
+from pyrovae import runs
 from pyrovae.data import T_CRITICAL
-from pyrovae.files import replacing
+from pyrovae.files import write_whole
 from pyrovae.inference.grid import cores
 from pyrovae.inference.ising_cells import Question
 from pyrovae.inference.ising_recipes import RecipeName
 from pyrovae.inference.ising_report import tables, write_figures
-from pyrovae.inference.ising_study import exact_figures, make_plan, run_plan
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.ising_study import Plan, exact_figures, make_plan, run_plan
+from pyrovae.inference.running import NothingTrained, console, progress, run_script, write_all
+from pyrovae.inference.workers import Failure
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
 @dataclass(frozen=True)
 class Options:
     """Options of ising."""
+
+    RANGES: ClassVar = {"temperatures": (0, math.inf, "open"), "L": (2, 64)}
 
     out: Path = Path("runs/ising")
     """Folder for ising.json, ising.md, the figures, and a run folder for each model and temperature."""
@@ -64,10 +71,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Trains, measures, and writes tables and figures."""
-    for name in ("L", "epochs", "train_size", "num_samples", "draws", "jobs", "limit"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {value}")
     quick = options.quick
     question = Question(
         num_samples=100 if quick else options.num_samples,
@@ -89,25 +92,45 @@ def run(options: Options) -> None:
         question,
         options.overwrite,
     )
-    options.out.mkdir(parents=True, exist_ok=True)
+    with runs.occupied(
+        options.out, overwrite=True
+    ):  # cells that are there are taken, or refuse by themselves
+        _run(options, plan, temperatures)
+
+
+def _run(options: Options, plan: Plan, temperatures: tuple[float, ...]) -> None:
     exact = exact_figures(options.L, temperatures)
-    found = []
-    with progress(options.quiet, "models", len(plan.cells) + 1) as update:
-        for one in run_plan(plan, min(8, cores()) if options.jobs is None else options.jobs):
-            found.append(one)
-            update(completed=len(found), note=one["run"])
+    found: list[dict[str, Any]] = []
+    failed: list[str] = []
+    with (
+        progress(options.quiet, "models", len(plan.cells) + 1) as update,
+        closing(run_plan(plan, min(8, cores()) if options.jobs is None else options.jobs)) as running,
+    ):
+        for cell, one in running:
+            if isinstance(one, Failure):
+                failed.append(f"{cell.folder.name} failed: {one.reason}")
+            else:
+                found.append(one)
+            update(completed=len(found) + len(failed), note=cell.folder.name)
     titles = [c.folder.name for c in plan.cells]
     cells = sorted((c for c in found if "order" not in c), key=lambda c: titles.index(c["run"]))
-    order = next(c for c in found if "order" in c)
+    order = next((c for c in found if "order" in c), None)
+    if not cells or order is None:
+        raise NothingTrained(
+            f"expected models that can be trained, got none to report on: {'; '.join(failed)}"
+        )
     study = {"L": options.L, "temperatures": temperatures, "cells": cells, "order": order, "exact": exact}
-    with replacing(options.out / "ising.json") as partial:
-        partial.write_text(json.dumps(study, indent=1) + "\n")
-    text = "\n".join(tables(study)) + "\n"
-    with replacing(options.out / "ising.md") as partial:
-        partial.write_text(text)
-    names = write_figures(study, options.out)
+    text = "\n".join([*tables(study), *(f"- {line}" for line in failed)]) + "\n"
     print(text)
-    console.print(f"{options.out}: ising.json, ising.md, {', '.join(names)}", highlight=False)
+    names: list[str] = []
+    write_all(
+        [
+            lambda: write_whole(options.out / "ising.json", json.dumps(study, indent=1) + "\n"),
+            lambda: write_whole(options.out / "ising.md", text),
+            lambda: names.extend(write_figures(study, options.out)),
+        ]
+    )
+    console.print(f"{options.out}: ising.json, ising.md, {', '.join(names)}", highlight=False, markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import runs
 from pyrovae.data import Dataset, IsingTorus
-from pyrovae.files import replacing
+from pyrovae.files import write_whole
 from pyrovae.programs import simulate
 
 from .ising_recipes import RBM_EXACT, Recipe
@@ -108,17 +108,16 @@ def measured(cell: Cell, question: Question, overwrite: bool = False) -> dict[st
     """
     run = trained(cell, overwrite)
     file = cell.folder / MEASURED
-    key = {"weights_hash": runs.weights_hash(cell.folder / runs.WEIGHTS), **dataclasses.asdict(question)}
+    key = {"weights_hash": run.weights_hash, **dataclasses.asdict(question)}
     if file.is_file():
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         if found.pop("asked", None) == key:
             return dict(found)
     law = IsingTorus(int(run.data.parameters["L"]), float(run.data.parameters["T"][0]))
     result: dict[str, Any] = {"model": cell.name, "title": cell.recipe.title, "L": law.L, "T": law.T}
     result |= {"epochs": cell.recipe.train.epochs, "seconds": run.seconds, "run": cell.folder.name}
     result |= _evidence(run, question) | sample_figures(_draws(run, question), law.T)
-    with replacing(file) as partial:
-        partial.write_text(json.dumps({**result, "asked": key}, indent=1) + "\n")
+    write_whole(file, json.dumps({**result, "asked": key}, indent=1) + "\n")
     return result
 
 

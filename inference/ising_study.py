@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from pyrovae.programs import latent_space
 from .ising_cells import Cell, Question, measured, trained
 from .ising_recipes import ORDER, RECIPES, RecipeName, trained_for
 from .options import DataOptions
+from .workers import Failure, run_side_by_side
 
 SCAN = 12  # temperatures of the one-latent VAE
 PER_TEMPERATURE = 400  # configurations of each that it is asked about
@@ -97,27 +96,15 @@ def make_plan(
     return Plan(cells, order, question, overwrite)
 
 
-def run_plan(plan: Plan, jobs: int) -> Iterator[dict[str, Any]]:
-    """What `measured` says of each cell, as they end, `jobs` at a time; last, the order parameter."""
-    if jobs == 1:
-        for cell in plan.cells:
-            yield measured(cell, plan.question, plan.overwrite)
-        yield order_parameter(plan.order, plan.overwrite)
-        return
-    # Spawn: a forked torch with live thread pools can hang.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_one_thread, c, plan.question, plan.overwrite) for c in plan.cells]
-        futures.append(pool.submit(_one_thread, plan.order, None, plan.overwrite))
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def run_plan(plan: Plan, jobs: int) -> Generator[tuple[Cell, dict[str, Any] | Failure], None, None]:
+    """What `measured` says of each cell, and the order parameter, as they end, `jobs` at a time."""
+    items = [(c, plan.question, plan.overwrite) for c in plan.cells] + [(plan.order, None, plan.overwrite)]
+    for item, result in run_side_by_side(_measure, items, jobs):
+        yield item[0], result
 
 
-def _one_thread(cell: Cell, question: Question | None, overwrite: bool) -> dict[str, Any]:
-    torch.set_num_threads(1)
+def _measure(item: tuple[Cell, Question | None, bool]) -> dict[str, Any]:
+    cell, question, overwrite = item
     return order_parameter(cell, overwrite) if question is None else measured(cell, question, overwrite)
 
 

@@ -29,6 +29,8 @@ ObjectiveName = Literal["trace-elbo", "mean-field", "renyi", "iwae", "dreg", "st
 LrScheduleName = Literal["exponential", "cosine", "iwae", "constant"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
+LARGEST = 1_000_000  # of a width: two such layers have more weights than any memory holds
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -117,7 +119,7 @@ class SizeOptions:
     """Share of the inputs of --denoiser levels that are left out in training."""
 
     def check(self) -> None:
-        """Raises ValueError for sizes below 1 and scales that are not positive."""
+        """Raises ValueError for sizes below 1 or beyond every machine, and scales that are not positive."""
         for name in (
             "latent_dim",
             "components",
@@ -131,16 +133,18 @@ class SizeOptions:
             "diffusion_steps",
         ):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"expected {name} >= 1, got {value}")
+            if value is not None and not 1 <= value <= LARGEST:
+                raise ValueError(f"expected 1 <= {name} <= {LARGEST:,}, got {value}")
         for name in ("hidden", "channels", "flow_hidden", "widths"):
             widths = getattr(self, name)
-            if widths is not None and (not widths or min(widths) < 1):
-                raise ValueError(f"expected {name} to be widths >= 1, got {widths}")
+            if widths is not None and (not widths or min(widths) < 1 or max(widths) > LARGEST):
+                raise ValueError(f"expected {name} to be widths from 1 to {LARGEST:,}, got {widths}")
         if self.widths and self.levels not in (None, len(self.widths)):
             raise ValueError(f"expected one width for each of {self.levels} levels, got {self.widths}")
-        if self.level_blocks < 0:
-            raise ValueError(f"expected level_blocks >= 0, got {self.level_blocks}")
+        if not 0 <= self.level_blocks <= LARGEST:
+            raise ValueError(f"expected 0 <= level_blocks <= {LARGEST:,}, got {self.level_blocks}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"expected dropout in [0, 1), got {self.dropout}")
         if not 0 < self.scale < math.inf:
             raise ValueError(f"expected a positive finite scale, got {self.scale}")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +18,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.data import Dataset, DataSpec
+from pyrovae.files import write_whole
 from pyrovae.programs import aggregate_posterior, reconstruct, simulate
 
 from .building import Pair
@@ -223,6 +226,14 @@ class Pictures:
 def draw_pictures(pair: Pair, data: Dataset, out: Path, *, num_samples: int = 60, seed: int = 0) -> list[str]:
     """Writes samples.png, reconstructions.png (image data) and latent.png; returns the names."""
     return Pictures(pair, data, num=num_samples, seed=seed).write(out, QUICK)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) -> None:
+    """Writes tensors as an .npz file, whole or not at all, with the hash of the weights that they are of."""
+    content = io.BytesIO()
+    plain: dict[str, Any] = {k: v.cpu().numpy() for k, v in arrays.items()}
+    np.savez(content, weights_hash=np.array(weights_hash), **plain)
+    write_whole(path, content.getvalue())
 
 
 def grey_scale(spec: DataSpec, x: Tensor) -> tuple[float, float]:

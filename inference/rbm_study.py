@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import tyro
@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.data import T_CRITICAL, IsingTorus
+from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, run_script
 from pyrovae.models.boltzmann import RBM
 from pyrovae.models.ising_machine import ising_log_constant
@@ -26,6 +27,8 @@ SEED_OF_DRAWS = 1
 @dataclass(frozen=True)
 class Options:
     """Options of rbm_study."""
+
+    RANGES: ClassVar = {"temperatures": (2, MANY), "hidden": (1, 25), "chains": (2, MANY)}
 
     study: tyro.conf.Positional[Literal["ising", "mnist"]]
     """ising: ln Z by AIS, forwards and backwards, against Kaufman. mnist: persistent CD and scikit-learn's

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -24,11 +26,22 @@ from rich.progress import (
 )
 
 from pyrovae.distributed import Elsewhere, RankLost, is_first
+from pyrovae.inference.ranges import check_ranges
+from pyrovae.inference.streams import patient_streams
+from pyrovae.inference.telling import in_users_code, one_line, told
 from pyrovae.precision import tf32
+from pyrovae.training.interrupts import Terminated, terminable
 
 Options = TypeVar("Options")
+# Sizes that no machine has: what torch says of them.
+_ENOUGH = re.compile(
+    r"can.t allocate memory|out of memory|not enough memory|Storage size calculation overflowed|Unable to allocate|"
+    r"Overflow when unpacking|numel: integer multiplication overflow|int too large|invalid shape dimension"
+)
 # Into a file or a pipe, tables keep their columns whole instead of being cut to 80 characters.
-console = Console() if Console().is_terminal else Console(width=140)
+# Names of folders are shown as they are: brackets and colons in them are no markup.
+_AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+console = Console(**_AS_IT_IS) if Console().is_terminal else Console(width=140, **_AS_IT_IS)
 
 # Errors that say what is wrong with the input; anything else is a defect of ours.
 USER_ERRORS = (
@@ -49,7 +62,7 @@ def run_script(
 
     Of processes that torchrun started, the first alone prints; another one only a defect of its own.
     """
-    with nullcontext() if is_first() else _silent():
+    with patient_streams(), nullcontext() if is_first() else _silent():
         return _run_script(run, options, argv, prog, description)
 
 
@@ -74,29 +87,84 @@ def _run_script(
     machine = getattr(parsed, "machine", None)
     debug = getattr(machine, "debug", False) or getattr(parsed, "debug", False)
     try:
-        with warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
+        # Processes of torchrun are ended by it, all together.
+        alone = nullcontext() if "TORCHELASTIC_RUN_ID" in os.environ else terminable()
+        with alone, warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
             warnings.simplefilter("ignore", FutureWarning)
+            check_ranges(parsed, getattr(parsed, "RANGES", None))
             run(parsed)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        stopped = isinstance(error, Terminated)
+        words = "terminated" if stopped else "interrupted"
+        if _continues(parsed, prog):
+            again = shlex.join(["pyrovae", prog, *(sys.argv[1:] if argv is None else argv)])
+            words += f"; what is finished is kept; to continue: {again}"
+        print(words, file=sys.stderr)
+        return 143 if stopped else 130
     except Elsewhere:
         return 2
     except Exception as error:
         if debug:
             traceback.print_exc(file=_heard())
-        if isinstance(error, USER_ERRORS):
-            print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+        if isinstance(error, MemoryError) or _ENOUGH.search(str(error)):
+            print(
+                f"{prog}: error: expected sizes that fit into memory, got {one_line(error)}", file=sys.stderr
+            )
             return 2
-        if isinstance(error, RankLost):
-            print(f"{prog}: error: {_one_line(error)}", file=sys.stderr)
+        place = in_users_code(error)
+        if place is not None:
+            print(f"{prog}: error in {told(error, place)}", file=sys.stderr)
+            return 1
+        if isinstance(error, USER_ERRORS):
+            print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
+            return 2
+        if isinstance(error, RankLost | NotKept | NothingTrained):
+            print(f"{prog}: error: {one_line(error)}", file=sys.stderr)
             return 1
         print(
-            f"{prog}: internal error: {type(error).__name__}: {_one_line(error)} (--debug shows where)",
+            f"{prog}: internal error: {type(error).__name__}: {one_line(error)} (--debug shows where)",
             file=_heard(),
         )
         return 1
     return 0
+
+
+def _continues(options: Any, prog: str) -> bool:
+    """Whether the same command goes on where it was; train has a command of its own for that."""
+    resumes = getattr(options, "resume", False) or getattr(options, "shared", False)
+    return prog in ("compare", "ising") or bool(resumes)
+
+
+class NotKept(Exception):
+    """Results that have been shown, but could not be written."""
+
+
+class NothingTrained(Exception):
+    """All cells of a comparison have failed."""
+
+
+def refuse_unwritten(errors: Sequence[OSError]) -> None:
+    """Raises NotKept where a file could not be written after its figures were shown."""
+    if errors:
+        lines = "; ".join(one_line(e) for e in errors)
+        raise NotKept(
+            f"the figures above are not all kept: {lines}; try again with more room, or another place"
+        )
+
+
+def write_all(writers: Sequence[Callable[[], None]], failed: Sequence[OSError] = ()) -> None:
+    """Writes files one by one, each as far as it can be; `failed` are those that could not be written before.
+
+    Raises:
+        NotKept: naming those that could not be written.
+    """
+    errors = list(failed)
+    for write in writers:
+        try:
+            write()
+        except OSError as error:
+            errors.append(error)
+    refuse_unwritten(errors)
 
 
 def _heard() -> Any:
@@ -104,25 +172,19 @@ def _heard() -> Any:
     return sys.stderr if is_first() else sys.__stderr__
 
 
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
-
-
 @contextmanager
 def progress(quiet: bool, description: str, total: float) -> Iterator[Callable[..., None]]:
     """A bar with rate and ETA; yields `update(advance=..., completed=..., note=...)`."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, disable=quiet) as bar:
         task = bar.add_task(description, total=total, note="", rate="")

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 
-from pyrovae.files import replacing
+from pyrovae.files import check_writable
 from pyrovae.inference.diffusing import diffusion_of, draw_diffusion
 from pyrovae.inference.fantasies import draw_fantasies
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.pictures import LEVELS, PICTURES, PictureName, Pictures
+from pyrovae.inference.pictures import LEVELS, PICTURES, PictureName, Pictures, write_arrays
 from pyrovae.inference.rbm_parts import machine_of
 from pyrovae.inference.running import console, run_script
 from pyrovae.inference.work import load_run
@@ -46,6 +45,8 @@ class Options:
     sweeps of a Boltzmann machine's chains, after annealing (default 1000)."""
     seed: int = 0
     """Seed of the draws."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     machine: MachineOptions = field(default_factory=MachineOptions)
@@ -57,19 +58,19 @@ def run(options: Options) -> None:
     Raises:
         ValueError: a picture asked for by name that the program or data do not allow; the others are written.
     """
-    for name in ("num", "num_samples", "limit"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= 1, got {getattr(options, name)}")
-    pair, data, _ = load_run(options.folder, options.machine.device, options.root)
+    pair, data, _, weights_hash = load_run(
+        options.folder, options.machine.device, options.root, options.trust
+    )
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     if diffusion_of(pair) is not None:
-        written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed)
+        written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed, weights_hash)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
     machine = machine_of(pair)
     if machine is not None:
-        written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed)
+        written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed, weights_hash)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
     if options.steps is not None:
@@ -79,8 +80,7 @@ def run(options: Options) -> None:
     like = data.train[:1].expand(options.num, *data.train.shape[1:])
     drawn = simulate(pair.model, like, seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
-    with replacing(out / "samples.npz") as partial:
-        np.savez(partial, **{k: v.cpu().numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
+    write_arrays(out / "samples.npz", arrays, weights_hash)
     pictures = Pictures(
         pair, data, options.num, options.num_samples, options.limit, options.site, options.seed
     )

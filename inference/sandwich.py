@@ -7,17 +7,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 import pyrovae as pv
-from pyrovae import plots, runs
-from pyrovae.files import replacing
+from pyrovae import plots
+from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.evaluating import SANDWICH, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.inference.ranges import MANY
+from pyrovae.inference.running import console, progress, run_script, write_all
 
 # Gradient evaluations from which on compiling them pays for itself on a CPU.
 LONG = 2_000_000
@@ -27,6 +28,8 @@ LONG = 2_000_000
 @dataclass(frozen=True)
 class Options:
     """Options of sandwich."""
+
+    RANGES: ClassVar = {"temperatures": (2, MANY)}
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train, compare or pv.save."""
@@ -46,6 +49,8 @@ class Options:
     """Seed of data and noise."""
     compile: CompileName = "auto"
     """Run the gradients as one compiled graph; auto does so in long runs."""
+    trust: bool = False
+    """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
@@ -60,7 +65,9 @@ def run(options: Options) -> None:
             "expected at least one number of --temperatures, got none; try --temperatures 100 300"
         )
     ais = pv.AIS(max(options.temperatures), options.chains, options.start, options.leapfrog)
-    (loaded,), x = load_runs([options.folder], options.root, device_of(options.machine.device), "test", 1)
+    device = device_of(options.machine.device)
+    (loaded,), x = load_runs([options.folder], options.root, device, "test", 1, options.trust)
+    check_writable(loaded.folder)
     moves = 2 * options.simulate * options.chains * options.leapfrog * sum(options.temperatures)
     with progress(options.machine.quiet, "chains x temperatures", 1) as update:
         result = pv.sandwich(
@@ -82,12 +89,14 @@ def run(options: Options) -> None:
     figure = plots.plot_sandwich(
         [b.effort for b in brackets], [b.lower for b in brackets], [b.upper for b in brackets]
     )
-    plots.save(figure, loaded.folder / "sandwich.png")
-    mark = {"weights_hash": runs.weights_hash(loaded.folder / runs.WEIGHTS)}
-    summary = json.dumps(summarise(result) | mark, indent=1)
-    for name, text in (("sandwich.md", f"{title}\n\n{result.table('markdown')}"), (SANDWICH, summary)):
-        with replacing(loaded.folder / name) as partial:
-            partial.write_text(text)
+    summary = json.dumps(summarise(result) | {"weights_hash": loaded.weights_hash}, indent=1)
+    write_all(
+        [
+            lambda: plots.save(figure, loaded.folder / "sandwich.png"),
+            lambda: write_whole(loaded.folder / "sandwich.md", f"{title}\n\n{result.table('markdown')}"),
+            lambda: write_whole(loaded.folder / SANDWICH, summary),
+        ]
+    )
     console.print(f"{loaded.folder}: sandwich.png, sandwich.md, sandwich.json", highlight=False)
 
 

@@ -93,7 +93,11 @@ def runs_table(entries: Sequence[Entry], split: str, baseline: Entry | None = No
 
 
 def comparison_table(
-    cells: list[Cell], plan: Plan, results: dict[Cell, CellResult], others: Sequence[Entry] = ()
+    cells: list[Cell],
+    plan: Plan,
+    results: dict[Cell, CellResult],
+    others: Sequence[Entry] = (),
+    failed: Mapping[Cell, str] = {},
 ) -> Table:
     """Rows in the grid's order, then those of run folders; differences are paired over the test data.
 
@@ -101,22 +105,26 @@ def comparison_table(
         ValueError: no entry; masses and densities together.
     """
     entries: Mapping[Cell, Entry] = {cell: entry_of(r) for cell, r in results.items()}
-    if not entries and not others:
+    if not entries and not others and not failed:
         raise ValueError(
             "expected an objective that is valid for a program, got: " + "; ".join(plan.refused.values())
         )
-    columns = _columns("test", _label([*entries.values(), *others]))
-    best = _best([*entries.values(), *others])
+    ranked = [*entries.values(), *others]
+    columns = _columns("test", _label(ranked))
+    best = _best(ranked) if ranked else None
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     for cell in cells:
         prior, guide, objective = cell.label
         if cell in plan.same:
             continue
-        if cell in plan.refused:
-            rows.append((prior, guide, objective, "refused", *("–",) * (len(COLUMNS) - 4)))
-            notes.append(f"{prior} {guide} {objective} refused: {plan.refused[cell]}")
+        for word, reasons in (("refused", plan.refused), ("failed", failed)):
+            if cell in reasons:
+                rows.append((prior, guide, objective, word, *("–",) * (len(COLUMNS) - 4)))
+                notes.append(f"{cell.title} {word}: {reasons[cell]}")
+        if cell in plan.refused or cell in failed:
             continue
+        assert best is not None
         shown = "either" if cell in plan.same.values() else objective
         rows.append((prior, guide, shown, *_figures(entries[cell], best)))
     if plan.same:
@@ -124,8 +132,9 @@ def comparison_table(
             "either: the KL has no closed form there, so trace-elbo and mean-field are the same estimator with "
             "the same noise, and run once."
         )
-    notes.append(_note(best, True, len(entries) + len(others)))
-    if not others:
+    if best is not None:
+        notes.append(_note(best, True, len(ranked)))
+    if not others or best is None:
         return Table(columns, rows, notes)
     rows = [("grid", *row) for row in rows]
     rows += [(e.name, *e.label, *_figures(e, best)) for e in others]
@@ -201,7 +210,7 @@ def print_table(table: Table, title: str) -> None:
     for row in table.rows:
         shown.add_row(*row)
     # In a terminal cells fold to fit; in a file or a pipe rows stay whole.
-    (console if console.is_terminal else Console(width=WIDTH)).print(shown)
+    (console if console.is_terminal else Console(width=WIDTH, markup=False, emoji=False)).print(shown)
     for note in table.notes:
         console.print(f"· {note}", highlight=False)
 

@@ -14,7 +14,10 @@ from pathlib import Path
 import tyro
 
 from pyrovae import runs
+from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
+from pyrovae.inference.applying import refuse_unused
+from pyrovae.inference.building import device_of
 from pyrovae.inference.options import (
     DataOptions,
     KeepOptions,
@@ -37,6 +40,9 @@ class Options:
     """Run folder: config.json, weights.safetensors, metrics.csv, training.png."""
     overwrite: bool = False
     """Replace a run that is there."""
+    trust: bool = False
+    """With --resume: run the code that the folder in --out names, where another user has started it, or the code has
+    changed since."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -58,30 +64,46 @@ def run(options: Options) -> None:
 
 def _run(options: Options, split: Split | None) -> None:
     data, model, train = options.data, options.model, options.train
+    given: Dataset | None = None
     world = World() if split is None else split.world
     if options.keep.resume:
-        stored = None
+        stored, ended_before = None, False
         with world.together():  # the first rank's folder counts
             if world.first and runs.is_unfinished(options.out):
                 stored = runs.read_config(options.out, runs.UNFINISHED)
-        stored = world.share_json(stored)
+            elif world.first and (options.out / runs.CONFIG).is_file() and not options.overwrite:
+                # Nothing runs: it is only said that these options were those of the run.
+                started_with(runs.read_config(options.out), options.out, data, model, train, trust=True)
+                ended_before = True
+        stored, ended_before = world.share_json([stored, ended_before])
+        if ended_before:
+            console.print(f"the run in {options.out} has ended: there is nothing to continue")
+            return
         if stored is not None:
             with world.together():
-                data, model, train = started_with(stored, options.out, data, model, train)
+                data, model, train = started_with(
+                    stored, options.out, data, model, train, trust=options.trust or not world.first
+                )
+                device = device_of(options.machine.device)
+                given = runs.load_again(stored["data"], options.data.root).to(device)
         else:
             console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
+    refuse_unused([model], [train])
+    ended: list[str] = []
     try:
         with progress(options.machine.quiet, "epochs", train.epochs) as update:
-            fit = train_run(
+            train_run(
                 options.out,
                 data,
                 model,
                 train,
                 device=options.machine.device,
                 overwrite=options.overwrite,
+                data=given,
                 keep=options.keep,
                 split=split,
                 announce=lambda words: console.print(words, highlight=False),
+                on_end=lambda fit: ended.append(f"{kept(fit)}; {fit.seconds:.1f} s"),
                 on_epoch=lambda row: update(
                     completed=row["epoch"],
                     note=note_of(row),
@@ -91,9 +113,14 @@ def _run(options: Options, split: Split | None) -> None:
         if runs.is_unfinished(options.out):
             print(f"stopped at a checkpoint; to continue: {_resuming(options)}", file=sys.stderr)
         raise
-    if not world.first:
-        return
-    console.print(f"{kept(fit)}; {fit.seconds:.1f} s; {options.out}", highlight=False)
+    except OSError:
+        for line in ended:
+            console.print(line, highlight=False, markup=False)
+        if ended and runs.is_unfinished(options.out):
+            print(f"trained, but not all is written; with more room: {_resuming(options)}", file=sys.stderr)
+        raise
+    for line in ended:
+        console.print(f"{line}; {options.out}", highlight=False, markup=False)
 
 
 def _resuming(options: Options) -> str:

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
 from pyrovae import plots
-from pyrovae.files import replacing
-from pyrovae.inference.running import console, progress, run_script
+from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.ranges import MANY
+from pyrovae.inference.running import console, progress, run_script, write_all
 from pyrovae.inference.truths import (
     bias_slopes,
     certificate_rate,
@@ -26,6 +28,8 @@ from pyrovae.plots import plot_coverage
 @dataclass(frozen=True)
 class Options:
     """Options of truth."""
+
+    RANGES: ClassVar = {"num_data": (2, MANY), "num_samples": (2, MANY), "repeats": (2, MANY)}
 
     out: Path = Path("runs/truth")
     """Folder for truth.md and coverage.png."""
@@ -47,12 +51,10 @@ class Options:
 
 def run(options: Options) -> None:
     """Prints and writes the tables."""
-    for name in ("num_data", "num_samples", "repeats"):
-        if getattr(options, name) < 2:
-            raise ValueError(f"expected --{name.replace('_', '-')} >= 2, got {getattr(options, name)}")
     part = 10 if options.quick else 1
     n, k, repeats = (max(8, v // part) for v in (options.num_data, options.num_samples, options.repeats))
     options.out.mkdir(parents=True, exist_ok=True)
+    check_writable(options.out)
     with progress(options.quiet, "checks", 5) as update:
         lines = ["## Error / Monte-Carlo error", "", *truth_rows(n, k, options.seed)]
         update(completed=1, note="bias")
@@ -66,11 +68,14 @@ def run(options: Options) -> None:
         lines += ["", "## Intervals", "", *curves.rows]
         update(completed=5)
     figure = plot_coverage(curves.points)
-    plots.save(figure, options.out / "coverage.png")
     text = "\n".join(lines) + "\n"
-    with replacing(options.out / "truth.md") as partial:
-        partial.write_text(text)
     print(text)
+    write_all(
+        [
+            lambda: write_whole(options.out / "truth.md", text),
+            lambda: plots.save(figure, options.out / "coverage.png"),
+        ]
+    )
     console.print(f"{options.out}: truth.md, coverage.png", highlight=False)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +26,7 @@ from .measuring import measured, words_of
 from .options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
 from .rbm_parts import PHASES, phase_objective
 from .schedules import schedules
+from .stored import options_from
 
 WITHOUT_CHECKPOINTS = KeepOptions(checkpoint_every=0)
 
@@ -34,6 +37,7 @@ class Loaded(NamedTuple):
     pair: Pair
     data: Dataset
     config: dict[str, Any]
+    weights_hash: str
 
 
 def train_run(
@@ -46,6 +50,7 @@ def train_run(
     overwrite: bool = False,
     keep: KeepOptions = WITHOUT_CHECKPOINTS,
     on_epoch: Callable[[Row], None] | None = None,
+    on_end: Callable[[pv.Fit], None] | None = None,
     data: Dataset | None = None,
     split: Split | None = None,
     announce: Callable[[str], None] | None = None,
@@ -55,7 +60,7 @@ def train_run(
     unfinished.json is there, with the options, from before the first step until all else is
     written: a folder that has config.json and not that one is whole.
     """
-    options = {"data": _plain(data_options), "model": _plain(model_options), "train": _plain(train_options)}
+    options = plain_options(data_options, model_options, train_options)
     world = World() if split is None else split.world
     if not world.first:  # the first rank has the folder
         with world.together():
@@ -63,9 +68,38 @@ def train_run(
         with world.together():
             data = data if data is not None else load_data(data_options, device_of(device))
             pair = build(model_options, data, train_options.seed)
-        return pv.fit(*pair, data, split=split, **_fit_options(train_options, keep))
-    with world.together():
-        folder = runs.create(out, overwrite, keep.resume)
+        return pv.fit(*pair, data, split=split, **fit_options(train_options, keep))
+    with ExitStack() as stack:
+        with world.together():
+            folder = stack.enter_context(runs.occupied(out, overwrite, keep.resume))
+        return _train_in(
+            folder,
+            options,
+            model_options,
+            train_options,
+            keep,
+            on_epoch,
+            on_end,
+            announce,
+            split,
+            world,
+            lambda: data if data is not None else load_data(data_options, device_of(device)),
+        )
+
+
+def _train_in(
+    folder: Path,
+    options: dict[str, Any],
+    model_options: ModelOptions,
+    train_options: TrainOptions,
+    keep: KeepOptions,
+    on_epoch: Callable[[Row], None] | None,
+    on_end: Callable[[pv.Fit], None] | None,
+    announce: Callable[[str], None] | None,
+    split: Split | None,
+    world: World,
+    load: Callable[[], Dataset],
+) -> pv.Fit:
     store, started = Checkpoints(folder / runs.CHECKPOINTS, keep.keep), False
 
     def each_epoch(row: Row) -> None:
@@ -77,13 +111,19 @@ def train_run(
                 follow(row)
 
     resume = keep.resume and runs.is_unfinished(folder)
+    if resume and not keep.checkpoint_every and store.files():
+        raise ValueError(
+            "expected --checkpoint-every >= 1 with --resume of a run that has checkpoints, got 0, which would start it "
+            "anew; try --overwrite for that"
+        )
     try:
         with world.together():
             scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
-            data = data if data is not None else load_data(data_options, device_of(device))
+            data = load()
             pair = build(model_options, data, train_options.seed)
             if announce is not None:
                 announce(words_of(measured(pair, data), model_options, data))
+            runs.record_code(model_options.model)
             if not resume:
                 store.clear()
                 runs.write_config(folder, options, runs.UNFINISHED)
@@ -95,15 +135,15 @@ def train_run(
             log=folder / runs.HISTORY,
             on_epoch=each_epoch,
             split=split,
-            **_fit_options(train_options, keep),
+            **fit_options(train_options, keep),
         )
     except BaseException:
         # With a checkpoint the run is unfinished; without one there is no run.
         if not store.files() and not resume:
             (folder / runs.UNFINISHED).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
         raise
+    if on_end is not None:  # before anything is written: a full disk costs files, and not what was found
+        on_end(fit)
     (folder / runs.CONFIG).unlink(missing_ok=True)
     runs.save_weights(folder / runs.WEIGHTS, fit.store, fit.modules)
     fit.write_csv(folder / runs.HISTORY)
@@ -118,7 +158,7 @@ def train_run(
     return fit
 
 
-def _fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
+def fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
     """What all ranks give to `pv.fit`."""
     return {
         "objective": phase_objective(train)
@@ -151,15 +191,16 @@ def decaying(weight_decay: float) -> Any:
     return functools.partial(torch.optim.AdamW, eps=1e-7, weight_decay=weight_decay) if weight_decay else None
 
 
-def started_with(stored: dict[str, Any], folder: Path, *given: Any) -> list[Any]:
+def started_with(stored: dict[str, Any], folder: Path, *given: Any, trust: bool = False) -> list[Any]:
     """The options that the unfinished run in `folder` was started with, of the kinds of `given`.
 
     Raises:
-        ValueError: where `given` says otherwise, in what is not a default.
+        ValueError: where `given` says otherwise, in what is not a default; or code that the user has neither named
+            in `given`, nor trained with, nor trusts.
     """
     found = []
     for name, options in zip(("data", "model", "train"), given, strict=True):
-        was, default = _options(type(options), stored[name]), type(options)()
+        was, default = options_from(type(options), stored.get(name)), type(options)()
         for f in dataclasses.fields(options):
             now, then = getattr(options, f.name), getattr(was, f.name)
             if now not in (getattr(default, f.name), then):
@@ -168,10 +209,14 @@ def started_with(stored: dict[str, Any], folder: Path, *given: Any) -> list[Any]
                     "try --resume without it"
                 )
         found.append(was)
+    named = given[1].model == found[1].model
+    runs.check_consent(str(found[1].model), folder, trust or named)
     return found
 
 
-def load_run(folder: Path, device: DeviceName = "auto", root: Path | None = None) -> Loaded:
+def load_run(
+    folder: Path, device: DeviceName = "auto", root: Path | None = None, trust: bool = False
+) -> Loaded:
     """Data and bound program of a run folder.
 
     Raises:
@@ -179,8 +224,8 @@ def load_run(folder: Path, device: DeviceName = "auto", root: Path | None = None
         ValueError: damaged files, weights of another architecture, or data that are not those
             the run was trained on.
     """
-    run = runs.load(folder, root, device_of(device))
-    return Loaded(Pair(run.model, run.guide), run.data, run.config)
+    run = runs.load(folder, root, device_of(device), trust=trust)
+    return Loaded(Pair(run.model, run.guide), run.data, run.config, run.weights_hash)
 
 
 def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
@@ -190,20 +235,20 @@ def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
         ValueError: options that this version does not know.
     """
     options, train = config["model"], config.get("train")
-    if not isinstance(train, dict) or not isinstance(train.get("seed"), int):
+    seed = train.get("seed") if isinstance(train, dict) else None
+    if not isinstance(train, dict) or type(seed) is not int or not 0 <= seed < 2**63:
         raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
-    return build(_options(ModelOptions, options), data, train["seed"])
+    return build(options_from(ModelOptions, options), data, train["seed"])
+
+
+def plain_options(data: DataOptions, model: ModelOptions, train: TrainOptions) -> dict[str, Any]:
+    """Options as they stand in a configuration: JSON's types alone; with the hash of the user's code, if it is that."""
+    named = {"data": data, "model": model, "train": train}
+    plain: dict[str, Any] = json.loads(json.dumps({k: _plain(v) for k, v in named.items()}))
+    if model.model not in runs.BUILT_IN:  # by its hash, a run of other code under the same name is told apart
+        plain["code"] = runs.find(model.model).key()
+    return plain
 
 
 def _plain(options: Any) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items()}
-
-
-def _options(kind: Any, values: dict[str, Any]) -> Any:
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    if not set(values) <= set(known):
-        raise ValueError(f"expected options {sorted(known)} in the run's config, got {sorted(values)}")
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    if plain.get("root") is not None:
-        plain["root"] = Path(plain["root"])
-    return kind(**plain)

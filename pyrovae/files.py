@@ -13,7 +13,8 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is synced and takes its place.
 
-    On an error nothing of it remains, and a former file at `path` is untouched.
+    On an error nothing of it remains, and a former file at `path` is untouched. A link at `path` is replaced, and what
+    it points to is untouched.
 
     Raises:
         OSError: where the folder does not exist or cannot be written.
@@ -33,3 +34,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview) -> None:
+    """Writes text (as UTF-8) or bytes in one go: libraries that write for themselves crash on a full disk.
+
+    Raises:
+        OSError: where it cannot be written; a former file at `path` is untouched.
+    """
+    whole = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        with replacing(path) as partial:
+            partial.write_bytes(whole)
+    except OSError as error:  # of the file that was asked for, and not of the temporary one beside it
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Tells before any work is done whether files can be written into a folder, by writing one.
+
+    Raises:
+        OSError: naming the folder.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".probe-", dir=folder) as f:
+            f.write(bytes(4096))
+            f.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(folder)) from None

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checking import checked
 from .programs import Program, inspect_program, seeded
 from .programs.pairwise import GuideDraws, PairwiseGuide
 
@@ -144,6 +145,7 @@ class ElboSurgery:
         )
 
 
+@checked
 def elbo_surgery(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -81,6 +81,8 @@ class SVI:
     ) -> None:
         if compile not in (True, False, "auto"):
             raise ValueError(f'expected compile to be True, False or "auto", got {compile!r}')
+        if isinstance(loss, str | type) or not (callable(loss) or hasattr(loss, "loss")):
+            raise TypeError(f"expected an ELBO object or a function as loss, got {loss!r}; try Trace_ELBO()")
         given = isinstance(optim, torch.optim.Optimizer)
         if not (given or callable(optim)):
             raise TypeError(

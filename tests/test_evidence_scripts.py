@@ -60,13 +60,11 @@ def test_shards_and_resume_give_the_whole(run, capsys):
     for i in range(2):
         assert evaluate.main([*argv, "--resume", "--shard", f"{i}/2"]) == 0
         assert f"shard {i} of 2" in capsys.readouterr().out and not (run / "evidence.nc").exists()
-    kept = {p: p.stat().st_mtime_ns for p in (run / "partial").iterdir()}
+    assert list((run / "partial").iterdir())
     assert evaluate.main([*argv, "--resume"]) == 0
     put_together = read_evidence(run / "evidence.nc")
     assert torch.equal(put_together["IS"].per_datum, whole["IS"].per_datum)
-    assert {p: p.stat().st_mtime_ns for p in (run / "partial").iterdir()} == kept, (
-        "nothing was computed again"
-    )
+    assert not (run / "partial").exists(), "they have done their work"
 
 
 def test_gaps_writes_table_figure_and_figures(run, capsys):
@@ -95,14 +93,14 @@ def test_sandwich_writes_table_figure_and_figures(run, capsys):
 
 WRONG = [
     (evaluate, ["--estimators", "is", "is"], "each estimator once"),
-    (evaluate, ["--estimators", "ais", "--temperatures", "1"], "num_temperatures"),
+    (evaluate, ["--estimators", "ais", "--temperatures", "1"], "--temperatures >= 2"),
     (evaluate, ["--shard", "0/2"], "--resume"),
     (evaluate, ["--resume", "--shard", "2/2"], "0 <= i < n"),
     (evaluate, ["--resume", "--shard", "half"], "0 <= i < n"),
-    (evaluate, ["--num-samples", "0"], "num_samples"),
+    (evaluate, ["--num-samples", "0"], "--num-samples >= 1"),
     (gaps, ["--steps", "0"], "steps >= 1"),
     (gaps, ["--limit", "0"], "--limit >= 1"),
-    (sandwich, ["--temperatures", "1"], "num_temperatures"),
+    (sandwich, ["--temperatures", "1"], "--temperatures >= 2"),
     (sandwich, ["--simulate", "0"], "simulate"),
 ]
 

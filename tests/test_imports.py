@@ -12,10 +12,12 @@ LIBRARY = ROOT / "pyrovae"
 # rank do not know each other.
 RANK = {
     "files": 0,
+    "checking": 0,
     "captured": 0,
     "fused": 0,
     "precision": 0,
-    "programs": 0,
+    "tensor_files": 0.1,  # on top of files, below all others
+    "programs": 0.2,
     "surgery": 0.5,  # below the divergences, which name it
     "data": 1,
     "distributions": 1,

@@ -188,7 +188,7 @@ def test_a_folder_does_not_bring_its_own_code(copy):
     """What a folder holds is data; a Python file in it is not run."""
     (copy / "evil.py").write_text("raise SystemExit('ran')\n")
     change(copy, model={"model": f"{copy}/evil.py:build"})
-    with pytest.raises(ValueError, match="outside of the run folder"):
+    with pytest.raises(ValueError, match="consent to run the code"):
         pv.load(copy)
 
 

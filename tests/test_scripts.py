@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from pyrovae.inference import cli, compare, evaluate, sample, train
 
 ROOT = Path(__file__).parents[1]
-QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", "--device", "cpu", "--quiet"]
+FEW = ["--epochs", "1", "--device", "cpu", "--quiet"]
+QUICK = [*FEW, "--hidden", "16", "--latent-dim", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +136,10 @@ def test_a_program_of_the_users_own(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(PROGRAM)
     out = tmp_path / "run"
-    assert train.main(["--model", f"{file}:build", "--out", str(out), *QUICK]) == 0
+    assert train.main(["--model", f"{file}:build", "--out", str(out), *FEW]) == 0
     assert evaluate.main([str(out), "--num-samples", "30", "--quiet", "--device", "cpu"]) == 0
-    refused(
-        capsys, train.main, ["--model", f"{file}:nothing", "--out", str(tmp_path / "b"), *QUICK], "nothing"
-    )
-    wrong = ["--model", f"{file}:not_a_program", "--out", str(tmp_path / "c"), *QUICK]
+    refused(capsys, train.main, ["--model", f"{file}:nothing", "--out", str(tmp_path / "b"), *FEW], "nothing")
+    wrong = ["--model", f"{file}:not_a_program", "--out", str(tmp_path / "c"), *FEW]
     refused(capsys, train.main, wrong, "expected", "int")
 
 
@@ -154,12 +153,12 @@ def test_a_program_of_the_users_own(tmp_path, capsys):
         (["--model", "linear-gaussian"], ["real data", "levels"]),
         (["--likelihood", "bernoulli"], ["support", "binarise"]),
         (["--data", "linear-gaussian", "--likelihood", "bernoulli"], ["support", "bernoulli"]),
-        (["--batch-size", "0"], ["batch_size"]),
+        (["--batch-size", "0"], ["--batch-size"]),
         (["--components", "0", "--prior", "vamp"], ["components"]),
         (["--latent-dim", "0"], ["latent_dim"]),
         (["--device", "cuda"], ["CUDA"]),
         (["--seed", "-1"], ["seed"]),
-        (["--lr", "-1"], ["learning rates > 0"]),
+        (["--lr", "-1"], ["--lr > 0"]),
         (["--epochs", "0"], ["epochs"]),
         (["--patience", "0"], ["patience"]),
     ],
@@ -168,7 +167,8 @@ def test_train_refuses(capsys, tmp_path, options, words):
     if options == ["--device", "cuda"] and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     out = tmp_path / "run"
-    refused(capsys, train.main, ["--out", str(out), *QUICK, *options], *words)
+    flags = FEW if "--model" in options else QUICK
+    refused(capsys, train.main, ["--out", str(out), *flags, *options], *words)
     assert not out.exists()  # nothing half-written
 
 
@@ -257,7 +257,7 @@ class TestDamagedRuns:
         self.check(capsys, copy, "hash")
 
     def test_no_samples(self, capsys, copy):
-        refused(capsys, evaluate.main, [str(copy), "--num-samples", "0", "--quiet"], "num_samples")
+        refused(capsys, evaluate.main, [str(copy), "--num-samples", "0", "--quiet"], "--num-samples")
         refused(capsys, sample.main, [str(copy), "--num", "0"], "--num")
 
 

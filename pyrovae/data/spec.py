@@ -107,6 +107,11 @@ class DataSpec:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
             )
+        sizes = [*values["event_shape"], *values["splits"].values()]
+        if "train" not in values["splits"] or any(type(n) is not int or n < 0 for n in sizes):
+            raise ValueError(
+                f"expected sizes >= 0 and a split train, got {sizes} and {list(values['splits'])}"
+            )
         return cls(
             **{
                 **values,

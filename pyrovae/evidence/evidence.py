@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import Measure, Program, inspect_program, module_mode, tensors_in
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
@@ -42,6 +44,7 @@ class Evidence(Mapping[str, Estimate]):
         results: per datum, by estimator: what `merge_evidence` merges.
         rows: which of the data these are, for a shard; None: all.
         about: the warnings that are of the program, and not of the numbers.
+        partials: files of partial results that it was put together from.
     """
 
     estimates: dict[str, Estimate]
@@ -51,6 +54,7 @@ class Evidence(Mapping[str, Estimate]):
     results: dict[str, PerDatum] = field(default_factory=dict, repr=False)
     rows: Tensor | None = field(default=None, repr=False)
     about: tuple[str, ...] = ()
+    partials: tuple[Path, ...] = field(default=(), repr=False)
 
     def __getitem__(self, name: str) -> Estimate:
         if name not in self.estimates:
@@ -163,6 +167,7 @@ class Evidence(Mapping[str, Estimate]):
         return "Evidence(\n  " + "\n  ".join(map(repr, self.estimates.values())) + "\n)"
 
 
+@checked
 def evidence(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -252,7 +257,10 @@ def evidence(
     if others and not weighted:
         check_observations(program, budget)
     results: dict[str, PerDatum] = {}
+    stored: list[Partials] = []
     if weighted:
+        if resume is not None:
+            stored.append(Partials(resume, program, strict=sharing is not None, **what))
         results |= from_weights(
             program,
             weighted,
@@ -261,9 +269,7 @@ def evidence(
             chunk=chunk,  # type: ignore[arg-type]
             chunks=chunks,
             compile=compile,
-            partials=None
-            if resume is None
-            else Partials(resume, program, strict=sharing is not None, **what),
+            partials=stored[0] if stored else None,
             sharing=sharing,
             label=label,
             surrogate=surrogate,
@@ -276,6 +282,7 @@ def evidence(
             own = {k: v for k, v in what.items() if k not in ("chunk", "drawn", "weighted")}
             own |= {"budget": budget, "estimator": repr(e)}
             kept = Partials(resume, program, strict=sharing is not None, **own)
+            stored.append(kept)
         results |= from_program(
             e,  # type: ignore[arg-type]
             program,
@@ -312,7 +319,9 @@ def evidence(
     }
     attributes |= {k: v for k, v in (("label", label), ("shard", shard)) if v is not None}
     about = tuple(program_notes(program, modules))
-    return Evidence(estimates, [*about, *estimate_notes(estimates)], attributes, given, results, rows, about)
+    files = tuple(sorted(f for p in stored for f in p.used))
+    notes = [*about, *estimate_notes(estimates)]
+    return Evidence(estimates, notes, attributes, given, results, rows, about, files)
 
 
 def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..data import Dataset
 from ..programs import Measure, check_alike, grain
 from .estimators import Direction, WeightEstimator
@@ -68,6 +69,7 @@ class ForwardKL:
         )
 
 
+@checked
 def forward_kl(
     data: Dataset | Tensor,
     model: Callable[..., Any],

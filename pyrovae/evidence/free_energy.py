@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import Program, inspect_program
 from .ais import AIS
 from .energies import drawn_discretes, energies
@@ -21,6 +22,7 @@ from .reach import warn_narrower
 from .tempered_normalisers import Normalisers, annealed, exact, of_weights, stack
 
 
+@checked
 def free_energy(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import inspect_program
 from ..programs.local_guides import conditional_sites
 from .elbo import ELBO
@@ -22,6 +23,7 @@ from .result import Estimate
 from .units import Sharing
 
 
+@checked
 def gaps(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -72,6 +74,8 @@ def gaps(
         ValueError: a guide's family without known parameters or pathwise gradients (it is named); discrete
             latents; a program that does not broadcast; more than 512 latent dims with flow=True; as `evidence`.
     """
+    if not isinstance(fit, LocalFit):
+        raise TypeError(f"expected fit to be a pv.LocalFit, got {fit!r}; try pv.LocalFit(steps=1000)")
     check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate)
     own = OwnGuides(fit, flow, num_samples)

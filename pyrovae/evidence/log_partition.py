@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import annealed_family, module_mode, seeded
 from .diagnostics import effective_sample_size
 from .estimators import Direction
@@ -64,6 +65,7 @@ class LogPartition:
         return f"LogPartition(ln Z {sign} {self.value:.4f} ± {self.error:.4f} nats; {self.method}{chains})"
 
 
+@checked
 def log_partition(
     model: Callable[..., Any],
     *,

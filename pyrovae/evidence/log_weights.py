@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import (
     Program,
     check_kind,
@@ -48,6 +49,7 @@ class Chunk:
             raise ValueError(f"expected a chunk of at least one datum and one sample, got {self}")
 
 
+@checked
 def log_weights(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import replacing
 from ..programs import Program, buffers_of, capture_parameters, module_mode, seeded
+from ..tensor_files import DamagedFile, hash_of_tensors, read_tensors, write_tensors
 from .estimators import PerDatum
 
-FORMAT = 2  # 2: variances by leaving out one sample, tail allowances
+FORMAT = 3  # 3: checksums; variances by leaving out one sample, tail allowances, rounding
+STALE = 3600.0  # seconds after which a file that is being written is nobody's any more
 _FIELDS = ("log_evidence", "variance", "bias", "ess", "khat", "curve", "details")
 
 
@@ -43,6 +45,8 @@ class Partials:
         self.folder, self.strict = Path(folder), strict
         self.folder.mkdir(parents=True, exist_ok=True)
         self.key, self._probe = fingerprint(program, **what)
+        self.used: set[Path] = set()  # files with a part of this evaluation
+        _clean(self.folder)
 
     @property
     def prefix(self) -> str:
@@ -62,36 +66,53 @@ class Partials:
         """Writes results of one part, whole or not at all."""
         tensors: dict[str, Tensor] = {"probe": self._probe}
         tree = _encode({n: {f: getattr(r, f) for f in _FIELDS} for n, r in results.items()}, tensors)
-        about = {"library": "pyrovae", "format": str(FORMAT), "key": self.key, "tree": json.dumps(tree)}
-        with replacing(self.path(part)) as partial:
-            save_file(tensors, partial, metadata=about)
+        about = {"format": FORMAT, "key": self.key, "tree": tree}
+        text = json.dumps(about, sort_keys=True)
+        try:
+            write_tensors(
+                self.path(part), tensors, {"pyrovae": text, "sha256": hash_of_tensors(tensors, text)}
+            )
+        except OSError as error:
+            if self.strict:  # others wait for it
+                raise
+            # The results are in memory: what is lost is only what an interruption would cost.
+            warnings.warn(
+                f"partial results are not kept ({error.strerror}: {self.folder}): killed, this evaluation would "
+                "compute them again",
+                stacklevel=2,
+            )
+            return
+        self.used.add(self.path(part))
 
     def load(self, part: str) -> dict[str, PerDatum] | None:
         """Results of one part; None where there are none, or the file is damaged.
 
         Raises:
             ValueError: results of a program with the same parameters, but other log-weights; with
-                `strict`, a file that is truncated or of another evaluation.
+                `strict`, a file that is truncated, changed or of another evaluation.
+            OSError: a file that could not be read, and may be whole.
         """
         path = self.path(part)
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="pt") as f:
-                about = f.metadata() or {}
-                tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError) as error:
+            tensors, metadata = read_tensors(path)
+            text = metadata.get("pyrovae", "")
+            if metadata.get("sha256") != hash_of_tensors(tensors, text):
+                raise DamagedFile("its checksum is wrong")
+            about = json.loads(text)
+        except ValueError as error:
             if self.strict:
                 raise ValueError(
                     f"expected a whole unit, got {path}, which is truncated or damaged ({error}); delete it, and "
                     "the same command computes it again"
                 ) from None
             return None  # computed again, and replaced
-        if about.get("key") != self.key or about.get("format") != str(FORMAT):
+        if about.get("key") != self.key or about.get("format") != FORMAT:
             if self.strict:
                 raise ValueError(
                     f"expected a unit of this evaluation, got {path}, which is of another (key "
-                    f"{about.get('key', 'none')[:12]}, here {self.key[:12]}); delete it, and the same command computes "
+                    f"{str(about.get('key'))[:12]}, here {self.key[:12]}); delete it, and the same command computes "
                     "it again"
                 )
             return None
@@ -100,8 +121,17 @@ class Partials:
                 f"expected partial results of this program in {self.folder}, got those of one with the same "
                 "parameters and other log-weights (its code has changed); try another folder"
             )
-        tree = _decode(json.loads(about["tree"]), tensors)
+        self.used.add(path)
+        tree = _decode(about["tree"], tensors)
         return {name: PerDatum(**fields) for name, fields in tree.items()}
+
+
+def _clean(folder: Path) -> None:
+    """Removes what processes that were killed while they wrote have left; other ones may be writing now."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            if not path.is_dir() and abs(time.time() - path.stat().st_mtime) > STALE:
+                path.unlink()
 
 
 def fingerprint(program: Program, **what: Any) -> tuple[str, Tensor]:

@@ -10,6 +10,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import inspect_program, module_mode, seeded
 from ..programs.latent_draws import LatentDraws, latent_draws
 from .diagnostics import effective_sample_size, smoothed_log_weights
@@ -46,6 +47,7 @@ class PosteriorDraws:
         return posterior_to_arviz(self)
 
 
+@checked
 def posterior(
     model: Callable[..., Any],
     guide: Callable[..., Any],

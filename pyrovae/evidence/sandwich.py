@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import Program, inspect_program, seeded
 from ..programs.densities import Densities
 from ..programs.simulated import Simulated, simulate_pairs
@@ -20,6 +21,7 @@ from .log_weights import check_density, check_num_samples, choose_chunk, iterate
 from .tuned import Ticks, TunedChunk, chunks
 
 
+@checked
 def sandwich(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -51,8 +51,8 @@ def render(
     for row in rows:
         table.add_row(*map(escape, row))
     out = io.StringIO()
-    needed = Console(file=out, width=10_000).measure(table).maximum
-    Console(file=out, width=max(width, needed)).print(table)
+    needed = Console(file=out, width=10_000, markup=False, emoji=False).measure(table).maximum
+    Console(file=out, width=max(width, needed), markup=False, emoji=False).print(table)
     console = Console(file=out, width=width)
     for note in notes:
         console.print(f"· {note}", highlight=False, markup=False)

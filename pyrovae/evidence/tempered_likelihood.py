@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import inspect_program
 from .ais import AIS
 from .diagnostics import effective_sample_size
@@ -114,6 +115,7 @@ class TemperedLikelihood:
         )
 
 
+@checked
 def tempered_likelihood(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import inspect_program
 from .ais import AIS
 from .hmc import Point
@@ -108,6 +109,7 @@ class RateDistortion:
         )
 
 
+@checked
 def rate_distortion(
     model: Callable[..., Any],
     guide: Callable[..., Any],

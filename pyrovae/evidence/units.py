@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import replacing
+from ..files import write_whole
 from .partial import Partials
 
 BEATS = 4  # heartbeats before a claim expires
@@ -96,7 +96,8 @@ class Claims:
         if last is not None:
             number, path = last
             try:
-                if self.now() - path.stat().st_mtime < self.expiry:
+                # One dated in the future is of a clock that was set back: a maker that lives sets it right.
+                if abs(self.now() - path.stat().st_mtime) < self.expiry:
                     return False
             except FileNotFoundError:  # given up just now
                 return False
@@ -146,8 +147,8 @@ class Units:
     ) -> None:
         self.partials, self.parts, self.sharing = partials, list(parts), sharing
         self.claims = Claims(partials.folder, partials.prefix, sharing.expiry)
-        with replacing(partials.folder / f"{partials.prefix}.json") as partial:
-            partial.write_text(json.dumps({"label": label or "evidence", "units": self.parts}))
+        about = json.dumps({"label": label or "evidence", "units": self.parts})
+        write_whole(partials.folder / f"{partials.prefix}.json", about)
 
     def __iter__(self) -> Iterator[str]:
         """Yields units to compute; between two of them the former one must have been saved."""
@@ -210,7 +211,7 @@ def status(folder: str | os.PathLike[str]) -> list[Status]:
     found = []
     for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime):
         try:
-            about = json.loads(path.read_text())
+            about = json.loads(path.read_text(encoding="utf-8"))
             parts, label = list(about["units"]), str(about["label"])
         except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"expected what is evaluated in {path}, got a damaged file ({error})") from None
@@ -220,7 +221,7 @@ def status(folder: str | os.PathLike[str]) -> list[Status]:
         workers: dict[str, float] = {}
         for claim in folder.glob(f"{path.stem}-*.claim-*"):
             try:
-                owner = json.loads(claim.read_text() or "{}").get("owner", "somebody")
+                owner = json.loads(claim.read_text(encoding="utf-8") or "{}").get("owner", "somebody")
                 workers[owner] = max(0.0, time.time() - claim.stat().st_mtime)
             except (OSError, json.JSONDecodeError):  # given up just now
                 continue

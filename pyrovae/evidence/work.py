@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checking import checked
 from ..programs import seeded
 from .ais import AIS
 from .annealing import anneal
@@ -112,6 +113,7 @@ class WorkDistributions:
         )
 
 
+@checked
 def work_distributions(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -41,14 +41,20 @@ def evidence_to_arviz(ev: Evidence) -> Any:
     Raises:
         ValueError: where two estimators' names give one variable.
     """
-    import xarray
-
     arviz = load_arviz()
-    groups = {"observed_data": _observed(ev), "sample_stats": _per_datum(ev)}
-    attributes = _attributes(ev) | {"arviz": arviz.__version__}
     # Not hasattr: ArviZ 1.x warns whoever asks for the former name.
     if int(arviz.__version__.split(".")[0]) < 1:
-        return arviz.InferenceData(attrs=attributes, **groups)
+        groups = {"observed_data": _observed(ev), "sample_stats": _per_datum(ev)}
+        return arviz.InferenceData(attrs=_attributes(ev) | {"arviz": arviz.__version__}, **groups)
+    return evidence_tree(ev)
+
+
+def evidence_tree(ev: Evidence) -> xarray.DataTree:
+    """The same as `xarray.DataTree`, whatever ArviZ is installed."""
+    import xarray
+
+    attributes = _attributes(ev) | {"arviz": load_arviz().__version__}
+    groups = {"observed_data": _observed(ev), "sample_stats": _per_datum(ev)}
     return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes), **groups})
 
 

@@ -6,22 +6,22 @@ import json
 import math
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..files import replacing
+from ..files import write_whole
 from ..programs import Measure
-from .containers import evidence_to_arviz, names_of
+from .containers import evidence_tree, names_of
 
 if TYPE_CHECKING:
     import xarray
 
     from ..evidence import Estimate, Evidence
 
-ENGINE = "h5netcdf"
+ENGINE: Final = "h5netcdf"
 # Figures of an estimator that are attributes, `<name>_<figure>`.
 SUMMARY = ("mean", "se_data", "se_mc", "bias_indicator", "certificate", "delta", "direction", "num_samples")
 
@@ -34,9 +34,8 @@ def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: where the folder does not exist or cannot be written.
     """
-    tree = evidence_to_arviz(ev)
-    with replacing(path) as partial:
-        tree.to_netcdf(str(partial), engine=ENGINE)
+    # In memory, then one checked write: on a full disk HDF5 crashes the process.
+    write_whole(path, evidence_tree(ev).to_netcdf(engine=ENGINE))
 
 
 def read_evidence(path: str | os.PathLike[str]) -> Evidence:

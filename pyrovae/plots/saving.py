@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from ..files import replacing
+from ..files import write_whole
 from .style import STYLE
 
 SUFFIXES = (".png", ".pdf")
@@ -31,7 +32,9 @@ def save(figure: Figure | SubFigure | Axes, path: str | os.PathLike[str]) -> Non
         raise ValueError(f"expected a Figure or Axes, got {type(figure).__name__}")
     # Without a date, the same figure is the same file.
     metadata = {"CreationDate": None} if suffix == ".pdf" else None
-    with matplotlib.rc_context(STYLE), replacing(path) as partial:
+    drawn = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
         # One pass of the layout does not settle Axes of a fixed aspect.
         root.draw_without_rendering()
-        root.savefig(partial, format=suffix[1:], dpi=DPI, metadata=metadata)
+        root.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=metadata)
+    write_whole(path, drawn.getvalue())

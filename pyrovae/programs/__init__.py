@@ -3,6 +3,7 @@
 from .agreement import check_latents as check_latents
 from .annealed import AnnealedFamily as AnnealedFamily
 from .annealed import annealed_family as annealed_family
+from .compile_cache import ensure_compile_cache as ensure_compile_cache
 from .declaration import Declaration as Declaration
 from .declaration import declaration_of as declaration_of
 from .declaration import program as program

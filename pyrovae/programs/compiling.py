@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor, fx, nn
 
+from .compile_cache import ensure_compile_cache
 from .inputs import Inputs, Lift, signature
 from .substitute import Substitute
 from .tracing import Graph, UntraceableError, trace
@@ -179,6 +180,7 @@ def compile_module(module: fx.GraphModule, example: Sequence[Tensor]) -> Callabl
     Raises:
         UntraceableError: where no compiler works on this machine.
     """
+    ensure_compile_cache()
     import torch._inductor as inductor
     import torch._inductor.config as settings
 

@@ -15,6 +15,7 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
+from ..checking import explained
 from .agreement import check_latents, refuse_inner_subsampling
 from .calling import find_calling
 from .declaration import Declaration, declaration_of
@@ -141,9 +142,11 @@ def inspect_program(
         torch.no_grad(),
         module_mode(model, guide, training=False),
     ):
-        arguments, guide_trace, prior_trace = find_calling(model, guide, x, context, plate)
+        with explained(x, context):
+            arguments, guide_trace, prior_trace = find_calling(model, guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
+        _check_observed_shapes(prior_trace)
         sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
         frame = data_frame(prior_trace, plate)
         program = Program(
@@ -171,6 +174,22 @@ def inspect_program(
             )
         program = replace(program, vectorised=False)
     return program
+
+
+def _check_observed_shapes(trace: Any) -> None:
+    """Refuses data of another width than the likelihood's, where it is known which site that is."""
+    for name, site in sample_sites(trace):
+        value = site["value"]
+        if not site["is_observed"] or is_factor(site) or not isinstance(value, Tensor):
+            continue
+        wanted = site["fn"].batch_shape + site["fn"].event_shape
+        try:
+            torch.broadcast_shapes(wanted, value.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"expected data of the shape of the model's site {name!r}, {tuple(wanted)} of the data it was run"
+                f" on, got {tuple(value.shape)}"
+            ) from None
 
 
 def _agreement(program: Program) -> tuple[str, ...]:

@@ -23,6 +23,12 @@ def check_arguments(x: Any) -> None:
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"expected x to be a torch.Tensor [N, *event], got {type(x).__name__}")
+    if x.device.type == "meta":
+        raise ValueError(
+            "expected x to hold values, got a tensor on the device meta; try x on the CPU or a GPU"
+        )
+    if x.is_complex():
+        raise ValueError(f"expected x of real numbers, got {x.dtype}; try torch.view_as_real(x)")
     if x.dim() == 0 or len(x) == 0:
         raise ValueError(f"expected x of shape [N, *event] with N >= 1, got shape {tuple(x.shape)}")
     if x.is_floating_point() and not torch.isfinite(x).all():

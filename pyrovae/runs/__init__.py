@@ -1,19 +1,29 @@
 """Run folders: a trained program's configuration, weights and history on disk, without pickle."""
 
+from .consent import BUILT_IN as BUILT_IN
+from .consent import NotTrusted as NotTrusted
+from .consent import check_consent as check_consent
+from .consent import find as find
+from .consent import record_code as record_code
+from .data import load_again as load_again
 from .folder import CHECKPOINTS as CHECKPOINTS
 from .folder import CONFIG as CONFIG
 from .folder import EVIDENCE as EVIDENCE
 from .folder import FORMAT as FORMAT
 from .folder import HISTORY as HISTORY
+from .folder import PARTIAL as PARTIAL
 from .folder import UNFINISHED as UNFINISHED
 from .folder import WEIGHTS as WEIGHTS
-from .folder import create as create
+from .folder import check_free as check_free
+from .folder import check_own as check_own
 from .folder import is_unfinished as is_unfinished
+from .folder import occupied as occupied
 from .folder import read_config as read_config
 from .folder import write_config as write_config
 from .loading import load as load
+from .lock import FolderInUse as FolderInUse
 from .run import Run as Run
 from .saving import save as save
 from .weights import load_weights as load_weights
+from .weights import read_weights as read_weights
 from .weights import save_weights as save_weights
-from .weights import weights_hash as weights_hash

@@ -89,6 +89,8 @@ def source_of(data: Data) -> dict[str, Any] | None:
 def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:
     """The data set that a run's configuration names, from `root` where it differs from the run's.
 
+    The root in the configuration is only read; missing data sets are fetched into the user's own.
+
     Raises:
         ValueError: options that this version does not know; and as `pyrovae.data.load`.
     """
@@ -101,17 +103,23 @@ def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = 
         raise ValueError(
             f"expected the run's data as options of pyrovae.data.load, got {dict(source)} in its configuration"
         )
-    return sources.load(name, Path(root) if root is not None else own_root, seed=seed, **options)
+    if root is None and own_root is not None:
+        # Where the run's data were is no more than a hint: what a folder says is read, never written to.
+        try:
+            return sources.load(name, Path(own_root), seed=seed, download=False, **options)
+        except (FileNotFoundError, PermissionError):
+            pass
+    return sources.load(name, root, seed=seed, **options)
 
 
 def check_same(spec: DataSpec, given: Data, folder: Path) -> None:
     """Refuses data that are not those of the run.
 
     Raises:
-        ValueError: where the hashes differ.
+        ValueError: where hashes, shapes or sizes differ.
     """
     found = spec_of(given)
-    if found.hash != spec.hash:
+    if (found.hash, found.event_shape, found.splits) != (spec.hash, spec.event_shape, spec.splits):
         raise ValueError(
             f"expected the data {folder} was trained on ({spec.name}, event shape {spec.event_shape}, hash "
             f"{spec.hash[:12]}), got {found.name} of event shape {found.event_shape}, hash {found.hash[:12]}"

@@ -2,31 +2,78 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
 
-from ..files import replacing
+from ..files import check_writable, write_whole
+from .lock import locked
 
 FORMAT = 1
 CONFIG, WEIGHTS, HISTORY, EVIDENCE = "config.json", "weights.safetensors", "metrics.csv", "evidence.nc"
 # Of a run that has not ended: how it was started, and its checkpoints.
 UNFINISHED, CHECKPOINTS = "unfinished.json", "checkpoints"
+PARTIAL, TENSORBOARD = "partial", "tensorboard"
+# How names begin of files that were being written when their process was killed (see `files.replacing`).
+_HALF = tuple(
+    f".{s}-" for s in ("config", "unfinished", "weights", "metrics", "evidence", "training", "probe")
+)
 
 
-def create(path: str | os.PathLike[str], overwrite: bool = False, resume: bool = False) -> Path:
-    """Makes a run folder, or takes an empty one; tells before any work is done if it cannot be used.
+@contextmanager
+def occupied(path: str | os.PathLike[str], overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
+    """Makes a run folder, or takes an empty one, and holds its lock; tells before any work if it cannot be used.
+
+    What killed processes have left half written is removed; and the folder, where it was made here and nothing came
+    into it.
 
     Raises:
         FileExistsError: it holds a run already, and `overwrite` is not given; or an unfinished
-            one, and `resume` is not given either.
+            one, and `resume` is not given either; or a process that is alive writes there, which is named.
+        ValueError: it has links where folders of its own belong.
         OSError: it cannot be made or written.
     """
     folder = Path(path)
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    check_free(folder, overwrite, resume)
+    try:
+        with _locked(folder):
+            # Under the lock: another process may have ended a run since.
+            check_free(folder, overwrite, resume)
+            for name in (CHECKPOINTS, PARTIAL, TENSORBOARD):
+                check_own(folder, name)
+            check_writable(folder)
+            for leftover in folder.glob(".*-*"):  # of processes killed while they wrote
+                if not leftover.is_dir() and leftover.name.startswith(_HALF):
+                    leftover.unlink(missing_ok=True)
+            yield folder
+    finally:
+        for empty in made:
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+
+
+def _locked(folder: Path) -> contextlib.ExitStack:
+    stack = contextlib.ExitStack()
+    for _ in range(100):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Another process that found no use for an empty folder may remove it just now.
+        with contextlib.suppress(FileNotFoundError):
+            stack.enter_context(locked(folder))
+            return stack
+    raise FileNotFoundError(f"expected the folder {folder} to stay, got one that is removed again and again")
+
+
+def check_free(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Raises FileExistsError for a folder with a run, unless it may be replaced or continued; see `occupied`."""
     if is_unfinished(folder):
         if not (overwrite or resume):
             raise FileExistsError(
@@ -37,15 +84,20 @@ def create(path: str | os.PathLike[str], overwrite: bool = False, resume: bool =
         raise FileExistsError(
             f"expected a new run folder, got {folder}, which holds a run; try another --out, or --overwrite"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, UNFINISHED, WEIGHTS, HISTORY, EVIDENCE, "training.png"):
-        stem, _, suffix = name.partition(".")
-        for leftover in folder.glob(f".{stem}-*.{suffix}"):  # of a process killed while it wrote
-            leftover.unlink()
-    probe = folder / ".writable"
-    probe.touch()
-    probe.unlink()
-    return folder
+
+
+def check_own(folder: Path, name: str) -> Path:
+    """The folder `name` in a run folder.
+
+    Raises:
+        ValueError: it is a link: a run folder of somebody else's does not choose where is written.
+    """
+    if (folder / name).is_symlink():
+        raise ValueError(
+            f"expected {folder / name} to be a folder of the run's own, got a link to {os.readlink(folder / name)}; "
+            "try to remove it"
+        )
+    return folder / name
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -56,8 +108,9 @@ def is_unfinished(folder: Path) -> bool:
 def write_config(folder: Path, config: dict[str, Any], name: str = CONFIG) -> None:
     """Writes config.json, with the format and the versions that made it."""
     versions = {"torch": torch.__version__, "pyro": pyro.__version__}
-    with replacing(folder / name) as partial:
-        partial.write_text(json.dumps({"format": FORMAT, "versions": versions, **config}, indent=2) + "\n")
+    write_whole(
+        folder / name, json.dumps({"format": FORMAT, "versions": versions, **config}, indent=2) + "\n"
+    )
 
 
 def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, Any]:
@@ -76,10 +129,23 @@ def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, A
     if not file.is_file():
         raise FileNotFoundError(f"expected a run folder with {name}, got {Path(path)}")
     try:
-        config = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {file}, got a damaged file ({error})") from None
+    if _has_controls(config):
+        raise ValueError(
+            f"expected text in {file}, got control characters, which would act on a terminal that shows them"
+        )
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise ValueError(f"expected a run folder of format {FORMAT}, got {found!r} in {file}")
     return config
+
+
+def _has_controls(value: Any) -> bool:
+    """Whether any text in it has control characters (escape sequences, say)."""
+    if isinstance(value, str):
+        return any(unicodedata.category(c) == "Cc" for c in value)
+    if isinstance(value, dict):
+        return any(_has_controls(k) or _has_controls(v) for k, v in value.items())
+    return isinstance(value, list) and any(map(_has_controls, value))

@@ -20,7 +20,7 @@ def read_history(path: str | os.PathLike[str]) -> list[Row]:
     if not file.is_file():
         raise FileNotFoundError(f"expected the history of a run, got {file}, which does not exist")
     try:
-        with file.open(newline="") as f:
+        with file.open(newline="", encoding="utf-8") as f:
             rows = [
                 {k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(f, strict=True)
             ]

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import torch
 
+from ..checking import checked
 from ..data import DataSpec
 from ..programs import ParameterStore, inspect_program, module_mode, store_of
+from .consent import check_consent
 from .data import Data, as_data, check_same, load_again, moved, training_rows
 from .folder import CONFIG, WEIGHTS, read_config
 from .run import Run
@@ -25,6 +27,7 @@ Device = torch.device | Literal["auto", "cpu", "cuda"]
 Program = Callable[..., Any]
 
 
+@checked
 def load(
     run: str | os.PathLike[str],
     root: str | os.PathLike[str] | None = None,
@@ -34,12 +37,14 @@ def load(
     guide: Program | None = None,
     build: Callable[[Any], Any] | None = None,
     data: Any = None,
+    trust: bool = False,
 ) -> Run:
     """Brings a run folder back: its programs with their weights, data, history and evidence.
 
     Runs of the scripts, and those saved by `pv.save(..., build=...)`, rebuild their programs
-    themselves; for a program of your own (`--model file.py:attribute`) that runs the module it was
-    trained with. For other runs, and to use other code, give `model` and `guide`, or `build`.
+    themselves. Where such a run names code (`--model file.py:attribute`), it is imported only if this
+    user has trained with that very code, or with `trust=True`: a folder of somebody else's does not choose
+    what is run. For other runs, and to use other code, give `model` and `guide`, or `build`.
 
     Args:
         run: the folder.
@@ -49,11 +54,13 @@ def load(
             modules in place.
         build: `build(data)` that gives such a pair, or an object with `.model` and `.guide`.
         data: of the run, where they have no name: what was given to `pv.save`.
+        trust: consent to run the code that the folder names.
 
     Raises:
         FileNotFoundError: no run there, or a file of it (or of its data) is missing.
         ValueError: an unfinished run, damaged files, another format, weights of another
             architecture, other data than the run's, or programs that are not known.
+        pyrovae.runs.NotTrusted: a ValueError, for code that the user has not consented to run.
 
     Example:
         >>> run = pv.load("runs/train")  # doctest: +SKIP
@@ -65,6 +72,8 @@ def load(
     where = device_of(device)
     if (model is None) != (guide is None) or (model is not None and build is not None):
         raise ValueError("expected model and guide together, or build alone, got another mix")
+    if model is None and build is None:
+        check_consent(_reference(config, folder), folder, trust)
     given: Data | None = None
     if data is not None:
         given = moved(as_data(data), where)
@@ -86,10 +95,9 @@ def load(
                 "functions that were given to pv.fit"
             )
     rows = training_rows(given) if given is not None else stand_in(spec, where)
-    store, modules = with_weights(*pair, rows, folder)
-    return Run(
-        folder, config, spec, store.bind(pair[0]), store.bind(pair[1]), store, modules, where, given, root
-    )
+    store, modules, digest = with_weights(*pair, rows, folder)
+    bound = store.bind(pair[0]), store.bind(pair[1])
+    return Run(folder, config, spec, *bound, store, modules, where, digest, given, root)
 
 
 def device_of(device: Device | str) -> torch.device:
@@ -108,8 +116,8 @@ def device_of(device: Device | str) -> torch.device:
 
 def with_weights(
     model: Program, guide: Program, rows: tuple[Any, ...], folder: Path
-) -> tuple[ParameterStore, list[torch.nn.Module]]:
-    """A store with the folder's weights for these programs, and the modules they run."""
+) -> tuple[ParameterStore, list[torch.nn.Module], str]:
+    """A store with the folder's weights for these programs, the modules they run, and the weights' hash."""
     for fn in (model, guide):
         owner = getattr(fn, "__self__", fn)
         if isinstance(owner, torch.nn.Module):
@@ -118,8 +126,8 @@ def with_weights(
     # One run brings the parameters to life; the weights then take their place.
     with store.active(), module_mode(model, guide, training=False) as modules:
         inspect_program(model, guide, *rows)
-    load_weights(folder / WEIGHTS, store, modules)
-    return store, modules
+    digest = load_weights(folder / WEIGHTS, store, modules)
+    return store, modules, digest
 
 
 def stand_in(spec: DataSpec, device: torch.device) -> tuple[torch.Tensor]:
@@ -143,19 +151,18 @@ def as_pair(owner: Any, name: str) -> tuple[Program, Program]:
     )
 
 
-def _rebuilt(config: dict[str, Any], given: Data | None, folder: Path) -> tuple[Program, Program]:
+def _reference(config: dict[str, Any], folder: Path) -> str:
+    """What the folder names as its program."""
     options = config.get("model")
     if not isinstance(options, dict):
         raise ValueError(
             f"expected the programs of {folder}, which was saved from Python without build=, got none; try "
             f"pv.load({str(folder)!r}, model=..., guide=...)"
         )
-    where = str(options.get("model", "")).rpartition(":")[0]
-    if where.endswith(".py") and Path(where).resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            f"expected a program from outside of the run folder, got {where} inside of it; if you trust it, move it "
-            "or give pv.load(..., build=...)"
-        )
+    return str(options.get("model", "vae"))
+
+
+def _rebuilt(config: dict[str, Any], given: Data | None, folder: Path) -> tuple[Program, Program]:
     module, _, name = BUILDER.partition(":")
     rebuild = getattr(importlib.import_module(module), name)
     return as_pair(rebuild(config, _needed(given, DataSpec.from_json(config["spec"]), folder)), "the run")

@@ -18,9 +18,8 @@ from ..export import read_evidence
 from ..programs import ParameterStore
 from ..training.history import Row
 from .data import Data, check_same, load_again, moved
-from .folder import EVIDENCE, HISTORY, WEIGHTS
+from .folder import EVIDENCE, HISTORY
 from .history import read_history
-from .weights import weights_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +34,7 @@ class Run:
         store: those parameters.
         modules: the torch modules they run.
         device: where they are.
+        weights_hash: of the weights as they were loaded; results carry it.
     """
 
     folder: Path
@@ -45,6 +45,7 @@ class Run:
     store: ParameterStore
     modules: list[nn.Module]
     device: torch.device
+    weights_hash: str
     given: Data | None = field(default=None, repr=False)
     root: str | os.PathLike[str] | None = field(default=None, repr=False)
 
@@ -89,7 +90,7 @@ class Run:
         ev = read_evidence(self.folder / EVIDENCE)
         # A run trained anew leaves the evidence of its former weights behind.
         of = ev.attributes.get("weights_hash")
-        return None if of is not None and of != weights_hash(self.folder / WEIGHTS) else ev
+        return None if of is not None and of != self.weights_hash else ev
 
     @property
     def label(self) -> tuple[str, str, str]:

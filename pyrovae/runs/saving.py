@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..checking import checked
 from ..training import Fit
+from .consent import record_code
 from .data import as_data, source_of, spec_of
-from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, create, write_config
+from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, occupied, write_config
 from .weights import save_weights
 
 
+@checked
 def save(
     fit: Fit,
     folder: str | os.PathLike[str],
@@ -48,6 +51,8 @@ def save(
         >>> pv.save(fit, "runs/mine", data=data)  # doctest: +SKIP
         >>> run = pv.load("runs/mine", model=model, guide=guide)  # doctest: +SKIP
     """
+    if not isinstance(fit, Fit):
+        raise TypeError(f"expected a fit of pv.fit, got {type(fit).__name__}")
     given = as_data(data)
     source = source_of(given)
     config: dict[str, Any] = {"data": source, "spec": spec_of(given).to_json()}
@@ -65,13 +70,15 @@ def save(
         config |= {"model": {"model": build}, "train": {"seed": 0}}
     else:
         config["program"] = [_name(fit.model), _name(fit.guide)]
-    path = create(folder, overwrite)
-    # A folder without configuration is no run: it comes last.
-    for former in (CONFIG, UNFINISHED, EVIDENCE):
-        (path / former).unlink(missing_ok=True)
-    save_weights(path / WEIGHTS, fit.store, fit.modules)
-    fit.write_csv(path / HISTORY)
-    write_config(path, config | {"best_epoch": fit.best_epoch, "seconds": fit.seconds})
+    with occupied(folder, overwrite) as path:
+        if build is not None:
+            record_code(build)
+        # A folder without configuration is no run: it comes last.
+        for former in (CONFIG, UNFINISHED, EVIDENCE):
+            (path / former).unlink(missing_ok=True)
+        save_weights(path / WEIGHTS, fit.store, fit.modules)
+        fit.write_csv(path / HISTORY)
+        write_config(path, config | {"best_epoch": fit.best_epoch, "seconds": fit.seconds})
     return path
 
 

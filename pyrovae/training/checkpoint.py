@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
@@ -12,12 +11,11 @@ from typing import Any
 import pyro
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..distributed import World
-from ..files import replacing
-from .packing import Tensors, pack, unpack
+from ..tensor_files import DamagedFile, hash_of_tensors, read_tensors, write_tensors
+from .packing import pack, unpack
 
 FORMAT = 1
 PATTERN = "checkpoint-*.safetensors"
@@ -35,20 +33,15 @@ def write_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> Non
         OSError: where it cannot be written; what was at `path` is untouched.
     """
     skeleton, tensors = pack(state)
-    # Clones: safetensors refuses tensors that share memory.
-    whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     text = json.dumps(skeleton)
     metadata = {
         "library": "pyrovae",
         "kind": "checkpoint",
         "format": str(FORMAT),
         "state": text,
-        "sha256": _checksum(text, whole),
+        "sha256": hash_of_tensors(tensors, text),
     }
-    # In memory first: an error of the disk is then an OSError, with its number and file.
-    content = safetensors.torch.save(whole, metadata)
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+    write_tensors(path, tensors, metadata)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -56,33 +49,27 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         DamagedCheckpoint: for a truncated, changed or foreign file.
+        OSError: for a file that could not be read, which may be whole.
         ValueError: for a checkpoint of another format.
     """
     try:
-        with safe_open(path, framework="pt") as f:
-            metadata = f.metadata() or {}
-            if metadata.get("library") != "pyrovae" or metadata.get("kind") != "checkpoint":
-                raise DamagedCheckpoint(f"expected a checkpoint of pyrovae, got a foreign file {path}")
-            tensors = {k: f.get_tensor(k).clone() for k in f.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
+        tensors, metadata = read_tensors(path)
+    except DamagedFile as error:
         raise DamagedCheckpoint(f"expected a whole checkpoint, got {path}, damaged ({error})") from None
+    if metadata.get("library") != "pyrovae" or metadata.get("kind") != "checkpoint":
+        raise DamagedCheckpoint(f"expected a checkpoint of pyrovae, got a foreign file {path}")
     text = metadata.get("state", "")
-    if metadata.get("sha256") != _checksum(text, tensors):
+    if metadata.get("sha256") != hash_of_tensors(tensors, text):
         raise DamagedCheckpoint(f"expected a whole checkpoint, got {path}, whose checksum is wrong")
     if metadata.get("format") != str(FORMAT):
         raise ValueError(f"expected a checkpoint of format {FORMAT}, got {metadata.get('format')} in {path}")
-    state: dict[str, Any] = unpack(json.loads(text), tensors)
+    try:
+        state: dict[str, Any] = unpack(json.loads(text), tensors)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedCheckpoint(
+            f"expected the state of a run in {path}, got a damaged one ({error})"
+        ) from None
     return state
-
-
-def _checksum(text: str, tensors: Tensors) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
-        # Bytes, for NumPy has no bfloat16.
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def shared_state(world: World, state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -111,7 +98,8 @@ class Checkpoints:
 
     def files(self) -> list[Path]:
         """Oldest first."""
-        return sorted(self.folder.glob(PATTERN))
+        numbered = [p for p in self.folder.glob(PATTERN) if _number(p) is not None]
+        return sorted(numbered, key=lambda p: (_number(p), p.name))
 
     def save(self, state: dict[str, Any]) -> Path:
         """Writes the next checkpoint and removes those beyond the last `keep`.
@@ -121,7 +109,7 @@ class Checkpoints:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         files = self.files()
-        number = 1 + (int(files[-1].stem.rpartition("-")[2]) if files else 0)
+        number = 1 + ((_number(files[-1]) or 0) if files else 0)
         path = self.folder / f"checkpoint-{number:06d}.safetensors"
         versions = {"torch": torch.__version__, "pyro": pyro.__version__}
         try:
@@ -141,6 +129,7 @@ class Checkpoints:
 
         Raises:
             ValueError: for a checkpoint of another format.
+            OSError: for one that could not be read: it may be whole, and stays.
         """
         for leftover in self.folder.glob(f".{PATTERN}"):  # of a process killed while it wrote
             leftover.unlink()
@@ -174,9 +163,15 @@ class Checkpoints:
                 self.folder.rmdir()
 
 
+def _number(path: Path) -> int | None:
+    """Of a checkpoint, by which they are in order: names sort wrongly beyond six digits."""
+    text = path.stem.rpartition("-")[2]
+    return int(text) if text.isdecimal() else None
+
+
 def hash_of_rows(*rows: tuple[Tensor, ...] | None) -> str:
     """SHA-256 of the content, dtype and shape of tensors."""
     flat = {
         f"{i}/{j}": t.detach().cpu().contiguous() for i, r in enumerate(rows) for j, t in enumerate(r or ())
     }
-    return _checksum("", flat)
+    return hash_of_tensors(flat)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pyro.infer.elbo import ELBO as PyroELBO
 from torch import nn
 
+from ..checking import checked
 from ..distributed import Split, World, agree
 from ..programs import ParameterStore
 from .arguments import arguments_of, weights_of
@@ -62,6 +63,7 @@ class Fit:
         write_history(path, self.history)
 
 
+@checked
 def fit(
     model: Callable[..., Any],
     guide: Callable[..., Any],

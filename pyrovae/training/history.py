@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..files import replacing
+from ..files import write_whole
 
 Row = dict[str, float]
 
@@ -22,7 +23,8 @@ def write_history(path: str | os.PathLike[str], history: Sequence[Row]) -> None:
     for leftover in target.parent.glob(f".{target.stem}-*{target.suffix}"):  # of a killed process
         leftover.unlink(missing_ok=True)
     columns = list(dict.fromkeys(k for row in history for k in row))
-    with replacing(target) as partial, partial.open("w", newline="") as f:
-        writer = csv.DictWriter(f, columns)
-        writer.writeheader()
-        writer.writerows(history)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(target, text.getvalue())

@@ -129,7 +129,7 @@ class Loop:
                     continue
                 self._record(row)
             if self._interrupt.pending:
-                raise KeyboardInterrupt
+                raise self._interrupt.error
 
     @property
     def _stopping(self) -> bool:
@@ -178,7 +178,7 @@ class Loop:
 
     def _stop(self) -> None:
         self._save(self.trainer.state_dict())
-        raise KeyboardInterrupt
+        raise self._interrupt.error
 
     def _tick(self) -> None:
         now = time.perf_counter()

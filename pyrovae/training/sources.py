@@ -51,6 +51,11 @@ class Source:
             for i, tensor in enumerate(rows):
                 if i == 0 or isinstance(tensor, Tensor):
                     check_arguments(tensor)
+                if isinstance(tensor, Tensor) and tensor.device != self.train[0].device:
+                    raise ValueError(
+                        f"expected all data on one device, {self.train[0].device}, got some on {tensor.device}; try "
+                        f".to({str(self.train[0].device)!r})"
+                    )
                 if len(tensor) != len(rows[0]):
                     raise ValueError(f"expected {len(rows[0])} rows of context, as of x, got {len(tensor)}")
         self.num_data = len(self.train[0]) if self.stream is None else len(self.stream)

@@ -17,7 +17,7 @@ from ..distributed import Split, check_in_step
 from ..objectives import BetaELBO, check_objective, with_terms
 from ..objectives.agreement import is_due
 from ..objectives.compiled import StepObjective
-from ..programs import Program, buffers_of, derive_seed, module_mode, reseeding, seeded
+from ..programs import Program, buffers_of, derive_seed, ensure_compile_cache, module_mode, reseeding, seeded
 from ..programs.finite import not_finite
 from ..svi import SVI
 from .averaging import MovingAverage
@@ -69,6 +69,7 @@ class Trainer:
         split: Split | None = None,
     ) -> None:
         derive_seed(seed, "check")
+        ensure_compile_cache()
         self.seed, self.batch_size, self.metric_samples = seed, batch_size, metric_samples
         self.beta = as_schedule(beta)
         if lr is not None and isinstance(optim, pyro.optim.PyroOptim):

@@ -1,0 +1,126 @@
+"""Which options belong to which models, objectives and parts: one table, by which others are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyrovae.runs import BUILT_IN
+
+from .options import ModelOptions, TrainOptions
+
+Owners = tuple[str, ...]
+NETS: Owners = ("vae", "hierarchical", "diffusion")
+LEVELS: Owners = ("hierarchical",)
+DIFFUSION: Owners = ("diffusion",)
+
+# An option to the models that have it; a program of the user's own has none of them.
+OF_MODELS: dict[str, Owners] = {
+    "preset": ("vae",),
+    "prior": ("vae", "hierarchical"),
+    "guide": ("vae", "hierarchical"),
+    "likelihood": ("vae", "hierarchical"),
+    "scale": ("vae", "hierarchical", "rbm"),
+    "likelihood_components": ("vae", "hierarchical"),
+    "network": NETS,
+    "activation": ("vae", "hierarchical"),
+    "latent_dim": ("vae", "linear-gaussian"),
+    "hidden": (*NETS, "rbm"),
+    "channels": NETS,
+    "components": ("vae", "hierarchical"),
+    "rank": ("vae",),
+    "guide_components": ("vae",),
+    "flow_hidden": ("vae", "hierarchical"),
+    "flow_transforms": ("vae", "hierarchical"),
+    "levels": LEVELS,
+    "widths": LEVELS,
+    "level_width": LEVELS,
+    "level_blocks": LEVELS,
+    "stream": LEVELS,
+    "diffusion_steps": DIFFUSION,
+    "noise_schedule": DIFFUSION,
+    "frequencies": DIFFUSION,
+    "denoiser": DIFFUSION,
+    "dropout": DIFFUSION,
+}
+FLOWS: Mapping[str, Owners] = {
+    "prior": ("flow-spline", "flow-maf", "flow-coupling"),
+    "guide": ("flow", "spline-flow"),
+}
+# An option to the parts of a vae that have it, any one of which will do.
+OF_PARTS: dict[str, Mapping[str, Owners]] = {
+    "scale": {"likelihood": ("auto", "gaussian", "gaussian-fixed", "gaussian-per-dim")},
+    "likelihood_components": {"likelihood": ("discretized-logistic-mixture",)},
+    "components": {"prior": ("mixture", "vamp")},
+    "rank": {"guide": ("low-rank",)},
+    "guide_components": {"guide": ("mixture",)},
+    "flow_hidden": FLOWS,
+    "flow_transforms": FLOWS,
+}
+# An option to the objectives that have it.
+OF_OBJECTIVES: dict[str, Owners] = {
+    "gibbs_steps": ("cd", "pcd", "tempering"),
+    "gibbs_chains": ("pcd", "tempering"),
+    "ladder": ("tempering",),
+    "exact_likelihood": ("cd", "pcd", "tempering"),
+    "particles": ("trace-elbo", "mean-field", "renyi", "iwae", "dreg", "stl"),
+    "free_bits": ("trace-elbo", "mean-field", "stl", "iwae", "dreg"),
+}
+
+
+def refuse_unused(models: Sequence[ModelOptions], train: Sequence[TrainOptions] = ()) -> None:
+    """Refuses an option that none of these models (or objectives) has.
+
+    Raises:
+        ValueError: naming the option and the models.
+    """
+    if any(":" not in m.model and m.model not in BUILT_IN for m in models):
+        return  # no model at all: it is refused where it is looked for
+    default = ModelOptions()
+    named = sorted({m.model for m in models})
+    for option, owners in OF_MODELS.items():
+        given = [m for m in models if getattr(m, option) != getattr(default, option)]
+        if not given:
+            continue
+        value = _shown(getattr(given[0], option))
+        if not any(m.model in owners for m in given):
+            raise ValueError(
+                f"expected no {_flag(option)} for --model {' or '.join(named)}, which does not have it, got {value}; "
+                f"it belongs to {', '.join(owners)}"
+            )
+        parts = OF_PARTS.get(option)
+        if parts is not None and not any(_has(m, parts) for m in given if m.model in owners):
+            wanted = " or ".join(f"--{part} {' | '.join(names)}" for part, names in parts.items())
+            raise ValueError(
+                f"expected no {_flag(option)} for these parts, which do not have it, got {value}; it belongs to "
+                f"{wanted}"
+            )
+    own = TrainOptions()
+    for option, owners in OF_OBJECTIVES.items():
+        chosen = [t for t in train if getattr(t, option) != getattr(own, option)]
+        if chosen and not any(t.objective in owners for t in chosen):
+            objectives = " or ".join(sorted({t.objective for t in chosen}))
+            raise ValueError(
+                f"expected no {_flag(option)} with --objective {objectives}, which does not have it, got "
+                f"{_shown(getattr(chosen[0], option))}; it belongs to {', '.join(owners)}"
+            )
+
+
+def without_sizes(model: str) -> ModelOptions:
+    """Options of a program of the user's own, which has no sizes of ours."""
+    return dataclasses.replace(ModelOptions(), model=model)
+
+
+def _has(model: ModelOptions, parts: Mapping[str, Owners]) -> bool:
+    if model.preset is not None or model.model == "rbm":  # which brings parts of its own
+        return True
+    return any(getattr(model, part) in names for part, names in parts.items())
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,110 @@
+"""Standard streams that take every character, and a reader who has gone."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# What consoles without Unicode show in place of our signs.
+PLAIN = {
+    **{
+        "≥": ">=",
+        "≤": "<=",
+        "±": "+-",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "·": "*",
+        "…": "...",
+        "→": "->",
+        "×": "x",
+    },
+    **{"Δ": "D", "∞": "inf", "‖": "||", "⟨": "<", "⟩": ">", "∈": "in", "\u0302": "-hat", "\u0304": "-bar"},
+    **{"²": "^2", "³": "^3", "√": "sqrt", "Σ": "sum", "∫": "int", "∂": "d", "∇": "grad", "ε": "eps"},
+    **{
+        "α": "alpha",
+        "β": "beta",
+        "γ": "gamma",
+        "δ": "delta",
+        "θ": "theta",
+        "φ": "phi",
+        "σ": "sigma",
+        "μ": "mu",
+    },
+    **{c: "-" for c in "─━╌╍═╸╺"},
+    **{c: "|" for c in "│┃║"},
+}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = "".join(_instead(c) for c in error.object[error.start : error.end])
+    try:
+        shown.encode(error.encoding)
+    except UnicodeError:
+        shown = "?" * (error.end - error.start)
+    return shown, error.end
+
+
+def _instead(c: str) -> str:
+    if c in PLAIN:
+        return PLAIN[c]
+    if "BOX DRAWINGS" in unicodedata.name(c, ""):
+        return "+"
+    letters = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
+    return letters or "?"
+
+
+codecs.register_error("pyrovae-plain", _plain)
+
+
+class Patient:
+    """A stream whose reader may go (`| head`): what follows is lost to it, and the work goes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As the stream, while somebody reads it."""
+        with self._alone():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As the stream, while somebody reads it."""
+        with self._alone():
+            self._stream.flush()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
+
+
+@contextmanager
+def patient_streams() -> Iterator[None]:
+    """In the body standard output and error take every character and outlive their readers."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="pyrovae-plain")  # type: ignore[union-attr]
+    out, err = Patient(sys.stdout), Patient(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            yield
+        finally:
+            out.flush()
+            err.flush()

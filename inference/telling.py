@@ -1,0 +1,90 @@
+"""Errors in the words of who has to mend them: a line on the input, or three on the user's own code."""
+
+from __future__ import annotations
+
+import linecache
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import pyrovae
+from pyrovae import models
+
+OURS = tuple(
+    str(Path(str(p)).resolve())
+    for p in (
+        *pyrovae.__path__,
+        *models.__path__,
+        Path(__file__).parent,
+        sysconfig.get_paths()["stdlib"],
+        sysconfig.get_paths()["purelib"],
+        sysconfig.get_paths()["platlib"],
+        *site.getsitepackages(),
+        sys.prefix + "/lib",
+    )
+)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text in one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def in_users_code(error: BaseException) -> tuple[str, int, str] | None:
+    """File, line and function of the user's that the error was raised in, or under; None where it is not theirs."""
+    for one in _chain(error):
+        if isinstance(one, SyntaxError) and one.filename and _is_users(one.filename):
+            return one.filename, one.lineno or 0, "<module>"
+        frames = [f for f in _frames(one.__traceback__) if _is_users(f[0])]
+        if frames:
+            return frames[-1]
+    return None
+
+
+def told(error: BaseException, place: tuple[str, int, str]) -> str:
+    """Three lines: where in the user's code, the line itself, and the error."""
+    file, line, function = place
+    where = "" if function == "<module>" else f", in {function}"
+    text = linecache.getline(file, line).strip()
+    first = next(_chain(error))
+    return f"{file}, line {line}{where}:\n    {text}\n{type(first).__name__}: {one_line(first)}"
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for a table: the error, and where in the user's code it was raised, if it was there."""
+    place = in_users_code(error)
+    where = "" if place is None else f" ({place[0]}, line {place[1]})"
+    if place is not None:
+        error = next(_chain(error))  # Pyro raises it again, with the shapes of all sites
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{one_line(error)}{where}"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error's causes, the first one first, and then itself."""
+    found = [error]
+    while True:
+        last = found[-1]
+        cause = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if cause is None or cause in found:
+            break
+        found.append(cause)
+    yield from reversed(found)
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, str]]:
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        yield code.co_filename, traceback.tb_lineno, code.co_name
+        traceback = traceback.tb_next
+
+
+def _is_users(file: str) -> bool:
+    if file.startswith("<"):
+        return False
+    return not any(Path(file).resolve().is_relative_to(p) for p in OURS)

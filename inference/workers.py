@@ -1,0 +1,126 @@
+"""Work done side by side in processes of its own: one that fails is one result, and none outlives its parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from .telling import reason_of
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece of work gave no result."""
+
+    reason: str
+
+
+def run_side_by_side(
+    work: Callable[[Any], Any], items: Sequence[Any], jobs: int, threads: int = 1
+) -> Generator[tuple[Any, Any], None, None]:
+    """Yields `(item, work(item))` as they end, `jobs` at a time; a `Failure` in place of a result that there is not.
+
+    Close the generator (`contextlib.closing`): its processes are ended at once then.
+
+    Args:
+        work: a function of a module, so that other processes find it.
+        items: what it is called with, in this order.
+        jobs: processes; 1 is this one.
+        threads: of each process.
+    """
+    if jobs == 1:
+        for item in items:
+            yield item, _attempt(work, item)
+        return
+    # Spawn: a forked torch with live thread pools can hang.
+    context = multiprocessing.get_context("spawn")
+    left = list(items)
+    busy: dict[Connection, tuple[Any, Any]] = {}
+
+    def start() -> Connection:
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, work, threads))
+        process.start()
+        there.close()  # so that its end is seen here
+        processes[here] = process
+        return here
+
+    def give(to: Connection) -> None:
+        item = left.pop(0)
+        busy[to] = item
+        # Plain bytes: torch would pass tensors as shared file descriptors, gone once the process is.
+        to.send_bytes(pickle.dumps(item))
+
+    processes: dict[Connection, Any] = {}
+    try:
+        for _ in range(min(jobs, len(left))):
+            give(start())
+        while busy:
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                item = busy.pop(connection)
+                try:
+                    result = pickle.loads(connection.recv_bytes())
+                except (EOFError, OSError):
+                    process = processes.pop(connection)
+                    process.join()
+                    result = Failure(_ended(process.exitcode))
+                    connection.close()
+                    if left:
+                        give(start())
+                else:
+                    if left:
+                        give(connection)
+                yield item, result
+    finally:
+        for connection, process in processes.items():
+            connection.close()
+            process.terminate()
+        for process in processes.values():
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _attempt(work: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return work(item)
+    except Exception as error:
+        return Failure(reason_of(error))
+
+
+def _ended(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"its process ended with code {exitcode}"
+
+
+def _serve(connection: Connection, work: Callable[[Any], Any], threads: int) -> None:
+    # Ctrl-C goes to all processes of a terminal: the parent has it and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            item = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        connection.send_bytes(pickle.dumps(_attempt(work, item)))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,240 @@
+"""Arguments of public functions, checked by their names: one table for all of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What a program can fail with on arguments that are not for it.
+FAILURES = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError)
+
+
+def checked(fn: Callable[P, R]) -> Callable[P, R]:
+    """Checks the arguments whose names are in `KINDS` before `fn` runs; numpy arrays become tensors.
+
+    None passes where it is the default.
+
+    Raises:
+        TypeError, ValueError: "expected ..., got ...; try ...".
+    """
+    signature = inspect.signature(fn)
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return fn(*args, **kwargs)  # which says what is missing or superfluous
+        for name, value in bound.arguments.items():
+            parameter = signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                bound.arguments[name] = tuple(as_tensor(v, name) for v in value)
+                if name == "like" and value:  # data of whose shape others are simulated
+                    _data(bound.arguments[name][0], name, None)
+            elif name in KINDS and not (value is None and parameter.default is None):
+                bound.arguments[name] = KINDS[name](value, name, parameter.default)
+        return fn(*bound.args, **bound.kwargs)
+
+    return call
+
+
+@contextmanager
+def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
+    """In the body a program runs for the first time; what it fails with becomes an error that names its arguments.
+
+    Raises:
+        ValueError: from the program's own error, which is its cause.
+    """
+    try:
+        yield
+    except FAILURES as error:
+        text = str(error).strip().split("\n")[0]
+        if text.startswith("expected "):
+            raise
+        more = f" and {len(context)} arguments more" if context else ""
+        raise ValueError(
+            f"expected a model and a guide that run on x of shape {tuple(x.shape)} ({x.dtype}, {x.device}){more}, got "
+            f"{type(error).__name__}: {text}; try to call guide(x, ...) and model(x, ...) by themselves"
+        ) from error
+
+
+def as_tensor(value: Any, name: str) -> Any:
+    """A numpy array as a tensor of the default dtype; anything else as it is.
+
+    Raises:
+        ValueError: for an array that is not of numbers.
+    """
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.kind not in "fiub":
+        raise ValueError(f"expected {name} to hold numbers, got an array of {value.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(value)).to(torch.get_default_dtype())
+
+
+def _wrong(name: str, words: str, value: Any, hint: str = "") -> TypeError:
+    shown = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
+    return TypeError(f"expected {name} to be {words}, got {shown}{hint}")
+
+
+def _program(value: Any, name: str, _: Any) -> Any:
+    if not callable(value) or isinstance(value, type):
+        hint = "; try model and guide as two arguments" if isinstance(value, tuple) else ""
+        raise _wrong(name, "a function of (x, *context)", value, hint)
+    return value
+
+
+def _data(value: Any, name: str, _: Any) -> Any:
+    value = as_tensor(value, name)
+    if not isinstance(value, Tensor):
+        hint = f"; try {name}.test" if hasattr(value, "test") else "; try torch.as_tensor(...)"
+        raise _wrong(name, "a torch.Tensor (or a numpy array) [N, *event]", value, hint)
+    return value
+
+
+def _rows(value: Any, name: str, _: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return type(value)(as_tensor(v, name) for v in value)
+    return as_tensor(value, name)
+
+
+def _whole(least: int) -> Callable[[Any, str, Any], int]:
+    def take(value: Any, name: str, _: Any) -> int:
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            number = operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or number < least:
+            raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}")
+        return number
+
+    return take
+
+
+def _number(value: Any, name: str, _: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise _wrong(name, "a number", value)
+    return value
+
+
+def _schedule(value: Any, name: str, _: Any) -> Any:
+    if not callable(value):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise _wrong(
+                name, "a number or a function of the epoch", value, "; try pv.Warmup or pv.Exponential"
+            )
+        return value
+    first = value(0.0)
+    if isinstance(first, bool) or not isinstance(first, int | float | np.number | Tensor):
+        raise _wrong(f"{name}(epoch)", "a number", first)
+    return value
+
+
+def _compile(value: Any, name: str, default: Any) -> Any:
+    allowed = (True, False, "auto") if default == "auto" else (True, False)
+    if not isinstance(value, bool | str) or value not in allowed:
+        raise ValueError(f"expected {name} to be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def _path(value: Any, name: str, _: Any) -> Any:
+    if not isinstance(value, str | os.PathLike):
+        raise _wrong(name, "a path", value)
+    return value
+
+
+def _resume(value: Any, name: str, default: Any) -> Any:
+    if default is None:
+        return _path(value, f"{name} (a folder)", default)
+    if not isinstance(value, bool):
+        raise _wrong(name, "True or False", value, "; try checkpoint=folder, resume=True")
+    return value
+
+
+def _function(value: Any, name: str, _: Any) -> Any:
+    if not callable(value):
+        raise _wrong(name, "a function", value)
+    return value
+
+
+def _text(value: Any, name: str, _: Any) -> Any:
+    if not isinstance(value, str):
+        raise _wrong(name, "a name", value)
+    return value
+
+
+def _objective(value: Any, name: str, _: Any) -> Any:
+    if isinstance(value, str | type) or not (callable(value) or hasattr(value, "loss")):
+        shown = value.__name__ if isinstance(value, type) else repr(value)
+        raise TypeError(f"expected {name} to be an ELBO object, got {shown}; try pyro.infer.Trace_ELBO()")
+    return value
+
+
+def _groups(value: Any, name: str, _: Any) -> Any:
+    if not isinstance(value, Mapping) or not all(isinstance(v, Mapping) for v in value.values()):
+        raise _wrong(name, "options by glob of parameter names", value, '; try {"prior*": {"lr": 1e-4}}')
+    return value
+
+
+def _estimators(value: Any, name: str, _: Any) -> Any:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    wrong = [e for e in value if isinstance(e, type) or not hasattr(e, "name")] if listed else []
+    if not listed or wrong:
+        one = wrong[0] if wrong else value
+        shown = one.__name__ if isinstance(one, type) else repr(one)
+        raise TypeError(
+            f"expected {name} to be a list of estimators, got {shown}; try [pv.ELBO(), pv.IS(5000)]"
+        )
+    return value
+
+
+def _shard(value: Any, name: str, _: Any) -> Any:
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    if not pair or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        raise _wrong(name, "(i, n), two whole numbers", value, "; try shard=(0, 4)")
+    return tuple(value)
+
+
+def _like(*attributes: str, try_: str) -> Callable[[Any, str, Any], Any]:
+    def take(value: Any, name: str, _: Any) -> Any:
+        if isinstance(value, type) or not all(hasattr(value, a) for a in attributes):
+            raise _wrong(name, f"an object like {try_}", value)
+        return value
+
+    return take
+
+
+# A parameter's name to what it has to be, in every function that is `checked`.
+KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
+    **dict.fromkeys(("model", "guide"), _program),
+    "x": _data,
+    **dict.fromkeys(("data", "valid"), _rows),
+    **dict.fromkeys(("epochs", "batch_size", "patience", "metric_samples", "keep", "num_samples"), _whole(1)),
+    **dict.fromkeys(("checkpoint_every", "checkpoint_steps", "budget", "simulate"), _whole(1)),
+    **dict.fromkeys(("seed", "max_returns"), _whole(0)),
+    **dict.fromkeys(("free_bits", "clip_norm", "ema", "delta"), _number),
+    **dict.fromkeys(("lr", "beta"), _schedule),
+    **dict.fromkeys(("checkpoint", "log", "run", "folder"), _path),
+    **dict.fromkeys(("on_epoch", "progress"), _function),
+    "compile": _compile,
+    "resume": _resume,
+    "plate": _text,
+    "objective": _objective,
+    "groups": _groups,
+    "estimators": _estimators,
+    "shard": _shard,
+    "chunk": _like("data", "samples", try_="pv.Chunk(data=100, samples=128)"),
+}
