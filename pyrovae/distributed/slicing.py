@@ -105,6 +105,7 @@ class SplitObjective:
         size: of a whole batch.
         own: this rank's rows of it.
         key, parameters, beta: as of `CompiledObjective`, of whole batches.
+        generated: whether its graphs run as generated code, or as they were traced.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class SplitObjective:
         begin = pieces[0][0]
         self.own = slice(begin, pieces[-1][0] + pieces[-1][1])
         self.key = signature(rows)
+        self.generated = compile
         self._pieces = [(part, start, n) for part, (start, n) in enumerate(pieces) if n]
         self._shares = {n: n / size if scaled else 1.0 for _, _, n in self._pieces}
         sizes = sorted({n for _, _, n in self._pieces}) or [1]  # a rank may have no row of a last batch

@@ -383,7 +383,7 @@ class Trainer:
         if (self.batch + 1) % static.check_every == 0 or last or look:
             self.collect(self.batch + 1)
             self.stopping = self.divided is not None and self.divided.stopping
-        self.compiled_steps += 1
+        self.compiled_steps += int(getattr(static.objective(self.batch), "generated", True))
         self._count()
 
     def _check_weights(self) -> None:
