@@ -23,6 +23,7 @@ from .masked import check_masked, has_masks
 from .measure import Measure, measure_of
 from .modules import module_mode
 from .narrower import bounds_vary, narrower_latents
+from .plates import PARTICLES as PARTICLES
 from .plates import Arguments, ChooseSubsample
 from .seeds import seeded
 from .sites import Sites, collect, is_factor, sample_sites, stack_samples
@@ -30,7 +31,6 @@ from .standing import as_it_stands
 from .structure import base_of, check_arguments, check_structure, data_frame, outside_of_prior
 from .substitute import Substitute
 
-PARTICLES = "_pyrovae_particles"
 ROWS = 1024  # data run at once where all are looked at
 
 

@@ -62,10 +62,12 @@ def is_narrower(guide: Any, prior: Any) -> bool:
     if a is not None and b is not None:
         low = a[0] > b[0] + ROUNDING * (1 + b[0].abs().nan_to_num(posinf=0.0))
         high = a[1] < b[1] - ROUNDING * (1 + b[1].abs().nan_to_num(posinf=0.0))
-        return bool((low | high).any())
+        if bool((low | high).any()) or not isinstance(base_of(guide), torch.distributions.MixtureSameFamily):
+            return bool((low | high).any())
     try:
         draws = prior.sample((DRAWS,))
-        return not bool(in_support(guide, draws).all())
+        # Between the components of a mixture there may be nothing, which no bounds show.
+        return not bool(in_support(guide, draws).all()) or bool((guide.log_prob(draws) == -torch.inf).any())
     except (NotImplementedError, AttributeError, RuntimeError, ValueError):
         return False
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .marks import Marked, change, unmarked
 
+PARTICLES = "_pyrovae_particles"  # name of the plate over samples
 Calling = Literal["sliced", "indexed", "whole"]
 
 

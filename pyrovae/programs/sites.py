@@ -14,7 +14,7 @@ from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from torch import Tensor
 
-from .supports import one_period
+from .supports import one_period, within_moving_bounds
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
     log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
     if not site["is_observed"]:
         log_prob = one_period(fn, site["value"], log_prob)
+    elif not is_factor(site):
+        log_prob = within_moving_bounds(fn, site["value"], log_prob)
     return scale_and_mask(log_prob, 1.0, site["mask"] if masked else None)
 
 

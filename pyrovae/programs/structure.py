@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .declaration import Declaration
+from .plates import PARTICLES
 from .sites import is_factor, sample_sites
 
 
@@ -120,13 +121,19 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
 
 
 def check_support(trace: Any) -> None:
-    """Refuses observations outside their likelihood's support, and names the remedies.
+    """Refuses observations outside their likelihood's support at every draw, and names the remedies.
+
+    Where the support depends on latents, a draw that leaves the observation out has weight zero, and others count.
 
     Raises:
         ValueError: for the first observed site whose value has no density.
     """
     for name, site, support in _observations(trace):
-        _refuse_outside(name, site, support, in_support(site["fn"], site["value"]))
+        inside = in_support(site["fn"], site["value"])
+        for frame in site["cond_indep_stack"]:
+            if frame.name == PARTICLES and inside.dim() >= -frame.dim:
+                inside = inside.any(frame.dim, keepdim=True)
+        _refuse_outside(name, site, support, inside)
 
 
 def check_kind(trace: Any) -> None:

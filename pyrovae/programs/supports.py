@@ -75,6 +75,31 @@ def one_period(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
     return torch.where(_beyond(fn, value), -torch.inf, log_prob)
 
 
+def within_moving_bounds(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
+    """The log-density of an OBSERVATION, -inf where bounds that depend on latents leave its value out.
+
+    Uniform(0, z) at x > z, Binomial(z, p) at x > z: laws without validation may return any number there.
+    """
+    try:
+        support = fn.support
+    except (NotImplementedError, AttributeError):
+        return log_prob
+    if not _moves(support):
+        return log_prob
+    return torch.where(support.check(value), log_prob, -torch.inf)
+
+
+def _moves(support: Any) -> bool:
+    """Whether a support has bounds of more than one value (expanded ones have one)."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    return any(
+        isinstance(v, Tensor) and any(n > 1 and s for n, s in zip(v.shape, v.stride(), strict=True))
+        for v in ends
+    )
+
+
 def _beyond(fn: Any, value: Tensor) -> Tensor:
     """Batch-shaped: whether a value lies outside of the one period that draws lie in."""
     if isinstance(fn, dist.MaskedDistribution):
