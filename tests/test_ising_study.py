@@ -256,11 +256,11 @@ def test_options_of_the_scripts_come_back_with_the_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     "argv, word",
     [
-        (["--data", "ising", "--L", "1"], "side L >= 2"),
+        (["--data", "ising", "--L", "1"], "--L from 2 to 1024"),
         (["--data", "ising", "--T", "0"], "T > 0"),
         (["--data", "ising", "--T", "-2"], "T > 0"),
         (["--data", "ising", "--T", "2", "2"], "different temperatures"),
-        (["--data", "ising", "--train-size", "0"], "train to be a number of data"),
+        (["--data", "ising", "--train-size", "0"], "--train-size >= 1"),
         (["--data", "digits", "--L", "8"], "not simulated"),
     ],
 )

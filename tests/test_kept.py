@@ -373,7 +373,7 @@ calls = []
 
 def model(x):
     calls.append(1)
-    if len(calls) > 30:
+    if len(calls) > 60:
         raise RuntimeError("no more of this")
     with pyro.plate("data", len(x)):
         z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
