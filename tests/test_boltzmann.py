@@ -467,7 +467,7 @@ def test_scripts_train_evaluate_and_draw(tmp_path, capsys):
     [
         (["--data", "digits", "--objective", "pcd"], "expected binary or real data for an rbm, got levels"),
         (["--data", "ising"], "normalised density for Trace_ELBO"),
-        (["--data", "ising", "--objective", "cd", "--gibbs-steps", "0"], "whole steps >= 1"),
+        (["--data", "ising", "--objective", "cd", "--gibbs-steps", "0"], "--gibbs-steps >= 1"),
         (["--data", "ising", "--objective", "tempering", "--ladder", "1", "3", "2"], "rise from 1"),
         (["--data", "ising", "--objective", "pcd", "--hidden", "8", "8"], "one --hidden number"),
         (
