@@ -82,7 +82,7 @@ def test_log_weights_are_minus_the_free_energy():
     v = states(5).float()
     with torch.no_grad():
         weights = pv.log_weights(rbm.model, rbm.guide, v, num_samples=7)
-        assert torch.allclose(weights, -rbm.free_energy(v).expand(7, -1), atol=2e-5)
+        assert torch.allclose(weights, -rbm.free_energy(v).double().expand(7, -1), atol=2e-5)
 
 
 def test_images_keep_their_shape():

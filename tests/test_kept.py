@@ -377,7 +377,7 @@ def model(x):
         raise RuntimeError("no more of this")
     with pyro.plate("data", len(x)):
         z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
-        pyro.sample("x", dist.Normal(z.expand(len(x), x.shape[1]), 9.0).to_event(1), obs=x)
+        pyro.sample("x", dist.Binomial(16, logits=z.expand(len(x), x.shape[1])).to_event(1), obs=x)
 
 def guide(x):
     loc = pyro.param("loc", torch.zeros(1))

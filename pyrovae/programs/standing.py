@@ -36,8 +36,10 @@ def as_it_stands(program: Any) -> Any:
     copied = rows[-1:].expand(len(rows))
     with torch.no_grad(), pyro.validation_enabled(False):
         try:
-            among = _run(sliced, rows, None, 0)
-            draws = _draws(sliced, among.traces, len(rows))
+            first = _run(sliced, rows, None, 0)
+            draws = _draws(sliced, first.traces, len(rows))
+            # At given values too: some laws keep more of a draw of their own than its value.
+            among = _run(sliced, rows, _all_draws(first.traces), 0)
             copies, again = (_run(sliced, copied, draws, seed) for seed in (1, 2))
             if _same(copies, again) != (True, True):  # random beyond its sites: nothing to compare
                 return program
@@ -76,6 +78,17 @@ def _draws(program: Any, traces: Any, n: int) -> dict[str, tuple[Tensor, int | N
         rows = value.dim() >= -axis and value.size(axis) == n
         found[name] = (value.narrow(axis, n - 1, 1) if rows else value, axis if rows else None)
     return found
+
+
+def _all_draws(traces: Any) -> dict[str, tuple[Tensor, int | None]]:
+    """All data's draws of each site, as they are."""
+    return {
+        name: (site["value"].clone(), None)
+        for name, site in sample_sites(traces[0])
+        if not site["is_observed"]
+        and not is_enumerated(site)
+        and not isinstance(base_of(site["fn"]), dist.Delta)
+    }
 
 
 def _sized(draws: dict[str, tuple[Tensor, int | None]], n: int) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
