@@ -346,7 +346,7 @@ def test_ctrl_c_and_resume(tmp_path, capsys, monkeypatch):
     assert killing.same(killing.result(out), killing.result(whole))
     # The same command again finds a whole run.
     assert train.main(command[2:]) == 0
-    assert "whole" in capsys.readouterr().out
+    assert "has ended" in capsys.readouterr().out
 
 
 def test_ctrl_c_while_overwriting(tmp_path, capsys, monkeypatch):
