@@ -236,12 +236,12 @@ def test_budget_bounds_the_chunk(oracle):
 @pytest.mark.parametrize("bad", [0, -3, 2.0, True, None, "5"])
 def test_bad_k(bad, oracle):
     model, wrong, x = oracle
-    with pytest.raises(ValueError, match=r"num_samples \(K\)"):
+    with pytest.raises(ValueError, match="num_samples"):
         pv.log_weights(model.model, wrong, x, num_samples=bad)
     if bad is not None:
-        with pytest.raises(ValueError, match=r"num_samples \(K\)"):
+        with pytest.raises(ValueError, match="num_samples"):
             pv.ELBO(bad)
-        with pytest.raises(ValueError, match=r"num_samples \(K\)"):
+        with pytest.raises(ValueError, match="num_samples"):
             pv.IS(bad)
 
 
@@ -311,7 +311,7 @@ def test_evaluates_in_eval_mode_and_restores():
         net(x)
         raise RuntimeError("in the middle")
 
-    with pytest.raises(RuntimeError, match="in the middle"):
+    with pytest.raises(ValueError, match="in the middle"):
         pv.log_weights(hw.plain_model, broken, hw.X, num_samples=2)
     assert net.training and net.net[1].training
 

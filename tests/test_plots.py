@@ -533,7 +533,7 @@ def test_a_failing_save_leaves_the_former_file_and_nothing_else(ev, tmp_path, mo
     ax = plots.plot_khat(ev)
 
     def fail(file, **options):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(ax.figure, "savefig", fail)

@@ -16,7 +16,7 @@ from .sites import Sites, collect, sample_sites
 from .structure import base_of, data_frame
 from .substitute import Substitute
 
-ROWS = 1024  # data run at once
+ROWS = 32  # data among which one is looked at
 
 
 def as_it_stands(program: Any) -> Any:

@@ -49,7 +49,9 @@ def bijection(fn: Any) -> t.Transform:
         for _ in range(len(fn.event_shape)):
             support = constraints.independent(support, 1)
     upper = getattr(support, "upper_bound", None)
-    if upper is not None and bool(torch.as_tensor(upper == math.inf).all()):
+    # Of this law alone: a look at the bound's values would keep others from being one graph.
+    endless = type(_innermost(fn)).__name__ == "GeneralizedPareto" and upper is not None
+    if endless and bool(torch.as_tensor(upper == math.inf).all()):
         support = constraints.greater_than_eq(support.lower_bound)
     try:
         return biject_to(support)
