@@ -387,7 +387,7 @@ OPTIONS = {
     "likelihood auto": {"likelihood": "binomial"},
     "one --hidden width": {"hidden": (8, 16)},
     "--network mlp or conv": {"network": "gated"},
-    "diffusion_steps >= 1": {"diffusion_steps": 0},
+    "1 <= diffusion_steps": {"diffusion_steps": 0},
     "halved 4 times": {"network": "conv", "channels": (4, 4, 4, 4, 4)},
 }
 

@@ -224,9 +224,9 @@ WRONG = {
     "--likelihood categorical --binarise static": "support levels",
     "--likelihood continuous-bernoulli": "support unit_interval",
     "--data linear-gaussian --network conv": "expected images",
-    "--likelihood gaussian-fixed --scale 0": "positive finite scale",
-    "--scale -1": "positive finite scale",
-    "--scale nan": "positive finite scale",
+    "--likelihood gaussian-fixed --scale 0": "--scale > 0",
+    "--scale -1": "--scale > 0",
+    "--scale nan": "finite number for --scale",
     "--prior vamp --components 100000": "components",
     "--guide mixture --guide-components 0": "guide_components",
     "--guide low-rank --rank 3": "rank",
@@ -244,9 +244,9 @@ WRONG = {
     "--group prior=-1": "PREFIX=FACTOR",
     "--group guide=1 guide=2": "once",
     "--group nobody=2": "nobody",
-    "--lr 0": "learning rates > 0",
-    "--lr nan": "learning rates > 0",
-    "--max-returns -1": "max_returns",
+    "--lr 0": "--lr > 0",
+    "--lr nan": "finite number for --lr",
+    "--max-returns -1": "--max-returns >= 0",
 }
 
 
