@@ -323,7 +323,7 @@ def test_restore_best_and_patience():
             run(**bad)
     with pytest.raises(ValueError, match="validation data with patience"):
         run(valid=None, patience=3)
-    with pytest.raises(ValueError, match="counters >= 0"):
+    with pytest.raises(ValueError, match="seed to be a whole number >= 0"):
         run(seed=-1)
 
 
