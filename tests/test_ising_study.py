@@ -199,15 +199,15 @@ def test_the_command(tmp_path, capsys):
     assert (out / "vae-T2" / "weights.safetensors").stat().st_mtime_ns == before
     assert (out / "ising.json").read_text() == text
     capsys.readouterr()
-    assert ising.main([*argv, "--epochs", "1"]) == 2
+    assert ising.main([*argv, "--epochs", "1"]) == 1
     assert "got others" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "argv, word",
     [
-        (["--L", "1"], "L >= 2"),
-        (["--temperatures", "0"], "T > 0"),
+        (["--L", "1"], "--L from 2 to 64"),
+        (["--temperatures", "0"], "--temperatures > 0"),
         (["--temperatures", "2", "2"], "each once"),
         (["--models", "vae", "vae"], "each once"),
         (["--epochs", "0"], "--epochs >= 1"),

@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 
@@ -45,12 +44,12 @@ def render(
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         lines += ["", title, ""] if titled else [""]
         return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=title, title_justify="left")
     for i, column in enumerate(head):
-        table.add_column(escape(column), justify="left" if i == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(escape, row))
-    out = io.StringIO()
+        table.add_row(*row)
+    out = io.StringIO()  # without markup: [nats] is no style
     needed = Console(file=out, width=10_000, markup=False, emoji=False).measure(table).maximum
     Console(file=out, width=max(width, needed), markup=False, emoji=False).print(table)
     console = Console(file=out, width=width)

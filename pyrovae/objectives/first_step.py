@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 
-from ..programs import module_mode, seeded
-from ..programs.validity import breaches_of, deltas_in, dependencies_of, masked_laws_in
+from ..programs import module_mode
+from ..programs.validity import breaches_of, deltas_in, dependencies_of, masked_laws_in, traces_apart
 from ..programs.watching import Snapshot
 from .beta import BetaELBO
 from .check import refuse_breaches, refuse_deltas, refuse_masked_laws
@@ -42,8 +40,7 @@ def check_first_step(
         return
     state = Snapshot({"model": model, "guide": guide}, tensors=True)
     try:
-        with module_mode(model, guide, training=False), torch.no_grad(), seeded(0, "first step"):
-            traces = [poutine.trace(fn).get_trace(*args, **kwargs) for fn in (guide, model)]
+        traces = traces_apart(model, guide, args, kwargs)
         if mean_field:
             with module_mode(model, guide, training=False):
                 in_guide, in_model = (dependencies_of(fn, args, kwargs) for fn in (guide, model))

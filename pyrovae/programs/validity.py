@@ -231,6 +231,15 @@ def _descendants(direct: Dependencies) -> Dependencies:
     return below
 
 
+def traces_apart(
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Any]:
+    """(guide trace, model trace) of two runs, in eval mode and under noise of their own."""
+    with module_mode(model, guide, training=False), torch.no_grad(), seeded(0, "first step"):
+        guide_trace, model_trace = (poutine.trace(fn).get_trace(*args, **kwargs) for fn in (guide, model))
+    return guide_trace, model_trace
+
+
 def _traces(program: Program, grad: bool = False) -> tuple[Any, Any]:
     args = program.arguments
     with (
