@@ -107,4 +107,4 @@ def test_a_masked_factor_is_served():
 
     right = torch.where(seen, dist.Normal(0.0, 2**0.5).log_prob(x) - np.log(2), 0.0)
     got = pv.log_weights(model, guide, x, seen, num_samples=3)
-    torch.testing.assert_close(got, right.expand(3, 3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(got, right.double().expand(3, 3), rtol=0, atol=1e-5)

@@ -27,8 +27,8 @@ class CompiledDensities:
 
     def __init__(self, densities: Densities, start: Start) -> None:
         program = densities.program
-        if program.arguments.calling != "sliced" or program.arguments.nested:
-            raise UntraceableError("it takes its data whole")
+        if not program.takes_slices:
+            raise UntraceableError("it takes its data whole, or its plate stands for more data than it takes")
         given = program.arguments.slice(densities.indices)
         with seeded(0, "compile", device=densities.indices.device):
             u = torch.nan_to_num(densities.initial(start))

@@ -47,8 +47,8 @@ class CompiledGradients:
         own: Sequence[Tensor],
         loss: ChunkLoss,
     ) -> None:
-        if program.arguments.calling != "sliced" or program.arguments.nested:
-            raise UntraceableError("it takes its data whole")
+        if not program.takes_slices:
+            raise UntraceableError("it takes its data whole, or its plate stands for more data than it takes")
         self.program = program
         given = program.arguments.slice(indices)
         store = store_of(program.model)

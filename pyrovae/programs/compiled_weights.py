@@ -32,8 +32,11 @@ class CompiledWeights:
     """
 
     def __init__(self, program: Program, indices: Tensor, num_samples: int) -> None:
-        if program.arguments.calling != "sliced" or program.arguments.nested or not program.vectorised:
-            raise UntraceableError("it takes its data whole, or does not broadcast over samples")
+        if not (program.takes_slices and program.vectorised):
+            raise UntraceableError(
+                "it takes its data whole, its plate stands for more data than it takes, or it does not broadcast over "
+                "samples"
+            )
         self.program, self.num_samples = program, num_samples
         given = program.arguments.slice(indices)
         with (

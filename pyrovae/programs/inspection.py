@@ -68,6 +68,11 @@ class Program:
         """Name of the data plate."""
         return self.arguments.plate
 
+    @property
+    def takes_slices(self) -> bool:
+        """Whether all that it depends on is in slices of its arguments, so that one graph serves every chunk."""
+        return self.arguments.calling == "sliced" and not self.arguments.nested and self.full_size is None
+
     def run(self, indices: Tensor, num_samples: int) -> Sites:
         """Draws `num_samples` from the guide for the data at `indices`; all sites `[K, n]`."""
         if self.vectorised:

@@ -236,7 +236,7 @@ def closed_kl(programs):
 def compiles(rows):
     """Whether the weights are one graph: slices of the data, and no draws by rejection."""
     names = {r.name for r in rows}
-    whole = {"subsampled plate, x[ind]", "plate of a fixed size"}
+    whole = {"subsampled plate, x[ind]", "plate of a fixed size", "subsample_size=len(x)"}
     rejection = {"z Gamma-Poisson", "z Beta-Binomial", "auxiliary guide site", "discrete latent drawn"}
     return not names & (whole | rejection)
 
