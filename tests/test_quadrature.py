@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 
 import pyrovae as pv
-from pyrovae.evidence.panels import _GAUSS, _KRONROD, _NODES
+from pyrovae.evidence.panels import _GAUSS, _KRONROD, _NODES, Panels
 from pyrovae.evidence.quadrature import integrate
 
 F64 = torch.float64
@@ -209,3 +209,23 @@ def test_data_that_are_done_wait_for_others():
     start = torch.zeros(3, 1, dtype=F64), torch.eye(1, dtype=F64).expand(3, 1, 1)
     found = integrate(log_density, *start, 1e-8)
     assert (found.value.abs() <= found.error + 1e-12).all() and (found.error < 1e-7).all()
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_jump_past_the_last_node_of_a_panel_is_in_the_error(dim):
+    """Both rules have all their nodes on one side of it, and agree on a wrong number."""
+    edges = t([-36.0, 0.0, 1.0, 36.0]).reshape(-1, 1, 1).expand(-1, 1, dim)
+    sinks = (t(0.9977), t(-0.0012), t(1.0031))  # past the last nodes of panels, from within and from without
+
+    for jump in sinks:
+
+        def at(t, rows, jump=jump):
+            inside = (t[..., 0] >= -20) & (t[..., 0] < jump) & (t[..., 1:].abs() < 20).all(-1)
+            return torch.where(inside, -t.square().sum(-1), -torch.inf)[None]
+
+        truth = 0.5 * math.sqrt(math.pi) * (1 + math.erf(float(jump))) * math.pi ** (0.5 * (dim - 1))
+        panels = Panels.over(at, edges, 36.0)
+        for _ in range(12):
+            panels.halve(at, torch.tensor([True]), t([1.0]), t([0.0]), None)
+        total, rule, _ = panels.totals()
+        assert float((total[0] - math.log(truth)).abs()) <= 1.5 * float(rule), (jump, total, rule)

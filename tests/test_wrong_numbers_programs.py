@@ -709,7 +709,10 @@ def test_an_observation_bounds_its_latent():
 
     e = pv.evidence(model, guide, x, estimators=[pv.IS(4000), pv.Exact()])
     assert bool(((e["IS"].per_datum + x).abs() < 4 * e["IS"].variance.sqrt()).all())
-    torch.testing.assert_close(e["Exact"].per_datum, -x, rtol=0, atol=1e-4)
+    assert bool(((e["Exact"].per_datum + x).abs() <= e["Exact"].details["numerical_error"]).all())
+    # 16 draws that all leave the datum out are no reason to refuse it.
+    few = pv.log_weights(model, guide, x + 9, num_samples=16)
+    assert bool((few == -torch.inf).all(0).any())
 
 
 def test_trials_that_are_drawn_bound_their_count():

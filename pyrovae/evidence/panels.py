@@ -44,6 +44,23 @@ _G = (
 _NODES = torch.tensor([*(-x for x in _X), 0.0, *_X[::-1]], dtype=torch.float64)
 _KRONROD = torch.tensor([*_K, 0.209482141084727828012999174891714, *_K[::-1]], dtype=torch.float64)
 _GAUSS = torch.tensor([*_G, 0.417959183673469387755102040816327, *_G[::-1]], dtype=torch.float64)
+# A jump between two nodes is in the rules' difference; one past the last node is not. So the ends are looked at too,
+# with weight zero: there the polynomial through the nodes must meet the integrand.
+_LAST = float(1 - _NODES[-1])
+_POINTS = torch.cat([-torch.ones(1).double(), _NODES, torch.ones(1).double()])
+_KRONROD_AT, _GAUSS_AT = (torch.nn.functional.pad(w, (1, 1)) for w in (_KRONROD, _GAUSS))
+
+
+def _to_end(end: float) -> Tensor:
+    """Weights at the points of (the polynomial through the nodes, at an end) - (the integrand there)."""
+    others = [torch.cat([_NODES[:i], _NODES[i + 1 :]]) for i in range(len(_NODES))]
+    lagrange = [((end - x) / (_NODES[i] - x)).prod() for i, x in enumerate(others)]
+    weights = torch.nn.functional.pad(torch.stack(lagrange), (1, 1))
+    weights[0 if end < 0 else -1] = -1.0
+    return weights
+
+
+_ENDS = (_to_end(-1.0), _to_end(1.0))
 
 
 @dataclass
@@ -53,7 +70,8 @@ class Panels:
     Attributes:
         centre, half: `[P, n, d]`.
         log_value: ln of the integral on each, `[P, n, C]`.
-        log_error: ln of the difference to the Gauss rule in each dim, `[P, n, C, d]`.
+        log_error: ln of the difference to the Gauss rule in each dim, and of what a jump past the last node would
+            make, `[P, n, C, d]`.
         edge: where the first integrand ends: at the end of the grid, or where it is no number, `[P, n]`.
         top: the largest ln of the first integrand on each, and there of the second, `[P, n, 2]`.
         high: the largest ln (first / second), and there of the second, `[P, n, 2]`.
@@ -165,20 +183,24 @@ class Panels:
 def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float) -> Panels:
     """Both rules on panels `[P, n', d]`."""
     dim, device = centre.shape[-1], centre.device
-    grid = torch.cartesian_prod(*[_NODES] * dim).reshape(-1, 1, 1, dim).to(device)
+    grid = torch.cartesian_prod(*[_POINTS] * dim).reshape(-1, 1, 1, dim).to(device)
     t = centre + half * grid  # [Q, P, n', d]
     values = at(t.flatten(0, 1), rows)
     values = values.reshape(len(values), *t.shape[:-1])  # [C, Q, P, n']
     bad = ~(values[0] < torch.inf)
     values = torch.where(values < torch.inf, values, -torch.inf)
     log_half = half.log().sum(-1)
-    kronrod = _sum(values, [_KRONROD] * dim) + log_half
+    kronrod = _sum(values, [_KRONROD_AT] * dim) + log_half
+    highest = values.amax(1)  # [C, P, n']
+    shares = torch.where(highest.unsqueeze(1) == -torch.inf, 0.0, (values - highest.unsqueeze(1)).exp())
+    shares = shares.reshape(len(values), *[len(_POINTS)] * dim, *highest.shape[1:])
     errors = []
     for j in range(dim):
-        gauss = _sum(values, [_GAUSS if i == j else _KRONROD for i in range(dim)]) + log_half
+        gauss = _sum(values, [_GAUSS_AT if i == j else _KRONROD_AT for i in range(dim)]) + log_half
         larger = torch.maximum(kronrod, gauss)
         difference = ((kronrod - larger).exp() - (gauss - larger).exp()).abs().log() + larger
-        errors.append(torch.where(larger == -torch.inf, -torch.inf, difference))
+        difference = torch.where(larger == -torch.inf, -torch.inf, difference)
+        errors.append(torch.logaddexp(difference, _jump(shares, j).log() + highest + log_half))
     at_end = ((centre.abs() + half) >= end * (1 - 1e-12)).any(-1)
     edge = (at_end | bad.any(0)) & (half > 0).all(-1)
     first, second = values[0], values[-1]
@@ -196,6 +218,17 @@ def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float) ->
         end,
         len(t) * t.shape[1],
     )
+
+
+def _jump(shares: Tensor, dim: int) -> Tensor:
+    """What jumps between the last nodes and the ends in one dim would change, `[C, P, n]`, of `[C, Q.., P, n]`."""
+    found = torch.zeros_like(shares.flatten(1, -3)[:, 0])
+    for weights in _ENDS:
+        off = torch.tensordot(shares, weights.to(shares.device), dims=([1 + dim], [0])).abs()
+        while off.dim() > found.dim():  # the other dim is integrated over
+            off = torch.tensordot(off, _KRONROD_AT.to(off.device), dims=([1], [0]))
+        found = found + _LAST * off
+    return found
 
 
 def _sum(values: Tensor, weights: list[Tensor]) -> Tensor:

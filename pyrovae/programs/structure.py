@@ -123,12 +123,16 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
 def check_support(trace: Any) -> None:
     """Refuses observations outside their likelihood's support at every draw, and names the remedies.
 
-    Where the support depends on latents, a draw that leaves the observation out has weight zero, and others count.
+    Where the support moves with the draws, one that leaves the observation out has weight zero, and others count,
+    be they draws that are still to come.
 
     Raises:
         ValueError: for the first observed site whose value has no density.
     """
     for name, site, support in _observations(trace):
+        if _moves_with_draws(site, support):
+            _check_kind(name, site, support)
+            continue
         inside = in_support(site["fn"], site["value"])
         for frame in site["cond_indep_stack"]:
             if frame.name == PARTICLES and inside.dim() >= -frame.dim:
@@ -145,16 +149,33 @@ def check_kind(trace: Any) -> None:
         ValueError: for the first observed site with such a value.
     """
     for name, site, support in _observations(trace):
-        kind = getattr(support, "base_constraint", support)
-        if any(kind is k for k in _CONSTANT):
-            inside = kind.check(site["value"])
-        elif kind.is_discrete:
-            inside = site["value"] == site["value"].round()
-        else:
-            continue
-        for _ in range(site["fn"].event_dim):
-            inside = inside.all(-1)
-        _refuse_outside(name, site, support, inside)
+        _check_kind(name, site, support)
+
+
+def _check_kind(name: str, site: Any, support: Any) -> None:
+    kind = getattr(support, "base_constraint", support)
+    if any(kind is k for k in _CONSTANT):
+        inside = kind.check(site["value"])
+    elif kind.is_discrete:
+        inside = site["value"] == site["value"].round()
+    else:
+        return
+    for _ in range(site["fn"].event_dim):
+        inside = inside.all(-1)
+    _refuse_outside(name, site, support, inside)
+
+
+def _moves_with_draws(site: Any, support: Any) -> bool:
+    """Whether a bound of the support has a value of its own for each particle."""
+    frame = next((f for f in site["cond_indep_stack"] if f.name == PARTICLES), None)
+    if frame is None:
+        return False
+    dim = frame.dim
+    while hasattr(support, "base_constraint"):
+        dim -= getattr(support, "reinterpreted_batch_ndims", 0)
+        support = support.base_constraint
+    ends = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    return any(isinstance(v, Tensor) and v.dim() >= -dim and v.size(dim) > 1 and v.stride(dim) for v in ends)
 
 
 # Supports that are the same for all parameters.
