@@ -62,7 +62,9 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
     except FAILURES as error:
         text = str(error).strip().split("\n")[0]
         if text.startswith("expected "):
-            raise
+            if str(error) == text:
+                raise
+            raise ValueError(text) from error  # Pyro has added the shapes of all sites
         more = f" and {len(context)} arguments more" if context else ""
         raise ValueError(
             f"expected a model and a guide that run on x of shape {tuple(x.shape)} ({x.dtype}, {x.device}){more}, got "

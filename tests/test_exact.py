@@ -241,3 +241,21 @@ def test_supports_that_depend_on_latents_are_theirs_to_bound(model, value):
     if model is counts:
         with pytest.raises(ValueError, match="in the support of Binomial"):
             pv.evidence(model, lambda x: None, x + 0.5, estimators=[pv.Exact()])
+
+
+def test_a_plate_of_fixed_subsample_size_has_exact_evidence_of_all_data():
+    """Five data in a plate that takes three: the last chunk repeats one."""
+    x = torch.tensor([0.3, -1.1, 2.0, 0.7, -0.2], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x), subsample_size=3) as i:
+            z = pyro.sample("z", dist.Normal(torch.zeros_like(x[i]), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[i])
+
+    def guide(x):
+        with pyro.plate("data", len(x), subsample_size=3) as i:
+            pyro.sample("z", dist.Normal(x[i] / 2, 0.8))
+
+    found = pv.evidence(model, guide, x, estimators=[pv.Exact()])["Exact"].per_datum
+    truth = dist.Normal(torch.zeros_like(x), math.sqrt(2)).log_prob(x)
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-9)

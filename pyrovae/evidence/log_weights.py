@@ -274,7 +274,8 @@ def check_density(program: Program) -> None:
     """Refuses programs for which exp(log w) does not estimate p(x).
 
     Raises:
-        ValueError: for a surrogate density, or a factor that is not declared.
+        ValueError: for a surrogate density, a factor that is not declared, or a model with random numbers that are no
+            sites.
     """
     density = program.declaration.density
     if density == "bound_only":
@@ -286,6 +287,12 @@ def check_density(program: Program) -> None:
         raise ValueError(
             f"expected a model whose density is known, got pyro.factor at {list(program.factors)} undeclared; "
             "decorate it with @pyrovae.program(density='exact' | 'unnormalised' | 'bound_only')"
+        )
+    if "model" in program.random:
+        raise ValueError(
+            "expected a model whose density is a function of its sites' values, got one that changes from run to run: it "
+            "draws random numbers outside of pyro.sample (as torch.randn does), and there is no one p(x); try "
+            "pyro.sample for them, in model and guide"
         )
 
 

@@ -49,6 +49,7 @@ class Program:
             subsampling scale is full_size / len(x)); else None.
         narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
         measure: whether p(x) is a mass or a density.
+        random: "model", "guide": which of them draw random numbers that are no sites.
     """
 
     model: Callable[..., Any]
@@ -62,6 +63,7 @@ class Program:
     full_size: int | None
     narrower: tuple[str, ...] = ()
     measure: Measure = field(default_factory=Measure)
+    random: tuple[str, ...] = ()
 
     @property
     def plate(self) -> str:
@@ -147,7 +149,7 @@ def inspect_program(
         torch.no_grad(),
         module_mode(model, guide, training=False),
     ):
-        with explained(x, context):
+        with explained(x, context), RefuseImproper():
             arguments, guide_trace, prior_trace = find_calling(model, guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
@@ -168,7 +170,7 @@ def inspect_program(
         )
         program = as_it_stands(program)
         if vectorised is None:
-            vectorised = broadcasts(program)
+            vectorised = not program.random and broadcasts(program)
         program = replace(program, narrower=_agreement(program))
     if not vectorised:
         if program.enumerated:
@@ -178,23 +180,61 @@ def inspect_program(
                 "does not; try `...` indexing and negative dims in place of fixed shapes"
             )
         program = replace(program, vectorised=False)
+    if program.random:
+        warnings.warn(
+            f"the {' and the '.join(program.random)} of this program draws random numbers outside of pyro.sample (as "
+            "torch.randn does): no density counts them, data and samples may share them, and samples are run one at a "
+            "time; try to draw them by pyro.sample, or to hand them over as pv.per_datum(...)",
+            stacklevel=2,
+        )
     return program
 
 
+class RefuseImproper(poutine.messenger.Messenger):
+    """Refuses a prior that is no density, before it is asked for a draw."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is None and isinstance(base_of(msg["fn"]), dist.ImproperUniform):
+            raise ValueError(
+                f"expected a prior with a density, got ImproperUniform at {msg['name']!r}, whose mass is infinite: "
+                "p(x) is then known up to a factor alone; try a wide law, such as dist.Normal(0.0, 10.0)"
+            )
+
+
 def _check_observed_shapes(trace: Any) -> None:
-    """Refuses data of another width than the likelihood's, where it is known which site that is."""
+    """Refuses data of another width than the likelihood's, and what broadcasts to more than the plates hold."""
     for name, site in sample_sites(trace):
-        value = site["value"]
-        if not site["is_observed"] or is_factor(site) or not isinstance(value, Tensor):
+        value, fn = site["value"], site["fn"]
+        if is_factor(site) or not isinstance(value, Tensor):
             continue
-        wanted = site["fn"].batch_shape + site["fn"].event_shape
+        wanted = fn.batch_shape + fn.event_shape
         try:
-            torch.broadcast_shapes(wanted, value.shape)
+            shape = torch.broadcast_shapes(wanted, value.shape)
         except RuntimeError:
+            shape = None
+        event = value.shape[max(0, value.dim() - fn.event_dim) :]
+        # A number that stands for a whole event is a constant of the author's; one a datum is not.
+        if shape is None or (value.dim() > fn.event_dim and event != fn.event_shape):
             raise ValueError(
                 f"expected data of the shape of the model's site {name!r}, {tuple(wanted)} of the data it was run"
                 f" on, got {tuple(value.shape)}"
-            ) from None
+            )
+        batch = shape[: len(shape) - fn.event_dim]
+        plates = {f.dim for f in site["cond_indep_stack"] if f.vectorized}
+        loose = [i - len(batch) for i, size in enumerate(batch) if size > 1 and i - len(batch) not in plates]
+        if loose:
+            what = f"values {tuple(value.shape)} under a law {tuple(wanted)}"
+            raise ValueError(
+                f"expected one density for each place of the plates at site {name!r}, got {tuple(batch)} of them "
+                f"({what}, run on {_sizes(site)}); try x of the law's own shape (x[:, 0], x.squeeze(-1)), or "
+                ".to_event(1) on the law"
+            )
+
+
+def _sizes(site: Any) -> str:
+    return (
+        ", ".join(f"{f.name!r} of {f.size}" for f in site["cond_indep_stack"] if f.vectorized) or "no plate"
+    )
 
 
 def _agreement(program: Program) -> tuple[str, ...]:

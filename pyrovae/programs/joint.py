@@ -88,6 +88,10 @@ class Joint:
     def with_prior(self, indices: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
         """The same, and ln p(u) = ln p(z(u)) + ln|dz/du| at temperature 1: `[2, K, n]`."""
         at, values = 0, {}
+        args = self.program.arguments
+        if args.calling == "indexed" and args.subsample_size is not None:  # a fixed size repeats the last
+            pad = args.subsample_size - len(indices)
+            u = torch.cat([u, u[:, -1:].expand(-1, pad, -1)], 1)
         for part in self._parts:
             values[part.name] = part.unflatten(u[..., at : at + part.size])
             at += part.size

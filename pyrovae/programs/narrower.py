@@ -18,6 +18,7 @@ DRAWS = 32  # of the prior, where supports cannot be compared by their bounds
 ROUNDING = 1e-5
 _BITS = torch.distributions.Bernoulli
 _CATEGORIES = torch.distributions.Categorical | torch.distributions.OneHotCategorical
+_GEOMETRIC = torch.distributions.Geometric
 _INTERVALS = {
     *("_Real", "_Boolean", "_Integer", "_Interval", "_HalfOpenInterval", "_IntegerInterval"),
     *("_GreaterThan", "_GreaterThanEq", "_LessThan", "_IntegerGreaterThan", "_IntegerLessThan"),
@@ -35,7 +36,9 @@ def narrower_latents(guide_trace: Any, model_trace: Any) -> dict[str, str]:
     for name, own, site in shared_latents(guide_trace, model_trace):
         if isinstance(base_of(own["fn"]), dist.Delta):  # its values are computed: no support says from where
             continue
-        if not is_enumerated(own) and _leaves_out(own["fn"], site["fn"]):
+        if not is_enumerated(own) and (
+            _leaves_out(own["fn"], site["fn"]) or _is_one_value(own["fn"], site["fn"])
+        ):
             kind = type(base_of(own["fn"])).__name__
             found[name] = f"{name!r}, {kind} with probability zero for values that the prior draws"
         elif is_narrower(own["fn"], site["fn"]):
@@ -47,8 +50,9 @@ def narrower_latents(guide_trace: Any, model_trace: Any) -> dict[str, str]:
 def bounds_vary(guide_trace: Any, model_trace: Any) -> bool:
     """Whether the bounds of a latent, or the values it never takes, may differ between data."""
     for _, *sites in shared_latents(guide_trace, model_trace):
-        never = _never(sites[0]["fn"])
-        if never is not None and never.dim() > 1 and not is_enumerated(sites[0]):
+        never, one = _never(sites[0]["fn"]), _one_value(sites[0]["fn"])
+        varies = (never is not None and never.dim() > 1) or (one is not None and one.dim() > 0)
+        if varies and not is_enumerated(sites[0]):
             return True
         for ends in (bounds(s["fn"]) for s in sites if not isinstance(base_of(s["fn"]), dist.Delta)):
             if ends is not None and any(bool(v.isfinite().any()) and v.dim() for v in ends):
@@ -96,6 +100,31 @@ def _never(fn: Any) -> Tensor | None:
         return torch.stack([given == 1, given == 0])
     never: Tensor = base.logits == -math.inf if given is None else given == 0
     return never.movedim(-1, 0)
+
+
+def _is_one_value(guide: Any, prior: Any) -> bool:
+    """Whether a law of counts draws one value alone where the prior's draws several."""
+    own, other = _one_value(guide), _one_value(prior)
+    if own is None:
+        return False
+    return bool((own if other is None else own & ~other).any())
+
+
+def _one_value(fn: Any) -> Tensor | None:
+    """Batch-shaped: whether a law of counts has all of its mass on one value, as its parameters were given.
+
+    torch clamps probabilities of 0 and 1 where it makes logits of them: such a law's densities are finite elsewhere.
+    """
+    base = base_of(fn)
+    if isinstance(base, torch.distributions.Poisson):
+        return base.rate == 0
+    if not isinstance(base, torch.distributions.Binomial | torch.distributions.NegativeBinomial | _GEOMETRIC):
+        return None
+    given = base.__dict__.get("probs")
+    p = torch.sigmoid(torch.where(base.logits.isinf(), base.logits, 0.0)) if given is None else given
+    if isinstance(base, torch.distributions.Binomial):
+        return ((p == 0) | (p == 1)) & (base.total_count > 0)
+    return p == 1 if isinstance(base, _GEOMETRIC) else p == 0
 
 
 def bounds(fn: Any) -> tuple[Tensor, Tensor] | None:

@@ -80,8 +80,8 @@ def rounding(program: Program, indices: Tensor, num_samples: int = DRAWS, seed: 
         assert narrow.traces is not None
         size = _size(narrow).nan_to_num(nan=0.0, posinf=0.0)  # a weight of zero has no error
         lw = narrow.log_weights()
-        if _dtype(narrow) == torch.float64:
-            return torch.finfo(torch.float64).eps * size
+        if _dtype(narrow) == torch.float64 or program.random:  # whose second run has other random numbers
+            return torch.finfo(_dtype(narrow)).eps * size
         try:
             wide = _again(program, narrow, indices, num_samples)
         except Exception:  # kernels without float64, checks of dtypes in the program's own code

@@ -31,5 +31,8 @@ def site_means(sites: Sites, plate: str, particle_dim: int) -> dict[str, tuple[T
             draws = value.shape[particle_dim - event]
             mean = value.mean(particle_dim - event, keepdim=True)
             noise = value.var(particle_dim - event, keepdim=True) / draws if draws > 1 else 0 * mean
-        out[name] = tuple(v.movedim(datum - event, 0).flatten(1) for v in (mean, noise))
+        rows = (v.movedim(datum - event, 0) for v in (mean, noise))
+        out[name] = tuple(
+            v.reshape(len(v), -1) for v in rows
+        )  # a program run draw by draw has no dim of particles
     return out  # type: ignore[return-value]

@@ -24,6 +24,8 @@ def as_it_stands(program: Any) -> Any:
 
     The last of some data is run among them, alone, and among copies of itself, at one and the same draw.
 
+    Where densities change from run to run at the same values, which of the two is `random` is set instead.
+
     Raises:
         ValueError: where the model's density of a datum depends on the other data or their draws.
     """
@@ -41,8 +43,9 @@ def as_it_stands(program: Any) -> Any:
             # At given values too: some laws keep more of a draw of their own than its value.
             among = _run(sliced, rows, _all_draws(first.traces), 0)
             copies, again = (_run(sliced, copied, draws, seed) for seed in (1, 2))
-            if _same(copies, again) != (True, True):  # random beyond its sites: nothing to compare
-                return program
+            random = _random(copies, again)
+            if random:  # there is nothing to compare
+                return replace(program, random=random)
             if not whole and _same(among, _run(sliced, rows[-1:], draws, 1)) == (True, True):
                 return program
         except Exception:  # what does not run here is refused where it is run in earnest
@@ -99,6 +102,23 @@ def _sized(draws: dict[str, tuple[Tensor, int | None]], n: int) -> dict[str, tup
             shape[axis] = n
         sized[name] = (value, tuple(shape))
     return sized
+
+
+def _random(a: Sites, b: Sites) -> tuple[str, ...]:
+    """Which of model and guide have other densities in two runs at the same values of all sites."""
+    pairs = [
+        ("model", _of_model(a), _of_model(b)),
+        *(("guide", v, b.guide[n]) for n, v in a.guide.items() if n in b.guide),
+    ]
+    found = {name for name, u, v in pairs if bool(((u - v).abs() > 1e-3 * u.abs().clamp(min=1.0)).any())}
+    return tuple(sorted(found))
+
+
+def _of_model(sites: Sites) -> Tensor:
+    total = sites.log_weights()
+    for term in sites.guide.values():
+        total = total + term.double()
+    return total
 
 
 def _same(a: Sites, b: Sites) -> tuple[bool, bool]:

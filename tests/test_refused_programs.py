@@ -1,0 +1,127 @@
+"""Programs whose numbers would not mean p(x): shapes that broadcast, improper priors, noise that is no site."""
+
+import math
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyrovae as pv
+
+X = torch.tensor([0.3, -1.0, 2.0, 0.7])
+
+
+def pair(law=dist.Normal, likelihood=lambda z: dist.Normal(z, 1.0), guide=lambda x: dist.Normal(x / 2, 0.8)):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", law(0.0, 1.0))
+            pyro.sample("x", likelihood(z), obs=x)
+
+    def own_guide(x):
+        shift = pyro.param("shift", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", guide(x.reshape(len(x), -1).mean(-1) + shift))
+
+    return model, own_guide
+
+
+WAYS = {
+    "log_weights": lambda p, x: pv.log_weights(*p, x, num_samples=3),
+    "evidence": lambda p, x: pv.evidence(*p, x, estimators=[pv.ELBO(4), pv.IS(4)]),
+    "Exact": lambda p, x: pv.evidence(*p, x, estimators=[pv.Exact()]),
+    "fit": lambda p, x: pv.fit(*p, x, epochs=1, batch_size=2),
+}
+# What is observed, under which law: densities [N, N], or one number counted three times.
+SHAPES = {
+    "x [N, 1], law [N]": (pair(), X[:, None], "one density for each place"),
+    "x [N, N], law [N, 1]": (
+        pair(likelihood=lambda z: dist.Normal(z[..., None], 1.0)),
+        X.expand(4, 4),
+        "place",
+    ),
+    "x [N, 1], law of three": (
+        pair(likelihood=lambda z: dist.Normal(z[..., None] + torch.zeros(3), 1.0).to_event(1)),
+        X[:, None],
+        "the shape of the model's site 'x'",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_densities_that_broadcast_beyond_the_plates_are_refused(shape, way):
+    programs, x, words = SHAPES[shape]
+    with pytest.raises(ValueError, match=words) as error:
+        WAYS[way](programs, x)
+    assert "'x'" in str(error.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_improper_prior_is_named(way):
+    programs = pair(law=lambda *_: dist.ImproperUniform(dist.constraints.real, (), ()))
+    with pytest.raises(
+        ValueError, match=r"^expected a prior with a density, got ImproperUniform at 'z'.*try"
+    ) as error:
+        WAYS[way](programs, X)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), None])
+def test_random_numbers_that_are_no_sites_leave_no_density(shape):
+    """In the model there is no one p(x); training, which averages over them, is left alone."""
+    programs = pair(
+        likelihood=lambda z: dist.Normal(z + torch.randn(z.shape if shape is None else shape), 1.0)
+    )
+    for way in ("log_weights", "evidence", "Exact"):
+        with (
+            pytest.warns(UserWarning, match="outside of pyro.sample"),
+            pytest.raises(ValueError, match="no one p"),
+        ):
+            WAYS[way](programs, X)
+    with pytest.warns(UserWarning, match="outside of pyro.sample"):
+        WAYS["fit"](programs, X)
+
+
+def test_random_numbers_of_the_guide_are_told_in_true_words():
+    """E_e E_q(z|e) w = p(x): right, and no fault of rounding or of the particle plate."""
+    programs = pair(guide=lambda x: dist.Normal(x / 2 + 0.3 * torch.randn(()), 1.0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ev = pv.evidence(*programs, X, estimators=[pv.IS(2000)])
+    said = [str(w.message) for w in caught if w.category is UserWarning]
+    assert any("guide of this program draws random numbers outside" in s for s in said)
+    assert not any("rounding" in s or "vectorised over" in s for s in [*said, *ev.warnings])
+    exact = dist.Normal(0.0, math.sqrt(2)).log_prob(X)
+    assert bool(((ev["IS"].per_datum - exact).abs() < 4 * ev["IS"].variance.sqrt()).all())
+
+
+COUNTS = {
+    "Binomial, p = 1": (lambda x: dist.Binomial(5, probs=torch.ones_like(x)), True),
+    "Binomial, p = 0 of some data": (lambda x: dist.Binomial(5, probs=(x > 0).to(x) * 0.4), True),
+    "Binomial": (lambda x: dist.Binomial(5, probs=torch.full_like(x, 0.4)), False),
+    "Poisson, rate 0": (lambda x: dist.Poisson(torch.zeros_like(x)), True),
+    "Geometric, p = 1": (lambda x: dist.Geometric(probs=torch.ones_like(x)), True),
+    "NegativeBinomial, p = 0": (lambda x: dist.NegativeBinomial(3, probs=torch.zeros_like(x)), True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the guide's support is smaller")
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_guide_that_draws_one_count_alone_leaves_a_lower_bound(name):
+    """torch clamps such a p, so that the density of the other counts is not zero."""
+    law, narrower = COUNTS[name]
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Binomial(5, torch.tensor(0.4)))
+            pyro.sample("x", dist.Normal(k, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", law(x))
+
+    with pyro.validation_enabled(False):
+        e = pv.evidence(model, guide, X, estimators=[pv.IS(300)])["IS"]
+    assert (e.lower_only is not None) == narrower
