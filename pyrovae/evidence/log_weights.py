@@ -290,8 +290,8 @@ def check_density(program: Program) -> None:
         )
     if "model" in program.random:
         raise ValueError(
-            "expected a model whose density is a function of its sites' values, got one that changes from run to run: it "
-            "draws random numbers outside of pyro.sample (as torch.randn does), and there is no one p(x); try "
+            "expected a model whose density is a function of its sites' values, got one that changes from run to run: "
+            "it draws random numbers outside of pyro.sample (as torch.randn does), and there is no one p(x); try "
             "pyro.sample for them, in model and guide"
         )
 
