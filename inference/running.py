@@ -174,7 +174,10 @@ def _heard() -> Any:
 
 @contextmanager
 def progress(quiet: bool, description: str, total: float) -> Iterator[Callable[..., None]]:
-    """A bar with rate and ETA; yields `update(advance=..., completed=..., note=...)`."""
+    """A bar with rate and ETA; yields `update(advance=..., completed=..., note=...)`.
+
+    It shows from the first update on, so that an error of the options comes without one.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -186,11 +189,16 @@ def progress(quiet: bool, description: str, total: float) -> Iterator[Callable[.
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console, disable=quiet) as bar:
-        task = bar.add_task(description, total=total, note="", rate="")
+    bar = Progress(*columns, console=console, disable=quiet)
+    task = bar.add_task(description, total=total, note="", rate="")
 
-        def update(**change: Any) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, rate="" if speed is None else f"{speed:.3g}/s", **change)
+    def update(**change: Any) -> None:
+        bar.start()  # of no effect when it runs
+        speed = bar.tasks[0].speed
+        bar.update(task, rate="" if speed is None else f"{speed:.3g}/s", **change)
 
+    try:
         yield update
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -92,6 +92,11 @@ def _run(options: Options, split: Split | None) -> None:
     ended: list[str] = []
     try:
         with progress(options.machine.quiet, "epochs", train.epochs) as update:
+
+            def announce(words: str) -> None:  # options and data have been found right
+                console.print(words, highlight=False)
+                update()
+
             train_run(
                 options.out,
                 data,
@@ -102,7 +107,7 @@ def _run(options: Options, split: Split | None) -> None:
                 data=given,
                 keep=options.keep,
                 split=split,
-                announce=lambda words: console.print(words, highlight=False),
+                announce=announce,
                 on_end=lambda fit: ended.append(f"{kept(fit)}; {fit.seconds:.1f} s"),
                 on_epoch=lambda row: update(
                     completed=row["epoch"],

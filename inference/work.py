@@ -121,6 +121,7 @@ def _train_in(
             scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
             data = load()
             pair = build(model_options, data, train_options.seed)
+            how = fit_options(train_options, keep)
             if announce is not None:
                 announce(words_of(measured(pair, data), model_options, data))
             runs.record_code(model_options.model)
@@ -135,7 +136,7 @@ def _train_in(
             log=folder / runs.HISTORY,
             on_epoch=each_epoch,
             split=split,
-            **fit_options(train_options, keep),
+            **how,
         )
     except BaseException:
         # With a checkpoint the run is unfinished; without one there is no run.

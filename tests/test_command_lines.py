@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from rich.console import Console
 
 from pyrovae.inference import (
     cli,
@@ -15,6 +16,7 @@ from pyrovae.inference import (
     gaps,
     ising,
     rbm_study,
+    running,
     sample,
     sandwich,
     train,
@@ -408,3 +410,14 @@ def test_a_reader_who_goes(place, tmp_path):
     first.stdout.close()
     err = first.stderr.read()
     assert first.wait() == 0 and err == b"" and (run / "evidence.nc").exists()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_options_that_are_refused_leave_no_bar(begun, capsys, monkeypatch):
+    """It would say that something is being trained."""
+    monkeypatch.setattr(running, "console", Console(width=140))
+    with pytest.raises(ValueError), running.progress(False, "epochs", 3) as update:
+        if begun:
+            update(completed=1)
+        raise ValueError
+    assert ("epochs" in capsys.readouterr().out) == begun

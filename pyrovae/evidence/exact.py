@@ -18,6 +18,7 @@ from .estimators import Direction, PerDatum
 from .log_weights import draw
 from .quadrature import Integral, integrate
 
+OTHERWISE = "pv.IS or pv.AIS (command line: is or ais in place of exact)"
 # (datum, node) pairs evaluated at once.
 PAIRS = 2**19
 SCOUTS = 64  # draws of the guide, and of the prior, that say where to integrate
@@ -89,7 +90,7 @@ class Exact:
             if joint.dim > 2:
                 raise ValueError(
                     f"expected 1-2 latent dims for quadrature, got {joint.dim}, and no exact evidence is declared; "
-                    "try pv.IS, pv.AIS, or @program(log_evidence=...)"
+                    f"try {OTHERWISE}, or @program(log_evidence=...)"
                 )
             found = []
             rows = max(1, PAIRS // 33**2) if joint.dim else PAIRS
@@ -177,7 +178,7 @@ class Exact:
                 raise ValueError(
                     f"expected a quadrature that draws do not contradict, got ln p(x) = {found.value[n]:.4f} for datum "
                     f"{int(indices[n])} where draws of {source} give at least {low[n]:.4f}: it has missed a mode; try "
-                    "a guide that reaches it, or pv.IS"
+                    f"a guide that reaches it, or {OTHERWISE}"
                 )
 
 
@@ -204,12 +205,12 @@ def refuse_unsettled(found: Integral, indices: Tensor, tolerance: float, at: str
         raise ValueError(
             f"expected a prior whose density integrates to 1 over the support that its laws declare, got {mass:.4g} "
             f"for {where} with {found.nodes:,} nodes: a law that is no density there (periodic, truncated, improper), "
-            "or mass in a place that no node has met; try laws that are normalised over their support, or pv.IS"
+            f"or mass in a place that no node has met; try laws that are normalised over their support, or {OTHERWISE}"
         )
     raise ValueError(
         f"expected an integral that settles within {tolerance:g} nats, got an error of {error[n]:.2g} nats for {where} "
         f"with {found.nodes:,} nodes; it may be infinite or have jumps; try a guide that is closer to the posterior, a "
-        "larger tolerance, pv.IS or pv.AIS"
+        f"larger tolerance, {OTHERWISE}"
     )
 
 

@@ -136,7 +136,7 @@ class FreeEnergy:
             )
         n = self.energy.shape[-1]
         label = LABELS.get(self.details.get("measure", "mass"), "")
-        title = f"free energies{label}, nats per datum ± MC error; {n} data, K = {self.num_samples:,}"
+        title = f"free energies{label}, nats per datum ± one Monte-Carlo error; {n} data, K = {self.num_samples:,}"
         return render(style, head, rows, title, self.warnings)
 
     def plot(self, ax: Any = None) -> Any:

@@ -17,6 +17,7 @@ from .levels import LevelSums, decay
 from .log_weights import check_density, draw, pairs_in
 from .tail import least_tail_index, tail_allowance
 
+OTHERWISE = "pv.IS (command line: --estimators is)"
 ROWS = 256  # data whose levels are drawn, and whose weights are kept, at once
 
 
@@ -205,17 +206,17 @@ class MLMC:
         if bool(zero.any()):
             reasons.append(
                 f"{self.base} weights of zero were drawn for {_some(zero)}, and ln 0 = -inf has no mean; try a larger "
-                "base, pv.IS, or a guide within the posterior's support"
+                f"base, {OTHERWISE}, or a guide within the posterior's support"
             )
         if bool((heavy & ~zero).any()):
             reasons.append(
                 f"the weights' tail index is above {limit:.2f} by more than its error for {_some(heavy & ~zero)}: "
-                "there the variance of this estimate is not finite; try a better guide, or pv.IS"
+                f"there the variance of this estimate is not finite; try a better guide, or {OTHERWISE}"
             )
         if slope < self.rate:
             reasons.append(
                 f"level variances fall as 2^(-{slope:.2f} l), expected faster than 2^(-{self.rate:g} l): the "
-                "variance of this estimate is not finite; try a better guide, a larger base, or pv.IS"
+                f"variance of this estimate is not finite; try a better guide, a larger base, or {OTHERWISE}"
             )
             refused = torch.ones_like(refused)
         if reasons:

@@ -18,7 +18,7 @@ def narrower_note(narrower: Sequence[str]) -> str:
     return (
         f"the guide's support is smaller than the prior's at {'; '.join(narrower)}: E_q[w] < p(x), and what is "
         "made of its draws only bounds ln p(x) from below, without an interval; try a guide with the prior's support, "
-        'or pv.AIS(start="prior")'
+        'or pv.AIS(start="prior") (command line: --estimators ais --start prior)'
     )
 
 

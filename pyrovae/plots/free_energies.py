@@ -45,5 +45,5 @@ def plot_free_energies(free: FreeEnergy, ax: Axes | None = None) -> Axes:
         ax.minorticks_off()
         ax.set_xlabel("temperature T")
         ax.set_ylabel("free energy [nats per datum]")
-        ax.legend()
+        ax.legend(title="bars: ± 2 Monte-Carlo errors", title_fontsize=7)
     return ax

@@ -172,7 +172,8 @@ class Joint:
                 )
             if not site["fn"].has_enumerate_support:
                 raise ValueError(
-                    f"expected discrete latents with a finite list of values, got {type(fn).__name__} at {name!r}"
+                    f"expected discrete latents with a finite list of values, got {type(fn).__name__} at {name!r}; try "
+                    "pv.IS (command line: is in place of exact)"
                 )
             states = len(site["fn"].enumerate_support(expand=False))
             if states > MAX_STATES:
