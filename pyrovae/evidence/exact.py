@@ -35,7 +35,8 @@ class Exact:
        unconstrained space, which starts where draws of guide and prior lie. Not exact: `details["numerical_error"]`,
        per datum in nats, holds the rule's error, tails beyond the grid, the prior's mass that no node has met (the
        prior is integrated over the same panels, and must give 1) times the largest likelihood seen, and rounding.
-       Importance sampling from prior and guide must not find more than the integral.
+       Importance sampling from prior and guide must not find more than the integral. A peak of the likelihood that no
+       node and none of these draws has met, on a flank that falls off at once, is in no error.
 
     Args:
         tolerance: largest numerical error of a datum, nats, without rounding.

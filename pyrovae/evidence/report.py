@@ -192,7 +192,12 @@ def verdict(ev: Evidence) -> str:
         )
         # Quadrature has an error that is no rounding: it is not called exact.
         kind = f"is known by {method}" if method.startswith("quadrature") else f"is exact{how}"
-        return f"ln p(x) {kind}{within}{loss}."
+        unseen = (
+            "; of a peak that no node and no draw has met it knows nothing"
+            if kind.startswith("is known")
+            else ""
+        )
+        return f"ln p(x) {kind}{within}{unseen}{loss}."
     best = choose(list(ev.estimates.values()))
     e = ev.estimates.get("IS")
     if e is not None and best is not e:
