@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable
 from pyrovae.programs import check_alike
 
+from .attending import Attendance, attending, remove
 from .measuring import measure_of_run
 from .table import Entry
 
@@ -47,6 +49,7 @@ class Question:
         shard: (i, n): only every n-th chunk of the data.
         sharing: with other processes that share the run folder.
         writes: whether this process writes evidence.nc and the picture.
+        patience: seconds that the other ranks have to leave, where this one alone writes.
         out_dir: folder for what is written of each run, by the run's name; default: the run folder.
     """
 
@@ -63,12 +66,13 @@ class Question:
     shard: tuple[int, int] | None = None
     sharing: Sharing | None = None
     writes: bool = True
+    patience: float = 0.0
     out_dir: Path | None = None
 
     def place(self, run: pv.Run) -> Path:
         """Where results of a run are written."""
         if self.out_dir is not None:
-            return self.out_dir / run.folder.resolve().name
+            return self.out_dir / Path(os.path.realpath(run.folder)).name
         runs.check_own(run.folder, PARTIAL)
         return run.folder
 
@@ -123,7 +127,7 @@ def load_runs(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"expected --limit >= 1, got {limit}")
-    if len({f.resolve() for f in folders}) < len(folders):
+    if len(set(map(os.path.realpath, folders))) < len(folders):
         raise ValueError(f"expected each run folder once, got {', '.join(map(str, folders))}")
     loaded: list[pv.Run] = []
     held: dict[str, Dataset] = {}  # one copy of a data set serves all runs on it
@@ -148,11 +152,19 @@ def load_runs(
     return loaded, first
 
 
+def at(run: pv.Run, question: Question) -> AbstractContextManager[Attendance | None]:
+    """This process at the evaluation of a run, where it is shared with others."""
+    if question.sharing is None:
+        return nullcontext()
+    return attending(question.place(run) / PARTIAL, question.sharing.expiry)
+
+
 def evaluate_run(
     run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
 ) -> tuple[pv.Evidence, bool]:
     """The evidence of a run; and whether it was in its folder already. `keep` writes it there."""
-    if question.reuse:
+    # Who comes late to a shared evaluation finds what the others have kept.
+    if question.reuse or question.sharing is not None:
         found = _found(run, question)
         if found is not None:
             return found, True
@@ -171,12 +183,16 @@ def evaluate_run(
         sharing=question.sharing,
     )
     # Of the weights as they were loaded: the file may be another one by now.
-    mark = {"weights_hash": run.weights_hash, "split": question.split}
+    mark = {"weights_hash": run.weights_hash, "split": question.split, "code": code_of(run)}
     return dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)}), False
 
 
-def keep(run: pv.Run, question: Question, ev: pv.Evidence) -> None:
+def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | None = None) -> None:
     """Writes evidence.nc and its picture (but not of a shard); then partial results have done their work.
+
+    Args:
+        run, question, ev: as of `evaluate_run`.
+        here: this process, at a shared evaluation.
 
     Raises:
         OSError: the place cannot be written. What is to be shown must have been shown before.
@@ -187,12 +203,15 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence) -> None:
     name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
     export.write_netcdf(ev, place / f"{name}.nc")
     if "IS" in ev:
-        plots.save(ev.plot(), place / f"{name}.png")
-    if question.sharing is None:  # other processes may be about to put the same parts together
-        for part in ev.partials:
-            part.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (place / PARTIAL).rmdir()
+        plots.save(ev.plot(), place / f"{name}.png", run.weights_hash)
+    remove(ev.partials, here, question.patience)
+
+
+def code_of(run: pv.Run) -> str | None:
+    """Hash of the user's code that a run's program is built by: weights alone do not say what it computes."""
+    options = run.config.get("model")
+    reference = str(options.get("model")) if isinstance(options, dict) else ""
+    return None if not reference or reference in runs.BUILT_IN else runs.find(reference).key()
 
 
 def name_of(run: pv.Run, num_data: int) -> str:
@@ -235,6 +254,7 @@ def _found(run: pv.Run, question: Question) -> pv.Evidence | None:
     if (
         ev is None
         or not {"weights_hash", "measure"} <= set(ev.attributes)
+        or ev.attributes.get("code") != code_of(run)
         or [e.name for e in question.asked] != list(ev)
     ):
         return None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..files import write_whole
 from ..programs import Measure
+from ..text import visible
 from .containers import evidence_tree, names_of
 
 if TYPE_CHECKING:
@@ -131,4 +132,6 @@ def _tensor(array: np.ndarray) -> Tensor:
 def _parsed(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.reshape(-1)[0] if value.size == 1 else value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    # Of whoever wrote the file, and shown in titles. A line each: warnings.
+    return visible(value, "\n") if isinstance(value, str) else value

@@ -116,7 +116,7 @@ def find(reference: str) -> Code:
     if not where or not attribute:
         return Code(reference, (), "nothing: it is no package.module:attribute or file.py:attribute")
     if where.endswith(".py"):
-        file = Path(where).resolve()
+        file = Path(os.path.realpath(where))  # which raises for no loop of links
         return Code(reference, (file,), _shown(file))
     files: list[Path] = []
     path: list[str] | None = None

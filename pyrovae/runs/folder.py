@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import unicodedata
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyro
 import torch
 
 from ..files import check_writable, write_whole
+from ..text import has_controls
 from .lock import locked
 
 FORMAT = 1
@@ -22,6 +23,12 @@ CONFIG, WEIGHTS, HISTORY, EVIDENCE = "config.json", "weights.safetensors", "metr
 # Of a run that has not ended: how it was started, and its checkpoints.
 UNFINISHED, CHECKPOINTS = "unfinished.json", "checkpoints"
 PARTIAL, TENSORBOARD = "partial", "tensorboard"
+# What other scripts write of the weights in a run folder: of new ones it says nothing.
+_RESULTS = re.compile(
+    r"evidence(-\d+)?\.(nc|png)|(gaps|sandwich)\.(json|md|png)|free_energy\.(md|png)|samples\.npz|"
+    r"(integration|work|schedule|chain|samples|reconstructions|latent|manifold|traversals|interpolations|neighbours|"
+    r"likely|levels|level_samples)\.png"
+)
 # How names begin of files that were being written when their process was killed (see `files.replacing`).
 _HALF = tuple(
     f".{s}-" for s in ("config", "unfinished", "weights", "metrics", "evidence", "training", "probe")
@@ -100,6 +107,13 @@ def check_own(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def remove_results(folder: Path) -> None:
+    """Removes what was found of former weights, once new ones have taken their place."""
+    for path in folder.iterdir():
+        if _RESULTS.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
+            path.unlink(missing_ok=True)
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether a run was started there and has not ended."""
     return (folder / UNFINISHED).is_file()
@@ -144,8 +158,14 @@ def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, A
 
 def _has_controls(value: Any) -> bool:
     """Whether any text in it has control characters (escape sequences, say)."""
-    if isinstance(value, str):
-        return any(unicodedata.category(c) == "Cc" for c in value)
-    if isinstance(value, dict):
-        return any(_has_controls(k) or _has_controls(v) for k, v in value.items())
-    return isinstance(value, list) and any(map(_has_controls, value))
+    left = [value]  # no recursion: a file may be as deep as JSON allows
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            if has_controls(one):
+                return True
+        elif isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            left += one
+    return False
