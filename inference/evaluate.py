@@ -100,7 +100,8 @@ def run(options: Options) -> None:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")
     if options.status:
         for folder in options.folders:
-            found = status(folder / PARTIAL)
+            none = folder.is_dir() and not (folder / PARTIAL).exists()
+            found = [] if none else status(folder / PARTIAL)
             print("\n".join(f"{folder}: {one}" for one in found) or f"{folder}: no shared evaluation")
         return
     with joined(options.machine.device) as world:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +19,7 @@ from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable
+from pyrovae.json_files import read_json
 from pyrovae.programs import check_alike
 
 from .attending import Attendance, attending, remove
@@ -226,12 +226,12 @@ def name_of(run: pv.Run, num_data: int) -> str:
 def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
     """With the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
     try:
-        found = json.loads((run.folder / SANDWICH).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(run.folder / SANDWICH)
+        if found.get("weights_hash") != run.weights_hash:
+            return evidence
+        gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or not of `sandwich`
         return evidence
-    if found.get("weights_hash") != run.weights_hash:
-        return evidence
-    gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
     return evidence.with_sandwich(gaps) if gaps else evidence
 
 

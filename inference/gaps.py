@@ -30,6 +30,7 @@ from pyrovae.inference.evaluating import PARTIAL, CompileName, code_of, load_run
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, run_script, write_all
+from pyrovae.json_files import read_json
 
 # Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
 LONG = 500_000
@@ -138,7 +139,7 @@ def run(options: Options) -> None:
 def _kept(run: pv.Run) -> tuple[Any, Any]:
     """Of which weights and question gaps.json is; of none where it cannot be read."""
     try:
-        found = json.loads((run.folder / "gaps.json").read_text(encoding="utf-8"))
+        found = read_json(run.folder / "gaps.json")
         return found.get("weights_hash"), found.get("asked")
     except (OSError, ValueError, AttributeError):
         return None, None

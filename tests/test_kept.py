@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pyrovae as pv
 from pyrovae import files, runs
 from pyrovae.evidence.units import Claims
 from pyrovae.export import read_evidence
-from pyrovae.inference import compare, evaluate, gaps, sample, sandwich, train
+from pyrovae.inference import compare, evaluate, free_energy, gaps, sample, sandwich, train
 from pyrovae.inference.workers import run_side_by_side
 from pyrovae.tensor_files import read_tensors
 from pyrovae.training import Checkpoints
@@ -42,6 +43,21 @@ GRID = [
     "--num-samples",
     "20",
 ]
+FREE = [
+    "--limit",
+    "2",
+    "--simulate",
+    "1",
+    "--num-samples",
+    "9",
+    "--chains",
+    "2",
+    "--steps",
+    "3",
+    "--work-steps",
+    "3",
+]
+FREE += ["--work-chains", "4", "--leapfrog", "1", "--temperatures", "1.0", "2.0"]
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +207,14 @@ def commands(run, other):
                 ]
             ),
             "3 data simulated",
+        ),
+        "sample": (
+            lambda: sample.main([str(run), "--num", "4", "--num-samples", "9", "--limit", "9", *FLAGS]),
+            None,
+        ),
+        "free_energy": (
+            lambda: free_energy.main([str(run), *FREE, *FLAGS]),
+            "ELBO surgery",
         ),
         "compare": (lambda: compare.main(["--out", str(other), *GRID, "--jobs", "1", *QUICK]), "IS evidence"),
         "compare --runs": (
@@ -592,6 +616,25 @@ def test_results_carry_the_hash_of_their_weights(run):
     assert json.loads((run / "gaps.json").read_text())["weights_hash"] == digest
     with np.load(run / "samples.npz", allow_pickle=False) as arrays:
         assert str(arrays["weights_hash"]) == digest
+
+
+def test_results_of_former_weights_go_with_them(run):
+    """Trained anew, a folder shows nothing that was found of its former weights; files of the user's stay."""
+    small = ["--limit", "3", "--steps", "3", "--compile", "off", *FLAGS]
+    assert gaps.main([str(run), *small]) == 0 and evaluate.main([str(run), *EVALUATE]) == 0
+    assert sample.main([str(run), "--num", "2", "--only", "samples", "--device", "cpu"]) == 0
+    digest = pv.load(run, device="cpu").weights_hash
+    found = ["evidence.nc", "evidence.png", "gaps.json", "gaps.md", "gaps.png", "samples.npz", "samples.png"]
+    for name in ("evidence.png", "gaps.png", "samples.png"):
+        with Image.open(run / name) as picture:
+            assert picture.info["weights_hash"] == digest, name
+    mine = ["evidence-of-mine.nc", "notes.md", "gaps.txt"]
+    for name in mine:
+        (run / name).write_text("mine")
+    (run / "evidence-40.nc").write_bytes((run / "evidence.nc").read_bytes())
+    assert train.main(["--out", str(run), *QUICK, "--seed", "1", "--overwrite"]) == 0
+    left = {p.name for p in run.iterdir()}
+    assert not left & {*found, "evidence-40.nc"} and set(mine) < left
 
 
 def test_an_unwritable_compile_cache_costs_only_time(made, tmp_path):

@@ -15,6 +15,7 @@ import pyro
 import torch
 
 from ..files import check_writable, write_whole
+from ..json_files import read_json
 from ..text import has_controls
 from .lock import locked
 
@@ -22,7 +23,7 @@ FORMAT = 1
 CONFIG, WEIGHTS, HISTORY, EVIDENCE = "config.json", "weights.safetensors", "metrics.csv", "evidence.nc"
 # Of a run that has not ended: how it was started, and its checkpoints.
 UNFINISHED, CHECKPOINTS = "unfinished.json", "checkpoints"
-PARTIAL, TENSORBOARD = "partial", "tensorboard"
+PARTIAL, TENSORBOARD, TRAINING = "partial", "tensorboard", "training.png"
 # What other scripts write of the weights in a run folder: of new ones it says nothing.
 _RESULTS = re.compile(
     r"evidence(-\d+)?\.(nc|png)|(gaps|sandwich)\.(json|md|png)|free_energy\.(md|png)|samples\.npz|"
@@ -45,7 +46,7 @@ def occupied(path: str | os.PathLike[str], overwrite: bool = False, resume: bool
     Raises:
         FileExistsError: it holds a run already, and `overwrite` is not given; or an unfinished
             one, and `resume` is not given either; or a process that is alive writes there, which is named.
-        ValueError: it has links where folders of its own belong.
+        ValueError: it has links where folders of its own belong, or folders where files do.
         OSError: it cannot be made or written.
     """
     folder = Path(path)
@@ -57,6 +58,11 @@ def occupied(path: str | os.PathLike[str], overwrite: bool = False, resume: bool
             check_free(folder, overwrite, resume)
             for name in (CHECKPOINTS, PARTIAL, TENSORBOARD):
                 check_own(folder, name)
+            for name in (CONFIG, UNFINISHED, WEIGHTS, HISTORY, TRAINING):
+                if (folder / name).is_dir() and not (folder / name).is_symlink():
+                    raise ValueError(
+                        f"expected {folder / name} to be a file of the run's, got a folder; try another --out"
+                    )
             check_writable(folder)
             for leftover in folder.glob(".*-*"):  # of processes killed while they wrote
                 if not leftover.is_dir() and leftover.name.startswith(_HALF):
@@ -143,8 +149,8 @@ def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, A
     if not file.is_file():
         raise FileNotFoundError(f"expected a run folder with {name}, got {Path(path)}")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        config = read_json(file)
+    except ValueError as error:
         raise ValueError(f"expected JSON in {file}, got a damaged file ({error})") from None
     if _has_controls(config):
         raise ValueError(
