@@ -24,6 +24,7 @@ from pyrovae.programs import check_alike
 
 from .attending import Attendance, attending, remove
 from .measuring import measure_of_run
+from .reusing import code_of, found_in, name_of
 from .table import Entry
 
 CompileName = Literal["auto", "on", "off"]
@@ -165,7 +166,7 @@ def evaluate_run(
     """The evidence of a run; and whether it was in its folder already. `keep` writes it there."""
     # Who comes late to a shared evaluation finds what the others have kept.
     if question.reuse or question.sharing is not None:
-        found = _found(run, question)
+        found = found_in(run, question.x, question.asked, question.seed, question.delta)
         if found is not None:
             return found, True
     ev = pv.evidence(
@@ -207,22 +208,6 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | No
     remove(ev.partials, here, question.patience)
 
 
-def code_of(run: pv.Run) -> str | None:
-    """Hash of the user's code that a run's program is built by: weights alone do not say what it computes."""
-    options = run.config.get("model")
-    reference = str(options.get("model")) if isinstance(options, dict) else ""
-    return None if not reference or reference in runs.BUILT_IN else runs.find(reference).key()
-
-
-def name_of(run: pv.Run, num_data: int) -> str:
-    """Name of the files: `evidence`, but a look at some data does not take the place of an evaluation of more."""
-    try:
-        found = run.evidence
-    except ValueError:  # damaged: nothing is lost
-        found = None
-    return "evidence" if found is None or found.attributes["num_data"] <= num_data else f"evidence-{num_data}"
-
-
 def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
     """With the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
     try:
@@ -243,32 +228,6 @@ def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:
     except (OSError, ValueError):  # the table does not need it
         history = []
     return Entry(str(run.folder), run.label, evidence, seconds, history, run.folder)
-
-
-def _found(run: pv.Run, question: Question) -> pv.Evidence | None:
-    """The run's evidence.nc, if it answers the question."""
-    try:
-        ev = run.evidence
-    except ValueError:  # damaged: it is written anew
-        return None
-    if (
-        ev is None
-        or not {"weights_hash", "measure"} <= set(ev.attributes)
-        or ev.attributes.get("code") != code_of(run)
-        or [e.name for e in question.asked] != list(ev)
-    ):
-        return None
-    # A file that does not say what was asked is of ELBO and IS alone.
-    samples = ev["IS"].num_samples if "IS" in ev else None
-    default = repr([pv.ELBO(), pv.IS(samples)]) if samples else ""
-    asked = (data_hash(question.x), repr(question.asked), question.seed, question.delta)
-    answered = (
-        ev.attributes["data_hash"],
-        ev.attributes.get("asked", default),
-        ev.attributes["seed"],
-        next((e.delta for e in ev.values() if e.certificate is not None), question.delta),
-    )
-    return ev if asked == answered else None
 
 
 def _described(run: pv.Run) -> str:

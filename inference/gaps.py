@@ -26,9 +26,10 @@ from pyrovae.inference.applying import refuse_unasked
 from pyrovae.inference.attending import attending, remove
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
-from pyrovae.inference.evaluating import PARTIAL, CompileName, code_of, load_runs
+from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.ranges import MANY
+from pyrovae.inference.reusing import code_of
 from pyrovae.inference.running import console, progress, run_script, write_all
 from pyrovae.json_files import read_json
 

@@ -74,7 +74,6 @@ def run_script(
 
     Of processes that torchrun started, the first alone prints; another one only a defect of its own.
     """
-    starting.done()
     with patient_streams(), nullcontext() if is_first() else _silent():
         return _run_script(run, options, argv, prog, description)
 
@@ -100,6 +99,7 @@ def _run_script(
     machine = getattr(parsed, "machine", None)
     debug = getattr(machine, "debug", False) or getattr(parsed, "debug", False)
     try:
+        starting.done()  # now that options are parsed, which takes its time, too
         # Processes of torchrun are ended by it, all together.
         alone = nullcontext() if "TORCHELASTIC_RUN_ID" in os.environ else terminable()
         with alone, warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():

@@ -36,6 +36,26 @@ def test_an_interrupt_while_torch_is_imported_is_one_line(way, number, word):
     assert process.returncode == 128 + number
 
 
+PARSING = """
+import os, signal, sys
+import pyrovae.inference.evaluate as evaluate
+from pyrovae.inference import running
+
+running.tyro.cli = lambda *_, **__: os.kill(os.getpid(), int(sys.argv[1]))
+sys.exit(evaluate.main(["nowhere"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_an_interrupt_while_options_are_parsed_is_one_line(tmp_path, number, word):
+    (tmp_path / "pyrovae").write_text(PARSING)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "pyrovae"), str(int(number))], capture_output=True, text=True
+    )
+    assert done.returncode == 128 + number and done.stderr == f"{word}\n", done
+
+
 def test_every_script_hears_it():
     """Each has the line that hands over to the command, which is there before torch is."""
     for name in cli.COMMANDS:
