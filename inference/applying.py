@@ -8,6 +8,7 @@ from typing import Any
 
 from pyrovae.runs import BUILT_IN
 
+from .estimating import EstimatorOptions
 from .options import ModelOptions, TrainOptions
 
 Owners = tuple[str, ...]
@@ -67,6 +68,19 @@ OF_OBJECTIVES: dict[str, Owners] = {
     "particles": ("trace-elbo", "mean-field", "renyi", "iwae", "dreg", "stl"),
     "free_bits": ("trace-elbo", "mean-field", "stl", "iwae", "dreg"),
 }
+# An option to the estimators that have it.
+AIS: Owners = ("ais",)
+OF_ESTIMATORS: dict[str, Owners] = {
+    "num_samples": ("elbo", "closed-elbo", "is", "defensive-is", "jackknife"),
+    "defensive": ("defensive-is",),
+    "replicates": ("mlmc",),
+    "temperatures": AIS,
+    "chains": AIS,
+    "start": AIS,
+    "leapfrog": AIS,
+    "partition_temperatures": ("normalised",),
+    "partition_chains": ("normalised",),
+}
 
 
 def refuse_unused(models: Sequence[ModelOptions], train: Sequence[TrainOptions] = ()) -> None:
@@ -104,6 +118,26 @@ def refuse_unused(models: Sequence[ModelOptions], train: Sequence[TrainOptions] 
             raise ValueError(
                 f"expected no {_flag(option)} with --objective {objectives}, which does not have it, got "
                 f"{_shown(getattr(chosen[0], option))}; it belongs to {', '.join(owners)}"
+            )
+
+
+def refuse_unasked(options: EstimatorOptions, asked: Sequence[str]) -> None:
+    """Refuses an option of an estimator that is not asked for.
+
+    Args:
+        options: of the estimators.
+        asked: names of those that will run.
+
+    Raises:
+        ValueError: naming the option, and the estimators that have it.
+    """
+    default = EstimatorOptions()
+    for option, owners in OF_ESTIMATORS.items():
+        value = getattr(options, option)
+        if value != getattr(default, option) and not set(owners) & set(asked):
+            raise ValueError(
+                f"expected no {_flag(option)} with --estimators {' '.join(asked)}, which do not have it, got "
+                f"{_shown(value)}; it belongs to {', '.join(owners)}"
             )
 
 

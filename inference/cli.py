@@ -26,11 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
         # Imported on demand: --help and a typing mistake should not wait for torch.
-        try:
-            module = importlib.import_module(f"pyrovae.inference.{name}")
-        except KeyboardInterrupt:  # before there is anything to keep
-            print("interrupted", file=sys.stderr)
-            return 130
+        module = importlib.import_module(f"pyrovae.inference.{name}")
         return int(module.main(arguments[1:]))
     lines = "\n".join(f"  {n:<13}{text}" for n, text in COMMANDS.items())
     usage = f"usage: pyrovae COMMAND [options]\n\n{lines}\n\npyrovae COMMAND --help lists the options."

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import runpy
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["compare", *sys.argv[1:]]))
 
 import tyro
 

@@ -45,14 +45,16 @@ def draw_diffusion(
     if not isinstance(process.schedule, LinearSchedule):
         learned = isinstance(process.schedule, LearnedSchedule)
         curves = {"learned" if learned else type(process.schedule).__name__: process.schedule, **curves}
-    plots.save(plots.plot_noise_schedule(curves), out / "schedule.png")
+    plots.save(plots.plot_noise_schedule(curves), out / "schedule.png", weights_hash)
     names.append("schedule.png")
     shape = data.spec.image_shape
     if shape is None:
         return names
     low, high = grey_scale(data.spec, data.train)
-    plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / "samples.png")
+    plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / "samples.png", weights_hash)
     # The same seed and number: these states end in these x.
     states = [z.flatten(1) for z in process.chain(num, steps, seed=seed)]
-    plots.save(plots.plot_chain(states, shape, x=process.encode(x), num=SHOWN), out / "chain.png")
+    plots.save(
+        plots.plot_chain(states, shape, x=process.encode(x), num=SHOWN), out / "chain.png", weights_hash
+    )
     return [*names, "samples.png", "chain.png"]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["evaluate", *sys.argv[1:]]))
 
 import tyro
 
@@ -14,12 +19,14 @@ from pyrovae import runs
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
 from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.applying import refuse_unasked
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorOptions, describe, shard_of
 from pyrovae.inference.evaluating import (
     PARTIAL,
     CompileName,
     Question,
+    at,
     entry_of_run,
     evaluate_run,
     keep,
@@ -29,7 +36,7 @@ from pyrovae.inference.evaluating import (
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, refuse_unwritten, run_script
-from pyrovae.inference.suiting import suited
+from pyrovae.inference.suiting import check_asked, suited
 from pyrovae.inference.table import markdown, print_table, runs_table
 
 
@@ -93,7 +100,8 @@ def run(options: Options) -> None:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")
     if options.status:
         for folder in options.folders:
-            found = status(folder / PARTIAL)
+            none = folder.is_dir() and not (folder / PARTIAL).exists()
+            found = [] if none else status(folder / PARTIAL)
             print("\n".join(f"{folder}: {one}" for one in found) or f"{folder}: no shared evaluation")
         return
     with joined(options.machine.device) as world:
@@ -106,13 +114,21 @@ def run(options: Options) -> None:
 def _run(options: Options, world: World | None) -> None:
     folders = list(options.folders)
     shared = options.shared or world is not None
-    if options.baseline is not None and options.baseline.resolve() not in {f.resolve() for f in folders}:
+    if options.baseline is not None and os.path.realpath(options.baseline) not in map(
+        os.path.realpath, folders
+    ):
         folders.insert(0, options.baseline)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise ValueError(f"expected a file in a folder that exists for --out, got {options.out}")
     if options.out is not None:
         check_writable(options.out.parent)
     estimators, shard = options.estimate.build(), shard_of(options.shard)
+    if options.estimate.estimators != EstimatorOptions().estimators:
+        refuse_unasked(options.estimate, options.estimate.estimators)
+    if not shared and options.claim_expiry != Options.claim_expiry:
+        raise ValueError(
+            f"expected --claim-expiry with --shared alone, got {options.claim_expiry:g}; try --shared, or leave it out"
+        )
     if shard is not None and not options.resume:
         raise ValueError(
             "expected --resume with --shard, whose results are kept as partial ones; try --resume"
@@ -139,29 +155,33 @@ def _run(options: Options, world: World | None) -> None:
         shard=shard,
         sharing=Sharing(options.claim_expiry) if shared else None,
         writes=world is None or world.first,
+        patience=0.0 if world is None else 10.0,
         out_dir=options.out_dir,
     )
     if len({question.place(one) for one in loaded}) < len(loaded):
         raise ValueError("expected run folders of different names with --out-dir, got two of one name")
+    suiting = [suited(one, options.estimate, question.estimators) for one in loaded]
+    check_asked(options.estimate, suiting)
     for one in loaded:
         question.prepare(one)
     unwritten: list[OSError] = []
     written, entries = [], []
-    for one in loaded:
-        own = replace(question, estimators=suited(one, options.estimate, question.estimators))
-        with progress(options.machine.quiet, str(one.folder), 1) as update:
-            ev, found = evaluate_run(one, own, lambda done, total: update(completed=done, total=total))
-        ev = with_sandwich_of(one, ev)
-        title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
-            f", from {runs.EVIDENCE}" if found else ""
-        )
-        console.print(title, highlight=False)
-        print(ev.table("markdown" if options.markdown else "terminal"))
-        if not found:
-            try:
-                keep(one, own, ev)
-            except OSError as error:
-                unwritten.append(error)
+    for one, asked in zip(loaded, suiting, strict=True):
+        own = replace(question, estimators=asked)
+        with at(one, own) as here:
+            with progress(options.machine.quiet, str(one.folder), 1) as update:
+                ev, found = evaluate_run(one, own, lambda done, total: update(completed=done, total=total))
+            ev = with_sandwich_of(one, ev)
+            title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
+                f", from {runs.EVIDENCE}" if found else ""
+            )
+            console.print(title, highlight=False)
+            print(ev.table("markdown" if options.markdown else "terminal"))
+            if not found:
+                try:
+                    keep(one, own, ev, here)
+                except OSError as error:
+                    unwritten.append(error)
         written.append(f"{title}\n\n{ev.table('markdown')}")
         entries.append(entry_of_run(one, ev))
     if shard is not None:
@@ -177,7 +197,7 @@ def _run(options: Options, world: World | None) -> None:
         print("\n".join(lines))
         written.append("\n".join(f"- {line}" for line in lines))
     elif len(entries) > 1:
-        chosen = [e for e in entries if options.baseline and e.folder.resolve() == options.baseline.resolve()]
+        chosen = [e for e in entries if options.baseline and os.path.samefile(e.folder, options.baseline)]
         table = runs_table(entries, options.split, chosen[0] if chosen else None)
         title = f"{spec.name}, {part}{options.split} split (N = {len(x):,}), nats per datum, IS with K = "
         title += f"{options.estimate.num_samples:,}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,12 @@ from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable
+from pyrovae.json_files import read_json
 from pyrovae.programs import check_alike
 
+from .attending import Attendance, attending, remove
 from .measuring import measure_of_run
+from .reusing import code_of, found_in, name_of
 from .table import Entry
 
 CompileName = Literal["auto", "on", "off"]
@@ -47,6 +50,7 @@ class Question:
         shard: (i, n): only every n-th chunk of the data.
         sharing: with other processes that share the run folder.
         writes: whether this process writes evidence.nc and the picture.
+        patience: seconds that the other ranks have to leave, where this one alone writes.
         out_dir: folder for what is written of each run, by the run's name; default: the run folder.
     """
 
@@ -63,12 +67,13 @@ class Question:
     shard: tuple[int, int] | None = None
     sharing: Sharing | None = None
     writes: bool = True
+    patience: float = 0.0
     out_dir: Path | None = None
 
     def place(self, run: pv.Run) -> Path:
         """Where results of a run are written."""
         if self.out_dir is not None:
-            return self.out_dir / run.folder.resolve().name
+            return self.out_dir / Path(os.path.realpath(run.folder)).name
         runs.check_own(run.folder, PARTIAL)
         return run.folder
 
@@ -123,7 +128,7 @@ def load_runs(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"expected --limit >= 1, got {limit}")
-    if len({f.resolve() for f in folders}) < len(folders):
+    if len(set(map(os.path.realpath, folders))) < len(folders):
         raise ValueError(f"expected each run folder once, got {', '.join(map(str, folders))}")
     loaded: list[pv.Run] = []
     held: dict[str, Dataset] = {}  # one copy of a data set serves all runs on it
@@ -148,12 +153,20 @@ def load_runs(
     return loaded, first
 
 
+def at(run: pv.Run, question: Question) -> AbstractContextManager[Attendance | None]:
+    """This process at the evaluation of a run, where it is shared with others."""
+    if question.sharing is None:
+        return nullcontext()
+    return attending(question.place(run) / PARTIAL, question.sharing.expiry)
+
+
 def evaluate_run(
     run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
 ) -> tuple[pv.Evidence, bool]:
     """The evidence of a run; and whether it was in its folder already. `keep` writes it there."""
-    if question.reuse:
-        found = _found(run, question)
+    # Who comes late to a shared evaluation finds what the others have kept.
+    if question.reuse or question.sharing is not None:
+        found = found_in(run, question.x, question.asked, question.seed, question.delta)
         if found is not None:
             return found, True
     ev = pv.evidence(
@@ -171,12 +184,16 @@ def evaluate_run(
         sharing=question.sharing,
     )
     # Of the weights as they were loaded: the file may be another one by now.
-    mark = {"weights_hash": run.weights_hash, "split": question.split}
+    mark = {"weights_hash": run.weights_hash, "split": question.split, "code": code_of(run)}
     return dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)}), False
 
 
-def keep(run: pv.Run, question: Question, ev: pv.Evidence) -> None:
+def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | None = None) -> None:
     """Writes evidence.nc and its picture (but not of a shard); then partial results have done their work.
+
+    Args:
+        run, question, ev: as of `evaluate_run`.
+        here: this process, at a shared evaluation.
 
     Raises:
         OSError: the place cannot be written. What is to be shown must have been shown before.
@@ -187,32 +204,19 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence) -> None:
     name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
     export.write_netcdf(ev, place / f"{name}.nc")
     if "IS" in ev:
-        plots.save(ev.plot(), place / f"{name}.png")
-    if question.sharing is None:  # other processes may be about to put the same parts together
-        for part in ev.partials:
-            part.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (place / PARTIAL).rmdir()
-
-
-def name_of(run: pv.Run, num_data: int) -> str:
-    """Name of the files: `evidence`, but a look at some data does not take the place of an evaluation of more."""
-    try:
-        found = run.evidence
-    except ValueError:  # damaged: nothing is lost
-        found = None
-    return "evidence" if found is None or found.attributes["num_data"] <= num_data else f"evidence-{num_data}"
+        plots.save(ev.plot(), place / f"{name}.png", run.weights_hash)
+    remove(ev.partials, here, question.patience)
 
 
 def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
     """With the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
     try:
-        found = json.loads((run.folder / SANDWICH).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(run.folder / SANDWICH)
+        if found.get("weights_hash") != run.weights_hash:
+            return evidence
+        gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or not of `sandwich`
         return evidence
-    if found.get("weights_hash") != run.weights_hash:
-        return evidence
-    gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
     return evidence.with_sandwich(gaps) if gaps else evidence
 
 
@@ -224,31 +228,6 @@ def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:
     except (OSError, ValueError):  # the table does not need it
         history = []
     return Entry(str(run.folder), run.label, evidence, seconds, history, run.folder)
-
-
-def _found(run: pv.Run, question: Question) -> pv.Evidence | None:
-    """The run's evidence.nc, if it answers the question."""
-    try:
-        ev = run.evidence
-    except ValueError:  # damaged: it is written anew
-        return None
-    if (
-        ev is None
-        or not {"weights_hash", "measure"} <= set(ev.attributes)
-        or [e.name for e in question.asked] != list(ev)
-    ):
-        return None
-    # A file that does not say what was asked is of ELBO and IS alone.
-    samples = ev["IS"].num_samples if "IS" in ev else None
-    default = repr([pv.ELBO(), pv.IS(samples)]) if samples else ""
-    asked = (data_hash(question.x), repr(question.asked), question.seed, question.delta)
-    answered = (
-        ev.attributes["data_hash"],
-        ev.attributes.get("asked", default),
-        ev.attributes["seed"],
-        next((e.delta for e in ev.values() if e.certificate is not None), question.delta),
-    )
-    return ev if asked == answered else None
 
 
 def _described(run: pv.Run) -> str:

@@ -24,5 +24,7 @@ def draw_fantasies(
     if shape is None:
         return ["samples.npz"]
     low, high = grey_scale(data.spec, data.train)
-    plots.save(plots.plot_samples(mean[:100], shape, 10, vmin=low, vmax=high), out / "samples.png")
+    plots.save(
+        plots.plot_samples(mean[:100], shape, 10, vmin=low, vmax=high), out / "samples.png", weights_hash
+    )
     return ["samples.npz", "samples.png"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["free_energy", *sys.argv[1:]]))
 
 import torch
 import tyro
@@ -74,6 +78,7 @@ def run(options: Options) -> None:
     exact: Callable[[Tensor], Tensor] | None = None
     model: Any
     guide: Any
+    digest: str | None = None
     if options.truth:
         lines += ["## Exact programs", "", *truth_rows(options), ""]
         case = nonlinear(1, options.limit, seed=options.seed)
@@ -86,6 +91,7 @@ def run(options: Options) -> None:
         device = device_of(options.machine.device)
         (loaded,), x = load_runs([options.folder], options.root, device, "test", options.limit, options.trust)
         model, guide, title = loaded.model, loaded.guide, f"{loaded.folder}: {loaded.spec.name}"
+        digest = loaded.weights_hash
     out = options.out or options.folder or Path("runs/free_energy")
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out)
@@ -122,11 +128,13 @@ def run(options: Options) -> None:
     print(text)
     writers: list[Callable[[], None]] = [
         lambda: write_whole(out / "free_energy.md", text),
-        lambda: plots.save(tempered.plot(exact=known), out / "integration.png"),
-        lambda: plots.save(work.plot(exact=None if at_work is None else float(at_work[0])), out / "work.png"),
+        lambda: plots.save(tempered.plot(exact=known), out / "integration.png", digest),
+        lambda: plots.save(
+            work.plot(exact=None if at_work is None else float(at_work[0])), out / "work.png", digest
+        ),
     ]
     if len(options.temperatures) > 1:
-        writers.append(lambda: plots.save(free.plot(), out / "free_energy.png"))
+        writers.append(lambda: plots.save(free.plot(), out / "free_energy.png", digest))
     write_all(writers)
     console.print(f"{out}: free_energy.md, free_energy.png, integration.png, work.png", highlight=False)
 

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["gaps", *sys.argv[1:]]))
 
 import tyro
+from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.evidence import Sharing
+from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.applying import refuse_unasked
+from pyrovae.inference.attending import attending, remove
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
 from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.ranges import MANY
+from pyrovae.inference.reusing import code_of
 from pyrovae.inference.running import console, progress, run_script, write_all
+from pyrovae.json_files import read_json
 
 # Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
 LONG = 500_000
@@ -85,6 +96,11 @@ def run(options: Options) -> None:
     """Writes gaps.png, gaps.md and gaps.json into the run folder."""
     fit = pv.LocalFit(options.steps, options.particles, options.lr)
     estimators = options.estimate.build()
+    refuse_unasked(options.estimate, options.estimate.estimators)
+    if not options.shared and options.claim_expiry != Options.claim_expiry:
+        raise ValueError(
+            f"expected --claim-expiry with --shared alone, got {options.claim_expiry:g}; try --shared, or leave it out"
+        )
     (loaded,), x = load_runs(
         [options.folder],
         options.root,
@@ -95,9 +111,47 @@ def run(options: Options) -> None:
     )
     check_writable(loaded.folder)
     runs.check_own(loaded.folder, PARTIAL)
+    # What figures depend on: who comes late to a shared command shows what the others have found.
+    asked = repr((fit, estimators, options.flow, options.draws, options.seed, data_hash(x), code_of(loaded)))
+    partial = loaded.folder / PARTIAL
+    with ExitStack() as stack:
+        here = stack.enter_context(attending(partial, options.claim_expiry)) if options.shared else None
+        if options.shared and _kept(loaded) == (loaded.weights_hash, asked):
+            console.print(f"{loaded.folder}: gaps.md, of these very weights and options")
+            print((loaded.folder / "gaps.md").read_text(encoding="utf-8"))
+            return
+        gaps = _measured(options, loaded, x, fit, estimators)
+        print(gaps.table("markdown" if options.markdown else "terminal"))
+        about = {"weights_hash": loaded.weights_hash, "asked": asked}
+        figures = json.dumps(gaps.summary() | about, indent=1)
+        write_all(
+            [
+                lambda: plots.save(
+                    gaps.plot(loaded.label[1]), loaded.folder / "gaps.png", loaded.weights_hash
+                ),
+                lambda: write_whole(loaded.folder / "gaps.md", gaps.table("markdown")),
+                lambda: write_whole(loaded.folder / "gaps.json", figures),
+            ]
+        )
+        remove(gaps.partials, here)
+    console.print(f"{loaded.folder}: gaps.png, gaps.md, gaps.json", highlight=False)
+
+
+def _kept(run: pv.Run) -> tuple[Any, Any]:
+    """Of which weights and question gaps.json is; of none where it cannot be read."""
+    try:
+        found = read_json(run.folder / "gaps.json")
+        return found.get("weights_hash"), found.get("asked")
+    except (OSError, ValueError, AttributeError):
+        return None, None
+
+
+def _measured(
+    options: Options, loaded: pv.Run, x: Tensor, fit: pv.LocalFit, estimators: list[Any]
+) -> pv.Gaps:
     draws = len(x) * options.steps * options.particles
     with progress(options.machine.quiet, "weights, then optimisation steps", 1) as update:
-        gaps = pv.gaps(
+        return pv.gaps(
             loaded.model,
             loaded.guide,
             x,
@@ -112,16 +166,6 @@ def run(options: Options) -> None:
             resume=loaded.folder / PARTIAL if options.resume or options.shared else None,
             sharing=Sharing(options.claim_expiry) if options.shared else None,
         )
-    print(gaps.table("markdown" if options.markdown else "terminal"))
-    figures = json.dumps(gaps.summary() | {"weights_hash": loaded.weights_hash}, indent=1)
-    write_all(
-        [
-            lambda: plots.save(gaps.plot(loaded.label[1]), loaded.folder / "gaps.png"),
-            lambda: write_whole(loaded.folder / "gaps.md", gaps.table("markdown")),
-            lambda: write_whole(loaded.folder / "gaps.json", figures),
-        ]
-    )
-    console.print(f"{loaded.folder}: gaps.png, gaps.md, gaps.json", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

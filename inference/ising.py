@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["ising", *sys.argv[1:]]))
 
 import tyro
 

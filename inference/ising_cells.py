@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,6 +17,7 @@ import pyrovae as pv
 from pyrovae import runs
 from pyrovae.data import Dataset, IsingTorus
 from pyrovae.files import write_whole
+from pyrovae.json_files import read_json
 from pyrovae.programs import simulate
 
 from .ising_recipes import RBM_EXACT, Recipe
@@ -69,9 +71,10 @@ def trained(cell: Cell, overwrite: bool = False) -> pv.Run:
     """The run of the cell: as its folder holds it, else trained (from its checkpoint, where it was stopped).
 
     Raises:
-        ValueError: the folder holds a run with other options.
+        ValueError: the folder holds a run with other options, or is a link to another.
     """
     folder, recipe = cell.folder, cell.recipe
+    runs.check_own(folder.parent, folder.name)
     options: dict[str, Any] = {"data": cell.data, "model": recipe.model, "train": recipe.train}
     wanted = {k: json.loads(json.dumps(dataclasses.asdict(v), default=str)) for k, v in options.items()}
     name = runs.UNFINISHED if runs.is_unfinished(folder) else runs.CONFIG
@@ -109,8 +112,10 @@ def measured(cell: Cell, question: Question, overwrite: bool = False) -> dict[st
     run = trained(cell, overwrite)
     file = cell.folder / MEASURED
     key = {"weights_hash": run.weights_hash, **dataclasses.asdict(question)}
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+    with contextlib.suppress(
+        OSError, ValueError, AttributeError
+    ):  # not there, or damaged: it is measured again
+        found = read_json(file)
         if found.pop("asked", None) == key:
             return dict(found)
     law = IsingTorus(int(run.data.parameters["L"]), float(run.data.parameters["T"][0]))

@@ -54,6 +54,7 @@ class Pictures:
         limit: test data whose evidence is taken.
         site: the latent; None: the first continuous vector.
         seed: of all draws.
+        weights_hash: of the pair's weights; pictures carry it.
         skipped: picture to the reason why it was not made, filled by `write`.
     """
 
@@ -64,6 +65,7 @@ class Pictures:
     limit: int = 1000
     site: str | None = None
     seed: int = 0
+    weights_hash: str | None = None
     skipped: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class Pictures:
             except ValueError as error:
                 self.skipped[name] = str(error)
                 continue
-            plots.save(figure, out / f"{name}.png")
+            plots.save(figure, out / f"{name}.png", self.weights_hash)
             written.append(f"{name}.png")
         return written
 

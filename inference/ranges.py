@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
+
+from pyrovae.text import has_controls, visible
 
 MANY = 10**9  # draws, data or steps beyond which nothing ends
 SEEDS = 2**63 - 1
@@ -50,6 +53,25 @@ def check_ranges(options: Any, own: dict[str, Any] | None = None) -> None:
                 raise ValueError(f"expected a finite number for {flag}, got {number}")
             if limits is not None and not _within(number, limits):
                 raise ValueError(f"expected {flag} {_words(limits)}, got {number}")
+
+
+def check_text(options: Any) -> None:
+    """Refuses control characters and line breaks in names: they would act on the terminals that show them.
+
+    Raises:
+        ValueError: naming the option as it is typed.
+    """
+    for f in dataclasses.fields(options):
+        value = getattr(options, f.name)
+        if dataclasses.is_dataclass(value):
+            check_text(value)
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, str | Path) and has_controls(str(one)):
+                raise ValueError(
+                    f"expected {f.name} without control characters and line breaks, got '{visible(str(one))}'; try to "
+                    "rename it"
+                )
 
 
 def _within(number: float, limits: Any) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["rbm_study", *sys.argv[1:]]))
 
 import torch
 import tyro

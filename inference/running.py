@@ -25,11 +25,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pyrovae import starting
 from pyrovae.distributed import Elsewhere, RankLost, is_first
-from pyrovae.inference.ranges import check_ranges
+from pyrovae.inference.ranges import check_ranges, check_text
 from pyrovae.inference.streams import patient_streams
 from pyrovae.inference.telling import in_users_code, one_line, told
 from pyrovae.precision import tf32
+from pyrovae.text import visible
 from pyrovae.training.interrupts import Terminated, terminable
 
 Options = TypeVar("Options")
@@ -41,7 +43,17 @@ _ENOUGH = re.compile(
 # Into a file or a pipe, tables keep their columns whole instead of being cut to 80 characters.
 # Names of folders are shown as they are: brackets and colons in them are no markup.
 _AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-console = Console(**_AS_IT_IS) if Console().is_terminal else Console(width=140, **_AS_IT_IS)
+
+
+class Screen(Console):
+    """A console on which text is seen and does not act: names of folders may hold escape sequences."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As rich's, of such text."""
+        super().print(*(visible(o, "\n") if isinstance(o, str) else o for o in objects), **how)
+
+
+console = Screen(**_AS_IT_IS) if Console().is_terminal else Screen(width=140, **_AS_IT_IS)
 
 # Errors that say what is wrong with the input; anything else is a defect of ours.
 USER_ERRORS = (
@@ -87,10 +99,12 @@ def _run_script(
     machine = getattr(parsed, "machine", None)
     debug = getattr(machine, "debug", False) or getattr(parsed, "debug", False)
     try:
+        starting.done()  # now that options are parsed, which takes its time, too
         # Processes of torchrun are ended by it, all together.
         alone = nullcontext() if "TORCHELASTIC_RUN_ID" in os.environ else terminable()
         with alone, warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
             warnings.simplefilter("ignore", FutureWarning)
+            check_text(parsed)
             check_ranges(parsed, getattr(parsed, "RANGES", None))
             run(parsed)
     except KeyboardInterrupt as error:
@@ -190,7 +204,7 @@ def progress(quiet: bool, description: str, total: float) -> Iterator[Callable[.
         TextColumn("{task.fields[note]}", markup=False),
     )
     bar = Progress(*columns, console=console, disable=quiet)
-    task = bar.add_task(description, total=total, note="", rate="")
+    task = bar.add_task(visible(description), total=total, note="", rate="")
 
     def update(**change: Any) -> None:
         bar.start()  # of no effect when it runs

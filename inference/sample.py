@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["sample", *sys.argv[1:]]))
 
 import tyro
 
@@ -62,27 +66,31 @@ def run(options: Options) -> None:
         options.folder, options.machine.device, options.root, options.trust
     )
     out = options.out or options.folder
+    diffusion, machine = diffusion_of(pair), machine_of(pair)
+    _refuse_unused(options, "diffusion" if diffusion else "Boltzmann machine" if machine else "")
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out)
-    if diffusion_of(pair) is not None:
+    if diffusion is not None:
         written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed, weights_hash)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
-    machine = machine_of(pair)
     if machine is not None:
         written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed, weights_hash)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
-    if options.steps is not None:
-        raise ValueError(
-            f"expected no --steps for a model that is no diffusion or Boltzmann machine, got {options.steps}"
-        )
     like = data.train[:1].expand(options.num, *data.train.shape[1:])
     drawn = simulate(pair.model, like, seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
     write_arrays(out / "samples.npz", arrays, weights_hash)
     pictures = Pictures(
-        pair, data, options.num, options.num_samples, options.limit, options.site, options.seed
+        pair,
+        data,
+        options.num,
+        options.num_samples,
+        options.limit,
+        options.site,
+        options.seed,
+        weights_hash,
     )
     only = options.only + LEVELS if options.only == PICTURES and len(pictures.sites) > 1 else options.only
     names = ["samples.npz", *pictures.write(out, only)]
@@ -91,6 +99,21 @@ def run(options: Options) -> None:
         if options.only != PICTURES:  # asked for by name
             raise ValueError(f"--only {name}: {why}")
         console.print(f"left out: {name}: {why}", highlight=False, markup=False)
+
+
+def _refuse_unused(options: Options, kind: str) -> None:
+    """Raises ValueError for an option that this kind of model does not have; "" is a program with latent sites."""
+    if not kind and options.steps is not None:
+        raise ValueError(
+            f"expected no --steps for a model that is no diffusion or Boltzmann machine, got {options.steps}"
+        )
+    for name in ("num_samples", "limit", "only", "site") if kind else ():
+        value = getattr(options, name)
+        if value != getattr(Options, name):
+            shown = " ".join(value) if isinstance(value, tuple) else value
+            raise ValueError(
+                f"expected no --{name.replace('_', '-')} for a {kind}, which has no pictures of latents, got {shown}"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

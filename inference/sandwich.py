@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["sandwich", *sys.argv[1:]]))
 
 import tyro
 
@@ -92,7 +96,7 @@ def run(options: Options) -> None:
     summary = json.dumps(summarise(result) | {"weights_hash": loaded.weights_hash}, indent=1)
     write_all(
         [
-            lambda: plots.save(figure, loaded.folder / "sandwich.png"),
+            lambda: plots.save(figure, loaded.folder / "sandwich.png", loaded.weights_hash),
             lambda: write_whole(loaded.folder / "sandwich.md", f"{title}\n\n{result.table('markdown')}"),
             lambda: write_whole(loaded.folder / SANDWICH, summary),
         ]

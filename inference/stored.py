@@ -48,7 +48,8 @@ def _taken(value: Any, hint: Any) -> tuple[bool, Any]:
     if hint is Path:
         return isinstance(value, str) and "\0" not in value, Path(value) if isinstance(value, str) else value
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool), value
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        return fits and abs(value) < 1e300, value  # or NaN, or a whole number that no float holds
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool), value
     return isinstance(value, hint), value

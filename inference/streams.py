@@ -1,4 +1,4 @@
-"""Standard streams that take every character, and a reader who has gone."""
+"""Standard streams that take every character, act on none of those shown, and outlive their reader."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from pyrovae.text import visible
 
 # What consoles without Unicode show in place of our signs.
 PLAIN = {
@@ -66,10 +68,16 @@ codecs.register_error("pyrovae-plain", _plain)
 
 
 class Patient:
-    """A stream whose reader may go (`| head`): what follows is lost to it, and the work goes on."""
+    """A stream whose reader may go (`| head`): what follows is lost to it, and the work goes on.
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    What is printed cannot act on a terminal, whatever file it came from; only rich, which writes to
+    `rich_proxied_file`, moves the cursor and colours.
+    """
+
+    def __init__(self, stream: Any, styled: bool = False) -> None:
+        self._stream, self._styled = stream, styled
+        if not styled:
+            self.rich_proxied_file = Patient(stream, styled=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -77,7 +85,7 @@ class Patient:
     def write(self, text: str) -> int:
         """As the stream, while somebody reads it."""
         with self._alone():
-            self._stream.write(text)
+            self._stream.write(text if self._styled else visible(text, "\n\t\r"))
         return len(text)
 
     def flush(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyrovae as pv
@@ -9,6 +10,7 @@ from pyrovae.models.rbm_partition import LIMIT
 from pyrovae.models.visible_units import BinaryUnits
 from pyrovae.programs import declaration_of
 
+from .applying import refuse_unasked
 from .estimating import EstimatorOptions
 from .rbm_parts import machine_of
 
@@ -34,3 +36,19 @@ def suited(run: pv.Run, options: EstimatorOptions, asked: tuple[Any, ...]) -> tu
         typed = options.num_samples != EstimatorOptions().num_samples
         return (pv.ELBO(options.num_samples if typed else BOUND_DRAWS),)
     return asked
+
+
+def check_asked(options: EstimatorOptions, found: Sequence[tuple[Any, ...]]) -> None:
+    """Refuses options of estimators that are asked of none of the runs.
+
+    Args:
+        options: as typed.
+        found: of each run, the estimators that `suited` gives.
+
+    Raises:
+        ValueError: naming the option, and what it belongs to.
+    """
+    if options.estimators != EstimatorOptions().estimators:
+        return  # `refuse_unasked` has seen those, before a run was loaded
+    names = {pv.ELBO: "elbo", pv.IS: "is", pv.Exact: "exact", pv.Normalised: "normalised"}
+    refuse_unasked(options, list(dict.fromkeys(names[type(e)] for one in found for e in one)))

@@ -12,6 +12,7 @@ from rich.console import Console
 from pyrovae.evidence import Evidence
 from pyrovae.evidence.diagnostics import khat_threshold
 from pyrovae.programs import check_alike
+from pyrovae.text import visible
 from pyrovae.training.history import Row
 
 from .grid import Cell, CellResult, Plan
@@ -204,11 +205,11 @@ def _figures(entry: Entry, target: Entry, word: str = "best") -> tuple[str, ...]
 
 def print_table(table: Table, title: str) -> None:
     """To the terminal."""
-    shown = rich.table.Table(title=title, title_justify="left")
+    shown = rich.table.Table(title=visible(title), title_justify="left")
     for column in table.columns:
         shown.add_column(column, justify="left" if column in WORDS else "right", overflow="fold")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(visible, row))
     # In a terminal cells fold to fit; in a file or a pipe rows stay whole.
     (console if console.is_terminal else Console(width=WIDTH, markup=False, emoji=False)).print(shown)
     for note in table.notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import site
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from types import TracebackType
 
 import pyrovae
 from pyrovae import models
+from pyrovae.text import visible
 
 OURS = tuple(
     str(Path(str(p)).resolve())
@@ -31,8 +33,8 @@ OURS = tuple(
 def one_line(error: BaseException) -> str:
     """The error's text in one line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return visible(f"{error.strerror}: {os.fsdecode(error.filename)}")
+    return visible(" ".join(str(error).split())) or type(error).__name__
 
 
 def in_users_code(error: BaseException) -> tuple[str, int, str] | None:
@@ -50,7 +52,7 @@ def told(error: BaseException, place: tuple[str, int, str]) -> str:
     """Three lines: where in the user's code, the line itself, and the error."""
     file, line, function = place
     where = "" if function == "<module>" else f", in {function}"
-    text = linecache.getline(file, line).strip()
+    text = visible(linecache.getline(file, line).strip())
     first = next(_chain(error))
     return f"{file}, line {line}{where}:\n    {text}\n{type(first).__name__}: {one_line(first)}"
 
@@ -87,4 +89,4 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, str]]:
 def _is_users(file: str) -> bool:
     if file.startswith("<"):
         return False
-    return not any(Path(file).resolve().is_relative_to(p) for p in OURS)
+    return not any(Path(os.path.realpath(file)).is_relative_to(p) for p in OURS)

@@ -5,11 +5,15 @@ Under torchrun on several GPUs or machines; with --max-restarts it goes on from 
 
 from __future__ import annotations
 
+import runpy
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["train", *sys.argv[1:]]))
 
 import tyro
 

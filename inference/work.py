@@ -147,6 +147,7 @@ def _train_in(
         on_end(fit)
     (folder / runs.CONFIG).unlink(missing_ok=True)
     runs.save_weights(folder / runs.WEIGHTS, fit.store, fit.modules)
+    runs.remove_results(folder)
     fit.write_csv(folder / runs.HISTORY)
     draw: Any = plots.plot_training if "elbo" in fit.history[0] else plots.plot_phases
     plots.save(draw(fit.history, best_epoch=fit.best_epoch), folder / "training.png")

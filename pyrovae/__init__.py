@@ -1,5 +1,9 @@
 """Deep latent-variable models in Pyro, with evidence you can trust."""
 
+# First: what follows imports torch, which takes seconds in which Ctrl-C may come.
+from . import starting as starting
+
+# isort: split
 from . import data as data
 from . import guides as guides
 from . import likelihoods as likelihoods

@@ -62,3 +62,17 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
             f.flush()
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(folder)) from None
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` and `~name` written out.
+
+    Raises:
+        ValueError: for a user without a home folder, as containers have.
+    """
+    whole = os.path.expanduser(path)
+    if os.fspath(whole).startswith("~") and not os.path.lexists(whole):
+        raise ValueError(
+            f"expected a home folder for {os.fspath(path)!r}, got none; try a path without ~, or set HOME"
+        )
+    return Path(whole)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .files import write_whole
+from .json_files import parse_json
 
 
 class DamagedFile(ValueError):
@@ -60,7 +60,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     try:
         if not 8 <= 8 + size <= len(content):
             raise DamagedFile(f"a header of {size:,} bytes in a file of {len(content):,}")
-        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
+        metadata = parse_json(content[8 : 8 + size]).get("__metadata__") or {}
         tensors = {k: v.clone() for k, v in safetensors.torch.load(content).items()}
         return tensors, {str(k): str(v) for k, v in metadata.items()}
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

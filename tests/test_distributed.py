@@ -26,6 +26,7 @@ from pyrovae.evidence.partial import Partials
 from pyrovae.evidence.units import Claims
 from pyrovae.export import read_evidence
 from pyrovae.inference import evaluate, train
+from pyrovae.inference.attending import attending
 from pyrovae.programs import inspect_program
 from pyrovae.programs.tracing import Noise
 
@@ -479,7 +480,11 @@ def test_evaluate_shared_and_its_status(tmp_path, capsys):
     argv = [str(run), *more, "--temperatures", "3", "--chains", "2", "--leapfrog", "1", *flags]
     assert evaluate.main(argv) == 0
     whole = read_evidence(run / "evidence.nc")
-    assert evaluate.main([*argv, "--shared"]) == 0
+    (run / "evidence.nc").unlink()  # which a shared evaluation would take
+    partial = run / "partial"
+    with attending(partial, 60):  # another process is at it, and may need the parts still
+        assert evaluate.main([*argv, "--shared"]) == 0
+        assert status(partial)
     shared = read_evidence(run / "evidence.nc")
     for name in ("IS", "MLMC", "AIS"):
         assert np.array_equal(shared[name].per_datum, whole[name].per_datum, equal_nan=True), name
@@ -487,6 +492,14 @@ def test_evaluate_shared_and_its_status(tmp_path, capsys):
     assert evaluate.main([str(run), "--status"]) == 0
     said = capsys.readouterr().out
     assert ", MLMC: 1 of 1 units" in said and ", AIS: " in said and "digits" in said
+    # Who comes late takes what the others have kept; and the last one to leave cleans up.
+    assert evaluate.main([*argv, "--shared"]) == 0 and "from evidence.nc" in capsys.readouterr().out
+    (run / "evidence.nc").unlink()
+    assert evaluate.main([*argv, "--shared"]) == 0 and not partial.exists()
+    assert np.array_equal(read_evidence(run / "evidence.nc")["AIS"].per_datum, whole["AIS"].per_datum)
+    capsys.readouterr()
+    assert evaluate.main([str(run), "--status"]) == 0
+    assert "no shared evaluation" in capsys.readouterr().out
     assert evaluate.main([*argv, "--shared", "--resume", "--shard", "0/2"]) == 2
     assert "expected --shared or --shard" in capsys.readouterr().err
 

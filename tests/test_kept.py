@@ -1,4 +1,4 @@
-"""Nothing that was computed is lost: full disks, kills, two processes on one folder, damaged files."""
+"""Nothing that was computed is lost: kills, two processes on one folder, damaged files."""
 
 import contextlib
 import errno
@@ -18,30 +18,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pyrovae as pv
-from pyrovae import files, runs
+from pyrovae import runs
 from pyrovae.evidence.units import Claims
 from pyrovae.export import read_evidence
-from pyrovae.inference import compare, evaluate, gaps, sample, sandwich, train
+from pyrovae.inference import compare, evaluate, gaps, sample, train
 from pyrovae.inference.workers import run_side_by_side
-from pyrovae.tensor_files import read_tensors
 from pyrovae.training import Checkpoints
 
-FLAGS = ["--device", "cpu", "--quiet"]
-QUICK = ["--epochs", "2", "--hidden", "8", "--latent-dim", "2", "--compile", "off", *FLAGS]
-EVALUATE = ["--num-samples", "30", "--limit", "40", "--compile", "off", *FLAGS]
-GRID = [
-    "--priors",
-    "standard",
-    "mixture",
-    "--guides",
-    "diagonal",
-    "--objectives",
-    "trace-elbo",
-    "--num-samples",
-    "20",
-]
+from .small import EVALUATE, FLAGS, GRID, QUICK
 
 
 @pytest.fixture(scope="module")
@@ -132,159 +119,6 @@ def test_checkpoints_are_in_the_order_of_their_numbers(tmp_path):
     (tmp_path / "checkpoint-mine.safetensors").write_text("not one of ours")
     assert store.save({"n": 2}).name == "checkpoint-1000001.safetensors"
     assert store.load()["n"] == 2 and (tmp_path / "checkpoint-mine.safetensors").exists()
-
-
-# Full disks.
-
-
-class FullDisk:
-    """The write of this number fails half way, as on a full disk; so do all later ones."""
-
-    def __init__(self, monkeypatch, at):
-        self.count, self.at = 0, at
-        real = Path.write_bytes
-
-        def write(path, content):
-            self.count += 1
-            if self.count > self.at:
-                real(path, bytes(content)[: len(content) // 2])
-                raise OSError(errno.ENOSPC, "No space left on device", str(path))
-            return real(path, content)
-
-        monkeypatch.setattr(Path, "write_bytes", write)
-
-
-def whole_files(folder):
-    """Every file that is there can be read, and none is half written."""
-    for file in folder.rglob("*"):
-        assert not file.name.startswith("."), file
-        if file.suffix == ".safetensors":
-            read_tensors(file)
-        elif file.suffix == ".json":
-            json.loads(file.read_text())
-        elif file.suffix == ".nc":
-            read_evidence(file)
-        elif file.suffix == ".png":
-            assert file.read_bytes().endswith(b"IEND\xaeB`\x82")
-
-
-def commands(run, other):
-    """Each command, and words of its figures that must be seen whatever the disk does."""
-    return {
-        "train": (lambda: train.main(["--out", str(other), *QUICK]), None),
-        "evaluate": (lambda: evaluate.main([str(run), *EVALUATE]), "│ IS"),
-        "evaluate --resume": (lambda: evaluate.main([str(run), "--resume", *EVALUATE]), "│ IS"),
-        "gaps": (lambda: gaps.main([str(run), "--limit", "3", "--steps", "3", *FLAGS]), "amortisation"),
-        "sandwich": (
-            lambda: sandwich.main(
-                [
-                    str(run),
-                    "--simulate",
-                    "3",
-                    "--temperatures",
-                    "3",
-                    "--chains",
-                    "2",
-                    "--leapfrog",
-                    "1",
-                    *FLAGS,
-                ]
-            ),
-            "3 data simulated",
-        ),
-        "compare": (lambda: compare.main(["--out", str(other), *GRID, "--jobs", "1", *QUICK]), "IS evidence"),
-        "compare --runs": (
-            lambda: compare.main(
-                ["--only-runs", "--runs", str(run), "--out", str(other), *EVALUATE[:2], *FLAGS]
-            ),
-            "IS evidence",
-        ),
-    }
-
-
-@pytest.mark.parametrize("command", list(commands(Path(), Path())))
-def test_a_full_disk_costs_files_and_no_figures(made, tmp_path, monkeypatch, capsys, command):
-    """At every write of every command: figures are shown, what was there is whole, and one line says what is lost."""
-    numbers, total = [10**9, 0], None
-    while numbers:
-        at = numbers.pop(0)
-        run, other = tmp_path / f"run{at}", tmp_path / f"out{at}"
-        shutil.copytree(made, run)
-        before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-        main, words = commands(run, other)[command]
-        with monkeypatch.context() as patch:
-            disk = FullDisk(patch, at)
-            code = main()
-        out, err = capsys.readouterr()
-        if total is None:  # nothing failed: so many writes there are
-            assert code == 0
-            total = disk.count
-            assert total >= 2
-            # The first, the last, and one between; all of them take minutes.
-            every = os.environ.get("PYROVAE_EVERY_WRITE")
-            numbers = list(range(total)) if every else sorted({0, total // 2, total - 1})
-            continue
-        assert code in (1, 2) and "Traceback" not in err and "internal error" not in err, (at, err)
-        assert "No space left" in err or "No space left" in out, (at, err)
-        assert words is None or re.sub(r"\s+", " ", words) in re.sub(r"\s+", " ", out), (at, out, err)
-        if command == "train" and at >= total - 4:
-            assert "kept: validation ELBO" in out
-        whole_files(run)
-        whole_files(other)
-        assert {p: p.read_bytes() for p in before} == before
-
-
-def small_disk(folder, size):
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    return done.returncode == 0
-
-
-@pytest.mark.skipif(os.name != "posix", reason="there are no such disks here")
-def test_a_real_full_disk(made, tmp_path, capsys):
-    """A small tmpfs, where one can be mounted; a limit on file sizes elsewhere. HDF5 crashed the process there."""
-    place = tmp_path / "small"
-    if small_disk(place, 16):
-        try:
-            code = evaluate.main([str(made), *EVALUATE, "--out-dir", str(place)])
-            out, err = capsys.readouterr()
-            assert code == 1 and "│ IS" in out and "No space left" in err and not list(place.rglob("*.nc*"))
-        finally:
-            subprocess.run(["umount", str(place)], check=True)
-    program = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from pyrovae.inference import evaluate; sys.exit(evaluate.main(sys.argv[1:]))"
-    )
-    place = tmp_path / "limited"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(made), *EVALUATE, "--out-dir", str(place)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1 and "│ IS" in done.stdout and "File too large" in done.stderr, done
-    assert not list(place.rglob("*.nc"))
-
-
-def test_the_place_is_probed_before_the_work(run, monkeypatch, capsys):
-    def refuse(*_, dir=None, **__):
-        raise OSError(errno.EROFS, "Read-only file system", str(dir))
-
-    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", refuse)
-    monkeypatch.setattr(pv, "evidence", lambda *_, **__: pytest.fail("work was done"))
-    assert evaluate.main([str(run), *EVALUATE]) == 2
-    err = capsys.readouterr().err
-    assert "Read-only file system" in err and "--out-dir" in err and err.count("\n") == 1
-
-
-def test_out_dir(run, tmp_path, capsys):
-    before = {p.name for p in run.iterdir()}
-    assert evaluate.main([str(run), *EVALUATE, "--resume", "--out-dir", str(tmp_path / "else")]) == 0
-    assert {p.name for p in run.iterdir()} == before
-    assert {p.name for p in (tmp_path / "else" / "run").iterdir()} == {"evidence.nc", "evidence.png"}
 
 
 # Locks.
@@ -592,6 +426,25 @@ def test_results_carry_the_hash_of_their_weights(run):
     assert json.loads((run / "gaps.json").read_text())["weights_hash"] == digest
     with np.load(run / "samples.npz", allow_pickle=False) as arrays:
         assert str(arrays["weights_hash"]) == digest
+
+
+def test_results_of_former_weights_go_with_them(run):
+    """Trained anew, a folder shows nothing that was found of its former weights; files of the user's stay."""
+    small = ["--limit", "3", "--steps", "3", "--compile", "off", *FLAGS]
+    assert gaps.main([str(run), *small]) == 0 and evaluate.main([str(run), *EVALUATE]) == 0
+    assert sample.main([str(run), "--num", "2", "--only", "samples", "--device", "cpu"]) == 0
+    digest = pv.load(run, device="cpu").weights_hash
+    found = ["evidence.nc", "evidence.png", "gaps.json", "gaps.md", "gaps.png", "samples.npz", "samples.png"]
+    for name in ("evidence.png", "gaps.png", "samples.png"):
+        with Image.open(run / name) as picture:
+            assert picture.info["weights_hash"] == digest, name
+    mine = ["evidence-of-mine.nc", "notes.md", "gaps.txt"]
+    for name in mine:
+        (run / name).write_text("mine")
+    (run / "evidence-40.nc").write_bytes((run / "evidence.nc").read_bytes())
+    assert train.main(["--out", str(run), *QUICK, "--seed", "1", "--overwrite"]) == 0
+    left = {p.name for p in run.iterdir()}
+    assert not left & {*found, "evidence-40.nc"} and set(mine) < left
 
 
 def test_an_unwritable_compile_cache_costs_only_time(made, tmp_path):

@@ -1,15 +1,21 @@
 """Folders of strangers: whatever they name or link to, nothing of it runs, and nothing is written outside of them."""
 
+import dataclasses
+import importlib
 import json
 import os
 import shutil
 import sys
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import pyrovae as pv
 from pyrovae.data import mnist
-from pyrovae.inference import compare, evaluate, free_energy, gaps, sample, sandwich, train
+from pyrovae.inference import cli, compare, evaluate, free_energy, gaps, sample, sandwich, train
+from pyrovae.inference.ising_cells import Question, trained
+from pyrovae.inference.ising_study import make_plan
 
 FLAGS = ["--device", "cpu", "--quiet"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", *FLAGS]
@@ -59,6 +65,50 @@ SCRIPTS = {
     "compare": lambda f: compare.main(["--only-runs", "--runs", f, "--out", "cmp", "--num-samples", "5", *FLAGS]),
     "train --resume": lambda f: train.main(["--out", f, "--resume", *FLAGS]),
 }  # fmt: skip
+
+# Scripts that go on in a folder: what lies there may be a stranger's, too.
+CELL = "standard-diagonal-trace-elbo"
+GRID = ["--priors", "standard", "--guides", "diagonal", "--objectives", "trace-elbo", *QUICK]
+
+
+def study(out):
+    """What `ising` does first with a cell's folder."""
+    plan = make_plan(out, 4, (2.0,), ("vae",), 2, 2000, Question())
+    try:
+        trained(plan.cells[0])
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+INTO = {
+    "compare": (CELL, lambda: compare.main(["--out", ".", *GRID])),
+    "ising": ("vae-T2", lambda: study(Path())),
+    "train": (CELL, lambda: train.main(["--out", CELL, *QUICK])),
+}
+# Options of Path that are no folder of a run, or one that the user names to write into.
+ELSEWHERE = {"root", "out", "out_dir"}
+
+
+def paths_of(options):
+    """Options of a script that take a path, those within them too."""
+    hints = get_type_hints(options)
+    names = {f.name for f in dataclasses.fields(options) if "Path" in str(hints[f.name])}
+    inner = [hints[f.name] for f in dataclasses.fields(options) if dataclasses.is_dataclass(hints[f.name])]
+    return names.union(*map(paths_of, inner))
+
+
+def test_every_script_that_reads_a_run_is_asked():
+    """Derived from the options: a new script that takes a folder is missed here until it is in the table."""
+    reads, writes = set(), set()
+    for name in cli.COMMANDS:
+        found = paths_of(importlib.import_module(f"pyrovae.inference.{name}").Options)
+        reads |= {name} if found - ELSEWHERE else set()
+        writes |= {name} if "out" in found else set()
+    assert reads == {name.partition(" ")[0] for name in SCRIPTS} - {"train"}
+    # Those that write single files and pictures take nothing that is there.
+    assert writes - {"evaluate", "sample", "free_energy", "truth"} == set(INTO)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +177,22 @@ def test_no_script_runs_a_strangers_code(archive, capsys, script, monkeypatch):
         where = reference.partition(":")[0].rpartition("/")[2].format(cwd="")
         assert err.count("\n") == 1 and "--trust" in err and where in err, (way, err)
         assert not mark.exists() and outside(folder) == before, way
+
+
+@pytest.mark.parametrize("script", INTO)
+def test_no_script_goes_on_in_a_strangers_folder(archive, capsys, script):
+    """Cells of a comparison or study that somebody else has laid there, as folders and as links out of them."""
+    folder, mark = archive
+    name_code(folder, "other/payload.py:build")
+    name, main = INTO[script]
+    cell = folder.parent / name
+    shutil.copytree(folder, cell)
+    assert main() == 2 and cell.name in capsys.readouterr().err
+    shutil.rmtree(cell)
+    cell.symlink_to(folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert main() == 2
+    assert not mark.exists() and {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_load_does_not_run_a_strangers_code(archive):

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..files import expanded
 from .checks import check_event, to_float32, to_labels
 from .files import read_file
 from .raw import Raw, Request, Size
@@ -33,7 +33,7 @@ def from_object(source: Any, request: Request) -> Raw:
     """
     name = type(source).__name__
     if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
+        path = expanded(source)
         name, source = path.name, read_file(path)
     if isinstance(source, torch.utils.data.Dataset):
         return _one_array(name, *_stacked(source), request)

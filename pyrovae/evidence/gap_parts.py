@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -64,6 +65,7 @@ class Gaps:
             from the richer family.
         conditional: guide sites that depend on other draws: their dependence stays amortised.
         attributes: as of `Evidence`, and the optimisation's; `kept`: data whose amortised guide stayed.
+        partials: files of partial results that they were put together from.
     """
 
     evidence: Estimate
@@ -73,6 +75,7 @@ class Gaps:
     bounds: tuple[Estimate, ...] = field(repr=False, default=())
     conditional: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict, repr=False)
+    partials: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
     def total(self) -> Part:

@@ -113,6 +113,7 @@ def gaps(
         bounds=tuple(bounds),
         conditional=tuple(conditional_sites(program)),
         attributes=attributes | {"kept": int(details["kept"].sum())},
+        partials=first.partials,
     )
 
 

@@ -16,6 +16,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..json_files import parse_json
 from ..programs import Program, buffers_of, capture_parameters, module_mode, seeded
 from ..tensor_files import DamagedFile, hash_of_tensors, read_tensors, write_tensors
 from .estimators import PerDatum
@@ -100,7 +101,7 @@ class Partials:
             text = metadata.get("pyrovae", "")
             if metadata.get("sha256") != hash_of_tensors(tensors, text):
                 raise DamagedFile("its checksum is wrong")
-            about = json.loads(text)
+            about = parse_json(text)
         except ValueError as error:
             if self.strict:
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import socket
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import write_whole
+from ..json_files import read_json
+from ..text import visible
 from .partial import Partials
 
 BEATS = 4  # heartbeats before a claim expires
@@ -211,19 +214,19 @@ def status(folder: str | os.PathLike[str]) -> list[Status]:
     found = []
     for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime):
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            parts, label = list(about["units"]), str(about["label"])
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+            about = read_json(path)
+            parts, label = list(about["units"]), visible(str(about["label"]))
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"expected what is evaluated in {path}, got a damaged file ({error})") from None
         times = [
             p.stat().st_mtime for part in parts if (p := folder / f"{path.stem}-{part}.safetensors").is_file()
         ]
         workers: dict[str, float] = {}
-        for claim in folder.glob(f"{path.stem}-*.claim-*"):
+        for claim in folder.glob(f"{glob.escape(path.stem)}-*.claim-*"):
             try:
-                owner = json.loads(claim.read_text(encoding="utf-8") or "{}").get("owner", "somebody")
+                owner = visible(str(read_json(claim)["owner"]))
                 workers[owner] = max(0.0, time.time() - claim.stat().st_mtime)
-            except (OSError, json.JSONDecodeError):  # given up just now
+            except (OSError, ValueError, KeyError, TypeError):  # given up just now, or made
                 continue
         spent = max(times) - min(times) if times else 0.0
         found.append(Status(label, len(times), len(parts), workers, spent))

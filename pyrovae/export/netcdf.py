@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import replace
@@ -13,7 +12,9 @@ import torch
 from torch import Tensor
 
 from ..files import write_whole
+from ..json_files import parse_json
 from ..programs import Measure
+from ..text import visible
 from .containers import evidence_tree, names_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
         if attributes.get("inference_library") != "pyrovae":
             raise ValueError("another library wrote it")
         # Files written before they named their estimators hold ELBO and IS.
-        names = json.loads(attributes.pop("estimators", '["ELBO", "IS"]'))
+        names = parse_json(attributes.pop("estimators", '["ELBO", "IS"]'))
         first = attributes.pop("diagnostics_of", "IS")
         estimates = {n: _estimate(n, k, stats, attributes, n == first) for n, k in names_of(names).items()}
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -67,9 +68,9 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
         ) from None
     attributes["vectorised"] = bool(attributes.get("vectorised", True))
     if isinstance(attributes.get("chunk"), str):
-        attributes["chunk"] = tuple(json.loads(attributes["chunk"]))
+        attributes["chunk"] = tuple(parse_json(attributes["chunk"]))
     if isinstance(attributes.get("observed"), str):
-        attributes["observed"] = json.loads(attributes["observed"])
+        attributes["observed"] = parse_json(attributes["observed"])
         measure = Measure.from_json(attributes["observed"])
         estimates = {n: replace(e, measure=measure) for n, e in estimates.items()}
     lines = str(attributes.pop("warnings", ""))
@@ -93,7 +94,7 @@ def _estimate(
         curve = {int(k): float(v) for k, v in points if not math.isnan(v)}
     figures = {k: attributes.pop(f"{key}_{k}", None) for k in SUMMARY}
     prefix = f"{key}_detail_"
-    details = _unlisted(json.loads(attributes.pop(f"{key}_details", "{}")))
+    details = _unlisted(parse_json(attributes.pop(f"{key}_details", "{}")))
     details |= {str(v).removeprefix(prefix): column(str(v)) for v in stats if str(v).startswith(prefix)}
     return Estimate(
         name=name,
@@ -131,4 +132,6 @@ def _tensor(array: np.ndarray) -> Tensor:
 def _parsed(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.reshape(-1)[0] if value.size == 1 else value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    # Of whoever wrote the file, and shown in titles. A line each: warnings.
+    return visible(value, "\n") if isinstance(value, str) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -17,8 +18,15 @@ SUFFIXES = (".png", ".pdf")
 DPI = 150
 
 
-def save(figure: Figure | SubFigure | Axes, path: str | os.PathLike[str]) -> None:
+def save(
+    figure: Figure | SubFigure | Axes, path: str | os.PathLike[str], weights_hash: str | None = None
+) -> None:
     """Writes a figure (or the figure of these Axes), whole or not at all, at 150 dpi.
+
+    Args:
+        figure: what is drawn.
+        path: .png or .pdf.
+        weights_hash: of the weights that it shows; kept in the file's metadata.
 
     Raises:
         ValueError: for a suffix other than .png and .pdf.
@@ -31,7 +39,9 @@ def save(figure: Figure | SubFigure | Axes, path: str | os.PathLike[str]) -> Non
     if not isinstance(root, Figure):
         raise ValueError(f"expected a Figure or Axes, got {type(figure).__name__}")
     # Without a date, the same figure is the same file.
-    metadata = {"CreationDate": None} if suffix == ".pdf" else None
+    metadata: dict[str, Any] = {"CreationDate": None} if suffix == ".pdf" else {}
+    if weights_hash is not None:
+        metadata["Keywords" if suffix == ".pdf" else "weights_hash"] = weights_hash
     drawn = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         # One pass of the layout does not settle Axes of a fixed aspect.

@@ -19,6 +19,7 @@ from .folder import check_own as check_own
 from .folder import is_unfinished as is_unfinished
 from .folder import occupied as occupied
 from .folder import read_config as read_config
+from .folder import remove_results as remove_results
 from .folder import write_config as write_config
 from .loading import load as load
 from .lock import FolderInUse as FolderInUse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from ..files import replacing
+from ..json_files import read_json
 
 # Programs that pyrovae brings; every other name of a model is somebody's code.
 BUILT_IN = ("vae", "hierarchical", "diffusion", "rbm", "linear-gaussian")
@@ -66,7 +68,7 @@ def check_consent(reference: str, folder: str | os.PathLike[str], trust: bool = 
         return
     code = find(reference)
     key = code.key()
-    if key is not None and (state_folder() / "code" / f"{key}.json").is_file():
+    if key is not None and any(p.name == f"{key}.json" for p in _records()):
         return
     known = " (its code is not what this user trained with last)" if _recorded(code) else ""
     raise NotTrusted(
@@ -86,9 +88,9 @@ def record_code(reference: str) -> None:
     key = code.key()
     if key is None:
         return
-    folder = state_folder() / "code"
     about = {"reference": reference, "files": [str(f) for f in code.files]}
     try:
+        folder = state_folder() / "code"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with replacing(folder / f"{key}.json") as partial:
             partial.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -103,11 +105,27 @@ def state_folder() -> Path:
     """Where this user's records are: `PYROVAE_STATE`, `$XDG_STATE_HOME/pyrovae`, or `~/.local/state/pyrovae`.
 
     Relative paths in these variables are not taken: they would depend on the folder one stands in.
+
+    Raises:
+        FileNotFoundError: for a user without a home folder, and none of these.
     """
     own, xdg = Path(os.environ.get("PYROVAE_STATE", "")), Path(os.environ.get("XDG_STATE_HOME", ""))
     if own.is_absolute():
         return own
-    return (xdg if xdg.is_absolute() else Path.home() / ".local" / "state") / "pyrovae"
+    if xdg.is_absolute():
+        return xdg / "pyrovae"
+    home = Path(os.path.expanduser("~"))
+    if not home.is_absolute():
+        raise FileNotFoundError(errno.ENOENT, "no home folder for records; try PYROVAE_STATE=/a/folder", "~")
+    return home / ".local" / "state" / "pyrovae"
+
+
+def _records() -> list[Path]:
+    """What this user has trained with; nothing where that cannot be read."""
+    try:
+        return [p for p in (state_folder() / "code").glob("*.json") if p.is_file()]
+    except OSError:
+        return []
 
 
 def find(reference: str) -> Code:
@@ -116,7 +134,7 @@ def find(reference: str) -> Code:
     if not where or not attribute:
         return Code(reference, (), "nothing: it is no package.module:attribute or file.py:attribute")
     if where.endswith(".py"):
-        file = Path(where).resolve()
+        file = Path(os.path.realpath(where))  # which raises for no loop of links
         return Code(reference, (file,), _shown(file))
     files: list[Path] = []
     path: list[str] | None = None
@@ -155,9 +173,9 @@ def _shown(file: Path) -> str:
 def _recorded(code: Code) -> bool:
     """Whether this user has trained with other contents of the same files."""
     wanted = [str(f) for f in code.files]
-    for record in (state_folder() / "code").glob("*.json"):
+    for record in _records():
         try:
-            if json.loads(record.read_text(encoding="utf-8")).get("files") == wanted:
+            if read_json(record).get("files") == wanted:
                 return True
         except (OSError, ValueError, AttributeError):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,6 +111,28 @@ def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = 
         except (FileNotFoundError, PermissionError):
             pass
     return sources.load(name, root, seed=seed, **options)
+
+
+def check_sizes(spec: DataSpec, source: Any, folder: Path) -> None:
+    """Refuses a simulation of other sizes than the run's before it is made: it may take days.
+
+    Raises:
+        ValueError: where they differ.
+    """
+    if not isinstance(source, Mapping) or source.get("data") != "ising":
+        return
+    given = {
+        "L": (source.get("L"), math.isqrt(math.prod(spec.event_shape))),
+        "train_size": (source.get("train_size"), spec.splits["train"]),
+        "valid": (source.get("valid"), spec.splits.get("valid")),
+        "test": (source.get("test"), spec.splits.get("test")),
+    }
+    wrong = [k for k, (asked, was) in given.items() if asked is not None and asked != was]
+    if wrong:
+        raise ValueError(
+            f"expected the sizes of the data that {folder} was trained on, got another {', '.join(wrong)} in its "
+            "configuration: it is damaged"
+        )
 
 
 def check_same(spec: DataSpec, given: Data, folder: Path) -> None:

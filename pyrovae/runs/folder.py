@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import unicodedata
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +15,21 @@ import pyro
 import torch
 
 from ..files import check_writable, write_whole
+from ..json_files import read_json
+from ..text import has_controls
 from .lock import locked
 
 FORMAT = 1
 CONFIG, WEIGHTS, HISTORY, EVIDENCE = "config.json", "weights.safetensors", "metrics.csv", "evidence.nc"
 # Of a run that has not ended: how it was started, and its checkpoints.
 UNFINISHED, CHECKPOINTS = "unfinished.json", "checkpoints"
-PARTIAL, TENSORBOARD = "partial", "tensorboard"
+PARTIAL, TENSORBOARD, TRAINING = "partial", "tensorboard", "training.png"
+# What other scripts write of the weights in a run folder: of new ones it says nothing.
+_RESULTS = re.compile(
+    r"evidence(-\d+)?\.(nc|png)|(gaps|sandwich)\.(json|md|png)|free_energy\.(md|png)|samples\.npz|"
+    r"(integration|work|schedule|chain|samples|reconstructions|latent|manifold|traversals|interpolations|neighbours|"
+    r"likely|levels|level_samples)\.png"
+)
 # How names begin of files that were being written when their process was killed (see `files.replacing`).
 _HALF = tuple(
     f".{s}-" for s in ("config", "unfinished", "weights", "metrics", "evidence", "training", "probe")
@@ -38,7 +46,7 @@ def occupied(path: str | os.PathLike[str], overwrite: bool = False, resume: bool
     Raises:
         FileExistsError: it holds a run already, and `overwrite` is not given; or an unfinished
             one, and `resume` is not given either; or a process that is alive writes there, which is named.
-        ValueError: it has links where folders of its own belong.
+        ValueError: it has links where folders of its own belong, or folders where files do.
         OSError: it cannot be made or written.
     """
     folder = Path(path)
@@ -50,6 +58,11 @@ def occupied(path: str | os.PathLike[str], overwrite: bool = False, resume: bool
             check_free(folder, overwrite, resume)
             for name in (CHECKPOINTS, PARTIAL, TENSORBOARD):
                 check_own(folder, name)
+            for name in (CONFIG, UNFINISHED, WEIGHTS, HISTORY, TRAINING):
+                if (folder / name).is_dir() and not (folder / name).is_symlink():
+                    raise ValueError(
+                        f"expected {folder / name} to be a file of the run's, got a folder; try another --out"
+                    )
             check_writable(folder)
             for leftover in folder.glob(".*-*"):  # of processes killed while they wrote
                 if not leftover.is_dir() and leftover.name.startswith(_HALF):
@@ -100,6 +113,13 @@ def check_own(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def remove_results(folder: Path) -> None:
+    """Removes what was found of former weights, once new ones have taken their place."""
+    for path in folder.iterdir():
+        if _RESULTS.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
+            path.unlink(missing_ok=True)
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether a run was started there and has not ended."""
     return (folder / UNFINISHED).is_file()
@@ -129,8 +149,8 @@ def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, A
     if not file.is_file():
         raise FileNotFoundError(f"expected a run folder with {name}, got {Path(path)}")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        config = read_json(file)
+    except ValueError as error:
         raise ValueError(f"expected JSON in {file}, got a damaged file ({error})") from None
     if _has_controls(config):
         raise ValueError(
@@ -144,8 +164,14 @@ def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, A
 
 def _has_controls(value: Any) -> bool:
     """Whether any text in it has control characters (escape sequences, say)."""
-    if isinstance(value, str):
-        return any(unicodedata.category(c) == "Cc" for c in value)
-    if isinstance(value, dict):
-        return any(_has_controls(k) or _has_controls(v) for k, v in value.items())
-    return isinstance(value, list) and any(map(_has_controls, value))
+    left = [value]  # no recursion: a file may be as deep as JSON allows
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            if has_controls(one):
+                return True
+        elif isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            left += one
+    return False

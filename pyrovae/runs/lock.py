@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from ..json_files import parse_json
+from ..text import visible
+
 try:
     import fcntl
 except ImportError:  # not on Windows, which has no locks that end with their process
@@ -78,7 +81,7 @@ def _acquire(path: Path) -> int:
 
 def _holder(about: bytes) -> str:
     try:
-        found = json.loads(about)
-        return f"pid {int(found['pid'])} on {found['host']}, since {found['since']}"
+        found = parse_json(about)
+        return visible(f"pid {int(found['pid'])} on {found['host']}, since {found['since']}")
     except (ValueError, KeyError, TypeError):
         return "a process that has just started"

@@ -17,7 +17,7 @@ from ..evidence import Evidence
 from ..export import read_evidence
 from ..programs import ParameterStore
 from ..training.history import Row
-from .data import Data, check_same, load_again, moved
+from .data import Data, check_same, check_sizes, load_again, moved
 from .folder import EVIDENCE, HISTORY
 from .history import read_history
 
@@ -65,6 +65,7 @@ class Run:
                 f"expected data that can be loaded by name, got a run on a {self.spec.name} of your own in "
                 f"{self.folder}; try pv.load({str(self.folder)!r}, ..., data=...)"
             )
+        check_sizes(self.spec, source, self.folder)
         data = load_again(source, self.root)
         check_same(self.spec, data, self.folder)
         return moved(data, self.device)

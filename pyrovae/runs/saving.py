@@ -10,7 +10,7 @@ from ..checking import checked
 from ..training import Fit
 from .consent import record_code
 from .data import as_data, source_of, spec_of
-from .folder import CONFIG, EVIDENCE, HISTORY, UNFINISHED, WEIGHTS, occupied, write_config
+from .folder import CONFIG, HISTORY, UNFINISHED, WEIGHTS, occupied, remove_results, write_config
 from .weights import save_weights
 
 
@@ -74,9 +74,10 @@ def save(
         if build is not None:
             record_code(build)
         # A folder without configuration is no run: it comes last.
-        for former in (CONFIG, UNFINISHED, EVIDENCE):
+        for former in (CONFIG, UNFINISHED):
             (path / former).unlink(missing_ok=True)
         save_weights(path / WEIGHTS, fit.store, fit.modules)
+        remove_results(path)
         fit.write_csv(path / HISTORY)
         write_config(path, config | {"best_epoch": fit.best_epoch, "seconds": fit.seconds})
     return path

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ..json_files import parse_json
 from ..programs import ParameterStore, buffers_of
 from ..tensor_files import DamagedFile, hash_of_tensors, read_tensors, write_tensors
 from .folder import FORMAT
@@ -42,6 +43,17 @@ def load_weights(
         raise ValueError(
             f"expected the {len(own)} buffers of this architecture in {path}, got {len(given)} others"
         )
+    held = {f"parameter:{k}": v for k, v in store.state_dict().items()} | {
+        f"buffer:{k}": v for k, v in own.items()
+    }
+    for name, value in tensors.items():
+        if not name.startswith(("parameter:", "buffer:")):
+            raise ValueError(f"expected parameters and buffers alone in {path}, got {name!r}: it is damaged")
+        if name in held and held[name].is_floating_point() != value.is_floating_point():
+            raise ValueError(
+                f"expected {name} of {held[name].dtype} in {path}, got {value.dtype}: it is damaged, or of another "
+                "architecture"
+            )
     store.load_state_dict(
         {k.removeprefix("parameter:"): v for k, v in tensors.items() if k.startswith("parameter:")}
     )
@@ -68,7 +80,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
     digest = hash_of_tensors(tensors)
     if "pyrovae" in metadata:
         try:
-            known = json.loads(metadata["pyrovae"])["sha256"]
+            known = parse_json(metadata["pyrovae"])["sha256"]
         except (ValueError, KeyError, TypeError):
             known = None
         if known != digest:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..distributed import World
+from ..json_files import parse_json
 from ..tensor_files import DamagedFile, hash_of_tensors, read_tensors, write_tensors
 from .packing import pack, unpack
 
@@ -64,7 +65,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if metadata.get("format") != str(FORMAT):
         raise ValueError(f"expected a checkpoint of format {FORMAT}, got {metadata.get('format')} in {path}")
     try:
-        state: dict[str, Any] = unpack(json.loads(text), tensors)
+        state: dict[str, Any] = unpack(parse_json(text), tensors)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedCheckpoint(
             f"expected the state of a run in {path}, got a damaged one ({error})"

@@ -1,0 +1,55 @@
+"""What a run folder holds of former evaluations: whether it answers a question, and under which name one is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae import runs
+from pyrovae.evidence.evidence import data_hash
+
+
+def found_in(run: pv.Run, x: Tensor, asked: Sequence[Any], seed: int, delta: float) -> pv.Evidence | None:
+    """The run's evidence.nc, if it answers this very question: of these weights, data, estimators, seed and delta."""
+    try:
+        ev = run.evidence
+    except ValueError:  # damaged: it is written anew
+        return None
+    if (
+        ev is None
+        or not {"weights_hash", "measure"} <= set(ev.attributes)
+        or ev.attributes.get("code") != code_of(run)
+        or [e.name for e in asked] != list(ev)
+    ):
+        return None
+    # A file that does not say what was asked is of ELBO and IS alone.
+    samples = ev["IS"].num_samples if "IS" in ev else None
+    default = repr([pv.ELBO(), pv.IS(samples)]) if samples else ""
+    wanted = (data_hash(x), repr(asked), seed, delta)
+    answered = (
+        ev.attributes.get("data_hash"),
+        ev.attributes.get("asked", default),
+        ev.attributes.get("seed"),
+        next((e.delta for e in ev.values() if e.certificate is not None), delta),
+    )
+    return ev if wanted == answered else None
+
+
+def code_of(run: pv.Run) -> str | None:
+    """Hash of the user's code that a run's program is built by: weights alone do not say what it computes."""
+    options = run.config.get("model")
+    reference = str(options.get("model")) if isinstance(options, dict) else ""
+    return None if not reference or reference in runs.BUILT_IN else runs.find(reference).key()
+
+
+def name_of(run: pv.Run, num_data: int) -> str:
+    """Name of the files: `evidence`, but a look at some data does not take the place of an evaluation of more."""
+    try:
+        found = run.evidence
+    except ValueError:  # damaged: nothing is lost
+        found = None
+    more = found is not None and len(found.x) > num_data
+    return f"evidence-{num_data}" if more else "evidence"
