@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +16,7 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from ..checking import explained
+from .adapting import adapt
 from .agreement import check_latents, refuse_inner_subsampling
 from .calling import find_calling
 from .declaration import Declaration, declaration_of
@@ -49,6 +50,8 @@ class Program:
             subsampling scale is full_size / len(x)); else None.
         narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
         measure: whether p(x) is a mass or a density.
+        globals: latents outside of the data plate that are conditioned on: the evidence is ln p(x | globals).
+        ignored: observed sites of the guide, which are no part of q.
     """
 
     model: Callable[..., Any]
@@ -62,6 +65,8 @@ class Program:
     full_size: int | None
     narrower: tuple[str, ...] = ()
     measure: Measure = field(default_factory=Measure)
+    globals: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @property
     def plate(self) -> str:
@@ -128,11 +133,13 @@ def inspect_program(
     plate: str | None = None,
     vectorised: bool | None = None,
     seed: int = 0,
+    given: Mapping[str, Any] | None = None,
 ) -> Program:
     """Looks at a program on a few data: its plate, its nesting, whether it broadcasts.
 
     Runs under its own random state (of `seed`), in eval mode and without gradients. Parameters
-    that the program creates with `pyro.param` come to life here.
+    that the program creates with `pyro.param` come to life here. `given` are values of latents outside of the
+    data plate, by name.
 
     Raises:
         ValueError: where the pair breaks the contract: no data plate, latents outside of it or
@@ -148,15 +155,18 @@ def inspect_program(
         module_mode(model, guide, training=False),
     ):
         with explained(x, context):
-            arguments, guide_trace, prior_trace = find_calling(model, guide, x, context, plate)
+            pair = adapt(model, guide, x, context, plate, given)
+            arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
         _check_observed_shapes(prior_trace)
         sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
         frame = data_frame(prior_trace, plate)
         program = Program(
-            model=model,
-            guide=guide,
+            model=pair.model,
+            guide=pair.guide,
+            globals=pair.globals,
+            ignored=pair.ignored,
             arguments=arguments,
             declaration=declared,
             max_plate_nesting=max(-f.dim for s in sites for f in s["cond_indep_stack"] if f.vectorized),

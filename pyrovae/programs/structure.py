@@ -47,11 +47,23 @@ def data_frame(trace: Any, plate: str) -> Any:
         ValueError: where no site is in a plate of that name; lists the plates there are.
     """
     names: dict[str, int] = {}
-    for _, site in sample_sites(trace):
+    for name, site in sample_sites(trace):
         for frame in site["cond_indep_stack"]:
             if frame.name == plate and frame.vectorized:
                 return frame
+            if frame.name == plate:
+                raise ValueError(
+                    f"expected a vectorised plate {plate!r} over data, got a sequential one (a for loop over it, at "
+                    f"{name!r}), in which each datum has sites of its own; try `with pyro.plate({plate!r}, ...)`, and "
+                    "a mask for data of different lengths"
+                )
             names[frame.name] = frame.size
+    # A plate that no site of a density is in (all of them conditioned, or deterministic) is still one.
+    names |= {
+        n: s["fn"].size
+        for n, s in trace.nodes.items()
+        if s["type"] == "sample" and type(s["fn"]).__name__ == "_Subsample" and n not in names
+    }
     found = ", ".join(f"{n!r} (size {s})" for n, s in names.items()) or "none"
     raise ValueError(
         f"expected a pyro.plate named {plate!r} over data, with every latent inside; got plates: {found}; "
@@ -110,7 +122,9 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
         if outside:
             raise ValueError(
                 f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: with "
-                "global variables the evidence does not factorise over data; condition on them first"
+                "global variables the evidence does not factorise over data; condition on them first, by "
+                f"pyro.condition(model, {{{outside[0]!r}: value}}) or given={{{outside[0]!r}: value}} of pv.evidence and "
+                "pv.log_weights, before the plate"
             )
     for n, site in latents.items():
         if n in guide_sites and site["fn"].event_shape != guide_sites[n]["fn"].event_shape:

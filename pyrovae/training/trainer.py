@@ -85,6 +85,7 @@ class Trainer:
 
         base = objective if objective is not None else Trace_ELBO()
         check_objective(base, self.program)
+        prepared.check_trainable()
         self.objective = with_terms(
             base, beta=self.beta(0.0), free_bits=free_bits, beta_varies=callable(beta)
         )
@@ -93,7 +94,9 @@ class Trainer:
         self.lr = as_schedule(1e-3 if lr is None else lr) if optim is None or lr is not None else None
         # compile=False: SVI would go over to compiled steps by a count of its own, and a resumed run
         # would differ from one that was never interrupted. Here the first step decides for all.
-        self.svi = SVI(self.model, self.guide, made, self.objective, compile=False, before_step=clip)
+        self.svi = SVI(
+            self.program.model, self.program.guide, made, self.objective, compile=False, before_step=clip
+        )
         self.svi.checked = True
         self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):
