@@ -18,7 +18,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # What a program can fail with on arguments that are not for it.
-FAILURES = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError)
+FAILURES = (
+    *(RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError),
+    AssertionError,  # of the program, or of a library that it calls
+)
 
 
 def checked(fn: Callable[P, R]) -> Callable[P, R]:

@@ -13,7 +13,9 @@ from pyro import poutine
 from torch import Tensor
 
 from .auto_guides import plain_guide
+from .cached_draws import modes_of_transforms
 from .conditioning import check_given, conditioned, given_to, outside, without
+from .modules import with_modules
 from .parameters import scratch
 from .plates import Arguments, ChooseSubsample, alone
 from .sites import sample_sites
@@ -84,6 +86,8 @@ def adapt(
         model = sized(model, plate)
     if is_sizeless(q, plate):
         guide = sized(guide, plate)
+    modes = [modes_of_transforms(trace) for trace in (p, q)]
+    model, guide = (with_modules(f, m) if m else f for f, m in zip((model, guide), modes, strict=True))
     return Adapted(model, guide, tuple(known), tuple(ignored))
 
 

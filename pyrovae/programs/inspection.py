@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..checking import explained
 from .adapting import adapt
 from .agreement import check_latents, refuse_inner_subsampling
+from .cached_draws import Held, held
 from .calling import find_calling
 from .declaration import Declaration, declaration_of
 from .masked import check_masked, has_masks
@@ -153,9 +154,12 @@ def inspect_program(
         seeded(seed, "inspect", device=x.device),
         torch.no_grad(),
         module_mode(model, guide, training=False),
+        ExitStack() as stack,
     ):
         with explained(x, context):
             pair = adapt(model, guide, x, context, plate, given)
+        stack.enter_context(module_mode(pair.model, pair.guide, training=False))
+        with explained(x, context):
             arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
@@ -259,6 +263,7 @@ def _broadcasts(program: Program) -> bool:
         return False
     guide_trace, _ = vector.traces or (None, None)
     lone = replace(program, vectorised=False)
+    # Taken before other runs, which a flow without inverse would remember in place of this one.
     # Not to be set: what is summed out, and what the guide computes from other draws (a Delta's
     # density is zero a rounding error away from its own value).
     drawn = {
@@ -268,12 +273,15 @@ def _broadcasts(program: Program) -> bool:
         and site["infer"].get("_enumerate_dim") is None
         and not isinstance(base_of(site["fn"]), dist.Delta)
     }
-    for k in range(3):
-        values = {
+    parts = [
+        {
             # Enumeration dims lie left of the particle dim, which then has to stay.
             name: _particle(site, k, -1 - program.max_plate_nesting, keep=program.enumerated)
             for name, site in drawn.items()
         }
+        for k in range(3)
+    ]
+    for k, values in enumerate(parts):
         given = replace(lone, guide=Substitute(values)(program.guide))
         try:
             alone = given._run(indices, None).log_weights()[0]
@@ -292,13 +300,16 @@ def _broadcasts(program: Program) -> bool:
     return True
 
 
-def _particle(site: dict[str, Any], k: int, particle_dim: int, keep: bool) -> Tensor:
-    value: Tensor = site["value"]
+def _particle(site: dict[str, Any], k: int, particle_dim: int, keep: bool) -> Held:
     dim = particle_dim - site["fn"].event_dim
-    if value.dim() < -dim:
-        return value
-    k = k if value.size(dim) > 1 else 0
-    return value.narrow(dim, k, 1) if keep else value.select(dim, k)
+
+    def pick(value: Tensor) -> Tensor:
+        if value.dim() < -dim:
+            return value
+        at = k if value.size(dim) > 1 else 0
+        return value.narrow(dim, at, 1) if keep else value.select(dim, at)
+
+    return held(site, pick)
 
 
 def _first(sites: Sites, n: int) -> Sites:

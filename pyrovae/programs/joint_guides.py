@@ -43,7 +43,8 @@ def per_datum_guide(guide: Callable[..., Any], auto: Any, plate: str) -> Callabl
 
     def run(*args: Any, **kwargs: Any) -> Any:
         plates = auto._create_plates(*args, **kwargs)
-        law = _marginal(auto.get_posterior(*args, **kwargs), index)
+        with auto._pyro_context:  # as in a call of it: its parameters are pyro.params
+            law = _marginal(auto.get_posterior(*args, **kwargs), index)
         name = f"_{auto._pyro_name}_latent"
         with plates[plate]:
             law = law.expand((frame.size, *(1,) * (-1 - frame.dim)))

@@ -121,10 +121,7 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
         outside = [n for n, s in sites.items() if plate not in {f.name for f in s["cond_indep_stack"]}]
         if outside:
             raise ValueError(
-                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: with "
-                "global variables the evidence does not factorise over data; condition on them first, by "
-                f"pyro.condition(model, {{{outside[0]!r}: value}}) or given={{{outside[0]!r}: value}} of pv.evidence and "
-                "pv.log_weights, before the plate"
+                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: {_ADVICE[source]}"
             )
     for n, site in latents.items():
         if n in guide_sites and site["fn"].event_shape != guide_sites[n]["fn"].event_shape:
@@ -132,6 +129,15 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
                 f"expected the guide to draw {n!r} with the model's event shape "
                 f"{tuple(site['fn'].event_shape)}, got {tuple(guide_sites[n]['fn'].event_shape)}"
             )
+
+
+_ADVICE = {
+    "model": "with global variables the evidence does not factorise over data; condition on them first, by "
+    'pyro.condition(model, {"name": value}) before the plate, or given={"name": value} of pv.evidence and '
+    "pv.log_weights",
+    "guide": "one draw for all data has no density for each; try a guide that draws in the plate (amortised, or "
+    "AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal of a model whose latents are all in the plate)",
+}
 
 
 def check_support(trace: Any) -> None:
