@@ -121,7 +121,8 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
         outside = [n for n, s in sites.items() if plate not in {f.name for f in s["cond_indep_stack"]}]
         if outside:
             raise ValueError(
-                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: {_ADVICE[source]}"
+                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: "
+                f"{_ADVICE[source]}"
             )
     for n, site in latents.items():
         if n in guide_sites and site["fn"].event_shape != guide_sites[n]["fn"].event_shape:
