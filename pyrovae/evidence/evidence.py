@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import Measure, Program, inspect_program, module_mode, tensors_in
+from ..programs.marks import others_in
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
 from .elbo import ELBO
@@ -358,9 +359,11 @@ def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
 
 
 def data_hash(x: Tensor, *context: Any) -> str:
-    """SHA-256 of the bytes, shape and dtype of the data and of context tensors."""
+    """SHA-256 of the bytes, shape and dtype of the data and of context tensors, and of what context is beside."""
     h = hashlib.sha256()
     for tensor in tensors_in((x, *context)):
         h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         h.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+    if not all(isinstance(c, Tensor) for c in context):
+        h.update(others_in(context).encode())
     return h.hexdigest()

@@ -30,10 +30,11 @@ def find_calling(
         own = data_frame(guide_trace, plate).size if any(sample_sites(guide_trace)) else size
         return size, own, guide_trace, prior_trace
 
-    def follows(n: int) -> dict[str, tuple[int, ...]] | None:
-        """Shapes of the parameters created on n data; None if the plates do not hold these n."""
+    def follows(rows: Tensor) -> dict[str, tuple[int, ...]] | None:
+        """Shapes of the parameters created on some data; None if the plates do not hold just these."""
+        n = len(rows)
         with scratch(model, guide) as created:
-            size, own, guide_trace, prior_trace = look(sliced.slice(torch.arange(n, device=x.device)))
+            size, own, guide_trace, prior_trace = look(sliced.slice(rows))
             for trace in (guide_trace, prior_trace):
                 fn = trace.nodes[plate]["fn"] if plate in trace.nodes else None
                 if fn is not None and fn.subsample_size is not None and fn.size == n:
@@ -44,7 +45,9 @@ def find_calling(
 
     try:
         # Parameters made to the size of the data must be made on all of them.
-        shapes = [follows(n) for n in sorted({1, min(2, len(x))})]
+        every = torch.arange(len(x), device=x.device)
+        # The last ones too: sequences may be padded to the longest, which is often the first.
+        shapes = [follows(rows) for rows in (every[:1], every[:2], every[-2:])[: min(3, len(x))]]
         if None not in shapes and shapes[0] == shapes[-1]:
             *_, guide_trace, prior_trace = look(sliced.slice(torch.arange(min(2, len(x)), device=x.device)))
             return sliced, guide_trace, prior_trace

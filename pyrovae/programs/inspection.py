@@ -21,6 +21,7 @@ from .agreement import check_latents, refuse_inner_subsampling
 from .cached_draws import Held, held
 from .calling import find_calling
 from .declaration import Declaration, declaration_of
+from .dtypes import cast, fitting, say
 from .masked import check_masked, has_masks
 from .measure import Measure, measure_of
 from .modules import module_mode
@@ -28,9 +29,16 @@ from .narrower import bounds_vary, narrower_latents
 from .plates import PARTICLES as PARTICLES
 from .plates import Arguments, ChooseSubsample
 from .seeds import seeded
-from .sites import Sites, collect, is_factor, sample_sites, stack_samples
+from .sites import Sites, collect, is_factor, sample_sites, stack_samples, unscaled_log_prob
 from .standing import as_it_stands
-from .structure import base_of, check_arguments, check_structure, data_frame, outside_of_prior
+from .structure import (
+    base_of,
+    check_arguments,
+    check_structure,
+    data_frame,
+    not_finite_data,
+    outside_of_prior,
+)
 from .substitute import Substitute
 
 ROWS = 1024  # data run at once where all are looked at
@@ -147,7 +155,7 @@ def inspect_program(
             missing from the guide, guide sites the model does not know, event shapes that
             differ, NaN in the data.
     """
-    check_arguments(x)
+    check_arguments(x, missing=True)
     declared = declaration_of(model)
     plate = plate or declared.plate or "data"
     with (
@@ -156,10 +164,14 @@ def inspect_program(
         module_mode(model, guide, training=False),
         ExitStack() as stack,
     ):
-        with explained(x, context):
+        dtype = fitting(model, guide, x, context, plate)
+        if dtype is not None:
+            say(x, dtype)
+            x, context = cast(x, dtype), cast(context, dtype)
+        with explained(x, context), _missing_explained(x):
             pair = adapt(model, guide, x, context, plate, given)
         stack.enter_context(module_mode(pair.model, pair.guide, training=False))
-        with explained(x, context):
+        with explained(x, context), _missing_explained(x):
             arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
@@ -180,6 +192,7 @@ def inspect_program(
             full_size=frame.full_size if frame.full_size != frame.size else None,
             measure=measure_of(prior_trace, declared),
         )
+        check_missing(program)
         program = as_it_stands(program)
         if vectorised is None:
             vectorised = broadcasts(program)
@@ -209,6 +222,36 @@ def _check_observed_shapes(trace: Any) -> None:
                 f"expected data of the shape of the model's site {name!r}, {tuple(wanted)} of the data it was run"
                 f" on, got {tuple(value.shape)}"
             ) from None
+
+
+@contextmanager
+def _missing_explained(x: Tensor) -> Iterator[None]:
+    """What a program fails with on data with NaN is said to be of these."""
+    try:
+        yield
+    except ValueError as error:
+        if x.is_floating_point() and x.isnan().any() and "invalid values" in str(error):
+            raise not_finite_data(x, ", on which the program fails") from error
+        raise
+
+
+def check_missing(program: Program) -> None:
+    """Refuses NaN in x that reaches a density: a program has to mask it, in model and guide.
+
+    Raises:
+        ValueError: naming the first site with such a density.
+    """
+    x = program.arguments.x
+    if not x.is_floating_point() or not x.isnan().any():
+        return
+    with pyro.validation_enabled(False):
+        for indices in program.arguments.chunks(ROWS):
+            with program.on(indices) as given:
+                traces = program.traces(given, None)
+            for source, trace in zip(("guide", "model"), traces, strict=True):
+                for name, site in sample_sites(trace):
+                    if bool(unscaled_log_prob(site).isnan().any()):
+                        raise not_finite_data(x, f", which the {source} does not mask at {name!r}")
 
 
 def _agreement(program: Program) -> tuple[str, ...]:

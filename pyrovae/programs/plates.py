@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
-from .marks import Marked, change, unmarked
+from .marks import Marked, change, pick_rows, unmarked
 
 PARTICLES = "_pyrovae_particles"  # name of the plate over samples
 Calling = Literal["sliced", "indexed", "whole"]
@@ -107,10 +107,10 @@ def take(value: Any, indices: Tensor, num_data: int) -> Any:
     """`value` without marks, the rows `indices` of what is per datum: marked so, or an unmarked tensor of N rows."""
     if isinstance(value, Tensor):
         return value[indices] if value.dim() > 0 and len(value) == num_data else value
-    return change(value, lambda v: _rows(v, indices) if isinstance(v, Marked) else v)
+    return change(value, lambda v: _rows(v, indices, num_data) if isinstance(v, Marked) else v)
 
 
-def _rows(marked: Marked, indices: Tensor) -> Any:
+def _rows(marked: Marked, indices: Tensor, num_data: int) -> Any:
     if not marked.per_datum:
         return unmarked(marked.value)
-    return change(unmarked(marked.value), lambda v: v[indices] if isinstance(v, Tensor) else v)
+    return change(unmarked(marked.value), lambda v: pick_rows(v, indices), items=num_data)

@@ -15,8 +15,12 @@ from .plates import PARTICLES
 from .sites import is_factor, sample_sites
 
 
-def check_arguments(x: Any) -> None:
+def check_arguments(x: Any, missing: bool = False) -> None:
     """Refuses data that no program can be judged on.
+
+    Args:
+        x: the data.
+        missing: let NaN pass, which a program may mask (`check_missing`).
 
     Raises:
         TypeError: x is not a tensor.
@@ -33,11 +37,18 @@ def check_arguments(x: Any) -> None:
     if x.dim() == 0 or len(x) == 0:
         raise ValueError(f"expected x of shape [N, *event] with N >= 1, got shape {tuple(x.shape)}")
     if x.is_floating_point() and not torch.isfinite(x).all():
-        bad = (~torch.isfinite(x)).reshape(len(x), -1).any(1)
-        first = int(bad.nonzero()[0])
-        raise ValueError(
-            f"expected finite data, got NaN or inf in {int(bad.sum())} of {len(x)} data (first: {first})"
-        )
+        if missing and not x.isinf().any():
+            return
+        raise not_finite_data(x, "")
+
+
+def not_finite_data(x: Tensor, where: str) -> ValueError:
+    """The error of data with NaN or inf; `where` they are not masked."""
+    bad = (~torch.isfinite(x)).reshape(len(x), -1).any(1)
+    return ValueError(
+        f"expected finite data, got NaN or inf in {int(bad.sum())} of {len(x)} data (first: {int(bad.nonzero()[0])})"
+        f"{where}; try x.nan_to_num(0.0), and a mask over what is missing (the gradient of a masked NaN is NaN)"
+    )
 
 
 def data_frame(trace: Any, plate: str) -> Any:

@@ -59,6 +59,9 @@ class Prepared:
             self.program = inspect_program(
                 self.model, self.guide, *_rows(source.train), plate=plate, seed=start
             )
+            x = self.program.arguments.x
+            if x.dtype != source.train[0].dtype:  # of another precision than the program's: said there
+                source.cast(x.dtype)
             _check_ignored(self.program)
             _check_globals(self.model, self.program)
             _check_support(self.program)
@@ -95,9 +98,9 @@ class Prepared:
             yield modules
 
 
-def _rows(tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
-    """`(x, *context)` to train on has one row per datum, all of it."""
-    return (tensors[0], *map(per_datum, tensors[1:]))
+def _rows(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Tensors to train on have one row per datum, all of them, unless they are marked."""
+    return (values[0], *(per_datum(v) if isinstance(v, torch.Tensor) else v for v in values[1:]))
 
 
 def _check_ignored(program: Program) -> None:

@@ -82,6 +82,12 @@ class Trainer:
         self.model, self.guide = prepared.model, prepared.guide
         self.program, self.valid_program = prepared.program, prepared.valid_program
         self.batches = Batches(self.source, self.program, batch_size, seed)
+        if split is not None and not self.source.plain:
+            raise ValueError(
+                "expected data whose context is tensors with one row per datum for several ranks or micro-batches, got "
+                "other context; try one rank, or functools.partial for what all data share"
+            )
+        compile = compile and self.source.plain  # a compiled epoch picks its rows on the device
 
         base = objective if objective is not None else Trace_ELBO()
         check_objective(base, self.program)
