@@ -18,7 +18,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # What a program can fail with on arguments that are not for it.
-FAILURES = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError)
+FAILURES = (
+    *(RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError),
+    AssertionError,  # of the program, or of a library that it calls
+)
 
 
 def checked(fn: Callable[P, R]) -> Callable[P, R]:
@@ -33,6 +36,8 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        from .programs.marks import as_tensors  # which imports this room
+
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
@@ -40,7 +45,7 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
         for name, value in bound.arguments.items():
             parameter = signature.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
-                bound.arguments[name] = tuple(as_tensor(v, name) for v in value)
+                bound.arguments[name] = tuple(as_tensors(v) for v in value)
                 if name == "like" and value:  # data of whose shape others are simulated
                     _data(bound.arguments[name][0], name, None)
             elif name in KINDS and not (value is None and parameter.default is None):
@@ -106,8 +111,10 @@ def _data(value: Any, name: str, _: Any) -> Any:
 
 
 def _rows(value: Any, name: str, _: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return type(value)(as_tensor(v, name) for v in value)
+    from .programs.marks import as_tensors  # which imports this room
+
+    if isinstance(value, tuple | list) and not hasattr(value, "_fields") and value:
+        return type(value)((as_tensor(value[0], name), *map(as_tensors, value[1:])))
     return as_tensor(value, name)
 
 

@@ -236,13 +236,6 @@ def test_sizes_that_do_not_fit():
     refused(r"len\(x\) = 5 data.*got a plate of 9", model, guide)
 
 
-def test_autoguide_that_is_not_set_up():
-    """Set up on a first look at one datum, it would share one latent among all data."""
-    guide = pyro.infer.autoguide.AutoNormal(hw.plain_model)
-    with pytest.raises(ValueError, match="AutoGuide up on all data"):
-        pv.log_weights(hw.plain_model, guide, hw.X, num_samples=3)
-
-
 def test_parameters_are_made_to_the_size_of_the_data():
     case = hw.sized_parameters()
     store = ParameterStore()

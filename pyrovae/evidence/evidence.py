@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import Measure, Program, inspect_program, module_mode, tensors_in
+from ..programs.marks import others_in
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
 from .elbo import ELBO
@@ -186,6 +187,7 @@ def evidence(
     resume: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | None = None,
     sharing: Sharing | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Evidence:
     """Estimates ln p(x_n) for every datum, with errors, diagnostics and what they support.
 
@@ -213,6 +215,8 @@ def evidence(
             compute one evaluation: each chunk of data (and each estimator that runs the program itself) is
             one process's, and that of a process that died another's. Each returns the whole, bit for bit
             what one process alone returns.
+        given: values of latents outside of the plate, which all data share, as in `log_weights`: the figures are
+            ln p(x | given).
 
     Raises:
         ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); `certify` names no
@@ -233,7 +237,7 @@ def evidence(
     started = time.perf_counter()
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
-        program = inspect_program(model, guide, x, *context, plate=plate)
+        program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     # The expectation of a surrogate bounds ln p(x), and the ELBO is one; only exp(log w) means nothing.
     surrogate = program.declaration.density == "bound_only" and all(isinstance(e, ELBO) for e in estimators)
     if not surrogate:
@@ -245,6 +249,7 @@ def evidence(
         chunk = chunk or choose_chunk(program, drawn, budget)
     what = {"data": data_hash(x, *context), "seed": seed, "chunk": repr(chunk), "compile": compile}
     what |= {"device": x.device.type, "drawn": drawn, "weighted": repr(weighted), "plate": program.plate}
+    what |= {"given": data_hash(x[:0], given)} if given else {}
     rows, chunks = None, range(0)
     if weighted:
         assert chunk is not None
@@ -354,9 +359,11 @@ def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
 
 
 def data_hash(x: Tensor, *context: Any) -> str:
-    """SHA-256 of the bytes, shape and dtype of the data and of context tensors."""
+    """SHA-256 of the bytes, shape and dtype of the data and of context tensors, and of what context is beside."""
     h = hashlib.sha256()
     for tensor in tensors_in((x, *context)):
         h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         h.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+    if not all(isinstance(c, Tensor) for c in context):
+        h.update(others_in(context).encode())
     return h.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,7 @@ def log_weights(
     budget: int | None = None,
     compile: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """ln w_k(x_n) = ln p(x_n, z_nk) - ln q(z_nk | x_n), with z_nk ~ q(z | x_n).
 
@@ -85,6 +86,8 @@ def log_weights(
         compile: run full chunks as one compiled graph, with the same noise (equal to rounding);
             a program that is no graph runs eagerly, with a warning.
         progress: called as `progress(done, total)` in (datum, sample) pairs.
+        given: values of latents outside of the plate, which all data share, by name: the weights are then those of
+            p(x | given), without the density of `given` itself. `pyro.condition(model, given)` does the same.
 
     Returns:
         `[K, N]` in nats, float64, on the data's device.
@@ -96,7 +99,7 @@ def log_weights(
             context of which the program does not tell whether it is per datum, or log-weights that are NaN or +inf.
     """
     check_num_samples(num_samples)
-    program = inspect_program(model, guide, x, *context, plate=plate)
+    program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     warn_narrower(program)
     blocks = iterate(
         program,

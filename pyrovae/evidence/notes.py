@@ -58,6 +58,13 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
             f"the plate stands for {program.full_size:,} data, and {program.arguments.num_data:,} were passed: "
             "these are figures of the data passed, not of the data set"
         )
+    if program.globals:
+        out.append(
+            f"{list(program.globals)} are conditioned on: the figures are ln p(x | {', '.join(program.globals)}), "
+            "without the density of these values"
+        )
+    if program.ignored:
+        out.append(f"the guide observes {list(program.ignored)}, which is no part of q(z | x): left out")
     if program.narrower:
         out.append(narrower_note(program.narrower))
     out += measure_notes(program.measure, program.arguments.x)

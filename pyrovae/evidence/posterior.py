@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,7 @@ def posterior(
     seed: int = 0,
     plate: str | None = None,
     budget: int | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> PosteriorDraws:
     """Draws z_nk ~ p(z | x_n), by sampling importance resampling with Pareto-smoothed weights.
 
@@ -65,14 +66,14 @@ def posterior(
     resampled draws are no posterior: few draws of the guide make up most of them.
 
     Args:
-        model, guide, x, *context, seed, plate, budget: as in `log_weights`.
+        model, guide, x, *context, seed, plate, budget, given: as in `log_weights`.
         num_samples: K draws per datum, all kept.
 
     Raises:
         ValueError: as `log_weights`; a program that does not broadcast over samples.
     """
     check_num_samples(num_samples)
-    program = inspect_program(model, guide, x, *context, plate=plate)
+    program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     check_density(program)
     warn_narrower(program)
     rows = max(1, pairs_in(program, budget) // num_samples)

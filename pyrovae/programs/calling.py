@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .contexts import decide
 from .parameters import scratch
-from .plates import Arguments, Calling, ChooseSubsample
+from .plates import Arguments, Calling, ChooseSubsample, alone
 from .seeds import seeded
 from .sites import is_factor, sample_sites, unscaled_log_prob
 from .structure import data_frame
@@ -25,17 +25,16 @@ def find_calling(
     sliced = Arguments(x, context, plate, "sliced")
 
     def look(given: tuple[Any, ...]) -> tuple[int, int, Any, Any]:
-        with ChooseSubsample(plate, None):  # a random subsample may not fit data of another size
-            guide_trace = poutine.trace(guide).get_trace(*given)
-            prior_trace = poutine.trace(model).get_trace(*given)
+        guide_trace, prior_trace = alone(model, guide, given, plate)
         size = data_frame(prior_trace, plate).size
         own = data_frame(guide_trace, plate).size if any(sample_sites(guide_trace)) else size
         return size, own, guide_trace, prior_trace
 
-    def follows(n: int) -> dict[str, tuple[int, ...]] | None:
-        """Shapes of the parameters created on n data; None if the plates do not hold these n."""
+    def follows(rows: Tensor) -> dict[str, tuple[int, ...]] | None:
+        """Shapes of the parameters created on some data; None if the plates do not hold just these."""
+        n = len(rows)
         with scratch(model, guide) as created:
-            size, own, guide_trace, prior_trace = look(sliced.slice(torch.arange(n, device=x.device)))
+            size, own, guide_trace, prior_trace = look(sliced.slice(rows))
             for trace in (guide_trace, prior_trace):
                 fn = trace.nodes[plate]["fn"] if plate in trace.nodes else None
                 if fn is not None and fn.subsample_size is not None and fn.size == n:
@@ -46,7 +45,9 @@ def find_calling(
 
     try:
         # Parameters made to the size of the data must be made on all of them.
-        shapes = [follows(n) for n in sorted({1, min(2, len(x))})]
+        every = torch.arange(len(x), device=x.device)
+        # The last ones too: sequences may be padded to the longest, which is often the first.
+        shapes = [follows(rows) for rows in (every[:1], every[:2], every[-2:])[: min(3, len(x))]]
         if None not in shapes and shapes[0] == shapes[-1]:
             *_, guide_trace, prior_trace = look(sliced.slice(torch.arange(min(2, len(x)), device=x.device)))
             return sliced, guide_trace, prior_trace
@@ -71,23 +72,30 @@ def find_calling(
 
 
 def _subsamples(model: Any, x: Tensor, given: tuple[Any, ...], plate: str, trace: Any) -> bool:
-    """Whether the plate draws a subsample of the rows of x: other indices, other rows observed."""
+    """Whether the plate draws a subsample of the rows of x: other indices, other rows observed; and of these alone."""
     node = trace.nodes.get(plate)
-    if node is None or node["fn"].subsample_size is None or len(node["value"]) > len(x):
+    if node is None or not len(node["value"]) < node["fn"].size or len(node["value"]) > len(x):
         return False
     indices = torch.arange(len(node["value"]), device=x.device)
-    observed = []
-    for chosen in (indices, len(x) - 1 - indices):
+    others = len(x) - 1 - indices
+
+    def observed(data: Tensor, chosen: Tensor) -> dict[str, Any]:
         with ChooseSubsample(plate, chosen), seeded(0, "subsample", device=x.device):
-            sites = dict(sample_sites(poutine.trace(model).get_trace(*given)))
-        rows = x[chosen]
-        observed.append(
-            (rows, {n: s["value"] for n, s in sites.items() if s["is_observed"] and not is_factor(s)})
-        )
-    (rows, here), (others, there) = observed
-    if torch.equal(rows, others):  # rows that are all alike show nothing
+            sites = dict(sample_sites(poutine.trace(model).get_trace(data, *given[1:])))
+        return {n: s["value"] for n, s in sites.items() if s["is_observed"] and not is_factor(s)}
+
+    if torch.equal(x[indices], x[others]):  # rows that are all alike show nothing
         return True
-    return any(not torch.equal(here[n], there[n]) for n in here if n in there)
+    try:
+        here, there = observed(x, indices), observed(x, others)
+    except IndexError:  # fewer columns than rows
+        return False
+    elsewhere = x.clone()
+    elsewhere[len(indices) :] = x[0]  # rows that were not chosen
+    unmoved = observed(elsewhere, indices)
+    return all(n not in unmoved or torch.equal(here[n], unmoved[n]) for n in here) and any(
+        not torch.equal(here[n], there[n]) for n in here if n in there
+    )
 
 
 def _densities_follow(trace: Any, plate: str, n: int) -> bool:

@@ -14,7 +14,7 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from .agreement import is_enumerated
-from .marks import Marked, change, tensors_in
+from .marks import Marked, change, num_rows
 from .parameters import scratch
 from .plates import Arguments, ChooseSubsample
 from .seeds import seeded
@@ -40,12 +40,19 @@ def decide(model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: s
     """
     n = len(x)
     for mark in _marked(context):
-        wrong = [tuple(t.shape) for t in tensors_in(mark.value) if mark.per_datum and len(t) != n]
+        leaves: list[Any] = []
+        change(mark.value, leaves.append, items=n)
+        wrong = [_shape(v) for v in leaves if mark.per_datum and num_rows(v) not in (n, None)]
         if wrong:
             raise ValueError(
                 f"expected context marked pv.per_datum to have len(x) = {n} rows, got shapes {wrong}"
             )
-    unknown = [t for c in context for t in _unmarked_tensors(c) if t.dim() and len(t) == n]
+        if mark.per_datum and isinstance(mark.value, list) and len(mark.value) == n and len(leaves) == n > 1:
+            raise ValueError(
+                f"expected to see whether a list of {n} tensors of {n} rows is one item a datum, or columns with one "
+                "row a datum; try a tuple of the columns, or torch.stack(list) for items"
+            )
+    unknown = [v for c in context for v in _unmarked(c, n)]
     if not unknown:
         return context
 
@@ -53,9 +60,9 @@ def decide(model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: s
         given = {id(t): way for t, way in zip(unknown, ways, strict=True)}
 
         def leaf(v: Any) -> Any:
-            return Marked(v, given[id(v)]) if isinstance(v, Tensor) and id(v) in given else v
+            return Marked(v, given[id(v)]) if id(v) in given else v
 
-        return tuple(change(c, leaf) for c in context)
+        return tuple(change(c, leaf, items=n) for c in context)
 
     count = len(unknown)
     ways = list(product((True, False), repeat=count)) if count <= MOST_UNMARKED else [(True,) * count]
@@ -73,7 +80,7 @@ def decide(model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: s
             fits = [way for way in ran if probe.agrees(marked(way), *truth)]
             if fits:
                 return marked(fits[0])
-    shapes = [tuple(t.shape) for t in unknown]
+    shapes = [_shape(v) for v in unknown]
     raise ValueError(
         f"expected to see which context is per datum, got tensors of shapes {shapes} with as many rows as there are "
         f"data (N = {n}), and densities that depend on it; mark each as pv.per_datum(tensor) or pv.shared(tensor)"
@@ -149,7 +156,12 @@ def _marked(value: Any) -> list[Marked]:
     return found
 
 
-def _unmarked_tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    change(value, lambda v: found.append(v) if isinstance(v, Tensor) else None)
+def _unmarked(value: Any, n: int) -> list[Any]:
+    """What has n rows and no mark."""
+    found: list[Any] = []
+    change(value, lambda v: found.append(v) if num_rows(v) == n else None, items=n)
     return found
+
+
+def _shape(leaf: Any) -> Any:
+    return tuple(leaf.shape) if isinstance(leaf, Tensor) else f"a {type(leaf).__name__} of {num_rows(leaf)}"

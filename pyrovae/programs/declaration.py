@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
+from pyro.poutine.messenger import _context_wrap
+
 Density = Literal["exact", "unnormalised", "bound_only"]
 Measured = Literal["mass", "density", "mixed"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,6 +90,9 @@ def declaration_of(fn: Callable[..., Any]) -> Declaration:
             return _bound(found, seen, partials)
         if isinstance(seen, functools.partial):
             partials.append(seen)
+        if isinstance(seen, functools.partial) and seen.func is _context_wrap:
+            seen = partials.pop().args[1]  # of a handler: partial(_context_wrap, handler, fn)
+            continue
         seen = getattr(seen, "__wrapped__", None) or getattr(seen, "func", None)
     return Declaration()
 

@@ -13,6 +13,7 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from .cached_draws import without_inverse
 from .inspection import PARTICLES, Program
 from .modules import module_mode
 from .seeds import seeded
@@ -85,6 +86,7 @@ class Densities:
             )
         self.program, self.indices, self.num_chains = program, indices, num_chains
         self.temperature = temperature
+        self._inverts = False  # known of the guide
         with self._quiet(), seeded(0, "densities", device=indices.device), program.on(indices) as given:
             trace = self._model_trace(given, None)
         refuse_discrete(trace)
@@ -186,13 +188,24 @@ class Densities:
             return differentiate(lambda v: self.terms_given(v, given, start == "guide"), u, self.temperature)
 
     def check_guide(self, trace: Any) -> None:
-        """Refuses a guide with auxiliary sites: its density of z is none that can be computed."""
+        """Refuses a guide whose density of z is none that can be computed: auxiliary sites, no inverse."""
         extra = [n for n, s in sample_sites(trace) if not is_factor(s) and n not in self.slots]
         if extra:
             raise ValueError(
                 f"expected a guide with a density of the latents alone, got the auxiliary sites {extra}; "
                 'try start="prior"'
             )
+        if self._inverts:
+            return
+        for name, site in sample_sites(trace):
+            missing = None if is_factor(site) else without_inverse(site["fn"], site["value"])
+            if missing is not None:
+                raise ValueError(
+                    f"expected a guide with a density at any value, got the transform {missing} at {name!r}, which has "
+                    'no inverse: chains move away from its draws; try start="prior", or a flow with an inverse '
+                    "(affine_autoregressive, spline_coupling)"
+                )
+        self._inverts = True
 
     def _plated(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         return pyro.plate(PARTICLES, self.num_chains, dim=-1 - self.program.max_plate_nesting)(fn)

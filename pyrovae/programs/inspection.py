@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +16,12 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from ..checking import explained
+from .adapting import adapt
 from .agreement import check_latents, refuse_inner_subsampling
+from .cached_draws import Held, held
 from .calling import find_calling
 from .declaration import Declaration, declaration_of
+from .dtypes import cast, fitting, say
 from .masked import check_masked, has_masks
 from .measure import Measure, measure_of
 from .modules import module_mode
@@ -26,9 +29,16 @@ from .narrower import bounds_vary, narrower_latents
 from .plates import PARTICLES as PARTICLES
 from .plates import Arguments, ChooseSubsample
 from .seeds import seeded
-from .sites import Sites, collect, is_factor, sample_sites, stack_samples
+from .sites import Sites, collect, is_factor, sample_sites, stack_samples, unscaled_log_prob
 from .standing import as_it_stands
-from .structure import base_of, check_arguments, check_structure, data_frame, outside_of_prior
+from .structure import (
+    base_of,
+    check_arguments,
+    check_structure,
+    data_frame,
+    not_finite_data,
+    outside_of_prior,
+)
 from .substitute import Substitute
 
 ROWS = 1024  # data run at once where all are looked at
@@ -50,6 +60,8 @@ class Program:
         narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
         measure: whether p(x) is a mass or a density.
         random: "model", "guide": which of them draw random numbers that are no sites.
+        globals: latents outside of the data plate that are conditioned on: the evidence is ln p(x | globals).
+        ignored: observed sites of the guide, which are no part of q.
     """
 
     model: Callable[..., Any]
@@ -64,6 +76,8 @@ class Program:
     narrower: tuple[str, ...] = ()
     measure: Measure = field(default_factory=Measure)
     random: tuple[str, ...] = ()
+    globals: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @property
     def plate(self) -> str:
@@ -130,35 +144,47 @@ def inspect_program(
     plate: str | None = None,
     vectorised: bool | None = None,
     seed: int = 0,
+    given: Mapping[str, Any] | None = None,
 ) -> Program:
     """Looks at a program on a few data: its plate, its nesting, whether it broadcasts.
 
     Runs under its own random state (of `seed`), in eval mode and without gradients. Parameters
-    that the program creates with `pyro.param` come to life here.
+    that the program creates with `pyro.param` come to life here. `given` are values of latents outside of the
+    data plate, by name.
 
     Raises:
         ValueError: where the pair breaks the contract: no data plate, latents outside of it or
             missing from the guide, guide sites the model does not know, event shapes that
             differ, NaN in the data.
     """
-    check_arguments(x)
+    check_arguments(x, missing=True)
     declared = declaration_of(model)
     plate = plate or declared.plate or "data"
     with (
         seeded(seed, "inspect", device=x.device),
         torch.no_grad(),
         module_mode(model, guide, training=False),
+        ExitStack() as stack,
     ):
-        with explained(x, context), RefuseImproper():
-            arguments, guide_trace, prior_trace = find_calling(model, guide, x, context, plate)
+        dtype = fitting(model, guide, x, context, plate)
+        if dtype is not None:
+            say(x, dtype)
+            x, context = cast(x, dtype), cast(context, dtype)
+        with explained(x, context), _missing_explained(x), RefuseImproper():
+            pair = adapt(model, guide, x, context, plate, given)
+        stack.enter_context(module_mode(pair.model, pair.guide, training=False))
+        with explained(x, context), _missing_explained(x), RefuseImproper():
+            arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
         _check_observed_shapes(prior_trace)
         sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
         frame = data_frame(prior_trace, plate)
         program = Program(
-            model=model,
-            guide=guide,
+            model=pair.model,
+            guide=pair.guide,
+            globals=pair.globals,
+            ignored=pair.ignored,
             arguments=arguments,
             declaration=declared,
             max_plate_nesting=max(-f.dim for s in sites for f in s["cond_indep_stack"] if f.vectorized),
@@ -168,6 +194,7 @@ def inspect_program(
             full_size=frame.full_size if frame.full_size != frame.size else None,
             measure=measure_of(prior_trace, declared),
         )
+        check_missing(program)
         program = as_it_stands(program)
         if vectorised is None:
             vectorised = not program.random and broadcasts(program)
@@ -237,6 +264,36 @@ def _sizes(site: Any) -> str:
     )
 
 
+@contextmanager
+def _missing_explained(x: Tensor) -> Iterator[None]:
+    """What a program fails with on data with NaN is said to be of these."""
+    try:
+        yield
+    except ValueError as error:
+        if x.is_floating_point() and x.isnan().any() and "invalid values" in str(error):
+            raise not_finite_data(x, ", on which the program fails") from error
+        raise
+
+
+def check_missing(program: Program) -> None:
+    """Refuses NaN in x that reaches a density: a program has to mask it, in model and guide.
+
+    Raises:
+        ValueError: naming the first site with such a density.
+    """
+    x = program.arguments.x
+    if not x.is_floating_point() or not x.isnan().any():
+        return
+    with pyro.validation_enabled(False):
+        for indices in program.arguments.chunks(ROWS):
+            with program.on(indices) as given:
+                traces = program.traces(given, None)
+            for source, trace in zip(("guide", "model"), traces, strict=True):
+                for name, site in sample_sites(trace):
+                    if bool(unscaled_log_prob(site).isnan().any()):
+                        raise not_finite_data(x, f", which the {source} does not mask at {name!r}")
+
+
 def _agreement(program: Program) -> tuple[str, ...]:
     """Holds guide against model, latent by latent; returns those that the guide draws too narrowly.
 
@@ -289,6 +346,7 @@ def _broadcasts(program: Program) -> bool:
         return False
     guide_trace, _ = vector.traces or (None, None)
     lone = replace(program, vectorised=False)
+    # Taken before other runs, which a flow without inverse would remember in place of this one.
     # Not to be set: what is summed out, and what the guide computes from other draws (a Delta's
     # density is zero a rounding error away from its own value).
     drawn = {
@@ -298,12 +356,15 @@ def _broadcasts(program: Program) -> bool:
         and site["infer"].get("_enumerate_dim") is None
         and not isinstance(base_of(site["fn"]), dist.Delta)
     }
-    for k in range(3):
-        values = {
+    parts = [
+        {
             # Enumeration dims lie left of the particle dim, which then has to stay.
             name: _particle(site, k, -1 - program.max_plate_nesting, keep=program.enumerated)
             for name, site in drawn.items()
         }
+        for k in range(3)
+    ]
+    for k, values in enumerate(parts):
         given = replace(lone, guide=Substitute(values)(program.guide))
         try:
             alone = given._run(indices, None).log_weights()[0]
@@ -322,13 +383,16 @@ def _broadcasts(program: Program) -> bool:
     return True
 
 
-def _particle(site: dict[str, Any], k: int, particle_dim: int, keep: bool) -> Tensor:
-    value: Tensor = site["value"]
+def _particle(site: dict[str, Any], k: int, particle_dim: int, keep: bool) -> Held:
     dim = particle_dim - site["fn"].event_dim
-    if value.dim() < -dim:
-        return value
-    k = k if value.size(dim) > 1 else 0
-    return value.narrow(dim, k, 1) if keep else value.select(dim, k)
+
+    def pick(value: Tensor) -> Tensor:
+        if value.dim() < -dim:
+            return value
+        at = k if value.size(dim) > 1 else 0
+        return value.narrow(dim, at, 1) if keep else value.select(dim, at)
+
+    return held(site, pick)
 
 
 def _first(sites: Sites, n: int) -> Sites:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import _bound_partial
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
 from .declaration import declaration_of
 from .draws import rescored
+from .layers import layers
 from .modules import module_mode
 from .parameters import scratch
 from .plates import ChooseSubsample
@@ -33,7 +32,7 @@ class Seen:
 
     def is_of(self, model: Any, guide: Any) -> bool:
         """Whether these are the same programs, whatever handlers are around them now."""
-        return self.programs == (_layers(model)[-1], _layers(guide)[-1])
+        return self.programs == (layers(model)[-1], layers(guide)[-1])
 
 
 def look(
@@ -44,7 +43,7 @@ def look(
     Raises:
         ValueError: for the first thing that makes importance weights, or their gradients, mean nothing.
     """
-    chains = [_layers(model), _layers(guide)]
+    chains = [layers(model), layers(guide)]
     programs = (chains[0][-1], chains[1][-1])
     declared = next(
         (d for d in map(declaration_of, chains[0]) if d.density or d.plate), declaration_of(model)
@@ -74,17 +73,3 @@ def look(
                 refuse_own_noise(q, rescored(guide, q, args, kwargs), name)
     frames = [f for t in (q, p) for _, s in sample_sites(t) for f in s["cond_indep_stack"] if f.vectorized]
     return Seen(programs, plate, max(-f.dim for f in frames))
-
-
-def _layers(fn: Any) -> list[Any]:
-    """`fn` and what is inside of its handlers, decorators and bound stores, the program itself last."""
-    layers = [fn]
-    while True:
-        if isinstance(fn, _bound_partial):  # partial(_context_wrap, handler, fn)
-            inner = fn.func
-            fn = inner.args[1] if isinstance(inner, functools.partial) else inner
-        elif hasattr(fn, "__wrapped__"):
-            fn = fn.__wrapped__
-        else:
-            return layers
-        layers.append(fn)

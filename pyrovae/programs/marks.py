@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,17 +21,28 @@ class Marked:
 
 
 def per_datum(value: Any) -> Marked:
-    """Marks context that has one row per datum: a tensor `[N, ...]`, or a tuple, list or dict of such tensors.
+    """Marks context that has one row per datum.
+
+    A tensor `[N, ...]`, or a tuple, list or dict of such tensors; a packed sequence of N; a list of N items, one a
+    datum: sequences of different lengths, labels, numbers.
 
     Raises:
-        TypeError: for a value that holds no tensor with rows.
+        TypeError: for a value that has no rows.
     """
-    tensors = list(tensors_in(value))
-    if not tensors or any(t.dim() == 0 for t in tensors):
+    leaves: list[Any] = []
+    change(value, leaves.append)
+    tensors = [v for v in leaves if isinstance(v, Tensor)]
+    listed = isinstance(value, list) and len(value) > 0
+    if not listed and (not leaves or any(v.dim() == 0 for v in tensors) or not (tensors or _packed(leaves))):
         raise TypeError(
-            f"expected a tensor [N, ...], or a tuple, list or dict of them, got {type(value).__name__}"
+            f"expected a tensor [N, ...], a tuple, list or dict of them, or a list of N items, got "
+            f"{type(value).__name__}"
         )
     return Marked(value, True)
+
+
+def _packed(leaves: list[Any]) -> bool:
+    return any(isinstance(v, PackedSequence) for v in leaves)
 
 
 def shared(value: Any) -> Marked:
@@ -36,16 +50,76 @@ def shared(value: Any) -> Marked:
     return Marked(value, False)
 
 
-def change(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """`value` with `leaf` applied to all that is no tuple, list or dict."""
+def change(value: Any, leaf: Callable[[Any], Any], items: int | None = None) -> Any:
+    """`value` with `leaf` applied to all that is no tuple, list or dict.
+
+    With `items`, a list of so many things, one a datum, is a leaf too.
+    """
+    if isinstance(value, PackedSequence) or (items is not None and is_items(value, items)):
+        return leaf(value)
     if isinstance(value, tuple):
-        items = [change(v, leaf) for v in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        parts = [change(v, leaf, items) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if isinstance(value, list):
-        return [change(v, leaf) for v in value]
+        return [change(v, leaf, items) for v in value]
     if isinstance(value, dict):
-        return {k: change(v, leaf) for k, v in value.items()}
+        return {k: change(v, leaf, items) for k, v in value.items()}
     return leaf(value)
+
+
+def is_items(value: Any, n: int) -> bool:
+    """Whether it is a list of n things that are no tensors of n rows each: sequences, labels, numbers."""
+    if not isinstance(value, list) or len(value) != n:
+        return False
+    if any(isinstance(v, tuple | list | dict | Marked | PackedSequence) for v in value):
+        return False
+    return not all(isinstance(v, Tensor) and v.dim() and len(v) == n for v in value)
+
+
+def num_rows(leaf: Any) -> int | None:
+    """Rows of a leaf; None for what has none."""
+    if isinstance(leaf, PackedSequence):
+        return int(leaf.batch_sizes[0])
+    if isinstance(leaf, list):
+        return len(leaf)
+    return len(leaf) if isinstance(leaf, Tensor) and leaf.dim() else None
+
+
+def pick_rows(leaf: Any, indices: Tensor) -> Any:
+    """The rows of a leaf: of a tensor, a list of items, a packed sequence; all else as it is."""
+    if isinstance(leaf, Tensor):
+        return leaf[indices.to(leaf.device)] if leaf.dim() else leaf
+    if isinstance(leaf, list):
+        return [leaf[i] for i in indices.tolist()]
+    if isinstance(leaf, PackedSequence):
+        padded, lengths = pad_packed_sequence(leaf, batch_first=True)
+        lengths = lengths[indices.to(lengths.device)]
+        ordered = leaf.sorted_indices is None and bool((lengths.diff() <= 0).all())
+        rows = padded[indices.to(padded.device)]
+        return pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=ordered)
+    return leaf
+
+
+def as_tensors(value: Any) -> Any:
+    """`value` with numpy arrays in it as tensors: of real numbers in the default dtype, others as they are.
+
+    Raises:
+        ValueError: for an array that is not of numbers.
+    """
+
+    def leaf(v: Any) -> Any:
+        if isinstance(v, Marked):
+            return Marked(as_tensors(v.value), v.per_datum)
+        if not isinstance(v, np.ndarray):
+            return v
+        if v.dtype.kind not in "fiub":
+            raise ValueError(
+                f"expected context of numbers, got an array of {v.dtype}; try a list of its items"
+            )
+        found = torch.from_numpy(np.ascontiguousarray(v))
+        return found.to(torch.get_default_dtype()) if found.is_floating_point() else found
+
+    return change(value, leaf)
 
 
 def unmarked(value: Any) -> Any:
@@ -65,3 +139,16 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         for v in value.values():
             yield from tensors_in(v)
+
+
+def others_in(value: Any) -> str:
+    """What is no tensor in it, in words that are equal for equal values: numbers, texts, None, marks, keys."""
+    if isinstance(value, Marked):
+        return f"{'per datum' if value.per_datum else 'shared'} {others_in(value.value)}"
+    if isinstance(value, Tensor):
+        return "tensor"
+    if isinstance(value, dict):
+        return str({k: others_in(v) for k, v in value.items()})
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} {[others_in(v) for v in value]}"
+    return repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__

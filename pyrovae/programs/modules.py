@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from .layers import around, layers
+
 
 @contextmanager
 def module_mode(*programs: Callable[..., Any], training: bool | None) -> Iterator[list[nn.Module]]:
@@ -54,8 +56,18 @@ def buffers_of(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
 
 
 def owners(fn: Callable[..., Any]) -> list[nn.Module]:
-    """The modules that a program is, or is a bound method of."""
-    seen: Any = fn
-    while hasattr(seen, "__wrapped__"):
-        seen = seen.__wrapped__
-    return [m for m in (seen, getattr(seen, "__self__", None)) if isinstance(m, nn.Module)]
+    """The modules that a program is, is a bound method of, or was found to use beside calls of them."""
+    every = layers(fn)
+    found = [m for m in (every[-1], getattr(every[-1], "__self__", None)) if isinstance(m, nn.Module)]
+    return [*found, *(m for layer in every for m in getattr(layer, "pyrovae_modules", ()))]
+
+
+def with_modules(fn: Callable[..., Any], modules: Iterable[nn.Module]) -> Callable[..., Any]:
+    """`fn`, which uses these modules without calling them: transforms, whose inverse is no `forward`."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    named = around(fn, run)
+    named.pyrovae_modules = tuple(modules)  # type: ignore[attr-defined]
+    return named

@@ -12,6 +12,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from .layers import layers
+
 
 class ParameterStore:
     """One program's parameters. Nothing in it is seen by, or taken from, Pyro's global store.
@@ -161,5 +163,5 @@ def by_leaf(used: dict[str, Tensor]) -> tuple[list[str], list[Tensor]]:
 
 def store_of(fn: Callable[..., Any]) -> ParameterStore | None:
     """The store a bound program carries, if it is bound."""
-    found = getattr(fn, "pyrovae_store", None)
-    return found if isinstance(found, ParameterStore) else None
+    stores = (getattr(layer, "pyrovae_store", None) for layer in layers(fn))
+    return next((s for s in stores if isinstance(s, ParameterStore)), None)

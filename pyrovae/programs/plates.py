@@ -6,18 +6,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
-from .marks import Marked, change, unmarked
+from .marks import Marked, change, pick_rows, unmarked
 
 PARTICLES = "_pyrovae_particles"  # name of the plate over samples
 Calling = Literal["sliced", "indexed", "whole"]
 
 
 class ChooseSubsample(Messenger):
-    """Makes the plate `name` take `indices` (None: the first ones) where it would draw a subsample."""
+    """Makes the plate `name` take `indices` (None: the first ones) where it would draw a subsample.
+
+    Indices that the program gives its plate itself (`subsample=ind`) are kept.
+    """
 
     def __init__(self, name: str, indices: Tensor | None) -> None:
         super().__init__()
@@ -25,11 +29,26 @@ class ChooseSubsample(Messenger):
         self.indices = indices
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] == self.name and isinstance(msg["fn"], _Subsample):
+        if msg["name"] == self.name and isinstance(msg["fn"], _Subsample) and msg["value"] is None:
             fn = msg["fn"]
             first = fn.size if fn.subsample_size is None else fn.subsample_size
             msg["value"] = torch.arange(first, device=fn.device) if self.indices is None else self.indices
             msg["done"] = True
+
+
+def alone(model: Any, guide: Any, args: tuple[Any, ...], plate: str) -> tuple[Any, Any]:
+    """Traces of the guide and of the model alone (from its prior), both on the first data that a plate picks.
+
+    Where the guide alone subsamples, the model has the guide's subsample, as in Pyro's replay.
+    """
+    with ChooseSubsample(plate, None):  # a random subsample may not fit data of another size
+        guide_trace = poutine.trace(guide).get_trace(*args)
+    node = guide_trace.nodes.get(plate)
+    picked = None
+    if node is not None and node["fn"].subsample_size is not None and len(node["value"]) < node["fn"].size:
+        picked = node["value"]
+    with ChooseSubsample(plate, picked):
+        return guide_trace, poutine.trace(model).get_trace(*args)
 
 
 @dataclass(frozen=True)
@@ -88,10 +107,10 @@ def take(value: Any, indices: Tensor, num_data: int) -> Any:
     """`value` without marks, the rows `indices` of what is per datum: marked so, or an unmarked tensor of N rows."""
     if isinstance(value, Tensor):
         return value[indices] if value.dim() > 0 and len(value) == num_data else value
-    return change(value, lambda v: _rows(v, indices) if isinstance(v, Marked) else v)
+    return change(value, lambda v: _rows(v, indices, num_data) if isinstance(v, Marked) else v)
 
 
-def _rows(marked: Marked, indices: Tensor) -> Any:
+def _rows(marked: Marked, indices: Tensor, num_data: int) -> Any:
     if not marked.per_datum:
         return unmarked(marked.value)
-    return change(unmarked(marked.value), lambda v: v[indices] if isinstance(v, Tensor) else v)
+    return change(unmarked(marked.value), lambda v: pick_rows(v, indices), items=num_data)

@@ -14,6 +14,7 @@ from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from torch import Tensor
 
+from .cached_draws import refuse_missing_inverse
 from .supports import one_period, within_moving_bounds
 
 
@@ -79,7 +80,11 @@ def is_factor(site: dict[str, Any]) -> bool:
 def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
     """ln p of a site at its value, scale divided out, the mask kept (or not); the site's batch shape."""
     fn = site["fn"] if masked else unmasked(site["fn"])
-    log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
+    try:
+        log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
+    except (KeyError, NotImplementedError) as error:
+        refuse_missing_inverse(fn, site["value"], site["name"], error)
+        raise
     if not site["is_observed"]:
         log_prob = one_period(fn, site["value"], log_prob)
     elif not is_factor(site):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .agreement import is_enumerated
+from .cached_draws import Held, change_held, held
 from .seeds import seeded
 from .sites import Sites, collect, sample_sites
 from .structure import base_of, data_frame
@@ -40,8 +41,9 @@ def as_it_stands(program: Any) -> Any:
         try:
             first = _run(sliced, rows, None, 0)
             draws = _draws(sliced, first.traces, len(rows))
+            every = _all_draws(first.traces)
             # At given values too: some laws keep more of a draw of their own than its value.
-            among = _run(sliced, rows, _all_draws(first.traces), 0)
+            among = _run(sliced, rows, every, 0)
             copies, again = (_run(sliced, copied, draws, seed) for seed in (1, 2))
             random = _random(copies, again)
             if random:  # there is nothing to compare
@@ -63,45 +65,49 @@ def as_it_stands(program: Any) -> Any:
 
 def _run(program: Any, indices: Tensor, draws: Any, seed: int) -> Sites:
     if draws is not None:
-        values = {n: v.expand(s) if len(s) else v for n, (v, s) in _sized(draws, len(indices)).items()}
+        values = {n: _wide(v, axis, len(indices)) for n, (v, axis) in draws.items()}
         program = replace(program, guide=Substitute(values)(program.guide))
     with seeded(seed, "standing", device=indices.device), program.on(indices) as given:
         traces = program.traces(given, None)
         return collect(*traces, plate=program.plate, particles=None)
 
 
-def _draws(program: Any, traces: Any, n: int) -> dict[str, tuple[Tensor, int | None]]:
+def _wide(draw: Held, axis: int | None, n: int) -> Held:
+    """One row, the same for n data."""
+
+    def expand(value: Tensor) -> Tensor:
+        if axis is None:
+            return value
+        shape = list(value.shape)
+        shape[axis] = n
+        return value.expand(shape)
+
+    return change_held(draw, expand)
+
+
+def _draws(program: Any, traces: Any, n: int) -> dict[str, tuple[Held, int | None]]:
     """The last datum's draw of each site, one row, and the dim that rows are in (None: no such dim)."""
     dim = data_frame(traces[1], program.plate).dim
-    found: dict[str, tuple[Tensor, int | None]] = {}
+    found: dict[str, tuple[Held, int | None]] = {}
     for name, site in sample_sites(traces[0]):
         if site["is_observed"] or is_enumerated(site) or isinstance(base_of(site["fn"]), dist.Delta):
             continue
         value, axis = site["value"], dim - site["fn"].event_dim
         rows = value.dim() >= -axis and value.size(axis) == n
-        found[name] = (value.narrow(axis, n - 1, 1) if rows else value, axis if rows else None)
+        last = held(site, lambda v, axis=axis: v.narrow(axis, n - 1, 1)) if rows else held(site)  # type: ignore[misc]
+        found[name] = (last, axis if rows else None)
     return found
 
 
-def _all_draws(traces: Any) -> dict[str, tuple[Tensor, int | None]]:
+def _all_draws(traces: Any) -> dict[str, tuple[Held, int | None]]:
     """All data's draws of each site, as they are."""
     return {
-        name: (site["value"].clone(), None)
+        name: (held(site, torch.clone), None)
         for name, site in sample_sites(traces[0])
         if not site["is_observed"]
         and not is_enumerated(site)
         and not isinstance(base_of(site["fn"]), dist.Delta)
     }
-
-
-def _sized(draws: dict[str, tuple[Tensor, int | None]], n: int) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
-    sized = {}
-    for name, (value, axis) in draws.items():
-        shape = list(value.shape)
-        if axis is not None:
-            shape[axis] = n
-        sized[name] = (value, tuple(shape))
-    return sized
 
 
 def _random(a: Sites, b: Sites) -> tuple[str, ...]:

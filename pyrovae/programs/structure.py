@@ -15,8 +15,12 @@ from .plates import PARTICLES
 from .sites import is_factor, sample_sites
 
 
-def check_arguments(x: Any) -> None:
+def check_arguments(x: Any, missing: bool = False) -> None:
     """Refuses data that no program can be judged on.
+
+    Args:
+        x: the data.
+        missing: let NaN pass, which a program may mask (`check_missing`).
 
     Raises:
         TypeError: x is not a tensor.
@@ -33,11 +37,18 @@ def check_arguments(x: Any) -> None:
     if x.dim() == 0 or len(x) == 0:
         raise ValueError(f"expected x of shape [N, *event] with N >= 1, got shape {tuple(x.shape)}")
     if x.is_floating_point() and not torch.isfinite(x).all():
-        bad = (~torch.isfinite(x)).reshape(len(x), -1).any(1)
-        first = int(bad.nonzero()[0])
-        raise ValueError(
-            f"expected finite data, got NaN or inf in {int(bad.sum())} of {len(x)} data (first: {first})"
-        )
+        if missing and not x.isinf().any():
+            return
+        raise not_finite_data(x, "")
+
+
+def not_finite_data(x: Tensor, where: str) -> ValueError:
+    """The error of data with NaN or inf; `where` they are not masked."""
+    bad = (~torch.isfinite(x)).reshape(len(x), -1).any(1)
+    return ValueError(
+        f"expected finite data, got NaN or inf in {int(bad.sum())} of {len(x)} data (first: {int(bad.nonzero()[0])})"
+        f"{where}; try x.nan_to_num(0.0), and a mask over what is missing (the gradient of a masked NaN is NaN)"
+    )
 
 
 def data_frame(trace: Any, plate: str) -> Any:
@@ -47,11 +58,23 @@ def data_frame(trace: Any, plate: str) -> Any:
         ValueError: where no site is in a plate of that name; lists the plates there are.
     """
     names: dict[str, int] = {}
-    for _, site in sample_sites(trace):
+    for name, site in sample_sites(trace):
         for frame in site["cond_indep_stack"]:
             if frame.name == plate and frame.vectorized:
                 return frame
+            if frame.name == plate:
+                raise ValueError(
+                    f"expected a vectorised plate {plate!r} over data, got a sequential one (a for loop over it, at "
+                    f"{name!r}), in which each datum has sites of its own; try `with pyro.plate({plate!r}, ...)`, and "
+                    "a mask for data of different lengths"
+                )
             names[frame.name] = frame.size
+    # A plate that no site of a density is in (all of them conditioned, or deterministic) is still one.
+    names |= {
+        n: s["fn"].size
+        for n, s in trace.nodes.items()
+        if s["type"] == "sample" and type(s["fn"]).__name__ == "_Subsample" and n not in names
+    }
     found = ", ".join(f"{n!r} (size {s})" for n, s in names.items()) or "none"
     raise ValueError(
         f"expected a pyro.plate named {plate!r} over data, with every latent inside; got plates: {found}; "
@@ -109,8 +132,8 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
         outside = [n for n, s in sites.items() if plate not in {f.name for f in s["cond_indep_stack"]}]
         if outside:
             raise ValueError(
-                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: with "
-                "global variables the evidence does not factorise over data; condition on them first"
+                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: "
+                f"{_ADVICE[source]}"
             )
     for n, site in latents.items():
         if n in guide_sites and site["fn"].event_shape != guide_sites[n]["fn"].event_shape:
@@ -118,6 +141,15 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
                 f"expected the guide to draw {n!r} with the model's event shape "
                 f"{tuple(site['fn'].event_shape)}, got {tuple(guide_sites[n]['fn'].event_shape)}"
             )
+
+
+_ADVICE = {
+    "model": "with global variables the evidence does not factorise over data; condition on them first, by "
+    'pyro.condition(model, {"name": value}) before the plate, or given={"name": value} of pv.evidence and '
+    "pv.log_weights",
+    "guide": "one draw for all data has no density for each; try a guide that draws in the plate (amortised, or "
+    "AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal of a model whose latents are all in the plate)",
+}
 
 
 def check_support(trace: Any) -> None:

@@ -10,6 +10,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
+from .cached_draws import BaseDraw
 from .supports import bijection
 
 
@@ -21,7 +22,7 @@ class Substitute(Messenger):
     by its name, a module's parameters wherever in `modules` the same tensor is used.
 
     Args:
-        values: name of a latent site or of a parameter, to its tensor.
+        values: name of a latent site or of a parameter, to its tensor (or a latent's `BaseDraw`).
         unconstrained: if true, values live in unconstrained space and are mapped through
             the bijection onto the site's support as it is at that moment (hierarchies have supports
             that depend on parents), or through `transform_to(constraint)` of the parameter.
@@ -34,7 +35,7 @@ class Substitute(Messenger):
 
     def __init__(
         self,
-        values: Mapping[str, Tensor],
+        values: Mapping[str, Any],
         *,
         unconstrained: bool = False,
         modules: Iterable[nn.Module] = (),
@@ -85,7 +86,9 @@ class Substitute(Messenger):
             return
         value = self.values[name]
         self.used.add(name)
-        if self.unconstrained:
+        if isinstance(value, BaseDraw):
+            value = value.pushed(msg["fn"])
+        elif self.unconstrained:
             transform = bijection(msg["fn"])
             u, value = value, transform(value)
             jacobian = transform.log_abs_det_jacobian(u, value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..programs import tensors_in
+from ..programs.marks import others_in
 from .checkpoint import hash_of_rows
 from .schedules import Schedule
 from .trainer import Trainer
@@ -43,7 +45,12 @@ def _data_hash(trainer: Trainer) -> str:
     known = getattr(spec, "hash", None)
     if not isinstance(known, str):
         known = "tensors"
-    return f"{known[:16]} {hash_of_rows(trainer.source.train, trainer.source.valid)[:16]}"
+    source = trainer.source
+    content = hash_of_rows(
+        *(None if r is None else tuple(tensors_in(r)) for r in (source.train, source.valid))
+    )
+    other = "" if source.plain else f" {others_in(source.train)}"
+    return f"{known[:16]} {content[:16]}{other}"
 
 
 def _values(schedule: Schedule) -> list[float | None]:

@@ -23,7 +23,7 @@ class Batches:
         if batch_size < 1:
             raise ValueError(f"expected batch_size >= 1, got {batch_size}")
         self.source, self.seed = source, seed
-        args = program.arguments
+        args = self._arguments = program.arguments
         self.sliced = args.calling == "sliced"
         size = args.subsample_size if args.calling == "indexed" else batch_size
         assert size is not None
@@ -54,7 +54,9 @@ class Batches:
         picked = self.indices(epoch, batch)
         if self.source.stream is not None and picked is not None:
             return (self.source.stream.get(picked.tolist()),)
-        return self._rows if picked is None else tuple(r[picked] for r in self._rows)
+        if self.source.plain:
+            return self._rows if picked is None else tuple(r[picked] for r in self._rows)
+        return self._arguments.whole() if picked is None else self._arguments.slice(picked)
 
     def next_rows(self, epoch: int, batch: int) -> tuple[Any, ...]:
         """The same in the course of a run, where streamed rows are read ahead."""

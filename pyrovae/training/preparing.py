@@ -8,6 +8,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from torch import nn
 
 from ..programs import (
@@ -31,7 +32,8 @@ class Prepared:
     Attributes:
         store: of the parameters.
         model, guide: bound to it.
-        program: on the training data.
+        program: on the training data. Its model and guide are what is trained: the given ones, with Pyro's idioms
+            brought to one form.
         valid_program: on the validation data, if there are any.
         modules: the torch modules that ran.
 
@@ -57,6 +59,11 @@ class Prepared:
             self.program = inspect_program(
                 self.model, self.guide, *_rows(source.train), plate=plate, seed=start
             )
+            x = self.program.arguments.x
+            if x.dtype != source.train[0].dtype:  # of another precision than the program's: said there
+                source.cast(x.dtype)
+            _check_ignored(self.program)
+            _check_globals(self.model, self.program)
             _check_support(self.program)
             _check_finite(self.program, derive_seed(seed, "finite"))
         self.modules = modules
@@ -72,15 +79,52 @@ class Prepared:
                 )
                 _check_support(self.valid_program)
 
+    def check_trainable(self) -> None:
+        """Refuses a program without parameters."""
+        if len(self.store):
+            return
+        found = sorted(
+            {type(m).__name__ for m in self.modules if next(m.parameters(recurse=False), None) is not None}
+        )
+        ran = f"; {', '.join(found)} ran without pyro.module, which makes parameters known" if found else ""
+        raise ValueError(
+            f"expected a program with parameters to train, got none: neither pyro.param nor pyro.module{ran}; try "
+            "pv.evidence for a program that is to be evaluated as it is"
+        )
+
     @contextmanager
     def _open(self) -> Iterator[list[nn.Module]]:
         with self.store.active(), module_mode(self.model, self.guide, training=False) as modules:
             yield modules
 
 
-def _rows(tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
-    """`(x, *context)` to train on has one row per datum, all of it."""
-    return (tensors[0], *map(per_datum, tensors[1:]))
+def _rows(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Tensors to train on have one row per datum, all of them, unless they are marked."""
+    return (values[0], *(per_datum(v) if isinstance(v, torch.Tensor) else v for v in values[1:]))
+
+
+def _check_ignored(program: Program) -> None:
+    """Refuses a guide that observes: an objective would subtract these terms, which are no part of q."""
+    if program.ignored:
+        raise ValueError(
+            f"expected a guide without observed sites, got {list(program.ignored)}, which an ELBO would subtract as if "
+            "they were drawn; try poutine.block(guide, hide=[...]), or Pyro's own objective for such a guide"
+        )
+
+
+def _check_globals(model: Callable[..., Any], program: Program) -> None:
+    """Refuses to leave out the density of a conditioned global that has parameters: they would not be trained."""
+    if not program.globals:
+        return
+    with torch.enable_grad(), program.on(program.arguments.chunks(2)[0]) as given:
+        trace = poutine.trace(model).get_trace(*given)
+    for name in program.globals:
+        site = trace.nodes[name]
+        if site["fn"].log_prob(site["value"]).requires_grad:
+            raise ValueError(
+                f"expected a law of the conditioned latent {name!r} without parameters, got one that has some: its "
+                "density is left out of p(x | given), and they would never be trained; try to observe it in the plate"
+            )
 
 
 def _check_support(program: Program) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from ..data.streaming import Stream
-from ..programs import Marked, check_arguments
+from ..programs import Marked, check_arguments, tensors_in
+from ..programs.dtypes import cast
 
 
 @runtime_checkable
@@ -27,20 +30,21 @@ class Source:
     """Rows of `(x, *context)` to train on, and rows to validate on (or none).
 
     Attributes:
-        train, valid: those rows.
+        train, valid: x, a tensor, and its context: tensors with one row per datum; anything else, marked or not, as
+            for `pv.log_weights`.
         dataset: what they came from, if it was a data set.
         stream: where they are read from while training; `train` is then a sample of them.
         num_data: all rows to train on.
 
     Raises:
-        TypeError, ValueError: for data that are no tensors with one row per datum, all finite.
+        TypeError, ValueError: for data that are no tensor with one row per datum, all finite.
     """
 
     def __init__(self, data: Any, valid: Any = None) -> None:
         self.dataset = data if isinstance(data, DataLike) else None
         self.stream = data if isinstance(data, Stream) else None
         if self.stream is not None:
-            self.train: tuple[Tensor, ...] = (self.stream.sample,)
+            self.train: tuple[Any, ...] = (self.stream.sample,)
             valid = self.stream.valid if valid is None else valid
         else:
             self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)
@@ -48,36 +52,53 @@ class Source:
             valid = self.dataset.valid
         self.valid = None if valid is None else _rows(valid)
         for rows in (self.train, self.valid or ()):
-            for i, tensor in enumerate(rows):
-                if i == 0 or isinstance(tensor, Tensor):
-                    check_arguments(tensor)
-                if isinstance(tensor, Tensor) and tensor.device != self.train[0].device:
+            for i, value in enumerate(rows):
+                if i == 0 or isinstance(value, Tensor):
+                    check_arguments(value)
+                for tensor in tensors_in(value):
+                    if tensor.device != self.train[0].device and not isinstance(value, PackedSequence):
+                        raise ValueError(
+                            f"expected all data on one device, {self.train[0].device}, got some on {tensor.device}; "
+                            f"try .to({str(self.train[0].device)!r})"
+                        )
+                if isinstance(value, Tensor) and (value.dim() == 0 or len(value) != len(rows[0])):
                     raise ValueError(
-                        f"expected all data on one device, {self.train[0].device}, got some on {tensor.device}; try "
-                        f".to({str(self.train[0].device)!r})"
+                        f"expected {len(rows[0])} rows of context, as of x, got {tuple(value.shape)}; try "
+                        "pv.shared(tensor) for what all data share"
                     )
-                if len(tensor) != len(rows[0]):
-                    raise ValueError(f"expected {len(rows[0])} rows of context, as of x, got {len(tensor)}")
         self.num_data = len(self.train[0]) if self.stream is None else len(self.stream)
 
-    def epoch(self, epoch: int, seed: int) -> tuple[Tensor, ...]:
+    @property
+    def plain(self) -> bool:
+        """Whether all of it is tensors with one row per datum."""
+        return all(isinstance(t, Tensor) for t in self.train)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Takes real numbers as `dtype`."""
+        self.train = cast(self.train, dtype)
+        self.valid = None if self.valid is None else cast(self.valid, dtype)
+
+    def epoch(self, epoch: int, seed: int) -> tuple[Any, ...]:
         """`(x, *context)` of an epoch."""
-        return (self.dataset.epoch(epoch, seed),) if self.dataset is not None else self.train
+        if self.dataset is None:
+            return self.train
+        return (self.dataset.epoch(epoch, seed).to(self.train[0].dtype),)
 
 
-def _rows(data: Any) -> tuple[Tensor, ...]:
+def _rows(data: Any) -> tuple[Any, ...]:
     if isinstance(data, Tensor):
         return (data,)
-    if isinstance(data, Sequence):
-        if any(isinstance(t, Marked) and not t.per_datum for t in data):
-            raise ValueError(
-                "expected data with one row per datum, got context marked pv.shared; try functools.partial, or a "
-                "buffer of the model's module, for what all data share"
+    if isinstance(data, Sequence) and data:
+        first, *context = data
+        if isinstance(first, Marked) and first.per_datum:
+            first = first.value
+        if isinstance(first, Tensor):
+            tensors = (v.value if isinstance(v, Marked) and v.per_datum else v for v in context)
+            return (
+                first,
+                *(t if isinstance(t, Tensor) else v for t, v in zip(tensors, context, strict=True)),
             )
-        data = [t.value if isinstance(t, Marked) else t for t in data]
-    if isinstance(data, Sequence) and data and all(isinstance(t, Tensor) for t in data):
-        return tuple(data)
     raise TypeError(
-        f"expected a data set of pyrovae.data.load, a tensor or a tuple (x, *context) of tensors, got "
+        "expected a data set of pyrovae.data.load, a tensor or a tuple (x, *context) whose x is a tensor, got "
         f"{type(data).__name__}"
     )

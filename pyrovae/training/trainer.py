@@ -82,9 +82,16 @@ class Trainer:
         self.model, self.guide = prepared.model, prepared.guide
         self.program, self.valid_program = prepared.program, prepared.valid_program
         self.batches = Batches(self.source, self.program, batch_size, seed)
+        if split is not None and not self.source.plain:
+            raise ValueError(
+                "expected data whose context is tensors with one row per datum for several ranks or micro-batches, got "
+                "other context; try one rank, or functools.partial for what all data share"
+            )
+        compile = compile and self.source.plain  # a compiled epoch picks its rows on the device
 
         base = objective if objective is not None else Trace_ELBO()
         check_objective(base, self.program)
+        prepared.check_trainable()
         self.objective = with_terms(
             base, beta=self.beta(0.0), free_bits=free_bits, beta_varies=callable(beta)
         )
@@ -93,7 +100,9 @@ class Trainer:
         self.lr = as_schedule(1e-3 if lr is None else lr) if optim is None or lr is not None else None
         # compile=False: SVI would go over to compiled steps by a count of its own, and a resumed run
         # would differ from one that was never interrupted. Here the first step decides for all.
-        self.svi = SVI(self.model, self.guide, made, self.objective, compile=False, before_step=clip)
+        self.svi = SVI(
+            self.program.model, self.program.guide, made, self.objective, compile=False, before_step=clip
+        )
         self.svi.checked = True
         self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):

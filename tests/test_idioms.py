@@ -1,0 +1,472 @@
+"""Pyro's own idioms: plates, conditioning. Each figure is held against a loop written by hand."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import TraceEnum_ELBO, config_enumerate
+from torch import nn
+
+import pyrovae as pv
+from pyrovae.programs import ParameterStore, inspect_program, seeded
+
+from .by_hand import log_joint, log_weight
+
+N, D, L, C = 6, 4, 2, 3
+X = torch.randn(N, D, generator=torch.Generator().manual_seed(0))
+LABELS = torch.eye(C)[torch.tensor([0, 1, 2, 2, 1, 0])]
+K = 3
+
+
+@pytest.fixture(autouse=True)
+def _own_parameters():
+    pyro.set_rng_seed(0)
+    with ParameterStore().active():
+        yield
+
+
+def drawn(model, guide, *args, seed=0, **options):
+    """Log-weights `[K, N]` and the guide's draws, of one run on all data."""
+    program = inspect_program(model, guide, *args, **options)
+    indices = torch.arange(len(args[0]))
+    with torch.no_grad(), seeded(seed, "by hand", device="cpu"), pyro.validation_enabled(False):
+        sites = program.run(indices, K)
+    return program, sites
+
+
+def rows_of(args, n):
+    return tuple(a[n : n + 1] if isinstance(a, torch.Tensor) else a for a in args)
+
+
+def check_by_hand(model, guide, *args, skip=(), seeds=(0, 1, 2), **options):
+    """Every weight of every datum, under several draws, is that of the loop."""
+    for seed in seeds:
+        program, sites = drawn(model, guide, *args, seed=seed, **options)
+        found = sites.log_weights()
+        for k in range(K):
+            for n in range(len(args[0])):
+                values = {}
+                for name, site in sites.traces[0].nodes.items():
+                    if site["type"] == "sample" and name in sites.guide:
+                        values[name] = site["value"][k, n : n + 1]
+                assert found[k, n] == pytest.approx(
+                    log_weight(model, guide, rows_of(args, n), values, skip), abs=1e-4
+                )
+    return program
+
+
+class Net(nn.Module):
+    def __init__(self, size, wide):
+        super().__init__()
+        self.linear = nn.Linear(size, 2 * wide)
+
+    def forward(self, *parts):
+        shape = torch.broadcast_shapes(*[p.shape[:-1] for p in parts])
+        out = self.linear(torch.cat([p.expand(*shape, -1) for p in parts], -1))
+        loc, scale = out.chunk(2, -1)
+        return loc, scale.exp()
+
+
+def without_a_size():
+    """As in semi-supervised VAEs: labels that may be given, a plate that has no size."""
+    encoder, decoder, classify = Net(D + C, L), Net(L + C, D), nn.Linear(D, C)
+
+    def model(x, y=None):
+        pyro.module("decoder", decoder)
+        with pyro.plate("data"):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), L), 1.0).to_event(1))
+            y = pyro.sample("y", dist.OneHotCategorical(x.new_ones(len(x), C) / C), obs=y)
+            pyro.sample("x", dist.Normal(*decoder(z, y)).to_event(1), obs=x)
+
+    def guide(x, y=None):
+        pyro.module("encoder", encoder)
+        with pyro.plate("data"):
+            if y is None:
+                y = pyro.sample("y", dist.OneHotCategorical(logits=classify(x)))
+            pyro.sample("z", dist.Normal(*encoder(x, y)).to_event(1))
+
+    return model, guide
+
+
+# Plates --------------------------------------------------------------------------------------------
+
+
+def test_a_plate_without_a_size():
+    model, guide = without_a_size()
+    program = check_by_hand(model, guide, X, LABELS)
+    assert program.arguments.calling == "sliced" and program.vectorised
+
+
+def test_a_plate_without_a_size_and_a_latent_that_is_summed_out():
+    model, guide = without_a_size()
+    guide = config_enumerate(guide, "parallel", expand=True)
+    for seed in range(3):
+        _, sites = drawn(model, guide, X, seed=seed)
+        z = sites.traces[0].nodes["z"]["value"]  # [C, K, N, L]
+        for k in range(K):
+            for n in range(N):
+                terms = []
+                for c in range(C):
+                    values = {"y": torch.eye(C)[c : c + 1], "z": z[c, k, n : n + 1]}
+                    terms.append(
+                        log_joint(model, values, (X[n : n + 1],))
+                        - log_joint(guide, values, (X[n : n + 1],), skip=("y",))
+                    )
+                by_hand = torch.tensor(terms, dtype=torch.float64).logsumexp(0)
+                assert sites.log_weights()[k, n] == pytest.approx(float(by_hand), abs=1e-4)
+
+
+def test_a_plate_without_a_size_trains_as_one_with_a_size():
+    def sized(fn):
+        plate = pyro.plate
+
+        def run(*args):
+            pyro.plate = lambda name: plate(name, len(args[0]))
+            try:
+                return fn(*args)
+            finally:
+                pyro.plate = plate
+
+        return run
+
+    losses = []
+    for change in (lambda fn: fn, sized):
+        pyro.set_rng_seed(1)
+        model, guide = map(change, without_a_size())
+        fit = pv.fit(model, guide, (X, LABELS), epochs=3, batch_size=4, compile=False)
+        losses.append([row["loss"] for row in fit.history] + [row["elbo"] for row in fit.history])
+    assert losses[0] == losses[1]
+
+
+def test_one_draw_for_all_data_is_refused():
+    def model(x):
+        with pyro.plate("data"):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))  # in Pyro one number, whatever x is
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data"):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ValueError, match=r"'z' with one row per datum .* batch shape \(\)"):
+        pv.log_weights(model, guide, X, num_samples=2)
+
+
+def test_given_indices_are_kept():
+    """A table of latents' scales, of which a batch takes its own rows."""
+    table = torch.linspace(0.5, 2.0, 50)
+
+    def model(x, ind):
+        with pyro.plate("data", 50, subsample=ind) as i:
+            z = pyro.sample("z", dist.Normal(0.0, table[i]))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x, ind):
+        with pyro.plate("data", 50, subsample=ind) as i:
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, table[i]))
+
+    ind = torch.tensor([40, 3, 17, 21, 9, 33])
+    check_by_hand(model, guide, X, ind)
+
+
+def test_data_as_the_given_subsample():
+    """`subsample=x`, by which some programs say that the plate is as long as x."""
+
+    def model(x):
+        with pyro.plate("data", len(x), subsample=x):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x), subsample=x):
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, 1.0))
+
+    check_by_hand(model, guide, X)
+
+
+def test_a_guide_that_alone_subsamples():
+    def model(x):
+        with pyro.plate("data", len(x)) as i:
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(i)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[i][:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x), subsample_size=4) as i:
+            pyro.sample("z", dist.Normal(x[i][:, 0] / 2, 0.5**0.5))  # the posterior: all weights are p(x)
+
+    weights = pv.log_weights(model, guide, X, num_samples=K)
+    truth = dist.Normal(0.0, 2**0.5).log_prob(X[:, 0])
+    assert (weights - truth).abs().max() < 1e-5
+    assert math.isfinite(
+        pv.fit(
+            model,
+            lambda x: guide(x + pyro.param("shift", torch.zeros(()))),
+            X,
+            epochs=1,
+            compile=False,
+        ).history[0]["loss"]
+    )
+
+
+def test_a_sequential_plate_is_called_so():
+    def model(x):
+        for i in pyro.plate("data", len(x)):
+            z = pyro.sample(f"z{i}", dist.Normal(0.0, 1.0))
+            pyro.sample(f"x{i}", dist.Normal(z, 1.0), obs=x[i, 0])
+
+    def guide(x):
+        for i in pyro.plate("data", len(x)):
+            pyro.sample(f"z{i}", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ValueError, match=r"got a sequential one .*at 'z0'"):
+        pv.log_weights(model, guide, X, num_samples=2)
+
+
+def test_a_plate_over_columns_that_subsamples_is_refused():
+    """Other indices change what is observed, but not by rows of x."""
+
+    def model(x):
+        with pyro.plate("data", x.shape[1], subsample_size=2) as i:
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), 1.0).expand([2, len(x)]).to_event(1), obs=x[:, i].T)
+
+    def guide(x):
+        with pyro.plate("data", x.shape[1], subsample_size=2):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    for x in (X, X[:, :3], X[:D]):  # more, fewer, and as many rows as columns
+        with pytest.raises(ValueError, match="subsample of the rows of x"):
+            pv.log_weights(model, guide, x, num_samples=2)
+
+
+# Latents that all data share -----------------------------------------------------------------------
+
+W = torch.tensor([0.3, -0.8, 0.5, 1.2])
+
+
+def with_globals(depends=True):
+    def model(x):
+        w = pyro.sample("w", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+        with pyro.plate("components", 2):
+            s = pyro.sample("s", dist.Gamma(2.0, 2.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), s.sum()))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1) * w, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        w = pyro.sample("w", dist.Normal(torch.zeros(D), 2.0).to_event(1))
+        with pyro.plate("components", 2):
+            s = pyro.sample("s", dist.Gamma(2.0, 2.0))
+        with pyro.plate("data", len(x)):
+            scale = s.sum() if depends else 1.0
+            pyro.sample("z", dist.Normal((x * w).mean(-1) if depends else x.mean(-1), scale))
+
+    def local(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.mean(-1), 1.0))
+
+    return model, guide, local
+
+
+GLOBALS = {"w": W, "s": torch.tensor([0.4, 0.7])}
+
+
+def exact_with_globals():
+    spread = GLOBALS["s"].sum() ** 2 * torch.outer(W, W) + torch.eye(D)
+    return dist.MultivariateNormal(torch.zeros(D), spread).log_prob(X)
+
+
+@pytest.mark.parametrize("how", ["condition", "given"])
+@pytest.mark.parametrize("kind", ["depends", "apart", "local"])
+def test_latents_that_all_data_share_are_conditioned_on(how, kind):
+    model, guide, local = with_globals(kind == "depends")
+    guide = local if kind == "local" else guide
+    known, options = model, {"given": GLOBALS}
+    if how == "condition":
+        known, options = pyro.condition(model, GLOBALS), {}
+    program, sites = drawn(known, guide, X, **options)
+    assert set(program.globals) == {"w", "s"}
+    z = sites.traces[0].nodes["z"]["value"]
+    for k in range(K):
+        for n in range(N):
+            values = {"z": z[k, n : n + 1], **GLOBALS}
+            by_hand = log_weight(model, guide, (X[n : n + 1],), values, skip=("w", "s"))
+            assert sites.log_weights()[k, n] == pytest.approx(by_hand, abs=1e-4)
+    weights = pv.log_weights(known, guide, X, num_samples=4000, **options)
+    assert ((weights.logsumexp(0) - math.log(4000)) - exact_with_globals()).abs().max() < 0.3
+    found = pv.evidence(known, guide, X, estimators=[pv.IS(100)], **options)
+    assert any("ln p(x | w, s)" in note for note in found.warnings)
+
+
+def test_evidences_given_other_values_differ():
+    model, guide, _ = with_globals()
+    first = pv.evidence(model, guide, X, estimators=[pv.IS(200)], given=GLOBALS)
+    other = {"w": -2 * W, "s": GLOBALS["s"]}
+    second = pv.evidence(model, guide, X, estimators=[pv.IS(200)], given=other)
+    assert abs(first["IS"].log_evidence - second["IS"].log_evidence) > 0.3
+
+
+def test_partial_results_given_other_values_are_others(tmp_path):
+    model, guide, _ = with_globals()
+
+    def run(given, **options):
+        return pv.evidence(model, guide, X, estimators=[pv.IS(50)], given=given, **options)["IS"].log_evidence
+
+    other = {"w": -2 * W, "s": GLOBALS["s"]}
+    assert run(GLOBALS, resume=tmp_path) == run(GLOBALS)
+    assert run(other, resume=tmp_path) == run(other)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"w": W}, r"got \['s'\] outside"),
+        ({"z": W}, r"latents outside of the plate 'data', \['s', 'w'\], got 'z'"),
+        ({"w": W[:2], "s": GLOBALS["s"]}, r"given\['w'\] of shape \(4,\), got \(2,\)"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(given, match):
+    model, guide, _ = with_globals()
+    with pytest.raises(ValueError, match=match):
+        pv.log_weights(model, guide, X, num_samples=2, given=given)
+
+
+def test_the_advice_can_be_followed():
+    """What the refusal says works as written, also for a model that declares the name of its plate."""
+
+    @pv.program(plate="rows")
+    def model(x):
+        w = pyro.sample("w", dist.Normal(torch.zeros(()), 1.0))
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(w, 1.0).expand([len(x)]))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("rows", len(x)):
+            pyro.sample("z", dist.Normal((x[:, 0] + 0.5) / 2, 0.5**0.5))
+
+    with pytest.raises(ValueError, match=r'pyro.condition\(model, \{"name": value\}\)'):
+        pv.log_weights(model, lambda x: [guide(x), pyro.sample("w", dist.Normal(0.0, 1.0))], X, num_samples=2)
+    weights = pv.log_weights(pyro.condition(model, {"w": torch.tensor(0.5)}), guide, X, num_samples=2)
+    assert (weights - dist.Normal(0.5, 2**0.5).log_prob(X[:, 0])).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("what", ["after", "data"])
+def test_observations_outside_of_the_plate_are_no_globals(what):
+    """A sum over data that is observed, or data themselves: without their density the number would be another."""
+
+    def model(x):
+        if what == "data":
+            pyro.sample("extra", dist.Normal(0.0, 1.0).expand([len(x)]).to_event(1), obs=x[:, 1])
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+        if what == "after":
+            pyro.sample("extra", dist.Normal(z.sum(), 1.0), obs=torch.tensor(1.0))
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, 1.0))
+
+    with pytest.raises(ValueError, match=r"got \['extra'\] outside"):
+        pv.log_weights(model, guide, X, num_samples=2)
+
+
+def test_training_given_globals_is_training_of_what_is_evaluated():
+    """ln p(w) is no part of the loss per datum, nor is ln q(w) of a guide that draws w."""
+    model, guide, _ = with_globals()
+    known = pyro.condition(model, GLOBALS)
+
+    def moved(x):
+        guide(x + pyro.param("shift", torch.zeros(())))
+
+    rows = pv.fit(known, moved, X, epochs=60, batch_size=N, lr=1e-9, compile=False).history
+    losses = torch.tensor([r["loss"] for r in rows])
+    elbo = pv.evidence(known, guide, X, estimators=[pv.ELBO(num_samples=4000)])["ELBO"].log_evidence
+    assert abs(losses.mean() + elbo) < 4 * losses.std() / 60**0.5 + 0.05
+
+
+def test_a_global_whose_law_has_parameters_is_refused_in_training():
+    def model(x):
+        loc = pyro.param("loc", torch.zeros(()))
+        w = pyro.sample("w", dist.Normal(loc, 1.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z + w, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, 1.0))
+
+    with pytest.raises(ValueError, match="'w' without parameters"):
+        pv.fit(pyro.condition(model, {"w": torch.tensor(0.5)}), guide, X, epochs=1)
+
+
+def test_what_the_guide_observes_too_is_no_part_of_it():
+    """A guide that predicts the labels beside the latent, by observed sites."""
+    model, _ = without_a_size()
+    encoder, classify = Net(D + C, L), nn.Linear(D, C)
+
+    def guide(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.OneHotCategorical(logits=classify(x)), obs=y)
+            pyro.sample("z", dist.Normal(*encoder(x, y)).to_event(1))
+
+    def hidden(x, y):
+        return poutine.block(guide, hide=["y"])(x, y)
+
+    for seed in range(3):
+        _, sites = drawn(model, guide, X, LABELS, seed=seed)
+        z = sites.traces[0].nodes["z"]["value"]
+        for k, n in [(0, 0), (1, 3), (2, 5)]:
+            by_hand = log_weight(model, hidden, rows_of((X, LABELS), n), {"z": z[k, n : n + 1]})
+            assert sites.log_weights()[k, n] == pytest.approx(by_hand, abs=1e-4)
+    with pytest.raises(ValueError, match="an ELBO would subtract"):
+        pv.fit(model, guide, (X, LABELS), epochs=1)
+
+
+# Training ------------------------------------------------------------------------------------------
+
+
+def test_a_program_without_parameters_is_refused():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, 1.0))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    with pytest.raises(ValueError, match="with parameters to train, got none"):
+        pv.fit(model, guide, X, epochs=1)
+
+
+def test_enumeration_over_sequences_of_varying_length_given_their_laws():
+    """An HMM whose probabilities are global latents, known; the answer is Pyro's, of each sequence alone."""
+    lengths = torch.tensor([4, 3, 2, 1])
+    sequences = (torch.rand(4, 4, 2, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+
+    def model(sequences, lengths):
+        moves = pyro.sample("moves", dist.Dirichlet(torch.ones(C, C)).to_event(1))
+        tones = pyro.sample("tones", dist.Beta(torch.ones(C, 2), 1.0).to_event(2))
+        with pyro.plate("data", len(sequences), dim=-2):
+            state = 0
+            for t in pyro.markov(range(int(lengths.max()))):
+                with poutine.mask(mask=(t < lengths).unsqueeze(-1)):
+                    law = dist.Categorical(moves[state])
+                    state = pyro.sample(f"state{t}", law, infer={"enumerate": "parallel"})
+                    with pyro.plate(f"dims{t}", 2, dim=-1):
+                        pyro.sample(f"x{t}", dist.Bernoulli(tones[state.squeeze(-1)]), obs=sequences[:, t])
+
+    given = {"moves": dist.Dirichlet(torch.ones(C, C)).sample(), "tones": torch.rand(C, 2)}
+    found = pv.log_weights(model, lambda *a: None, sequences, lengths, num_samples=1, given=given)[0]
+    known = poutine.block(poutine.condition(model, given), hide=list(given))
+    for n in range(4):
+        truth = -TraceEnum_ELBO(max_plate_nesting=2).loss(
+            known, lambda *a: None, sequences[n : n + 1], lengths[n : n + 1]
+        )
+        assert found[n] == pytest.approx(truth, abs=1e-4)
