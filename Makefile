@@ -8,12 +8,13 @@ STAMP := $(VENV)/.synced
 # A lock file would pin package-index addresses; bounds live in pyproject.toml.
 SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --extra dev --inexact
 
-.PHONY: help compare test check format bench clean
+.PHONY: help compare test check format bench gpu clean
 
 help:
 	@echo "make compare  train priors x guides x objectives on digits, compare ELBO with evidence"
 	@echo "make test     run the test suite"
 	@echo "make check    lint, format check, types"
+	@echo "make gpu      all that needs a CUDA device, in six minutes; without one it says so"
 	@echo "make bench    speed ratios against Pyro, NumPyro, Pythae and the hardware's floor"
 
 $(UV):
@@ -46,6 +47,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+gpu: $(STAMP)
+	$(BIN)/python -m tests.gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info uv.lock

@@ -41,16 +41,20 @@ def eager(program: Program, chunk: pv.Chunk, num_samples: int) -> Run:
 
 
 def compiled(program: Program, chunk: pv.Chunk, num_samples: int) -> Run:
-    """The graph that `pv.log_weights(..., compile=True)` makes for its chunks, compiled beforehand."""
+    """The graphs that `pv.log_weights(..., compile=True)` makes for its chunks, compiled beforehand.
+
+    The last chunk of data may be a smaller one, and has its own.
+    """
     chunks = program.arguments.chunks(chunk.data)
     with torch.no_grad(), pyro.validation_enabled(False):
-        graph = CompiledWeights(program, chunks[0], chunk.samples)
+        sizes = {len(c): c for c in reversed(chunks)}
+        graphs = {n: CompiledWeights(program, c, chunk.samples) for n, c in sizes.items()}
 
     def run() -> None:
         for indices in chunks:
             total: Tensor | None = None
             for _ in range(num_samples // chunk.samples):
-                weights = graph(indices)
+                weights = graphs[len(indices)](indices)
                 assert weights is not None
                 part = weights.logsumexp(0)
                 total = part if total is None else torch.logaddexp(total, part)

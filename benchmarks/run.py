@@ -7,6 +7,7 @@ with it, at the minimum and the median over repeats. `--json FILE` keeps the fig
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import torch
 from families import bench_families
 from growth import bench_growth, figure
 from importance import bench_importance, bench_test_set
+from limits import rows_of
 from memory import bench_memory
 from nets import CONV, DEEP, MNIST, TINY
 from rich.console import Console
@@ -58,6 +60,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="interleaved repeats of each (default: 15)")
     parser.add_argument("--quick", action="store_true", help="3 repeats, short blocks, less data")
     parser.add_argument("--peers", metavar="PYTHON", help=f"interpreter that has them (or {PEERS_VARIABLE})")
+    parser.add_argument(
+        "--limit", type=float, metavar="SECONDS", help="for each case; what takes longer says so"
+    )
     parser.add_argument("--growth", action="store_true", help="the same as --only growth")
     parser.add_argument("--figure", type=Path, help="draw the growth of times here (.png, .pdf)")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -69,6 +74,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         options.repeats = 3 if options.quick else 15
     if options.repeats < 1:
         parser.error(f"expected --repeats >= 1, got {options.repeats}")
+    if options.limit is not None and not options.limit > 0:
+        parser.error(f"expected --limit > 0 seconds, got {options.limit:g}")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("expected a CUDA device that torch sees, got none; try --device cpu")
     options.only = (options.only or []) + (["growth"] if options.growth else [])
@@ -146,21 +153,28 @@ def markdown(rows: list[Row], judged: list[dict[str, object]], title: str) -> st
     return "\n".join(lines) + "\n"
 
 
+def keep(path: Path | None, rows: list[Row], judged: list[dict[str, object]], settings: Settings) -> None:
+    """The figures so far, where they are wanted."""
+    if path is not None:
+        kept = {"machine": machine(settings), "rows": [r.as_json() for r in rows], "targets": judged}
+        path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     given = {"peers": options.peers} if options.peers else {}
     calls = 5 if options.quick else 20
     settings = Settings(torch.device(options.device), options.repeats, calls, options.quick, **given)
     rows: list[Row] = []
+    console = Console(width=120)
     for name in options.only:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        rows += CASES[name](settings)
-    console = Console(width=120)
-    show(rows, settings, console)
+        found = rows_of(name, functools.partial(CASES[name], settings), options.limit)
+        show(found, settings, console)  # now: what comes after may be stopped
+        rows += found
+        keep(options.json, rows, [], settings)
     judged = judge(rows, settings, console)
-    if options.json:
-        kept = {"machine": machine(settings), "rows": [r.as_json() for r in rows], "targets": judged}
-        options.json.write_text(json.dumps(kept, indent=2) + "\n")
+    keep(options.json, rows, judged, settings)
     if options.markdown:
         options.markdown.write_text(markdown(rows, judged, machine(settings)))
     if options.figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -80,7 +81,7 @@ class Row:
             "min": self.least,
             "median": middle,
             "unit": self.unit,
-            "ratio": self.ratio,
+            "ratio": None if self.ratio is None or math.isnan(self.ratio) else self.ratio,
             "repeats": len(self.times),
             "note": self.note,
             "detail": self.detail,
@@ -92,22 +93,33 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds per call of each run, timed in turn `repeats` times, `calls` calls at a time.
 
-    What fails in its warm-up is left out (its `note` says why): a peer must not end the measurement of all.
+    What fails is left out (its `note` says why): one run must not end the measurement of all.
     """
     times: dict[str, list[float]] = {}
     for name, run in runs.items():
-        if run.note is None:
-            run.block(warm_up)
-        if run.note is None:
+        if run.note is None and _block(run, warm_up) is not None and run.note is None:
             times[name] = []
     # The threads of the process that ran last spin on for up to 200 ms, on the cores of the next.
     apart = 0.3 if any(not isinstance(runs[name], Here) for name in times) else 0.0
     for _ in range(repeats):
-        for name in times:
+        for name in list(times):
             time.sleep(apart)
-            runs[name].block(1)  # the caches and cores were another run's until now
-            times[name].append(runs[name].block(calls))
+            _block(runs[name], 1)  # the caches and cores were another run's until now
+            taken = _block(runs[name], calls)
+            if taken is None:
+                del times[name]
+            else:
+                times[name].append(taken)
     return times
+
+
+def _block(run: Timed, calls: int) -> float | None:
+    """Seconds per call; None, and a note, where it fails."""
+    try:
+        return run.block(calls)
+    except Exception as error:
+        run.note = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return None
 
 
 def rows(
@@ -119,7 +131,7 @@ def rows(
     factor: float = 1e3,
 ) -> list[Row]:
     """Rows in the order of `runs`, `factor` units to a second; ratios of minima to the run named `base`."""
-    least = min(times[base])
+    least = min(times[base]) if times.get(base) else math.nan
     out = []
     for name, run in runs.items():
         # A peer may also fail in the middle: nan among its times, and a note.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from .devices import captures
 
 # Runs before a capture: libraries set up their work space, caching allocators their blocks.
 WARM_UP = 3
@@ -37,7 +40,7 @@ class Captured:
         capture: bool = True,
     ) -> None:
         self.body, self.device, self.fixed = body, device, fixed
-        self.capture = capture and device.type == "cuda"
+        self.capture = capture and captures(device)
         self.refused: str | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._places: tuple[int, ...] = ()
@@ -76,6 +79,9 @@ class Captured:
                 self.body()
         except RuntimeError as error:  # a synchronising operation somewhere in the program
             self.refused = " ".join(str(error).split())[:300]
+            warnings.warn(
+                f"this step is not captured, and launched piece by piece: {self.refused}", stacklevel=4
+            )
             torch.cuda.synchronize(self.device)
             self.body()
             return

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .devices import captures
 from .fused import FusedStep
 from .objectives.compiled import StepObjective
 
@@ -44,7 +45,7 @@ class StaticStep:
         self._idle = [(p, torch.zeros_like(p)) for p in idle]
         first = compiled.parameters[0]
         # The kernel reads a double on a CPU and a float on a GPU.
-        real = torch.float32 if first.device.type == "cuda" else torch.float64
+        real = torch.float32 if captures(first.device) else torch.float64
         self.rates = torch.zeros(len(update.optimizer.param_groups), dtype=real, device=first.device)
         self.loss = torch.zeros((), dtype=first.dtype, device=first.device)
         self._rates = list(self.rates.unbind())

@@ -14,6 +14,7 @@ from pyro.infer.util import torch_item, zero_grads
 from torch import Tensor, nn
 
 from .captured import Captured
+from .devices import captures
 from .fused import FusedStep
 from .objectives.agreement import disagreement, is_due
 from .objectives.compiled import CompiledObjective, StepObjective
@@ -107,6 +108,7 @@ class SVI:
         self._steps = self.compiled_steps = 0
         self.discarded = self.checked = False
         self._moved: set[int] = set()
+        self._names: dict[int, str] = {}  # of parameters, for errors
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
             self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
@@ -227,8 +229,8 @@ class SVI:
         self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Captured | None:
         """The step as one CUDA graph; None where it is none (a CPU, an optimizer that is not fused)."""
-        on_cuda = all(p.device.type == "cuda" for p in compiled.parameters)
-        if not on_cuda or isinstance(self.optim, pyro.optim.PyroOptim):
+        on_device = all(captures(p.device) for p in compiled.parameters)
+        if not on_device or isinstance(self.optim, pyro.optim.PyroOptim):
             return None
         if self._captured is None:
             step = self.static_step(compiled, compiled.inputs.tensors(args, kwargs))
@@ -247,7 +249,7 @@ class SVI:
     def _fused_update(self, parameters: list[Tensor]) -> FusedStep:
         optimizer = self.torch_optimizer(parameters)
         if self._fused is None:
-            self._fused = FusedStep(optimizer)
+            self._fused = FusedStep(optimizer, lambda p: self._names.get(id(p)))
         return self._fused
 
     def _update(self, parameters: list[Tensor], fused: bool = False) -> None:
@@ -318,6 +320,7 @@ class SVI:
         kwargs: Mapping[str, Any] | None = None,
     ) -> CompiledObjective | None:
         """Loss and gradients in one graph for arguments of these shapes; None, and `refused` set, where not."""
+        self._names |= {id(p): name.replace("$$$", ".") for name, p in parameters.items()}
         try:
             if self.objective is None:
                 raise UntraceableError("its loss is a function, not one of Pyro's ELBOs")

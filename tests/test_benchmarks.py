@@ -2,8 +2,10 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,64 @@ def test_the_command_writes_its_figures(bench, tmp_path, monkeypatch, capsys):
     assert (first["what"], first["ratio"]) == ("K = 130", 1.0)
     assert second["ratio"] == pytest.approx(1.0, abs=0.1)
     assert torch.__version__ in kept["machine"] and "K = 130" in capsys.readouterr().out
+
+
+def test_a_case_that_fails_or_takes_too_long_costs_its_own_row(bench, tmp_path, monkeypatch, capsys):
+    import run
+    from timing import Row
+
+    path, seen = tmp_path / "bench.json", []
+
+    def fails(settings):
+        raise RuntimeError("no such kernel")
+
+    def waits(settings):
+        seen.append(json.loads(path.read_text())["rows"])
+        time.sleep(30)
+
+    good = [Row("a step", "ours", "ms", (1.0, 2.0), 1.0)]
+    for name, case in {
+        "step-64": lambda s: good,
+        "memory": fails,
+        "stream": waits,
+        "epoch": lambda s: good,
+    }.items():
+        monkeypatch.setitem(run.CASES, name, case)
+    chosen = [word for name in ("step-64", "memory", "stream", "epoch") for word in ("--only", name)]
+    assert run.main([*chosen, "--limit", "0.2", "--json", str(path), "--quick"]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [r["note"] for r in rows] == [None, "RuntimeError: no such kernel", "not done within 0.2 s", None]
+    assert [r["min"] for r in rows] == [1.0, None, None, 1.0]
+    assert [len(kept) for kept in seen] == [2]  # what was measured before was there
+    assert "no such kernel" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_costs_its_own_row(bench):
+    from timing import Here, interleaved, rows
+
+    def fails():
+        raise RuntimeError("out of memory")
+
+    calls = []
+
+    def tires():
+        calls.append(1)
+        if len(calls) > 4:
+            raise RuntimeError("tired")
+
+    runs = {"good": Here(lambda: None), "bad": Here(fails), "tired": Here(tires)}
+    found = rows("case", runs, interleaved(runs, 2, 1), "bad")
+    assert [r.note for r in found] == [None, "RuntimeError: out of memory", "RuntimeError: tired"]
+    assert found[0].least is not None and math.isnan(found[0].ratio)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: nothing compiles here")
+def test_a_last_smaller_chunk_is_served(bench):
+    import importance
+    from nets import TINY
+
+    program = importance.program_of(TINY.vae(torch.device("cpu")), TINY.data(torch.device("cpu"), 7))
+    importance.compiled(program, importance.pv.Chunk(4, 8), 16)()
 
 
 @pytest.mark.parametrize("hidden", [(16,), ()], ids=["mlp", "conv"])

@@ -504,10 +504,7 @@ def test_evaluate_shared_and_its_status(tmp_path, capsys):
     assert "expected --shared or --shard" in capsys.readouterr().err
 
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing to reduce on")
-
-
-@needs_cuda
+@pytest.mark.cuda
 def test_one_rank_by_nccl_captures_its_all_reduce(monkeypatch):
     """The same code path as several ranks; the CUDA graph holds the step with the all-reduce in it."""
     for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}.items():

@@ -13,11 +13,12 @@ LIBRARY = ROOT / "pyrovae"
 RANK = {
     "files": 0,
     "checking": 0,
+    "devices": -1,
     "captured": 0,
-    "fused": 0,
     "precision": 0,
     "tensor_files": 0.1,  # on top of files, below all others
     "programs": 0.2,
+    "fused": 0.5,
     "surgery": 0.5,  # below the divergences, which name it
     "data": 1,
     "distributions": 1,

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.skipif(
     reason="no C++ compiler: nothing compiles here",
 )
 N = 50  # 50 data in batches of 16: three full ones and one of 2
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing to capture on")
 
 
 class Redrawn:
@@ -144,7 +143,7 @@ def test_on_a_cpu_the_body_runs_directly():
     assert len(runs) == 2 and captured.refused is None and not captured.capture
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("options", FITS.values(), ids=FITS)
 def test_captured_epochs_are_uncaptured_ones(options, monkeypatch):
     captured = fit("cuda", epochs=4, **options)
@@ -154,12 +153,15 @@ def test_captured_epochs_are_uncaptured_ones(options, monkeypatch):
         torch.testing.assert_close(value, direct.store.state_dict()[name], rtol=1e-4, atol=1e-5)
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_svi_captures_on_cuda():
-    pair, x = Pair("cuda"), rows("cuda")
-    svi = pv.SVI(pair.model, pair.guide, ADAM, Trace_ELBO(), compile=True)
-    eager = Pair("cuda")
-    reference = pv.SVI(eager.model, eager.guide, ADAM, Trace_ELBO(), compile=False)
+    x = rows("cuda")
+
+    def svi_of(pair, compile):
+        store = pv.ParameterStore()  # in one store, the second would train the first one's weights
+        return pv.SVI(store.bind(pair.model), store.bind(pair.guide), ADAM, Trace_ELBO(), compile=compile)
+
+    svi, reference = svi_of(Pair("cuda"), True), svi_of(Pair("cuda"), False)
     for i in range(2 * WARM_UP + 4):
         losses = []
         for each in (svi, reference):
@@ -169,7 +171,7 @@ def test_svi_captures_on_cuda():
     assert svi._captured is not None and svi._captured._graph is not None and svi._captured.refused is None
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_an_epoch_on_cuda_waits_once():
     pair = Pair("cuda")
     trainer = pv.Trainer(pair.model, pair.guide, rows("cuda"), batch_size=16, compile=True)

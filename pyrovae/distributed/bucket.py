@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..programs.strides import is_dense
 from .world import World
 
 ALIGN = 16  # elements: kernels load aligned vectors
@@ -38,7 +39,7 @@ class Bucket:
         if len(dtypes) > 1:
             raise ValueError(f"expected parameters of one dtype for several ranks, got {', '.join(dtypes)}")
         self.world, self.ordered = world, ordered
-        self._shapes = [p.shape for p in parameters]
+        self._layouts = [(p.shape, p.stride() if is_dense(p) else None) for p in parameters]
         sizes = [-(-p.numel() // ALIGN) * ALIGN for p in parameters]
         first = parameters[0]
         length = self.length = sum(sizes) + 2
@@ -55,8 +56,12 @@ class Bucket:
         self._filled = [False] * rows
 
     def _views(self, row: Tensor) -> list[Tensor]:
-        parts = zip(self._starts, self._numbers, self._shapes, strict=True)
-        return [row[start : start + n].view(shape) for start, n, shape in parts]
+        """Of a row, one for each parameter: with its strides, as the fused update wants them."""
+        views = []
+        for start, n, (shape, stride) in zip(self._starts, self._numbers, self._layouts, strict=True):
+            part = row[start : start + n]
+            views.append(part.view(shape) if stride is None else part.as_strided(shape, stride))
+        return views
 
     def clear(self) -> None:
         """Before the first micro-batch of a step."""

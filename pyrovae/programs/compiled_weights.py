@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -92,8 +93,8 @@ class CompiledWeights:
         known = self._named("leaves", self._leaves) | self._named("buffers", self.graph.buffers)
         return known | self._named("inputs", inputs)
 
-    def __call__(self, indices: Tensor) -> Tensor | None:
-        """Log-weights for the data at `indices`; None where they are of another shape."""
+    def __call__(self, indices: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor | None:
+        """Log-weights for the data at `indices`, under fresh noise or that given; None where shapes are others."""
         # In-place updates of weights count a tensor's version up.
         versions = tuple((t.data_ptr(), t._version) for t in (*self._leaves, *self.graph.buffers))
         if versions != self._versions or indices is not self._indices:
@@ -106,9 +107,10 @@ class CompiledWeights:
             self._values[1] = known | self._values[0]
             self._values[1] |= self._per_chunk.run(self._values[1])
             self._versions, self._indices = versions, indices
-        for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
-            spec.draw(buffer)
-        known = self._values[1] | self._named("noise", self.noise)
+        if noise is None:
+            for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
+                spec.draw(buffer)
+        known = self._values[1] | self._named("noise", self.noise if noise is None else noise)
         return self._call(*(known[name] for name in self._rest.inputs))[0]
 
 

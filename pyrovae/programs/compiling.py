@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -13,10 +12,11 @@ from torch import Tensor, fx, nn
 
 from .compile_cache import ensure_compile_cache
 from .inputs import Inputs, Lift, signature
+from .strides import is_dense, strided_like
 from .substitute import Substitute
 from .tracing import Graph, UntraceableError, trace
 
-__all__ = ["CompiledLoss", "compile_graph", "compile_module", "signature"]
+__all__ = ["CompiledLoss", "compile_module", "signature"]
 # (arguments, keyword arguments, tensors that vary beside them) -> (what is differentiated, what is reported)
 LossFunction = Callable[[tuple[Any, ...], dict[str, Any], Sequence[Tensor]], tuple[Tensor, Tensor]]
 
@@ -77,8 +77,11 @@ class CompiledLoss:
                     raise
         self.noise = [n.buffer() for n in self.graph.noise]
         self._call: Callable[..., Any] = self.graph.module
+        self._example = [*self._aliases, *self._tensors(), *extra, *self.graph.buffers, *self.noise]
+        self._unseen = generate
+        self._copied: list[int] = []
         if generate:
-            self._call = compile_graph(self.graph, self._aliases, [*self._tensors(), *extra], self.noise)
+            self._call = compile_module(self.graph.module, self._example)
 
     def _tensors(self) -> list[Tensor]:
         tensors = self.inputs.tensors(*self._given)
@@ -98,7 +101,12 @@ class CompiledLoss:
             substitute = Substitute(values, unconstrained=True, modules=self._modules)
             with substitute, pyro.validation_enabled(False):
                 surrogate, value = self._loss(args, kwargs, flat[inputs:])
-            grads = torch.autograd.grad(surrogate, leaves, allow_unused=True)
+            grads = [
+                g if g is None else strided_like(g, p)
+                for g, p in zip(
+                    torch.autograd.grad(surrogate, leaves, allow_unused=True), leaves, strict=True
+                )
+            ]
             used[:] = [i for i, g in enumerate(grads) if g is not None]
             asked = substitute.used
             mentioned[:] = [i for i, n in enumerate(self._names) if n in asked or grads[i] is not None]
@@ -123,13 +131,32 @@ class CompiledLoss:
     def evaluate(
         self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()
     ) -> tuple[Tensor, list[Tensor]]:
-        """Loss and gradients of `used` under the noise that stands in `noise`."""
+        """Loss and gradients of `used`, with their strides, under the noise that stands in `noise`."""
         for i, (leaf, alias) in enumerate(zip(self.leaves, self._aliases, strict=True)):
             if leaf.data_ptr() != alias.data_ptr():  # .data was replaced, by .to() for example
                 self._aliases[i] = leaf.detach()
+        flat = [*self._aliases, *tensors, *extra, *self.graph.buffers, *self.noise]
         with torch.no_grad():
-            value, *grads = self._call(*self._aliases, *tensors, *extra, *self.graph.buffers, *self.noise)
+            value, *grads = self._call(*flat)
+            if self._unseen:
+                value, *grads = self._look(flat, value, grads)
+            for i in self._copied:
+                grads[i] = strided_like(grads[i], self.used[i])
         return value, grads
+
+    def _look(self, flat: Sequence[Tensor], value: Tensor, grads: list[Tensor]) -> list[Tensor]:
+        """Whether generated code gives gradients the strides that were traced; it pads products on some devices."""
+        self._unseen = False
+        if self._others(grads):
+            self._call = compile_module(self.graph.module, self._example, padding=False)
+            value, *grads = self._call(*flat)
+            self._copied = self._others(grads)
+        self._example = []
+        return [value, *grads]
+
+    def _others(self, grads: Sequence[Tensor]) -> list[int]:
+        pairs = zip(grads, self.used, strict=True)
+        return [i for i, (g, p) in enumerate(pairs) if g.stride() != p.stride() and is_dense(p)]
 
     def moved(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """As `evaluate`, with every number moved by half a unit in its last place: how far rounding reaches."""
@@ -163,19 +190,15 @@ def _kinds(values: Any) -> Iterator[type]:
             yield type(value)
 
 
-def compile_graph(
-    graph: Graph, parameters: Sequence[Tensor], inputs: Sequence[Tensor], noise: Sequence[Tensor]
+def compile_module(
+    module: fx.GraphModule, example: Sequence[Tensor], padding: bool = True
 ) -> Callable[..., Any]:
-    """Generates code for a graph.
-
-    Raises:
-        UntraceableError: where no compiler works on this machine.
-    """
-    return compile_module(graph.module, [*parameters, *inputs, *graph.buffers, *noise])
-
-
-def compile_module(module: fx.GraphModule, example: Sequence[Tensor]) -> Callable[..., Any]:
     """Generates code for a flat graph, for tensors as in `example`.
+
+    Args:
+        module: flat tensors in, a flat list of tensors out.
+        example: inputs of the shapes, strides and devices to come.
+        padding: let the compiler pad products to aligned sizes (on a GPU, where it finds that faster).
 
     Raises:
         UntraceableError: where no compiler works on this machine.
@@ -186,10 +209,12 @@ def compile_module(module: fx.GraphModule, example: Sequence[Tensor]) -> Callabl
 
     # Channels last pays for convolutions alone: with their gradients it costs 7 % of a step.
     trains = any(n.target is torch.ops.aten.convolution_backward.default for n in module.graph.nodes)
-    layouts = settings.patch(layout_optimization=False) if trains else nullcontext()
+    changed: dict[str, Any] = {"layout_optimization": False} if trains else {}
+    if not padding:
+        changed |= {"shape_padding": False, "comprehensive_padding": False}
     try:
         # Ahead of time and without guards: shapes are checked by `signature`, once a step.
-        with warnings.catch_warnings(), torch.no_grad(), layouts:
+        with warnings.catch_warnings(), torch.no_grad(), settings.patch(changed):
             warnings.simplefilter("ignore")
             return inductor.compile(module, list(example))
     except Exception as error:

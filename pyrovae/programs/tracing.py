@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from .decompositions import TABLE
+from .one_device import stay_on
 from .reading import Ran, Reach, place_of, recording
 from .undisturbed import UntraceableError, undisturbed
 from .watching import Snapshot
@@ -150,8 +151,8 @@ def trace(
     _refuse_writes(module)
     buffers = _lift_buffers(module, modules, Reach(ran).start(programs or {}).tensors)
     noise = _lift_noise(module, mode.places)
+    stay_on(module, next((t.device for t in (*parameters, *inputs)), torch.device("cpu")))
     module.graph.lint()
-    module.recompile()
     return Graph(module, noise, buffers, ran)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..devices import captures
 from ..distributed import Split
 from ..distributed.slicing import SplitObjective, look
 from ..objectives.compiled import CompiledObjective
@@ -70,7 +71,7 @@ class SplitSteps:
             dims = look(make, full, objective, scaled)
             sized = [SplitObjective(make, full, self.split, dims, scaled, compile)]
             if len(last[0]) != len(full[0]):
-                generate = compile and trainer.device.type == "cuda"
+                generate = compile and captures(trainer.device)
                 sized.append(SplitObjective(make, last, self.split, dims, scaled, generate, sized[0]))
         except UntraceableError as error:
             raise ValueError(

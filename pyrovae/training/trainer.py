@@ -13,6 +13,7 @@ from pyro.infer import Trace_ELBO
 from pyro.infer.elbo import ELBO as PyroELBO
 from torch import Tensor
 
+from ..devices import captures
 from ..distributed import Split, check_in_step
 from ..objectives import BetaELBO, check_objective, with_terms
 from ..objectives.agreement import is_due
@@ -129,7 +130,7 @@ class Trainer:
         """Compiles for full batches; on CUDA also for a smaller last one, which else runs eagerly."""
         rows = [self.batches.rows(0, 0)]
         last = self.batches.rows(0, self.batches_per_epoch - 1)
-        if self.device.type == "cuda" and len(last[0]) != len(rows[0][0]):
+        if captures(self.device) and len(last[0]) != len(rows[0][0]):
             rows.append(last)
         parameters = self.store.unconstrained()
         with module_mode(self.model, self.guide, training=True):

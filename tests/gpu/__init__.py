@@ -1,0 +1,1 @@
+"""What a GPU has to show, by one command: `make gpu`."""

@@ -1,0 +1,255 @@
+"""Checks on one device, each a function of (device, quick) that yields findings as it makes them.
+
+A finding is (what, value, met): `met` is None for a figure that nothing is asked of. With `quick` the sizes are small:
+a rehearsal on a CPU, whose figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import Trace_ELBO
+
+import pyrovae as pv
+from pyrovae.evidence.psis import fit_tails
+from pyrovae.inference.building import build
+from pyrovae.inference.options import ModelOptions
+from pyrovae.models.linear_gaussian import LinearGaussian
+from pyrovae.programs import inspect_program
+from pyrovae.programs.compiled_weights import CompiledWeights
+
+Finding = tuple[str, Any, bool | None]
+Check = Callable[[torch.device, bool], Iterator[Finding]]
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "iwae": {"preset": "iwae"},
+    "conv": {"preset": "keras"},
+    "vampprior": {"preset": "vampprior", "components": 100},
+    "ladder": {"model": "hierarchical"},
+    "diffusion": {"model": "diffusion", "hidden": (256,)},
+}
+TINY: dict[str, dict[str, Any]] = {
+    "iwae": {"latent_dim": 2, "hidden": (8,)},
+    "conv": {"latent_dim": 2, "hidden": (8,), "network": "conv", "channels": (4,)},
+    "vampprior": {"latent_dim": 2, "hidden": (8,), "prior": "vamp", "components": 3},
+    "ladder": {"model": "hierarchical", "widths": (4, 2), "level_width": 8},
+    "diffusion": {"model": "diffusion", "hidden": (8,)},
+}
+
+
+def images(device: torch.device, quick: bool) -> Any:
+    """Random bits: 64 dims in a rehearsal, else the size of MNIST's images."""
+    dims, number = (64, 96) if quick else (784, 6400)
+    x = (torch.rand(number, dims, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+    data = pv.data.load({"train": x[: number // 2], "valid": x[-16:], "test": x[-32:]})
+    if not quick:
+        data = dataclasses.replace(data, spec=dataclasses.replace(data.spec, name="binarized-mnist"))
+    return data.to(device)
+
+
+def trainer_of(name: str, device: torch.device, quick: bool, compile: bool) -> pv.Trainer:
+    data = images(device, quick)
+    options = (TINY if quick else FAMILIES)[name]
+    pair = build(ModelOptions(**options), data, 0)
+    size = 16 if quick else 128
+    return pv.Trainer(pair.model, pair.guide, data.train, batch_size=size, lr=1e-3, compile=compile, seed=1)
+
+
+def training(device: torch.device, quick: bool) -> Iterator[Finding]:
+    """Captured steps are the eager ones to rounding, and go on for some hundred steps."""
+    for name in FAMILIES:
+        captured, eager = (trainer_of(name, device, quick, compile) for compile in (True, False))
+        for trainer in (captured, eager):
+            trainer.run_epoch()
+        yield (
+            f"{name}: compiled",
+            captured.svi.refused or True,
+            captured.compiled and captured.svi.refused is None,
+        )
+        static = captured.static
+        why = None if static is None else static.refused
+        yield f"{name}: one CUDA graph", why or True, static is not None and why is None
+        few = min(10, len(eager.losses))
+        off = max(abs(a / b - 1) for a, b in zip(captured.losses[:few], eager.losses[:few], strict=True))
+        yield f"{name}: losses of {few} steps, captured against eager", off, off < 1e-3
+        start = time.perf_counter()
+        epochs = 1 if quick else 10
+        first = sum(captured.losses) / len(captured.losses)
+        for _ in range(epochs):
+            captured.run_steps()
+        steps = epochs * captured.batches_per_epoch
+        yield f"{name}: us a step, {steps} steps", (time.perf_counter() - start) / steps * 1e6, None
+        last = sum(captured.losses) / len(captured.losses)
+        yield (
+            f"{name}: loss after {steps} steps, from {first:.1f}",
+            last,
+            math.isfinite(last) and last < first,
+        )
+
+
+def resuming(device: torch.device, quick: bool) -> Iterator[Finding]:
+    """A state goes from the device to a CPU and back, eager and compiled, and the run goes on."""
+    cpu = torch.device("cpu")
+    for source, target in ((device, cpu), (cpu, device)):
+        for compile in (False, True):
+            one, other = (trainer_of("iwae", d, quick, c) for d, c in ((source, True), (target, compile)))
+            one.run_epoch()
+            state = one.state_dict()
+            other.load_state_dict(state)
+            same = all(
+                torch.equal(a.cpu(), b.cpu())
+                for a, b in zip(one.parameters(), other.parameters(), strict=True)
+            )
+            row = other.run_epoch()
+            on = f"{source.type} to {target.type}, {'compiled' if compile else 'eager'}"
+            before = sum(one.losses) / len(one.losses)
+            yield f"{on}: loss after, from {before:.1f}", row["loss"], same and row["loss"] < before + 1
+
+
+def evidence(device: torch.device, quick: bool) -> Iterator[Finding]:
+    """Estimates lie at the exact evidence on both devices, and are those of a CPU under the same noise."""
+    torch.manual_seed(0)
+    dims, number, samples = (4, 6, 200) if quick else (20, 200, 2000)
+    made = LinearGaussian.random(dims, 2)
+    x = torch.randn(number, dims) * 1.5
+    exact = made.log_evidence(x).detach()
+
+    def guide(x: torch.Tensor) -> None:
+        q = made.posterior(x)
+        wide = dist.MultivariateNormal(q.loc, 1.5**2 * q.covariance_matrix)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", wide)
+
+    estimators = [pv.IS(samples), pv.AIS(20, num_chains=8), pv.Exact()]
+    for where in (torch.device("cpu"), device):
+        made.to(where)
+        found = pv.evidence(made.model, guide, x.to(where), estimators=estimators, seed=2)
+        for name, estimate in found.items():
+            off = float((estimate.per_datum.cpu() - exact).mean())
+            yield f"{name} on {where.type}: mean off the exact one, nats", off, abs(off) < 0.02
+    relative, absolute = same_noise(device, quick)
+    yield "log-weights under the same noise: largest difference, nats", absolute, None
+    yield "the same, over |ln w|", relative, relative < 1e-5
+
+
+def same_noise(device: torch.device, quick: bool) -> tuple[float, float]:
+    """Largest difference of a compiled graph's log-weights from a CPU's, of the same draws: over |ln w|, in nats."""
+    values: list[torch.Tensor] = []
+    noise: list[torch.Tensor] = []
+    for where in (torch.device("cpu"), device):
+        data = images(where, quick)
+        pair = build(ModelOptions(**(TINY if quick else FAMILIES)["iwae"]), data, 0)
+        store = pv.ParameterStore()
+        program = inspect_program(store.bind(pair.model), store.bind(pair.guide), data.test)
+        rows = torch.arange(8, device=where)
+        weights = CompiledWeights(program, rows, 16)
+        if not noise:
+            torch.manual_seed(3)
+            pairs = zip(weights.graph.noise, weights.noise, strict=True)
+            noise = [spec.draw(buffer).clone() for spec, buffer in pairs]
+        found = weights(rows, [n.to(where) for n in noise])
+        assert found is not None
+        values.append(found.double().cpu())
+    off = float((values[0] - values[1]).abs().max())
+    return off / float(values[0].abs().max()), off
+
+
+def tf32(device: torch.device, quick: bool) -> Iterator[Finding]:
+    """Products on tensor cores give losses within a thousandth of float32's."""
+    losses = []
+    for on in (False, True):
+        trainer = trainer_of("iwae", device, quick, True)
+        if on:
+            with pv.tf32():
+                trainer.run_epoch()
+        else:
+            trainer.run_epoch()
+        losses.append(trainer.losses[-1])
+    off = abs(losses[1] / losses[0] - 1)
+    yield "loss after an epoch, TF32 against float32", off, off < 1e-2
+
+
+def memory(device: torch.device, quick: bool) -> Iterator[Finding]:
+    """The evaluation takes no more memory for more samples, its result aside."""
+    data = images(device, quick)
+    pair = build(ModelOptions(**(TINY if quick else FAMILIES)["iwae"]), data, 0)
+    peaks = []
+    few = 100 if quick else 1000
+    for number in (few, 10 * few):
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+        pv.evidence(pair.model, pair.guide, data.test, estimators=[pv.IS(number)], compile=not quick)
+        if device.type == "cuda":
+            peaks.append(torch.cuda.max_memory_allocated(device) - 3 * 8 * number * len(data.test))
+    if peaks:
+        yield "peak bytes, K times ten over K", peaks[1] / peaks[0], peaks[1] / peaks[0] < 1.1
+
+
+def evaluate(device: torch.device, quick: bool) -> Iterator[Finding]:
+    """A test set's evidence with k-hat, as `pyrovae evaluate` computes it."""
+    number, samples = (64, 100) if quick else (10_000, 5000)
+    heavy = (
+        -0.9
+        * torch.rand(samples, number, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log()
+    )
+    on_cpu = fit_tails(heavy[:, :64]).khat
+    off = float((fit_tails(heavy[:, :64].to(device)).khat.cpu() - on_cpu).abs().max())
+    yield "k-hat on the device against a CPU's", off, off < 1e-8
+    del heavy
+    data = images(device, quick)
+    x = data.train[torch.arange(number, device=device) % len(data.train)]
+    pair = build(ModelOptions(**(TINY if quick else FAMILIES)["iwae"]), data, 0)
+    pv.evidence(
+        pair.model, pair.guide, x[:256], estimators=[pv.IS(samples)], compile=not quick
+    )  # imports, the graph
+    start = time.perf_counter()
+    pv.evidence(pair.model, pair.guide, x, estimators=[pv.IS(samples)], compile=not quick)
+    seconds = time.perf_counter() - start
+    yield (
+        f"evidence of {number:,} x {samples:,} with k-hat, s (<= 5)",
+        seconds,
+        None if quick else seconds <= 5,
+    )
+
+
+def svi_step(device: torch.device, quick: bool) -> Iterator[Finding]:
+    """`pv.SVI` from its first, eager step over its capture: losses as eager ones."""
+    data = images(device, quick)
+    losses = []
+    for compile in (True, False):
+        pair = build(ModelOptions(**(TINY if quick else FAMILIES)["iwae"]), data, 0)
+        store = pv.ParameterStore()
+        svi = pv.SVI(
+            store.bind(pair.model), store.bind(pair.guide), torch.optim.Adam, Trace_ELBO(), compile=compile
+        )
+        losses.append([])
+        for i in range(12):
+            torch.manual_seed(i)
+            losses[-1].append(float(svi.step(data.train[:16])))
+        if compile:
+            why = svi.refused or (None if svi._captured is None else svi._captured.refused)
+            captured = device.type != "cuda" or (
+                svi._captured is not None and svi._captured._graph is not None
+            )
+            yield "pv.SVI: one CUDA graph", why or True, why is None and captured
+    off = max(abs(a / b - 1) for a, b in zip(*losses, strict=True))
+    yield "pv.SVI: losses of 12 steps, captured against eager", off, off < 1e-3
+
+
+CHECKS: dict[str, tuple[Check, float]] = {  # with the seconds it may take
+    "svi": (svi_step, 60),
+    "training": (training, 150),
+    "resuming": (resuming, 60),
+    "evidence": (evidence, 60),
+    "tf32": (tf32, 40),
+    "memory": (memory, 40),
+    "evaluate": (evaluate, 60),
+}

@@ -1,0 +1,185 @@
+"""The fused update against torch's own, for parameters, gradients and state laid out in every way."""
+
+import functools
+import shutil
+
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+from torch import nn
+
+import pyrovae as pv
+from pyrovae.fused import FusedStep
+from pyrovae.programs.strides import is_dense, strided_like
+
+from .pairs import Pair
+from .test_cuda_rules import Bilinear, bits
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None,
+    reason="no C++ compiler: nothing compiles here",
+)
+ADAM = functools.partial(torch.optim.Adam, lr=1e-2)
+LAYOUTS = {
+    "rows": torch.zeros(4, 3),
+    "columns": torch.zeros(3, 4).T,
+    "channels last": torch.zeros(2, 4, 3, 3).contiguous(memory_format=torch.channels_last),
+    "one row, odd strides": torch.zeros(6).as_strided((1, 6), (1, 1)),
+    "a number": torch.zeros(()),
+}
+
+
+def as_traced(module, *rest, **more):
+    """In place of generated code, which takes seconds."""
+    return module
+
+
+def trained(pair, compile, number=6, before_step=None):
+    """Losses, and parameters by name, of some steps under the same noise."""
+    store = pv.ParameterStore()
+    svi = pv.SVI(
+        store.bind(pair.model),
+        store.bind(pair.guide),
+        ADAM,
+        Trace_ELBO(),
+        compile=compile,
+        before_step=before_step,
+    )
+    losses = []
+    for i in range(number):
+        torch.manual_seed(i)
+        losses.append(svi.step(bits()))
+    assert svi.refused is None
+    return torch.tensor(losses), store.state_dict()
+
+
+@pytest.mark.parametrize("generated", [pytest.param(True, marks=needs_compiler), False])
+def test_programs_whose_gradients_come_transposed_train_as_eager_ones(monkeypatch, generated):
+    """The kernel read them in memory's order: Adam moved each weight by another one's gradient, in silence."""
+    if not generated:
+        monkeypatch.setattr("pyrovae.programs.compiling.compile_module", as_traced)
+    (losses, ours), (expected, eager) = trained(Bilinear(), True), trained(Bilinear(), False)
+    torch.testing.assert_close(losses, expected)
+    for name, value in eager.items():
+        torch.testing.assert_close(ours[name], value)
+
+
+def test_generated_code_that_gives_other_strides_is_made_again_or_copied(monkeypatch):
+    """Padded products did, on a GPU."""
+    asked = []
+
+    def transposing(module, example, padding=True):
+        asked.append(padding)
+        return lambda *args: [t.T.contiguous().T if t.dim() == 2 else t for t in module(*args)]
+
+    monkeypatch.setattr("pyrovae.programs.compiling.compile_module", transposing)
+    (losses, ours), (expected, eager) = trained(Pair(), True), trained(Pair(), False)
+    assert asked == [True, False]
+    torch.testing.assert_close(losses, expected)
+    for name, value in eager.items():
+        torch.testing.assert_close(ours[name], value)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "a number"])
+def test_gradients_take_the_strides_of_their_parameters(name):
+    like = LAYOUTS[name]
+    value = torch.randn(like.shape)
+    for given in (
+        value,
+        value.permute(*reversed(range(value.dim()))).contiguous().permute(*reversed(range(value.dim()))),
+    ):
+        out = strided_like(given, like)
+        assert out.stride() == like.stride() and torch.equal(out, value)
+    assert strided_like(like, like) is like
+
+
+def test_a_tensor_with_gaps_is_left_alone():
+    for loose in (torch.zeros(4, 4)[:, ::2], torch.zeros(3, 1).expand(3, 2)):
+        value = torch.ones(loose.shape)
+        assert not is_dense(loose) and strided_like(value, loose) is value
+
+
+def updates(parameters, make, number=3, change=lambda optimizer: None):
+    """Parameters after steps that the fused update and torch's own take in turn, and after torch's alone."""
+    found = []
+    for fused in (True, False):
+        own = [nn.Parameter(p.detach().clone()) for p in parameters]
+        assert [p.stride() for p in own] == [p.stride() for p in parameters]
+        optimizer = make(own)
+        step = FusedStep(optimizer)
+        for i in range(number):
+            for j, p in enumerate(own):
+                p.grad = torch.randn(
+                    p.shape, generator=torch.Generator().manual_seed(9 * i + j), dtype=p.dtype
+                )
+                p.grad = strided_like(p.grad, p)
+            step() if fused and i != 1 else optimizer.step()
+            change(optimizer)
+        found.append((own, step.fuses))
+    return found
+
+
+def torch_eager_then_loaded(optimizer):
+    """A file keeps no strides."""
+    state = optimizer.state_dict()
+    for own in state["state"].values():
+        own.update({k: v.contiguous() for k, v in own.items()})
+    optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("change", [lambda optimizer: None, torch_eager_then_loaded])
+def test_the_update_is_torchs_for_every_layout(change):
+    parameters = [torch.randn(p.shape).add(p) if p.is_contiguous() else p.clone() for p in LAYOUTS.values()]
+    (ours, fuses), (expected, _) = updates(
+        parameters, functools.partial(torch.optim.AdamW, lr=0.1), change=change
+    )
+    assert fuses
+    for p, q in zip(ours, expected, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_the_update_is_torchs_for_two_dtypes_and_for_steps_counted_in_doubles():
+    parameters = [torch.randn(3, 2), torch.randn(4).double()]
+
+    def doubles(optimizer):
+        for state in optimizer.state.values():
+            state["step"] = state["step"].detach().double().clone()
+
+    (ours, fuses), (expected, _) = updates(parameters, ADAM, change=doubles)
+    assert fuses
+    for p, q in zip(ours, expected, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_a_parameter_with_gaps_is_torchs_to_update():
+    p = nn.Parameter(torch.ones(4, 4)[:, ::2])
+    assert not FusedStep(torch.optim.Adam([p])).fuses
+
+
+def test_what_the_kernel_would_misread_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("pyrovae.programs.compiling.compile_module", as_traced)
+
+    def transposes(parameters):
+        for p in parameters:
+            if p.dim() == 2:
+                p.grad = p.grad.T.contiguous().T
+
+    with pytest.raises(ValueError, match=r"gradient of 'enc\.weight' with its parameter's strides \(6, 1\)"):
+        trained(Pair(), True, before_step=transposes)
+    p = nn.Parameter(torch.zeros(3, 2))
+    optimizer = torch.optim.Adam([p])
+    optimizer.state[p] = {"step": 0, "exp_avg": torch.zeros(2, 3), "exp_avg_sq": torch.zeros(3, 2)}
+    p.grad = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match=r"exp_avg of a parameter of shape \(3, 2\)"):
+        FusedStep(optimizer)()
+
+
+def test_what_was_checked_is_checked_again_where_the_state_is_another():
+    p = nn.Parameter(torch.zeros(3, 2))
+    optimizer = torch.optim.Adam([p])
+    step = FusedStep(optimizer)
+    p.grad = torch.ones(3, 2)
+    step()
+    optimizer.state[p]["exp_avg"] = torch.zeros(3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"exp_avg .* float64"):
+        step()
