@@ -20,6 +20,7 @@ from .objectives.agreement import disagreement, is_due
 from .objectives.compiled import CompiledObjective, StepObjective
 from .objectives.differentiable import eager_twin
 from .objectives.first_step import check_first_step
+from .objectives.kinds import Kinds
 from .programs import capture_parameters, module_mode
 from .programs.generators import noise_state, put_back
 from .programs.tracing import UntraceableError
@@ -46,8 +47,9 @@ class SVI:
         compile: run loss, gradients and update as one compiled graph: the same numbers for the same
             noise, in a fraction of the time. True: from the second step on. "auto": from step
             2000 on, when a run has shown to be long (tracing and compiling take some seconds).
-            The first shape of arguments is compiled; other shapes (a last, smaller batch) and
-            programs that cannot be one graph run eagerly, which is said once. On CUDA the whole step
+            Each shape of arguments has a graph of its own, made when it comes the second time ("auto": after
+            2000 steps of it), up to four. What cannot be one graph, and further shapes, run eagerly, which
+            is said once. On CUDA the whole step
             (Adam and AdamW) is one CUDA graph, and what is waited for is the loss alone.
         before_step: called with the parameters between gradients and update (clipping).
 
@@ -100,11 +102,11 @@ class SVI:
         self.objective = loss if isinstance(loss, PyroELBO) and loss_and_grads is None else None
         self.before_step = before_step
         self.refused: str | None = None
-        self._compiled: CompiledObjective | None = None
+        self._kinds = Kinds()
         self._fused: FusedStep | None = None
         self._static: StaticStep | None = None
         self._captured: Captured | None = None
-        self._seen: tuple[dict[str, Tensor], list[nn.Module]] | None = None
+        self._seen: tuple[dict[str, Tensor], list[nn.Module]] = ({}, [])
         self._steps = self.compiled_steps = 0
         self.discarded = self.checked = False
         self._moved: set[int] = set()
@@ -121,6 +123,10 @@ class SVI:
         loss: Any = None if compiled is None else self._compiled_step(compiled, args, kwargs)
         if loss is None:
             loss, used = self._eager(args, kwargs)
+            if compiled is not None and not self.discarded and math.isfinite(torch_item(loss)):
+                self.discard(f"its loss is no finite number where the program's is {torch_item(loss):.7g}")
+            if self.compile and not self.discarded:
+                self._kinds.ran(args, kwargs, self._seen)
             self._update(used)
         else:
             self.compiled_steps += 1
@@ -155,13 +161,14 @@ class SVI:
         # Pyro leaves zeros in the place of gradients, and torch nothing.
         pyros = isinstance(self.optim, pyro.optim.PyroOptim)
         grads = [(p, p.grad if pyros else None) for p in compiled.parameters]
-        if is_due(self.compiled_steps + 1) and not self.agrees(compiled, args, kwargs):
+        if is_due(compiled.taken + 1) and not self.agrees(compiled, args, kwargs):
             return None
+        compiled.taken += 1
         captured = self._captured_step(compiled, args, kwargs)
         if captured is None or self._static is None:
             loss = float(compiled(args, kwargs))
             if math.isfinite(loss):
-                self._update(compiled.parameters, fused=True)
+                self._update(compiled.parameters, fused=self._captured is None)
                 return loss
         else:
             for place, value in zip(self._static.args, compiled.inputs.tensors(args, kwargs), strict=True):
@@ -198,7 +205,7 @@ class SVI:
             put_back(state, device)
             tensors = compiled.inputs.tensors(args, kwargs)
             compiled.fill_beta()
-            compiled.graph.draw()
+            compiled.draw(*tensors)
             ours = compiled.evaluate(*tensors)
             drawn = noise_state(device)
             why = disagreement(
@@ -217,7 +224,7 @@ class SVI:
     def discard(self, why: str, say: bool = True) -> None:
         """Takes no compiled steps from here on, and says why."""
         self.refused = why
-        self._compiled = self._static = self._captured = None
+        self._kinds.graphs, self._static, self._captured = [], None, None
         self.discarded = True
         if say:
             warnings.warn(
@@ -228,7 +235,12 @@ class SVI:
     def _captured_step(
         self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Captured | None:
-        """The step as one CUDA graph; None where it is none (a CPU, an optimizer that is not fused)."""
+        """The step as one CUDA graph; None where it is none (a CPU, an optimizer that is not fused).
+
+        One graph of this object's is captured: it and the optimizer's state stay in their places.
+        """
+        if self._static is not None and self._static.compiled is not compiled:
+            return None
         on_device = all(captures(p.device) for p in compiled.parameters)
         if not on_device or isinstance(self.optim, pyro.optim.PyroOptim):
             return None
@@ -275,19 +287,21 @@ class SVI:
         optimizer.zero_grad(set_to_none=True)
 
     def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:
-        if self._compiled is None and self._seen is not None and not self.discarded:
-            wanted = self._steps >= AUTO_STEPS if self.compile == "auto" else self.compile
-            if wanted:
-                self.prepare(args, *self._seen, kwargs)
-        compiled = self._compiled
-        if compiled is None or compiled.inputs.fits(args, kwargs):
+        compiled = self._kinds.graph_for(args, kwargs)
+        if compiled is not None or not self.compile or self.discarded:
             return compiled
-        if self.refused is None and compiled.inputs.differs_by_value(args, kwargs):
-            self.refused = (
-                "an argument that is no tensor has other values, and its steps with those run eagerly"
-            )
-            warnings.warn(f"some steps are not compiled: {self.refused}", stacklevel=3)
-        return None
+        after = AUTO_STEPS if self.compile == "auto" else 1
+        due = self._kinds.due(args, kwargs, after)
+        if due is not None:
+            (parameters, modules), hold = due
+            compiled = self.compile_for(args, parameters, modules, kwargs, hold)
+            if compiled is not None:
+                self._kinds.graphs.insert(0, compiled)
+        elif self.refused is None and self._steps >= after:
+            self.refused = self._kinds.too_many()
+            if self.refused is not None:
+                warnings.warn(f"some steps are not compiled: {self.refused}", stacklevel=3)
+        return compiled
 
     def prepare(
         self,
@@ -303,14 +317,15 @@ class SVI:
             parameters: name to unconstrained leaf, all that the programs use.
             modules: the modules that they run.
         """
-        self._compiled = self.compile_for(args, parameters, modules, kwargs)
-        self.discarded = self._compiled is None
-        return self._compiled is not None
+        compiled = self.compile_for(args, parameters, modules, kwargs)
+        self._kinds.graphs = [] if compiled is None else [compiled]
+        self.discarded = compiled is None
+        return compiled is not None
 
     @property
     def compiled_objective(self) -> CompiledObjective | None:
-        """Loss and gradients in one graph, once compiled."""
-        return self._compiled
+        """Loss and gradients in one graph, once compiled: of the arguments that came last."""
+        return next(iter(self._kinds.graphs), None)
 
     def compile_for(
         self,
@@ -318,18 +333,24 @@ class SVI:
         parameters: Mapping[str, Tensor],
         modules: Sequence[nn.Module],
         kwargs: Mapping[str, Any] | None = None,
+        hold: bool = False,
     ) -> CompiledObjective | None:
-        """Loss and gradients in one graph for arguments of these shapes; None, and `refused` set, where not."""
+        """Loss and gradients in one graph for arguments of these shapes; None, and `refused` set, where not.
+
+        With `hold`, whole numbers in small tensors may be part of it.
+        """
         self._names |= {id(p): name.replace("$$$", ".") for name, p in parameters.items()}
         try:
             if self.objective is None:
                 raise UntraceableError("its loss is a function, not one of Pyro's ELBOs")
             return CompiledObjective(
-                self.objective, self.model, self.guide, args, parameters, modules, kwargs=kwargs
+                self.objective, self.model, self.guide, args, parameters, modules, kwargs=kwargs, hold=hold
             )
         except UntraceableError as error:
+            what = "a step with these arguments" if self._kinds.graphs else "this program"
+            if self.refused is None:
+                warnings.warn(f"{what} is not compiled and runs eagerly: {error}", stacklevel=3)
             self.refused = str(error)
-            warnings.warn(f"this program is not compiled and runs eagerly: {error}", stacklevel=3)
             return None
 
     def torch_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:

@@ -148,7 +148,7 @@ def test_compiled_steps_are_the_eager_ones(pair, name):
     objective = OBJECTIVES[name]
     eager, weights, _ = steps(pair, objective(), compile=False)
     losses, compiled, svi = steps(pair, objective(), compile=True)
-    assert svi.refused is None and svi._compiled is not None
+    assert svi.refused is None and svi.compiled_objective is not None
     torch.testing.assert_close(losses, eager, rtol=2e-5, atol=1e-4)
     for k, v in weights.items():
         torch.testing.assert_close(compiled[k], v, rtol=1e-3, atol=2e-4)
@@ -164,11 +164,11 @@ def test_noise_is_fresh_and_follows_the_seed():
     assert abs(again - float(losses[2])) < 1e-4
 
 
-def test_ragged_batches_run_eagerly_between():
+def test_ragged_batches_have_a_graph_of_their_own():
     batches = [data(), data(), data()[:5], data(), data()[:5]]
     eager, weights, _ = steps(Pair, Trace_ELBO(), compile=False, batches=batches)
     losses, compiled, svi = steps(Pair, Trace_ELBO(), compile=True, batches=batches)
-    assert svi._compiled.key[0][0] == (N, D)
+    assert svi.compiled_share == 3 / 5 and svi.compiled_objective.key[0][0] == (5, D)
     torch.testing.assert_close(losses, eager, rtol=2e-5, atol=1e-4)
     for k, v in weights.items():
         torch.testing.assert_close(compiled[k], v, rtol=1e-3, atol=2e-4)
@@ -183,14 +183,14 @@ def test_beta_anneals_without_recompilation():
         objective.beta = beta
         torch.manual_seed(4)
         losses.append(svi.step(data()))
-    graph = svi._compiled
+    graph = svi.compiled_objective
     reference = pv.SVI(
         pair.model, pair.guide, functools.partial(torch.optim.SGD, lr=0.0), Trace_ELBO(), compile=False
     )
     torch.manual_seed(4)
     assert abs(losses[-1] - reference.step(data())) < 1e-3
     assert abs((losses[1] + losses[3]) / 2 - losses[2]) < 1e-3  # linear in beta under the same noise
-    assert abs(losses[3] - losses[1]) > 0.1 and svi._compiled is graph
+    assert abs(losses[3] - losses[1]) > 0.1 and svi.compiled_objective is graph
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_optimizers(optim):
     if isinstance(optim, pyro.optim.PyroOptim):
         optim = pyro.optim.Adam({"lr": 1e-2})
     _, compiled, svi = steps(Pair, Trace_ELBO(), compile=True, optim=optim)
-    assert svi._compiled is not None
+    assert svi.compiled_objective is not None
     for k, v in weights.items():
         torch.testing.assert_close(compiled[k], v, rtol=1e-3, atol=2e-4)
 
@@ -297,7 +297,7 @@ def test_discrete_and_unknown_objectives_fall_back():
         with pytest.warns(UserWarning, match=word):
             svi.step(data())
             svi.step(data())
-        assert svi._compiled is None
+        assert svi.compiled_objective is None
 
 
 def test_fit_compiled_equals_fit_eager():

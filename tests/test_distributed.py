@@ -28,7 +28,7 @@ from pyrovae.export import read_evidence
 from pyrovae.inference import evaluate, train
 from pyrovae.inference.attending import attending
 from pyrovae.programs import inspect_program
-from pyrovae.programs.tracing import Noise
+from pyrovae.programs.noise import Noise
 
 from .ranks import FITS, Pair, fit, made, rows
 

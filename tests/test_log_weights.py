@@ -17,7 +17,7 @@ from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore, inspect_program
 from pyrovae.programs.compiled_weights import CompiledWeights
 from pyrovae.programs.memory import LiveBytes, bytes_per_pair
-from pyrovae.programs.tracing import Noise
+from pyrovae.programs.noise import Noise
 
 from . import handwritten as hw
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..programs import store_of
 from ..programs.compiling import CompiledLoss
+from ..programs.inputs import objects_in
 from ..programs.reading import PLAIN, Ran, Reach
 from ..programs.tracing import UntraceableError
 from ..programs.validated import Support, values_known_later
@@ -51,7 +52,8 @@ class StepObjective(Protocol):
 class CompiledObjective:
     """Loss and gradients in one graph, for arguments of one shape; a changing beta is an input of it.
 
-    With `generate=False` the graph runs as it was traced, without code of its own. The loss is nan where
+    With `generate=False` the graph runs as it was traced, without code of its own. With `hold`, whole numbers
+    in small tensors among the arguments may be part of it, where the program's course depends on them; with `laws`, draws may have a law that the program computes. The loss is nan where
     observed values lie outside of their support and Pyro's validation was on.
 
     Attributes:
@@ -60,6 +62,7 @@ class CompiledObjective:
         watch: what the graph took for granted.
         device: of the parameters.
         idle: parameters without a gradient.
+        taken: steps taken by it.
 
     Raises:
         UntraceableError: why it cannot be one graph.
@@ -75,6 +78,8 @@ class CompiledObjective:
         modules: Sequence[nn.Module],
         generate: bool = True,
         kwargs: Mapping[str, Any] | None = None,
+        hold: bool = False,
+        laws: bool = True,
     ) -> None:
         if handlers():
             raise UntraceableError(
@@ -105,19 +110,23 @@ class CompiledObjective:
         with self._active():
             try:
                 self.graph = CompiledLoss(
-                    loss, parameters, args, kwargs, self._extra(), modules, generate, programs
+                    loss, parameters, args, kwargs, self._extra(), modules, generate, programs, hold, laws
                 )
             except NotImplementedError as error:
                 raise UntraceableError(str(error)) from error
         self.inputs, self.key, self.parameters = self.graph.inputs, self.graph.key, self.graph.mentioned
         self._roots = {"model": model, "guide": guide, "modules": tuple(modules)}
+        # Values of plain arguments are compared as arguments; what is inside of an object is not.
+        self._roots |= {
+            f"argument {i}": o for i, o in enumerate(objects_in((*args, *(kwargs or {}).values())))
+        }
         self._given = dict(parameters)
         self._objective = objective if self._annealed is None else objective.base
         self.watch = self._watch(self.graph.graph.ran)
         reason = self.watch.refuse()
         if reason is not None:
             raise UntraceableError(reason)
-        self._looks = 0
+        self._looks = self.taken = 0
         self.device = self.parameters[0].device if self.parameters else torch.device("cpu")
         with_gradient = set(_ids(self.graph.used))
         self.idle = [p for p in self.parameters if id(p) not in with_gradient]
@@ -192,6 +201,10 @@ class CompiledObjective:
     def at_beta(self, *tensors: Any) -> Tensor:
         """The same of the graph's inputs, with the number that is in `beta` now."""
         return self.graph(tensors, self._extra())
+
+    def draw(self, *tensors: Any) -> None:
+        """Fresh noise, of torch's generators as they stand."""
+        self.graph.draw(tensors, self._extra())
 
     def evaluate(self, *tensors: Any) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients under the noise that stands in the graph, at the number in `beta`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .compile_cache import ensure_compile_cache
-from .inputs import Inputs, Lift, signature
+from .inputs import HELD, Inputs, Lift, flat, holdable, signature
 from .strides import is_dense, strided_like
 from .substitute import Substitute
 from .tracing import Graph, UntraceableError, trace
@@ -33,6 +34,9 @@ class CompiledLoss:
         modules: the modules that the program runs.
         generate: code for the graph; else it runs as it was traced.
         programs: by name, what runs of a user's.
+        hold: where the program's course depends on whole numbers in small tensors among the arguments
+            (lengths), they are part of the graph, which serves these numbers alone.
+        laws: draws may have a law that the program computes.
 
     Attributes:
         inputs: how arguments become the graph's inputs.
@@ -55,6 +59,8 @@ class CompiledLoss:
         modules: Sequence[nn.Module] = (),
         generate: bool = True,
         programs: Mapping[str, Any] | None = None,
+        hold: bool = False,
+        laws: bool = True,
     ) -> None:
         by_leaf: dict[int, tuple[str, Tensor]] = {}
         for name, leaf in parameters.items():
@@ -62,19 +68,12 @@ class CompiledLoss:
         self.leaves = [leaf for _, leaf in by_leaf.values() if leaf.requires_grad]
         self._names = [name for name, leaf in by_leaf.values() if leaf.requires_grad]
         self._loss, self._given, self._extra = loss, (args, dict(kwargs or {})), list(extra)
-        self._modules, self._programs = modules, programs
+        self._modules, self._programs, self._laws = modules, programs, laws
         self._aliases = [p.detach() for p in self.leaves]
         dtype = torch.float64 if any(p.dtype == torch.float64 for p in self.leaves) else torch.float32
         device = next((p.device for p in self.leaves), None)
-        for lift in _lifts((*args, *self._given[1].values())):
-            self.inputs = Inputs(args, self._given[1], lift, dtype, device)
-            self.key = self.inputs.key
-            try:
-                self.graph, self.used, self.mentioned = self.trace()
-                break
-            except UntraceableError:
-                if lift == "nothing":
-                    raise
+        self.graph, self.used, self.mentioned = self._first_that_traces(dtype, device, hold)
+        self.key = self.inputs.key
         self.noise = [n.buffer() for n in self.graph.noise]
         self._call: Callable[..., Any] = self.graph.module
         self._example = [*self._aliases, *self._tensors(), *extra, *self.graph.buffers, *self.noise]
@@ -82,6 +81,25 @@ class CompiledLoss:
         self._copied: list[int] = []
         if generate:
             self._call = compile_module(self.graph.module, self._example)
+
+    def _first_that_traces(
+        self, dtype: torch.dtype, device: torch.device | None, hold: bool
+    ) -> tuple[Graph, list[Tensor], list[Tensor]]:
+        args, kwargs = self._given
+        values = (*args, *kwargs.values())
+        tries: list[tuple[Lift, bool]] = [(lift, False) for lift in _lifts(values)]
+        if hold and any(map(holdable, flat(values))):
+            tries += [(lift, True) for lift, _ in tries]
+        reason = None
+        for lift, held in tries:
+            self.inputs = Inputs(args, kwargs, lift, dtype, device, held)
+            try:
+                return self.trace()
+            except UntraceableError as error:
+                # What stands in the way of the plainest graph is the program's own.
+                reason = reason if held else error
+        assert reason is not None
+        raise reason
 
     def _tensors(self) -> list[Tensor]:
         tensors = self.inputs.tensors(*self._given)
@@ -112,34 +130,43 @@ class CompiledLoss:
             mentioned[:] = [i for i, n in enumerate(self._names) if n in asked or grads[i] is not None]
             return [value.detach(), *(g for g in grads if g is not None)]
 
-        graph = trace(compute, self.leaves, [*given, *self._extra], self._modules, self._programs)
+        literals = HELD if self.inputs.hold else 1
+        graph = trace(
+            compute, self.leaves, [*given, *self._extra], self._modules, self._programs, literals, self._laws
+        )
         return graph, [self.leaves[i] for i in used], [self.leaves[i] for i in mentioned]
 
     def __call__(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> Tensor:
         """Fresh noise, then loss (returned) and gradients (into `.grad`)."""
-        self.draw()
+        self.draw(tensors, extra)
         value, grads = self.evaluate(tensors, extra)
         for leaf, grad in zip(self.used, grads, strict=True):
             leaf.grad = grad
         return value
 
-    def draw(self) -> None:
+    def draw(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> None:
         """Fresh noise, of torch's generators as they stand."""
-        for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
-            spec.draw(buffer)
+        before: list[Tensor] = [*self._leaves_now(), *tensors, *extra, *self.graph.buffers]
+        with torch.no_grad():
+            for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
+                spec.fill(buffer, before)
+                before.append(buffer)
+
+    def _leaves_now(self) -> list[Tensor]:
+        for i, (leaf, alias) in enumerate(zip(self.leaves, self._aliases, strict=True)):
+            if leaf.data_ptr() != alias.data_ptr():  # .data was replaced, by .to() for example
+                self._aliases[i] = leaf.detach()
+        return self._aliases
 
     def evaluate(
         self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()
     ) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients of `used`, with their strides, under the noise that stands in `noise`."""
-        for i, (leaf, alias) in enumerate(zip(self.leaves, self._aliases, strict=True)):
-            if leaf.data_ptr() != alias.data_ptr():  # .data was replaced, by .to() for example
-                self._aliases[i] = leaf.detach()
-        flat = [*self._aliases, *tensors, *extra, *self.graph.buffers, *self.noise]
+        given = [*self._leaves_now(), *tensors, *extra, *self.graph.buffers, *self.noise]
         with torch.no_grad():
-            value, *grads = self._call(*flat)
+            value, *grads = self._call(*given)
             if self._unseen:
-                value, *grads = self._look(flat, value, grads)
+                value, *grads = self._look(given, value, grads)
             for i in self._copied:
                 grads[i] = strided_like(grads[i], self.used[i])
         return value, grads
@@ -176,18 +203,9 @@ class CompiledLoss:
 
 def _lifts(values: Sequence[Any]) -> list[Lift]:
     """What to try: numbers as tensors, as far as there are any."""
-    kinds = set(_kinds(values))
+    kinds = {type(v) for v in flat(values)}
     tries: list[Lift] = ["numbers"] if int in kinds else []
     return [*tries, "floats", "nothing"] if float in kinds else [*tries, "nothing"]
-
-
-def _kinds(values: Any) -> Iterator[type]:
-    inner = values.values() if type(values) is dict else values
-    for value in inner:
-        if type(value) in (tuple, list, dict):
-            yield from _kinds(value)
-        else:
-            yield type(value)
 
 
 def compile_module(

@@ -1,14 +1,11 @@
 """Traces a computation on tensors into one graph, its noise lifted into inputs.
 
 After `torch.fx` the graph holds every arithmetic operation and nothing of Pyro: handlers,
-traces and distributions are gone. Noise becomes an input, since torch's generator draws normals
-five times faster than generated code does, and because a graph without hidden state can be
-captured, compared and replayed.
+traces and distributions are gone.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,42 +18,12 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from .decompositions import TABLE
 from .one_device import stay_on
+from .noise import Noise, lift_noise, new_input
 from .reading import Ran, Reach, place_of, recording
-from .undisturbed import UntraceableError, undisturbed
+from .undisturbed import UntraceableError, known_literals, undisturbed
 from .watching import Snapshot
 
 aten = torch.ops.aten
-
-# Draws that can be made before the graph runs, and how: `draw(out)` fills a tensor in place.
-_LIFTED: dict[Any, Callable[..., Tensor]] = {
-    aten.normal_.default: Tensor.normal_,
-    aten.randn.default: Tensor.normal_,
-    aten.randn_like.default: Tensor.normal_,
-    aten.uniform_.default: Tensor.uniform_,
-    aten.rand.default: Tensor.uniform_,
-    aten.rand_like.default: Tensor.uniform_,
-    aten.bernoulli_.float: Tensor.bernoulli_,
-    # A plate's subsample: drawn also where a program does not use the indices.
-    aten.randperm.default: lambda out: torch.randperm(len(out), out=out),
-}
-
-_BOUNDED = (aten.normal_.default, aten.uniform_.default, aten.bernoulli_.float)
-
-
-def _draw_within(draw: Callable[..., Tensor], bounds: tuple[float, ...], out: Tensor) -> Tensor:
-    return draw(out, *bounds)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """One lifted draw: a tensor to be filled before each run of the graph."""
-
-    like: Tensor
-    draw: Callable[[Tensor], Tensor]
-
-    def buffer(self) -> Tensor:
-        """A tensor of its shape, to be filled in place."""
-        return torch.empty(self.like.shape, dtype=self.like.dtype, device=self.like.device)
 
 
 @dataclass(frozen=True)
@@ -80,17 +47,11 @@ class Graph:
         ours, theirs = _constants(self.module), _constants(other.module)
         return (
             self.module.code == other.module.code
-            and [_about(n) for n in self.noise] == [_about(n) for n in other.noise]
+            and [n.about() for n in self.noise] == [n.about() for n in other.noise]
             and [id(b) for b in self.buffers] == [id(b) for b in other.buffers]
             and len(ours) == len(theirs)
             and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
         )
-
-
-def _about(noise: Noise) -> tuple[Any, ...]:
-    draw: Any = noise.draw
-    how = (draw.func, draw.args) if isinstance(draw, functools.partial) else draw
-    return noise.like.shape, noise.like.dtype, noise.like.device, how
 
 
 def _constants(module: fx.GraphModule) -> list[Tensor]:
@@ -104,6 +65,8 @@ def trace(
     inputs: Sequence[Tensor],
     modules: Iterable[nn.Module] = (),
     programs: Mapping[str, Any] | None = None,
+    literals: int = 1,
+    laws: bool = False,
 ) -> Graph:
     """Traces `fn(parameters, inputs)` with shapes as given and values unknown; nothing outside is changed by it.
 
@@ -113,6 +76,8 @@ def trace(
         inputs: all other tensors that change between runs.
         modules: whose registered buffers it may read.
         programs: by name, what it runs of a user's: Python state that they change is put back.
+        literals: tensors of up to so many elements, made of literals, are known by their numbers.
+        laws: noise may have a law that the computation gives (a Gamma's); else it is refused.
 
     Raises:
         UntraceableError: control flow that depends on values, a draw that cannot be lifted, a
@@ -123,7 +88,7 @@ def trace(
     snapshot = Snapshot(programs or {})
     code: Any = []
     try:
-        with recording() as code, undisturbed() as mode:
+        with recording() as code, undisturbed() as mode, known_literals(literals):
             traced = make_fx(mode.guard(fn), TABLE, tracing_mode="fake", _allow_non_fake_inputs=True)
             module = traced(leaves, list(inputs))
     except UntraceableError as error:
@@ -150,49 +115,10 @@ def trace(
     module.graph.set_codegen(fx.graph.CodeGen())
     _refuse_writes(module)
     buffers = _lift_buffers(module, modules, Reach(ran).start(programs or {}).tensors)
-    noise = _lift_noise(module, mode.places)
+    noise = lift_noise(module, mode.places, laws)
     stay_on(module, next((t.device for t in (*parameters, *inputs)), torch.device("cpu")))
     module.graph.lint()
     return Graph(module, noise, buffers, ran)
-
-
-def _last_input(module: fx.GraphModule) -> fx.Node:
-    return [n for n in module.graph.nodes if n.op == "placeholder"][-1]
-
-
-def _new_input(module: fx.GraphModule, name: str, instead: fx.Node) -> None:
-    with module.graph.inserting_after(_last_input(module)):
-        node = module.graph.placeholder(name)
-    node.meta = dict(instead.meta)
-    instead.replace_all_uses_with(node)
-    module.graph.erase_node(instead)
-
-
-def _lift_noise(module: fx.GraphModule, places: Mapping[Any, str]) -> list[Noise]:
-    noise: list[Noise] = []
-    for node in list(module.graph.nodes):
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-            continue
-        if torch.Tag.nondeterministic_seeded not in node.target.tags:
-            continue
-        draw = _LIFTED.get(node.target)
-        bounds = node.args[1:] if node.target in _BOUNDED else ()
-        if node.kwargs.get("generator") is not None:
-            raise UntraceableError("it draws from a generator of its own")
-        if draw is None or not all(isinstance(b, int | float) for b in bounds):
-            place = places.get(node.target, "")
-            raise UntraceableError(
-                f"it draws by {node.target}{place}, whose law the graph computes: such noise is not lifted out of it"
-            )
-        if bounds:  # (mean, std) of a normal, (low, high) of a uniform
-            draw = functools.partial(_draw_within, draw, bounds)
-        noise.append(Noise(node.meta["val"], draw))
-        _new_input(module, f"noise_{len(noise)}", node)
-    # What made the tensor that was filled is of no use now.
-    for node in reversed(list(module.graph.nodes)):
-        if node.target is aten.empty.memory_format and not node.users:
-            module.graph.erase_node(node)
-    return noise
 
 
 def _lift_buffers(
@@ -220,7 +146,8 @@ def _lift_buffers(
                 "parameter or buffer (pyro.module, pyro.param, register_buffer)"
             )
         buffers.append(constant)
-        _new_input(module, f"buffer_{len(buffers)}", node)
+        new_input(module, f"buffer_{len(buffers)}", node)
+        module.graph.erase_node(node)
     return buffers
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution
+from torch.fx.experimental import proxy_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .reading import place_here
@@ -55,7 +56,23 @@ class NoWrites(TorchDispatchMode):
                 written = given.alias_info is not None and given.alias_info.is_write
                 if written and isinstance(value, Tensor) and not isinstance(value, FakeTensor):
                     raise UntraceableError(f"it writes in place ({func}) to a tensor from outside")
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if isinstance(out, torch.SymInt):
+            raise UntraceableError("its course depends on values that it computes")
+        if isinstance(out, Tensor) and not all(type(n) is int for n in out.shape):
+            raise UntraceableError("the shape of what it computes depends on values (a mask as an index)")
+        return out
+
+
+@contextmanager
+def known_literals(numel: int) -> Iterator[None]:
+    """Numbers in tensors of up to `numel` elements that a program makes of literals are known to the tracer."""
+    former = proxy_tensor.CONSTANT_NUMEL_LIMIT
+    proxy_tensor.CONSTANT_NUMEL_LIMIT = numel
+    try:
+        yield
+    finally:
+        proxy_tensor.CONSTANT_NUMEL_LIMIT = former
 
 
 @contextmanager

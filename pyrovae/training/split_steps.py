@@ -61,7 +61,14 @@ class SplitSteps:
         def make(rows: tuple[Any, ...], generate: bool) -> CompiledObjective:
             with trainer.store.active(), module_mode(trainer.model, trainer.guide, training=True):
                 return CompiledObjective(
-                    objective, trainer.model, trainer.guide, rows, parameters, trainer.modules, generate
+                    objective,
+                    trainer.model,
+                    trainer.guide,
+                    rows,
+                    parameters,
+                    trainer.modules,
+                    generate,
+                    laws=False,
                 )
 
         full = self.batches.rows(0, 0)
