@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae import export, plots, runs
+from pyrovae import plots, runs
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.evidence import data_hash
@@ -185,7 +185,7 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence) -> None:
         return
     place = question.place(run)
     name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
-    export.write_netcdf(ev, place / f"{name}.nc")
+    runs.write_evidence(ev, place / f"{name}.nc")
     if "IS" in ev:
         plots.save(ev.plot(), place / f"{name}.png")
     if question.sharing is None:  # other processes may be about to put the same parts together

@@ -24,10 +24,10 @@ from pyrovae.distributed.noise import datum_dims
 from pyrovae.evidence import Sharing, status
 from pyrovae.evidence.partial import Partials
 from pyrovae.evidence.units import Claims
-from pyrovae.export import read_evidence
 from pyrovae.inference import evaluate, train
 from pyrovae.programs import inspect_program
 from pyrovae.programs.tracing import Noise
+from pyrovae.runs import read_evidence
 
 from .ranks import FITS, Pair, fit, made, rows
 

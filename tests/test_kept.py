@@ -22,9 +22,9 @@ import torch
 import pyrovae as pv
 from pyrovae import files, runs
 from pyrovae.evidence.units import Claims
-from pyrovae.export import read_evidence
 from pyrovae.inference import compare, evaluate, gaps, sample, sandwich, train
 from pyrovae.inference.workers import run_side_by_side
+from pyrovae.runs import read_evidence
 from pyrovae.tensor_files import read_tensors
 from pyrovae.training import Checkpoints
 

@@ -116,8 +116,6 @@ def _first(ev: Evidence) -> str | None:
 
 
 def _attributes(ev: Evidence) -> dict[str, Any]:
-    from .. import __version__
-
     out: dict[str, Any] = dict(ev.attributes)
     names = names_of(ev.estimates)
     for e in ev.estimates.values():
@@ -130,7 +128,7 @@ def _attributes(ev: Evidence) -> dict[str, Any]:
         "verdict": ev.verdict,
         "warnings": "\n".join(ev.warnings),
         "inference_library": "pyrovae",
-        "inference_library_version": __version__,
+        "inference_library_version": version("pyrovae"),
         "pyro": version("pyro-ppl"),
         "xarray": version("xarray"),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,8 +41,6 @@ def posterior_to_arviz(draws: PosteriorDraws, ev: Evidence | None = None) -> Any
     """
     import xarray
 
-    from .. import __version__
-
     arviz = load_arviz()
     if ev is not None and (ev.x.shape != draws.x.shape or not bool((ev.x == draws.x).all())):
         raise ValueError("expected an evidence on the data of the draws, got one on other data")
@@ -57,7 +56,7 @@ def posterior_to_arviz(draws: PosteriorDraws, ev: Evidence | None = None) -> Any
     }
     if draws.log_likelihood:
         groups["log_likelihood"] = _chains(draws.log_likelihood)
-    attributes = {"inference_library": "pyrovae", "inference_library_version": __version__}
+    attributes = {"inference_library": "pyrovae", "inference_library_version": version("pyrovae")}
     attributes |= _attributes(ev) if ev is not None else {}
     attributes["arviz"] = arviz.__version__
     if int(arviz.__version__.split(".")[0]) < 1:

@@ -9,17 +9,17 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..evidence import Evidence
 from .checks import estimate_of
 from .elbo_vs_is import plot_elbo_vs_is
 from .extrapolation import plot_extrapolation
 from .khat import plot_khat
 from .lk_curve import plot_lk_curve
+from .results import EvidenceLike
 from .style import STYLE, new_figure
 from .worst import plot_worst
 
 
-def plot_evidence(ev: Evidence, image_shape: tuple[int, int] | None = None) -> Figure:
+def plot_evidence(ev: EvidenceLike, image_shape: tuple[int, int] | None = None) -> Figure:
     """L_K against 1/K, its extrapolation, ELBO against IS per datum and the k-hat histogram, side by side;
     below, the worst- and the best-estimated data where they are images.
 

@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..evidence import Evidence
 from .checks import estimate_of, weighted_by
+from .results import EvidenceLike
 from .style import canvas, number
 
 GAP = 1  # pixels between images
@@ -100,7 +100,7 @@ def plot_reconstructions(
     ncols: int = 10,
     ax: Axes | None = None,
     *,
-    ev: Evidence | None = None,
+    ev: EvidenceLike | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Axes:
