@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..results import EvidenceLike, PosteriorLike
 from .containers import _array, _attributes, _per_datum, load_arviz
 
 if TYPE_CHECKING:
     import xarray
     from torch import Tensor
 
-    from ..evidence import Evidence
-    from ..evidence.posterior import PosteriorDraws
 
-
-def posterior_to_arviz(draws: PosteriorDraws, ev: Evidence | None = None) -> Any:
+def posterior_to_arviz(draws: PosteriorLike, ev: EvidenceLike | None = None) -> Any:
     """Draws as `arviz.InferenceData` (ArviZ 0.x) or `xarray.DataTree` (ArviZ 1.x).
 
     Groups; K independent draws are one chain of K, and every latent has a datum dim:

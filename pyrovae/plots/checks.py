@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .results import EstimateLike, EvidenceLike
+from ..results import EstimateLike, EvidenceLike
 
 
 def estimate_of(ev: EvidenceLike, name: str, why: str) -> EstimateLike:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import matplotlib
 from matplotlib.figure import Figure
 
-from .results import CoverageLike
+from ..results import CoverageLike
 from .style import GREY, LINES, STYLE, new_figure
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from matplotlib.axes import Axes
 
+from ..results import EvidenceLike
 from .checks import estimate_of, quantity
-from .results import EvidenceLike
 from .style import BLUE, GREY, ORANGE, canvas, number
 
 # Beyond this many points a vector figure is better off with a bitmap of them.

@@ -9,12 +9,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..results import EvidenceLike
 from .checks import estimate_of
 from .elbo_vs_is import plot_elbo_vs_is
 from .extrapolation import plot_extrapolation
 from .khat import plot_khat
 from .lk_curve import plot_lk_curve
-from .results import EvidenceLike
 from .style import STYLE, new_figure
 from .worst import plot_worst
 

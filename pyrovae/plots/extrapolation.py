@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ..results import EvidenceLike
 from .checks import estimate_of, quantity
-from .results import EvidenceLike
 from .style import BLACK, BLUE, GREY, ORANGE, canvas, number
 
 POINTS = 4  # of the curve, those nearest to 1/k = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from .results import FreeEnergyLike
+from ..results import FreeEnergyLike
 from .style import BLUE, GREY, ORANGE, canvas
 
 

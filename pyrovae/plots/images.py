@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from ..results import EvidenceLike
 from .checks import estimate_of, weighted_by
-from .results import EvidenceLike
 from .style import canvas, number
 
 GAP = 1  # pixels between images

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .results import TemperedLike
+from ..results import TemperedLike
 from .style import BLACK, BLUE, ORANGE, canvas, number
 
 

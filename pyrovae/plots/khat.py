@@ -7,8 +7,8 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 
+from ..results import EvidenceLike
 from .checks import estimate_of
-from .results import EvidenceLike
 from .style import BLACK, BLUE, ORANGE, canvas
 
 MAX_BINS = 40

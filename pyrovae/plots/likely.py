@@ -7,9 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..results import EvidenceLike
 from .checks import estimate_of, weighted_by
 from .images import annotate, plot_images
-from .results import EvidenceLike
 from .style import STYLE, new_figure
 
 

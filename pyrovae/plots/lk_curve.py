@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from ..results import EstimateLike, EvidenceLike
 from .checks import estimate_of, quantity
-from .results import EstimateLike, EvidenceLike
 from .style import BLUE, GREY, LINES, canvas, number
 
 

@@ -6,7 +6,7 @@ import math
 
 from matplotlib.axes import Axes
 
-from .results import WorkLike
+from ..results import WorkLike
 from .style import BLACK, BLUE, GREEN, ORANGE, canvas, number
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from matplotlib.axes import Axes
 
+from ..results import EstimateLike, EvidenceLike
 from .checks import estimate_of
 from .images import plot_images
-from .results import EstimateLike, EvidenceLike
 
 
 def worst_estimated(e: EstimateLike, num: int = 10) -> list[int]:
