@@ -79,8 +79,9 @@ def test_imports_go_downward():
                 wrong.append(f"{module} imports {name}: use pyrovae.{name}")
             if name.split(".")[0] != "pyrovae":
                 continue
-            if name == "pyrovae" or name.split(".")[1] not in RANK:
-                wrong.append(f"{module} imports {name} from the top level: name the room")
+            if name == "pyrovae" or name.split(".")[1] not in RANK:  # the library as its users see it
+                if room(module) != "inference":
+                    wrong.append(f"{module} imports {name} from the top level: name the room")
             elif room(name) != room(module) and RANK[room(name)] >= RANK[room(module)]:
                 wrong.append(f"{module} imports {name}: {room(name)} is not below {room(module)}")
     assert not wrong, "\n".join(wrong)
