@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae import export, plots, runs
+from pyrovae import plots, runs
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.evidence import data_hash
@@ -202,7 +202,7 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | No
         return
     place = question.place(run)
     name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
-    export.write_netcdf(ev, place / f"{name}.nc")
+    runs.write_evidence(ev, place / f"{name}.nc")
     if "IS" in ev:
         plots.save(ev.plot(), place / f"{name}.png", run.weights_hash)
     remove(ev.partials, here, question.patience)

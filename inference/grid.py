@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pyrovae as pv
-from pyrovae import export, runs
+from pyrovae import runs
 from pyrovae.data import Dataset
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.objectives import check_objective
@@ -166,7 +166,7 @@ def run_cell(cell: Cell) -> CellResult:
         mark = {"weights_hash": program.weights_hash, "split": "test"}
         ev = dataclasses.replace(ev, attributes={**ev.attributes, **mark})
         try:
-            export.write_netcdf(ev, cell.out / runs.EVIDENCE)
+            runs.write_evidence(ev, cell.out / runs.EVIDENCE)
         except OSError as error:
             unwritten.append(str(error))
     return CellResult(cell, ev, history, seconds + ev.attributes["seconds"], tuple(unwritten))

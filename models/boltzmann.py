@@ -230,7 +230,7 @@ class RBM(nn.Module):
         Raises:
             ValueError: more than 25 units in it.
         """
-        return exact_log_partition(self)
+        return exact_log_partition(self.weight, self.visible_bias, self.hidden_bias, self.visible)
 
     def _activation(self, flat: Tensor) -> Tensor:
         return self.visible.drive(flat) @ self.weight + self.hidden_bias

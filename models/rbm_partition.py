@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pyrovae.evidence import LogPartition
 
-from .visible_units import BinaryUnits
-
-if TYPE_CHECKING:
-    from .boltzmann import RBM
+from .visible_units import BinaryUnits, GaussianUnits
 
 LIMIT = 25  # 2^25 states of the smaller layer
 NUMBERS = 2**22  # held at once: (states, units of the other layer)
 
 
 @torch.no_grad()
-def exact_log_partition(machine: RBM) -> LogPartition:
+def exact_log_partition(
+    weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, visible_units: BinaryUnits | GaussianUnits
+) -> LogPartition:
     """ln Z = ln Σ over the states of the smaller layer, the other one summed out in closed form; float64.
 
     Gaussian visible units are integrated, so the hidden ones are enumerated.
 
+    Args:
+        weight: `[visible, hidden]`.
+        visible_bias, hidden_bias: `[visible]` and `[hidden]`.
+        visible_units: what the visible units are.
+
     Raises:
         ValueError: more than 25 units in the layer.
     """
-    visible, hidden = len(machine.visible_bias), len(machine.hidden_bias)
-    over_visible = isinstance(machine.visible, BinaryUnits) and visible < hidden
+    visible, hidden = weight.shape
+    over_visible = isinstance(visible_units, BinaryUnits) and visible < hidden
     units, other = (visible, hidden) if over_visible else (hidden, visible)
     if units > LIMIT:
         raise ValueError(
             f"expected at most {LIMIT} units in the smaller layer to enumerate 2^n states, got {visible} visible and "
-            f"{hidden} hidden units; try an estimate of ln Z: pv.log_partition(machine.model), or --estimators "
+            f"{hidden} hidden units; try an estimate of ln Z: pv.log_partition(model), or --estimators "
             "normalised"
         )
-    weight, b, c = (p.double() for p in (machine.weight, machine.visible_bias, machine.hidden_bias))
+    weight, b, c = weight.double(), visible_bias.double(), hidden_bias.double()
 
     def log_terms(states: Tensor) -> Tensor:
         if over_visible:
             return states @ b + F.softplus(states @ weight + c).sum(-1)
-        return states @ c + machine.visible.log_integral(b, states @ weight.mT)
+        return states @ c + visible_units.log_integral(b, states @ weight.mT)
 
     low = min(units, max(1, (NUMBERS // other).bit_length() - 1))
     bits = _states(low, weight.device)

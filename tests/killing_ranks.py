@@ -22,8 +22,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.evidence.partial import Partials
-from pyrovae.export import read_evidence
 from pyrovae.inference import evaluate, train
+from pyrovae.runs import read_evidence
 
 from .ranks import warm
 

@@ -24,11 +24,11 @@ from pyrovae.distributed.noise import datum_dims
 from pyrovae.evidence import Sharing, status
 from pyrovae.evidence.partial import Partials
 from pyrovae.evidence.units import Claims
-from pyrovae.export import read_evidence
 from pyrovae.inference import evaluate, train
 from pyrovae.inference.attending import attending
 from pyrovae.programs import inspect_program
 from pyrovae.programs.noise import Noise
+from pyrovae.runs import read_evidence
 
 from .ranks import FITS, Pair, fit, made, rows
 

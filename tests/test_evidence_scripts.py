@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.export import read_evidence
 from pyrovae.inference import cli, evaluate, gaps, sandwich, train, truth
+from pyrovae.runs import read_evidence
 
 FLAGS = ["--device", "cpu", "--quiet"]
 

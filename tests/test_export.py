@@ -12,8 +12,9 @@ import torch
 import xarray
 
 import pyrovae as pv
-from pyrovae.export import evidence_to_arviz, write_netcdf
+from pyrovae.export import evidence_to_arviz
 from pyrovae.export.containers import load_arviz
+from pyrovae.runs import write_evidence
 
 arviz = load_arviz()
 N, K = 12, 40
@@ -100,7 +101,7 @@ def test_a_file_reads_back_equal(ev, warnings, tmp_path):
     if warnings is not None:
         ev = replace(ev, warnings=warnings)
     path = tmp_path / "evidence.nc"
-    write_netcdf(ev, path)
+    write_evidence(ev, path)
     assert [p.name for p in tmp_path.iterdir()] == ["evidence.nc"]
     written, read = evidence_to_arviz(ev), arviz.from_netcdf(path)
     assert dict(read.attrs) == written.attrs
@@ -122,7 +123,7 @@ def test_odd_values_are_written_as_what_netcdf_knows(ev, tmp_path):
         "inf": -math.inf,
     }
     path = tmp_path / "e.nc"
-    write_netcdf(replace(ev, attributes={**ev.attributes, **odd}), path)
+    write_evidence(replace(ev, attributes={**ev.attributes, **odd}), path)
     attributes = arviz.from_netcdf(path).attrs
     assert "none" not in attributes
     assert (attributes["flag"], attributes["seed"], attributes["figure"]) == (1, str(2**64 - 1), 0.5)
@@ -132,7 +133,7 @@ def test_odd_values_are_written_as_what_netcdf_knows(ev, tmp_path):
 def test_further_estimators_with_weights_keep_their_own_names(ev, tmp_path):
     other = replace(ev["IS"], name="Rényi(0.5)/k", curve={1: -9.0, 3: -8.0})
     both = replace(ev, estimates={**ev.estimates, other.name: other})
-    write_netcdf(both, tmp_path / "e.nc")
+    write_evidence(both, tmp_path / "e.nc")
     stats = groups(arviz.from_netcdf(tmp_path / "e.nc"))["sample_stats"]
     name = "Rényi_0_5_k"
     assert {f"{name}_ess", f"{name}_pareto_k", f"{name}_lk_curve", "ess"} <= set(map(str, stats.data_vars))
@@ -154,7 +155,7 @@ def test_an_elbo_alone_has_no_weights_to_report(ev):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.int64])
 def test_data_of_any_type_are_kept(ev, dtype, tmp_path):
     x = ev.x.to(dtype)
-    write_netcdf(replace(ev, x=x), tmp_path / "e.nc")
+    write_evidence(replace(ev, x=x), tmp_path / "e.nc")
     read = groups(arviz.from_netcdf(tmp_path / "e.nc"))["observed_data"]["x"]
     np.testing.assert_array_equal(read, x.double() if dtype == torch.bfloat16 else x)
 
@@ -164,7 +165,7 @@ def test_a_failing_write_leaves_the_former_file_and_nothing_else(ev, tmp_path):
     path.write_bytes(b"former")
     # The failure comes in the middle: attributes are written, and then text that HDF5 cannot hold.
     with pytest.raises((ValueError, UnicodeEncodeError, TypeError)):
-        write_netcdf(replace(ev, warnings=["\ud800"]), path)
+        write_evidence(replace(ev, warnings=["\ud800"]), path)
     assert [p.name for p in tmp_path.iterdir()] == ["e.nc"] and path.read_bytes() == b"former"
     with pytest.raises(FileNotFoundError):
-        write_netcdf(ev, tmp_path / "none" / "e.nc")
+        write_evidence(ev, tmp_path / "none" / "e.nc")

@@ -13,8 +13,8 @@ import pytest
 
 import pyrovae as pv
 from pyrovae import files
-from pyrovae.export import read_evidence
 from pyrovae.inference import compare, evaluate, free_energy, gaps, sample, sandwich, train
+from pyrovae.runs import read_evidence
 from pyrovae.tensor_files import read_tensors
 
 from .small import EVALUATE, FLAGS, FREE, GRID, QUICK

@@ -1,60 +1,58 @@
-"""The direction of imports: rooms of the library know only the rooms below them."""
+"""The direction of imports: rooms of the library know only the rooms below them, and no circle runs through them."""
 
 import ast
+import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
-LIBRARY = ROOT / "pyrovae"
-
-# From the bottom; a room may import from rooms of a lower rank, and from its own. Rooms of one
-# rank do not know each other.
-RANK = {
-    "files": 0,
-    "checking": 0,
-    "devices": -1,
-    "captured": 0,
-    "precision": 0,
-    "tensor_files": 0.1,  # on top of files, below all others
-    "programs": 0.2,
-    "fused": 0.5,
-    "surgery": 0.5,  # below the divergences, which name it
-    "data": 1,
-    "distributions": 1,
-    "networks": 1,
-    "reach": 1,
-    "objectives": 1,
-    "static_step": 1.5,  # between the objectives and svi
-    "svi": 2,
-    "distributed": 2,
-    "priors": 2,
-    "guides": 2,
-    "likelihoods": 2,
-    "evidence": 2,
-    "divergences": 2.5,  # tails of draws are judged as weights are
-    "training": 3,
-    "plots": 3,
-    "export": 3,
-    "runs": 4,
-    "models": 3,
-    "inference": 5,
+FOLDERS = {
+    "pyrovae": ROOT / "pyrovae",
+    "pyrovae.models": ROOT / "models",
+    "pyrovae.inference": ROOT / "inference",
 }
+
+# From the bottom. A room imports from rooms on lines above its own, and from itself; rooms of one line do not know
+# each other.
+ORDER = """
+starting devices files json_files text checking precision results
+tensor_files programs
+data distributions networks
+objectives
+svi priors guides likelihoods
+distributed
+plots export
+evidence
+thermodynamics divergences
+training
+runs models
+inference
+"""
+RANK = {room: rank for rank, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
 PARTS = {"priors", "guides", "likelihoods", "networks", "distributions", "models", "inference"}
 
 
-def room_of(path):
-    if LIBRARY in path.parents:
-        first = path.relative_to(LIBRARY).parts[0]
-        return first.removesuffix(".py")
-    return path.relative_to(ROOT).parts[0]
+def dotted(path):
+    """A file's module, by its absolute name."""
+    head, folder = next((h, f) for h, f in reversed(FOLDERS.items()) if f in path.parents)
+    inner = path.relative_to(folder).with_suffix("").parts
+    return ".".join([head, *(p for p in inner if p != "__init__")])
 
 
-def imports(path, top_level=False):
-    """Absolute dotted names of all that a file imports, also inside functions."""
-    package = ["pyrovae", *path.relative_to(LIBRARY).parts[:-1]] if LIBRARY in path.parents else []
-    tree = ast.parse(path.read_text())
-    for node in tree.body if top_level else ast.walk(tree):
+FILES = {dotted(p): p for f in FOLDERS.values() for p in sorted(f.rglob("*.py"))}
+FILES.pop("pyrovae")  # its names resolve on first use
+
+
+def room(module):
+    return module.split(".")[1]
+
+
+def imported(module):
+    """Every name that a file imports, also inside of functions, by its absolute name."""
+    path = FILES[module]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -63,51 +61,76 @@ def imports(path, top_level=False):
             yield from (f"{stem}.{a.name}" for a in node.names)
 
 
-FILES = [
-    p
-    for folder in (LIBRARY, ROOT / "models", ROOT / "inference")
-    for p in sorted(folder.rglob("*.py"))
-    if p != LIBRARY / "__init__.py"
-]
+def file_of(name):
+    """The file that gives a name: the module itself, or the one that defines or exports it."""
+    while name and name not in FILES:
+        name = name.rpartition(".")[0]
+    return name
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_go_downward(path):
-    room = room_of(path)
-    for name in imports(path):
-        parts = name.split(".")
-        assert parts[0] not in ("models", "inference"), f"{path} imports {name}; use pyrovae.{name}"
-        if parts[0] != "pyrovae" or name in ("pyrovae", "pyrovae.__version__"):
-            continue
-        other = parts[1]
-        if other not in RANK:  # `import pyrovae as pv` and names of the top level: for scripts only
-            assert room == "inference", f"{path} imports {name} from the top level"
-            continue
-        # A result's plot() and to_arviz() import what is above them, but only when called.
-        if room == "evidence" and other in ("plots", "export"):
-            assert name not in set(imports(path, top_level=True)), f"{path} imports {name} when imported"
-            continue
-        assert other == room or RANK[other] < RANK[room], f"{path} imports {name}: not downward"
+IMPORTS = {module: set(imported(module)) for module in FILES}
 
 
-@pytest.mark.parametrize("room", ["programs", "objectives", "svi", "evidence", "training"])
-def test_hand_written_programs_need_no_parts(room):
-    for path in (p for p in FILES if room_of(p) == room):
-        for name in imports(path):
-            if name.startswith("pyrovae."):
-                assert name.split(".")[1] not in PARTS, f"{path} imports {name}"
+def test_imports_go_downward():
+    wrong = []
+    for module, names in IMPORTS.items():
+        for name in sorted(names):
+            if name.split(".")[0] in ("models", "inference"):
+                wrong.append(f"{module} imports {name}: use pyrovae.{name}")
+            if name.split(".")[0] != "pyrovae":
+                continue
+            if name == "pyrovae" or name.split(".")[1] not in RANK:  # the library as its users see it
+                if room(module) != "inference":
+                    wrong.append(f"{module} imports {name} from the top level: name the room")
+            elif room(name) != room(module) and RANK[room(name)] >= RANK[room(module)]:
+                wrong.append(f"{module} imports {name}: {room(name)} is not below {room(module)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_circle_of_files():
+    graph = {m: {file_of(n) for n in names} - {"", m} for m, names in IMPORTS.items()}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        raise AssertionError("a circle of imports: " + " -> ".join(reversed(error.args[1]))) from None
+
+
+def test_hand_written_programs_need_no_parts():
+    rooms = {"programs", "objectives", "svi", "evidence", "training", "thermodynamics", "divergences"}
+    found = [(m, n) for m in FILES if room(m) in rooms for n in IMPORTS[m] if n.startswith("pyrovae.")]
+    assert not [edge for edge in found if room(edge[1]) in PARTS]
 
 
 def test_only_programs_touch_poutine():
-    for path in FILES:
-        if room_of(path) == "programs":
-            continue
-        found = [n for n in imports(path) if n.startswith("pyro.poutine")]
-        assert not found, f"{path} imports {found}; ask pyrovae.programs"
+    assert not [
+        (m, n) for m in FILES if room(m) != "programs" for n in IMPORTS[m] if n.startswith("pyro.poutine")
+    ]
 
 
 def test_every_room_has_its_rank():
-    assert {room_of(p) for p in FILES} - {"py"} <= set(RANK)
+    assert {room(m) for m in FILES} == set(RANK)
     # The check itself sees relative, absolute and nested imports.
-    names = set(imports(LIBRARY / "evidence" / "evidence.py"))
-    assert {"pyrovae.programs.inspect_program", "pyrovae.plots.plot_evidence", "torch"} <= names
+    assert {"pyrovae.programs.inspect_program", "pyrovae.plots.plot_evidence", "torch"} <= IMPORTS[
+        "pyrovae.evidence.evidence"
+    ]
+
+
+def test_folders_are_small():
+    count = {}
+    for path in FILES.values():
+        count[path.parent] = count.get(path.parent, 0) + (path.name != "__init__.py")
+    assert {str(f.relative_to(ROOT)): n for f, n in count.items() if n > 16} == {}
+
+
+def test_import_waits_for_nothing():
+    code = "import pyrovae, pyrovae.inference.cli, sys; print(sorted({'torch', 'pyro', 'tyro'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_evidence_stays_the_function():
+    code = (
+        "import pyrovae as pv; import pyrovae.evidence.evidence; from pyrovae import evidence; "
+        "assert pv.evidence is evidence and callable(evidence); assert all(hasattr(pv, n) for n in pv.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -23,9 +23,9 @@ from PIL import Image
 import pyrovae as pv
 from pyrovae import runs
 from pyrovae.evidence.units import Claims
-from pyrovae.export import read_evidence
 from pyrovae.inference import compare, evaluate, gaps, sample, train
 from pyrovae.inference.workers import run_side_by_side
+from pyrovae.runs import read_evidence
 from pyrovae.training import Checkpoints
 
 from .small import EVALUATE, FLAGS, GRID, QUICK

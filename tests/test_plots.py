@@ -574,21 +574,6 @@ def test_extrapolation_goes_through_the_last_points(many):
         plots.plot_extrapolation(replace(many, estimates={"IS": single}))
 
 
-def test_weight_tails_are_ranks_of_relative_weights():
-    lw = torch.randn(100, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    ax = plots.plot_weight_tails(lw, [2])
-    x, y = ax.lines[0].get_data()
-    w = lw[:, 2].exp()
-    np.testing.assert_allclose(x, (w / w.mean()).sort(descending=True).values)
-    np.testing.assert_allclose(y, np.arange(1, 101) / 100)
-    assert len(plots.plot_weight_tails(lw).lines) == 3
-    for bad in (lw[:10], lw[:, 0]):
-        with pytest.raises(ValueError, match="K >= 25"):
-            plots.plot_weight_tails(bad)
-    with pytest.raises(ValueError, match="data of 5"):
-        plots.plot_weight_tails(lw, [5])
-
-
 def test_worst_estimated_data(many):
     order = plots.worst_estimated(many["IS"], 3)
     assert order == [int(i) for i in many["IS"].ess.argsort()[:3]]

@@ -11,8 +11,8 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae import runs
-from pyrovae.export import read_evidence, write_netcdf
 from pyrovae.inference import compare, evaluate, train
+from pyrovae.runs import read_evidence, write_evidence
 
 FLAGS = ["--device", "cpu", "--quiet"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", *FLAGS]
@@ -194,7 +194,7 @@ def test_a_folder_does_not_bring_its_own_code(copy):
 
 def test_evidence_reads_back(fit, data, tmp_path):
     ev = pv.evidence(fit.model, fit.guide, data.test[:20], estimators=[pv.ELBO(), pv.IS(30)], delta=0.1)
-    write_netcdf(ev, tmp_path / "e.nc")
+    write_evidence(ev, tmp_path / "e.nc")
     back = read_evidence(tmp_path / "e.nc")
     assert list(back) == list(ev) and back.warnings == ev.warnings
     assert {k: v for k, v in ev.attributes.items() if v is not None}.items() <= back.attributes.items()

@@ -122,8 +122,13 @@ class Estimate:
             bounded = torch.isfinite(tail)
             good &= bounded if float(bounded.double().mean()) >= 0.5 else equal
         elif self.khat is not None:
-            good &= self.khat <= khat_threshold(self.num_samples)
+            good &= self.khat <= self.khat_threshold
         return good
+
+    @property
+    def khat_threshold(self) -> float:
+        """Above this k-hat the error of a datum's estimate cannot be trusted: min(1 - 1/log10 K, 0.7)."""
+        return khat_threshold(self.num_samples)
 
     @property
     def unreliable_share(self) -> float:

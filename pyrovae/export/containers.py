@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..results import EstimateLike, EvidenceLike
+
 if TYPE_CHECKING:
     import xarray
     from torch import Tensor
 
-    from ..evidence import Estimate, Evidence
 
-
-def evidence_to_arviz(ev: Evidence) -> Any:
+def evidence_to_arviz(ev: EvidenceLike) -> Any:
     """All of an evidence as `arviz.InferenceData` (ArviZ 0.x) or `xarray.DataTree` (ArviZ 1.x).
 
     Groups, in float64 and nats:
@@ -49,7 +49,7 @@ def evidence_to_arviz(ev: Evidence) -> Any:
     return evidence_tree(ev)
 
 
-def evidence_tree(ev: Evidence) -> xarray.DataTree:
+def evidence_tree(ev: EvidenceLike) -> xarray.DataTree:
     """The same as `xarray.DataTree`, whatever ArviZ is installed."""
     import xarray
 
@@ -67,7 +67,7 @@ def load_arviz() -> Any:
     return arviz
 
 
-def _observed(ev: Evidence) -> xarray.Dataset:
+def _observed(ev: EvidenceLike) -> xarray.Dataset:
     import xarray
 
     x = _array(ev.x)
@@ -75,7 +75,7 @@ def _observed(ev: Evidence) -> xarray.Dataset:
     return xarray.Dataset({"x": (dims, x)}, coords={"datum": np.arange(len(x))})
 
 
-def _per_datum(ev: Evidence) -> xarray.Dataset:
+def _per_datum(ev: EvidenceLike) -> xarray.Dataset:
     import xarray
 
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
@@ -109,15 +109,13 @@ def _per_datum(ev: Evidence) -> xarray.Dataset:
     return data
 
 
-def _first(ev: Evidence) -> str | None:
+def _first(ev: EvidenceLike) -> str | None:
     """The estimator whose diagnostics have no name in front."""
     weighted = [e.name for e in ev.estimates.values() if e.ess is not None or e.curve]
     return "IS" if "IS" in ev.estimates else next(iter(weighted), None)
 
 
-def _attributes(ev: Evidence) -> dict[str, Any]:
-    from .. import __version__
-
+def _attributes(ev: EvidenceLike) -> dict[str, Any]:
     out: dict[str, Any] = dict(ev.attributes)
     names = names_of(ev.estimates)
     for e in ev.estimates.values():
@@ -130,14 +128,14 @@ def _attributes(ev: Evidence) -> dict[str, Any]:
         "verdict": ev.verdict,
         "warnings": "\n".join(ev.warnings),
         "inference_library": "pyrovae",
-        "inference_library_version": __version__,
+        "inference_library_version": version("pyrovae"),
         "pyro": version("pyro-ppl"),
         "xarray": version("xarray"),
     }
     return {key: _plain(value) for key, value in out.items() if value is not None}
 
 
-def _is_per_datum(value: Any, ev: Evidence) -> bool:
+def _is_per_datum(value: Any, ev: EvidenceLike) -> bool:
     return getattr(value, "shape", None) == (len(ev.x),)
 
 
@@ -152,7 +150,7 @@ def _listed(value: Any) -> Any:
     return value
 
 
-def _summary(e: Estimate) -> dict[str, Any]:
+def _summary(e: EstimateLike) -> dict[str, Any]:
     figures = {
         "mean": e.log_evidence,
         "se_data": e.se_data,

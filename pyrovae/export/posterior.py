@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..results import EvidenceLike, PosteriorLike
 from .containers import _array, _attributes, _per_datum, load_arviz
 
 if TYPE_CHECKING:
     import xarray
     from torch import Tensor
 
-    from ..evidence import Evidence
-    from ..evidence.posterior import PosteriorDraws
 
-
-def posterior_to_arviz(draws: PosteriorDraws, ev: Evidence | None = None) -> Any:
+def posterior_to_arviz(draws: PosteriorLike, ev: EvidenceLike | None = None) -> Any:
     """Draws as `arviz.InferenceData` (ArviZ 0.x) or `xarray.DataTree` (ArviZ 1.x).
 
     Groups; K independent draws are one chain of K, and every latent has a datum dim:
@@ -40,8 +39,6 @@ def posterior_to_arviz(draws: PosteriorDraws, ev: Evidence | None = None) -> Any
     """
     import xarray
 
-    from .. import __version__
-
     arviz = load_arviz()
     if ev is not None and (ev.x.shape != draws.x.shape or not bool((ev.x == draws.x).all())):
         raise ValueError("expected an evidence on the data of the draws, got one on other data")
@@ -57,7 +54,7 @@ def posterior_to_arviz(draws: PosteriorDraws, ev: Evidence | None = None) -> Any
     }
     if draws.log_likelihood:
         groups["log_likelihood"] = _chains(draws.log_likelihood)
-    attributes = {"inference_library": "pyrovae", "inference_library_version": __version__}
+    attributes = {"inference_library": "pyrovae", "inference_library_version": version("pyrovae")}
     attributes |= _attributes(ev) if ev is not None else {}
     attributes["arviz"] = arviz.__version__
     if int(arviz.__version__.split(".")[0]) < 1:

@@ -42,7 +42,6 @@ from .prior_and_posterior import plot_prior_and_posterior as plot_prior_and_post
 from .saving import save as save
 from .training import plot_training as plot_training
 from .traversals import plot_traversals as plot_traversals
-from .weight_tails import plot_weight_tails as plot_weight_tails
 from .work import plot_work as plot_work
 from .worst import plot_worst as plot_worst
 from .worst import worst_estimated as worst_estimated

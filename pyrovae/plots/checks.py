@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..evidence import Estimate, Evidence
+from ..results import EstimateLike, EvidenceLike
 
 
-def estimate_of(ev: Evidence, name: str, why: str) -> Estimate:
+def estimate_of(ev: EvidenceLike, name: str, why: str) -> EstimateLike:
     """The named estimate.
 
     Raises:
         ValueError: where `ev` is no evidence, or has no such estimate.
     """
-    if not isinstance(ev, Evidence):
+    if not isinstance(ev, EvidenceLike):
         raise ValueError(f"expected an Evidence (of pv.evidence), got {type(ev).__name__}")
     if name not in ev.estimates:
         raise ValueError(
@@ -24,12 +24,12 @@ def estimate_of(ev: Evidence, name: str, why: str) -> Estimate:
     return ev[name]
 
 
-def quantity(estimate: Estimate) -> str:
+def quantity(estimate: EstimateLike) -> str:
     """What is estimated: without a normaliser it is not ln p(x)."""
     return "ln f(x)" if estimate.direction == "none" else "ln p(x)"
 
 
-def weighted_by(estimate: Estimate) -> str:
+def weighted_by(estimate: EstimateLike) -> str:
     """What figures of single data are, for a title."""
     relation = "≤ " if estimate.direction == "<=" else "of "
     return f"IS estimate ({relation}{quantity(estimate)}, K = {estimate.num_samples:,}) [nats]"

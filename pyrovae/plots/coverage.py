@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import matplotlib
 from matplotlib.figure import Figure
 
-from ..evidence.coverage import Coverage
+from ..results import CoverageLike
 from .style import GREY, LINES, STYLE, new_figure
 
 
-def plot_coverage(points: Sequence[Coverage]) -> Figure:
+def plot_coverage(points: Sequence[CoverageLike]) -> Figure:
     """Coverage of the intervals that are given, and their share, against the log-variance of log-normal weights.
 
     Args:

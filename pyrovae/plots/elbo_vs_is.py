@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from matplotlib.axes import Axes
 
-from ..evidence import Evidence
+from ..results import EvidenceLike
 from .checks import estimate_of, quantity
 from .style import BLUE, GREY, ORANGE, canvas, number
 
@@ -13,7 +13,7 @@ from .style import BLUE, GREY, ORANGE, canvas, number
 RASTER = 2000
 
 
-def plot_elbo_vs_is(ev: Evidence, ax: Axes | None = None) -> Axes:
+def plot_elbo_vs_is(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
     """ELBO (x) against importance-sampled evidence (y) for every datum, in nats; the height above
     the diagonal is what the ELBO loses.
 

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..evidence import Evidence
+from ..results import EvidenceLike
 from .checks import estimate_of
 from .elbo_vs_is import plot_elbo_vs_is
 from .extrapolation import plot_extrapolation
@@ -19,7 +19,7 @@ from .style import STYLE, new_figure
 from .worst import plot_worst
 
 
-def plot_evidence(ev: Evidence, image_shape: tuple[int, int] | None = None) -> Figure:
+def plot_evidence(ev: EvidenceLike, image_shape: tuple[int, int] | None = None) -> Figure:
     """L_K against 1/K, its extrapolation, ELBO against IS per datum and the k-hat histogram, side by side;
     below, the worst- and the best-estimated data where they are images.
 

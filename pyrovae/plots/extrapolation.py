@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..evidence import Evidence
+from ..results import EvidenceLike
 from .checks import estimate_of, quantity
 from .style import BLACK, BLUE, GREY, ORANGE, canvas, number
 
 POINTS = 4  # of the curve, those nearest to 1/k = 0
 
 
-def plot_extrapolation(ev: Evidence, ax: Axes | None = None) -> Axes:
+def plot_extrapolation(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
     """The mean of L_k over data against 1/k (linear axis), and what it points at as 1/k goes to 0.
 
     L_k = ln p(x) - mu_2 / (2 mu^2 k) + O(k^-2): straight near 0 where weights have a finite variance

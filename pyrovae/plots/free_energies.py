@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from ..evidence import FreeEnergy
+from ..results import FreeEnergyLike
 from .style import BLUE, GREY, ORANGE, canvas
 
 
-def plot_free_energies(free: FreeEnergy, ax: Axes | None = None) -> Axes:
+def plot_free_energies(free: FreeEnergyLike, ax: Axes | None = None) -> Axes:
     """F_q(T) and F_p(T) with what lies between them, T KL(q ‖ p_T), means over data in nats per datum.
 
     Bars are two Monte-Carlo standard errors. At T = 1 the two are -ELBO and -ln p(x).

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..evidence import Evidence
+from ..results import EvidenceLike
 from .checks import estimate_of, weighted_by
 from .style import canvas, number
 
@@ -100,7 +100,7 @@ def plot_reconstructions(
     ncols: int = 10,
     ax: Axes | None = None,
     *,
-    ev: Evidence | None = None,
+    ev: EvidenceLike | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Axes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..evidence import TemperedLikelihood
+from ..results import TemperedLike
 from .style import BLACK, BLUE, ORANGE, canvas, number
 
 
 def plot_thermodynamic_integration(
-    tempered: TemperedLikelihood,
+    tempered: TemperedLike,
     ax: Axes | None = None,
     *,
     exact: Tensor | None = None,

@@ -7,15 +7,14 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..evidence import Evidence
-from ..evidence.diagnostics import khat_threshold
+from ..results import EvidenceLike
 from .checks import estimate_of
 from .style import BLACK, BLUE, ORANGE, canvas
 
 MAX_BINS = 40
 
 
-def plot_khat(ev: Evidence, ax: Axes | None = None) -> Axes:
+def plot_khat(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
     """Histogram of the Pareto tail index k-hat of the importance weights over data.
 
     Above the threshold min(1 - 1/log10 K, 0.7) the error of a datum's estimate cannot be trusted
@@ -33,7 +32,7 @@ def plot_khat(ev: Evidence, ax: Axes | None = None) -> Axes:
     if e.khat is None:
         raise ValueError("expected an estimate with k-hat, got one without")
     khat = e.khat.double().cpu().numpy()
-    threshold = khat_threshold(e.num_samples)
+    threshold = e.khat_threshold
     high = khat > threshold
     finite = khat[np.isfinite(khat)]
     with canvas(ax, 3.4, 2.6) as ax:

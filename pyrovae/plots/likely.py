@@ -7,14 +7,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..evidence import Evidence
+from ..results import EvidenceLike
 from .checks import estimate_of, weighted_by
 from .images import annotate, plot_images
 from .style import STYLE, new_figure
 
 
 def plot_likely(
-    ev: Evidence,
+    ev: EvidenceLike,
     image_shape: tuple[int, int],
     num: int = 24,
     ncols: int = 12,

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ..evidence import Estimate, Evidence
+from ..results import EstimateLike, EvidenceLike
 from .checks import estimate_of, quantity
 from .style import BLUE, GREY, LINES, canvas, number
 
 
-def plot_lk_curve(evs: Evidence | Mapping[str, Evidence], ax: Axes | None = None) -> Axes:
+def plot_lk_curve(evs: EvidenceLike | Mapping[str, EvidenceLike], ax: Axes | None = None) -> Axes:
     """The mean of L_K = E ln (1/K) sum_k w_k over data, in nats per datum, against 1/K (log axis).
 
     The bound rises with K, towards ln p(x) (Burda et al. 2016, https://arxiv.org/abs/1509.00519): to
@@ -28,8 +28,8 @@ def plot_lk_curve(evs: Evidence | Mapping[str, Evidence], ax: Axes | None = None
     Raises:
         ValueError: for no evidence, one without IS, one without finite points, or too many of them.
     """
-    single = isinstance(evs, Evidence)
-    given = {"": evs} if isinstance(evs, Evidence) else evs
+    single = isinstance(evs, EvidenceLike)
+    given = {"": evs} if isinstance(evs, EvidenceLike) else evs
     if not isinstance(given, Mapping) or not given:
         raise ValueError(f"expected an Evidence, or a mapping of labels to them, got {given!r:.60}")
     if len(given) > len(LINES):
@@ -87,7 +87,7 @@ def plot_lk_curve(evs: Evidence | Mapping[str, Evidence], ax: Axes | None = None
     return ax
 
 
-def _points(label: str, e: Estimate) -> dict[int, float]:
+def _points(label: str, e: EstimateLike) -> dict[int, float]:
     """Finite points of the curve, the estimate with all K samples included."""
     points = {
         k: v for k, v in sorted((e.curve | {e.num_samples: e.log_evidence}).items()) if math.isfinite(v)

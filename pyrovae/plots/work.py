@@ -6,12 +6,12 @@ import math
 
 from matplotlib.axes import Axes
 
-from ..evidence import WorkDistributions
+from ..results import WorkLike
 from .style import BLACK, BLUE, GREEN, ORANGE, canvas, number
 
 
 def plot_work(
-    work: WorkDistributions,
+    work: WorkLike,
     ax: Axes | None = None,
     *,
     datum: int = 0,

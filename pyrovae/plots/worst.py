@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from matplotlib.axes import Axes
 
-from ..evidence import Estimate, Evidence
+from ..results import EstimateLike, EvidenceLike
 from .checks import estimate_of
 from .images import plot_images
 
 
-def worst_estimated(e: Estimate, num: int = 10) -> list[int]:
+def worst_estimated(e: EstimateLike, num: int = 10) -> list[int]:
     """Positions of the data with the lowest ESS (the highest variance where there are no weights), worst first."""
     badness = -e.ess if e.ess is not None else e.variance
     badness = torch.nan_to_num(badness, nan=torch.inf)
@@ -18,7 +18,7 @@ def worst_estimated(e: Estimate, num: int = 10) -> list[int]:
 
 
 def plot_worst(
-    ev: Evidence, image_shape: tuple[int, int], num: int = 10, name: str = "IS", ax: Axes | None = None
+    ev: EvidenceLike, image_shape: tuple[int, int], num: int = 10, name: str = "IS", ax: Axes | None = None
 ) -> Axes:
     """Images of the worst- and the best-estimated data, by the ESS of their weights, worst first.
 

@@ -17,8 +17,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from .decompositions import TABLE
-from .one_device import stay_on
 from .noise import Noise, lift_noise, new_input
+from .one_device import stay_on
 from .reading import Ran, Reach, place_of, recording
 from .undisturbed import UntraceableError, known_literals, undisturbed
 from .watching import Snapshot

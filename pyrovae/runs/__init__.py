@@ -6,6 +6,8 @@ from .consent import check_consent as check_consent
 from .consent import find as find
 from .consent import record_code as record_code
 from .data import load_again as load_again
+from .evidence_file import read_evidence as read_evidence
+from .evidence_file import write_evidence as write_evidence
 from .folder import CHECKPOINTS as CHECKPOINTS
 from .folder import CONFIG as CONFIG
 from .folder import EVIDENCE as EVIDENCE

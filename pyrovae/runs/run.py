@@ -14,10 +14,10 @@ from torch import nn
 
 from ..data import DataSpec
 from ..evidence import Evidence
-from ..export import read_evidence
 from ..programs import ParameterStore
 from ..training.history import Row
 from .data import Data, check_same, check_sizes, load_again, moved
+from .evidence_file import read_evidence
 from .folder import EVIDENCE, HISTORY
 from .history import read_history
 

@@ -11,23 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..evidence import Estimate, Evidence
+from ..export.containers import evidence_tree, names_of
 from ..files import write_whole
 from ..json_files import parse_json
 from ..programs import Measure
 from ..text import visible
-from .containers import evidence_tree, names_of
 
 if TYPE_CHECKING:
     import xarray
-
-    from ..evidence import Estimate, Evidence
 
 ENGINE: Final = "h5netcdf"
 # Figures of an estimator that are attributes, `<name>_<figure>`.
 SUMMARY = ("mean", "se_data", "se_mc", "bias_indicator", "certificate", "delta", "direction", "num_samples")
 
 
-def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
+def write_evidence(ev: Evidence, path: str | os.PathLike[str]) -> None:
     """Writes `evidence_to_arviz(ev)` as a netCDF file, whole or not at all.
 
     `arviz.from_netcdf` and `xarray.open_datatree` read it.
@@ -40,15 +39,13 @@ def write_netcdf(ev: Evidence, path: str | os.PathLike[str]) -> None:
 
 
 def read_evidence(path: str | os.PathLike[str]) -> Evidence:
-    """Reads what `write_netcdf` wrote: every figure per datum, curves, details and attributes.
+    """Reads what `write_evidence` wrote: every figure per datum, curves, details and attributes.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a damaged file, or one that pyrovae did not write.
     """
     import xarray
-
-    from ..evidence import Evidence
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"expected a netCDF file of evidence, got {path}, which does not exist")
@@ -82,8 +79,6 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
 def _estimate(
     name: str, key: str, stats: xarray.Dataset, attributes: dict[str, Any], first: bool
 ) -> Estimate:
-    from ..evidence import Estimate
-
     def column(variable: str) -> Any:
         return _tensor(stats[variable].to_numpy()) if variable in stats else None
 
