@@ -265,6 +265,6 @@ def test_labels_of_files_do_not_act(run, capsys):
     ev = pv.evidence(
         loaded.model, loaded.guide, loaded.data.test[:20], estimators=[pv.IS(5)], label="a\x1b[2J\rb"
     )
-    pv.export.write_netcdf(ev, run / "evidence.nc")
+    runs.write_evidence(ev, run / "evidence.nc")
     found = pv.export.read_evidence(run / "evidence.nc")
     assert found.attributes["label"] == r"a\x1b[2J\rb" and "\x1b" not in found.table()
