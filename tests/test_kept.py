@@ -24,6 +24,7 @@ import pyrovae as pv
 from pyrovae import runs
 from pyrovae.evidence.units import Claims
 from pyrovae.inference import compare, evaluate, gaps, sample, train
+from pyrovae.inference.attending import Attendance, attending, remove
 from pyrovae.inference.workers import run_side_by_side
 from pyrovae.runs import read_evidence
 from pyrovae.training import Checkpoints
@@ -409,6 +410,38 @@ def test_left_overs_are_cleaned(run):
     assert [p.name for p in place.iterdir()] == [p.name for p in again.partials], (
         "of another question: they stay"
     )
+
+
+def test_partial_results_go_when_they_are_put_together(run, capsys):
+    """Of gaps, alone and shared; who comes late to a shared command is shown what the others have kept."""
+    argv = [str(run), "--limit", "3", "--steps", "3", "--draws", "20", "--compile", "off", *FLAGS]
+    assert gaps.main([*argv, "--resume"]) == 0 and not (run / "partial").exists()
+
+    def figures():
+        return {k: v for k, v in json.loads((run / "gaps.json").read_text()).items() if k != "attributes"}
+
+    kept = figures()
+    (run / "gaps.json").unlink()
+    with attending(run / "partial", 60):
+        assert gaps.main([*argv, "--shared"]) == 0 and list((run / "partial").glob("*.safetensors"))
+    assert figures() == kept
+    capsys.readouterr()
+    assert gaps.main([*argv, "--shared"]) == 0
+    assert "of these very weights" in capsys.readouterr().out
+    (run / "gaps.json").unlink()
+    assert gaps.main([*argv, "--shared"]) == 0 and not (run / "partial").exists()
+    assert figures() == kept
+
+
+def test_the_last_to_leave_is_alone(tmp_path):
+    first, second, dead = (Attendance(tmp_path, 5.0) for _ in range(3))
+    for one in (first, second, dead):
+        one.sign()
+    old = time.time() - 60
+    (last,) = [p for p in tmp_path.glob(".*.here") if p == dead._own]
+    os.utime(last, (old, old))
+    assert not first.leave() and second.leave()
+    remove([], first)
 
 
 def test_claims_dated_in_the_future_expire(tmp_path):

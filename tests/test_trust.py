@@ -252,6 +252,19 @@ def test_an_unwritable_state_folder_costs_a_question(tmp_path, monkeypatch):
         pv.runs.check_consent("json:loads", "run")
 
 
+def test_a_user_without_a_home(monkeypatch):
+    """As in containers: nothing is recorded, so that one's own code asks; and a place for data is asked for."""
+    for name in ("PYROVAE_STATE", "XDG_STATE_HOME", "PYROVAE_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.warns(UserWarning, match="PYROVAE_STATE"):
+        pv.runs.record_code("json:loads")
+    with pytest.raises(pv.runs.NotTrusted):
+        pv.runs.check_consent("json:loads", "run")
+    with pytest.raises(ValueError, match="set HOME"):
+        pv.data.load("mnist")
+
+
 def test_resuming_asks_too(archive, capsys):
     """Named on the command line or trusted it runs; both are consent."""
     folder, mark = archive
