@@ -17,6 +17,7 @@ import pyrovae as pv
 from pyrovae import export, plots, runs
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
+from pyrovae.evidence.compile_when import PAIRS
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable
 from pyrovae.programs import check_alike
@@ -25,8 +26,6 @@ from .measuring import measure_of_run
 from .table import Entry
 
 CompileName = Literal["auto", "on", "off"]
-# (datum, sample) pairs from which on compiling the weights pays for itself on a CPU.
-LONG = 10_000_000
 SANDWICH = "sandwich.json"
 PARTIAL = runs.PARTIAL
 
@@ -95,7 +94,7 @@ class Question:
     def compiles(self) -> bool:
         """Whether to compile; `auto` decides by the number of pairs."""
         if self.compile == "auto":
-            return self.num_samples * len(self.x) >= LONG
+            return self.num_samples * len(self.x) >= PAIRS
         return self.compile == "on"
 
 

@@ -14,6 +14,7 @@ import tyro
 import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.evidence import Sharing
+from pyrovae.evidence.compile_when import DRAWS
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
@@ -21,9 +22,6 @@ from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, run_script, write_all
-
-# Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
-LONG = 500_000
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def run(options: Options) -> None:
             flow=options.flow,
             num_samples=options.draws,
             seed=options.seed,
-            compile=options.compile == "on" or (options.compile == "auto" and draws >= LONG),
+            compile=options.compile == "on" or (options.compile == "auto" and draws >= DRAWS),
             label=options.label or describe(loaded.spec, options.split, len(x)),
             progress=lambda done, total: update(completed=done, total=total),
             resume=loaded.folder / PARTIAL if options.resume or options.shared else None,

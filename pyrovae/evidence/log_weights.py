@@ -25,6 +25,7 @@ from ..programs import (
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
 from ..programs.tracing import UntraceableError
+from .compile_when import PAIRS, Compile, compiles
 from .reach import warn_narrower
 
 # Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
@@ -60,7 +61,7 @@ def log_weights(
     plate: str | None = None,
     chunk: Chunk | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """ln w_k(x_n) = ln p(x_n, z_nk) - ln q(z_nk | x_n), with z_nk ~ q(z | x_n).
@@ -82,8 +83,9 @@ def log_weights(
         plate: name of the data plate; default: what the model declares, else `"data"`.
         chunk: data and samples run at once; default: measured, to fit `budget`.
         budget: bytes of live tensors per chunk; default 24 MiB on CPU, 2 GiB on CUDA.
-        compile: run full chunks as one compiled graph, with the same noise (equal to rounding);
-            a program that is no graph runs eagerly, with a warning.
+        compile: run full chunks as one compiled graph, with the same noise (equal to rounding); "auto": from 10
+            million (datum, sample) pairs on. A program that is no graph runs eagerly, with a warning. A second call
+            for the same graph finds its code.
         progress: called as `progress(done, total)` in (datum, sample) pairs.
 
     Returns:
@@ -124,7 +126,7 @@ def iterate(
     chunk: Chunk | None = None,
     chunks: Iterable[int] | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = False,
     surrogate: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -141,7 +143,8 @@ def iterate(
     args = program.arguments
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
-    compiled = _compiled(program, chunk) if compile and num_samples > chunk.samples else None
+    pays = compiles(compile, num_samples * args.num_data, PAIRS) and num_samples > chunk.samples
+    compiled = _compiled(program, chunk) if pays else None
     parts = args.chunks(chunk.data)
     wanted: Iterable[int] = range(len(parts)) if chunks is None else chunks
     total = num_samples * args.num_data

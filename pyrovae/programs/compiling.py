@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from .compile_cache import ensure_compile_cache
 from .inputs import Inputs, Lift, signature
+from .kept_code import kept
 from .strides import is_dense, strided_like
 from .substitute import Substitute
 from .tracing import Graph, UntraceableError, trace
@@ -212,11 +213,16 @@ def compile_module(
     changed: dict[str, Any] = {"layout_optimization": False} if trains else {}
     if not padding:
         changed |= {"shape_padding": False, "comprehensive_padding": False}
-    try:
-        # Ahead of time and without guards: shapes are checked by `signature`, once a step.
+
+    def generate() -> Callable[..., Any]:
         with warnings.catch_warnings(), torch.no_grad(), settings.patch(changed):
             warnings.simplefilter("ignore")
-            return inductor.compile(module, list(example))
+            made: Callable[..., Any] = inductor.compile(module, list(example))
+            return made
+
+    try:
+        # Ahead of time and without guards: shapes are checked by `signature`, once a step.
+        return kept(module, example, tuple(sorted(changed.items())), generate)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise UntraceableError(f"no code could be generated ({type(error).__name__}: {text})") from error
