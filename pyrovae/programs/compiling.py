@@ -10,6 +10,7 @@ import pyro
 import torch
 from torch import Tensor, fx, nn
 
+from .. import devices
 from .compile_cache import ensure_compile_cache
 from .inputs import Inputs, Lift, signature
 from .kept_code import kept
@@ -204,6 +205,9 @@ def compile_module(
     Raises:
         UntraceableError: where no compiler works on this machine.
     """
+    others = sorted({t.device.type for t in example} - devices.COMPILES)
+    if others:
+        raise UntraceableError(f"no code is generated for the device {others[0]}; try a CPU or CUDA")
     ensure_compile_cache()
     import torch._inductor as inductor
     import torch._inductor.config as settings

@@ -139,7 +139,7 @@ def inspect_program(
             missing from the guide, guide sites the model does not know, event shapes that
             differ, NaN in the data.
     """
-    check_arguments(x)
+    check_arguments(x, context)
     declared = declaration_of(model)
     plate = plate or declared.plate or "data"
     with (
