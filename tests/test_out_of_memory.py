@@ -1,4 +1,4 @@
-"""Devices without memory, by injected errors; files that say cuda; data on two devices; devices that compile nothing."""
+"""Devices without memory, by injected errors; files that say cuda; data on two devices; devices without code."""
 
 import pyro
 import pytest

@@ -24,6 +24,7 @@ from ..programs import (
 )
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
+from ..programs.sites import Sites
 from ..programs.tracing import UntraceableError
 from .compile_when import PAIRS, Compile, compiles
 from .reach import warn_narrower
@@ -191,19 +192,29 @@ def _parts(
             pyro.validation_enabled(False),
             seeded(seed, "weights", number, j, device=program.arguments.x.device),
         ):
-            # The first chunk of samples runs eagerly: its trace shows the observed values.
-            weights = compiled(indices) if compiled and j and k == chunk.samples else None
+            weights = None
+            if compiled is not None and k == chunk.samples:
+                if j == 0:  # no graph shows observed values
+                    with seeded(seed, "look", number, device=program.arguments.x.device):
+                        _check_sites(program.run(indices, 1), program)
+                weights = compiled(indices)
             if weights is None:
                 sites = program.run(indices, k)
                 weights = sites.log_weights()
-                if j == 0 and sites.traces is not None:
-                    check_support(sites.traces[1])
-                    check_latents(*sites.traces, program.plate)
+                if j == 0:
+                    _check_sites(sites, program)
                 # Kept through the next run, the traces would push its tensors out of the
                 # caches: a sixth of the time.
                 del sites
         check_weights(weights, indices, program)
         yield start, weights
+
+
+def _check_sites(sites: Sites, program: Program) -> None:
+    """Observed values and latents, where there are traces of them."""
+    if sites.traces is not None:
+        check_support(sites.traces[1])
+        check_latents(*sites.traces, program.plate)
 
 
 def _halved(chunk: Chunk, error: BaseException) -> Chunk:
