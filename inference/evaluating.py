@@ -17,6 +17,7 @@ import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
+from pyrovae.evidence.compile_when import PAIRS
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable
 from pyrovae.json_files import read_json
@@ -28,8 +29,6 @@ from .reusing import code_of, found_in, name_of
 from .table import Entry
 
 CompileName = Literal["auto", "on", "off"]
-# (datum, sample) pairs from which on compiling the weights pays for itself on a CPU.
-LONG = 10_000_000
 SANDWICH = "sandwich.json"
 PARTIAL = runs.PARTIAL
 
@@ -100,7 +99,7 @@ class Question:
     def compiles(self) -> bool:
         """Whether to compile; `auto` decides by the number of pairs."""
         if self.compile == "auto":
-            return self.num_samples * len(self.x) >= LONG
+            return self.num_samples * len(self.x) >= PAIRS
         return self.compile == "on"
 
 

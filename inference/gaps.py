@@ -20,6 +20,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.evidence import Sharing
+from pyrovae.evidence.compile_when import DRAWS
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.applying import refuse_unasked
@@ -32,9 +33,6 @@ from pyrovae.inference.ranges import MANY
 from pyrovae.inference.reusing import code_of
 from pyrovae.inference.running import console, progress, run_script, write_all
 from pyrovae.json_files import read_json
-
-# Draws (a datum, a step, a particle) from which on compiling them pays for itself on a CPU.
-LONG = 500_000
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _measured(
             flow=options.flow,
             num_samples=options.draws,
             seed=options.seed,
-            compile=options.compile == "on" or (options.compile == "auto" and draws >= LONG),
+            compile=options.compile == "on" or (options.compile == "auto" and draws >= DRAWS),
             label=options.label or describe(loaded.spec, options.split, len(x)),
             progress=lambda done, total: update(completed=done, total=total),
             resume=loaded.folder / PARTIAL if options.resume or options.shared else None,

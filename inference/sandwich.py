@@ -17,15 +17,13 @@ import tyro
 
 import pyrovae as pv
 from pyrovae import plots
+from pyrovae.evidence.compile_when import MOVES
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.building import device_of
 from pyrovae.inference.evaluating import SANDWICH, CompileName, load_runs
 from pyrovae.inference.options import MachineOptions
 from pyrovae.inference.ranges import MANY
 from pyrovae.inference.running import console, progress, run_script, write_all
-
-# Gradient evaluations from which on compiling them pays for itself on a CPU.
-LONG = 2_000_000
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -83,7 +81,7 @@ def run(options: Options) -> None:
             temperatures=options.temperatures,
             num_samples=options.num_samples,
             seed=options.seed,
-            compile=moves >= LONG if options.compile == "auto" else options.compile == "on",
+            compile=moves >= MOVES if options.compile == "auto" else options.compile == "on",
             progress=lambda done, total: update(completed=done, total=total),
         )
     title = f"{loaded.folder}: {options.simulate} data simulated from the model fitted to {loaded.spec.name}"

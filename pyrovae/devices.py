@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 CAPTURES = {"cuda"}  # work on them is recorded once and replayed: nothing may be read back, or be elsewhere
+COMPILES = {"cpu", "cuda"}  # code is generated for them; elsewhere all runs eagerly
 FUSES = {"cpu", "cuda"}  # they have the fused update of Adam
 
 

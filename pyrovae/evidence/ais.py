@@ -13,6 +13,7 @@ from ..programs import Program, seeded
 from ..programs.densities import Start
 from .annealing import anneal, check_num_temperatures, check_schedule
 from .assembling import join
+from .compile_when import Compile
 from .estimators import Direction, PerDatum
 from .hmc import Point
 from .importance import IS
@@ -98,7 +99,7 @@ class AIS:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
         """ln of the mean weight per datum; variance by leaving out one chain; bias as of the jackknife.
@@ -127,7 +128,7 @@ class AIS:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[int, PerDatum]]:
         """Number and result of some chunks; raises as `run`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..programs import Program
 from ..programs.rounding import rounding
 from .collecting import Collected
+from .compile_when import Compile
 from .estimators import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator
 from .log_weights import Chunk, iterate
 from .partial import Partials
@@ -28,7 +29,7 @@ def from_weights(
     seed: int,
     chunk: Chunk,
     chunks: Sequence[int],
-    compile: bool,
+    compile: Compile,
     partials: Partials | None,
     surrogate: bool,
     progress: Callable[[int, int], None] | None,

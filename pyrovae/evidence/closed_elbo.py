@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..programs import Program, module_mode, seeded
 from ..programs.closed_kl import closed_sites, closed_terms
+from .compile_when import Compile
 from .estimators import Direction, PerDatum
 from .log_weights import check_num_samples, pairs_in
 
@@ -47,7 +48,7 @@ class ClosedELBO:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
         """All data of the program, in their order; runs eagerly.

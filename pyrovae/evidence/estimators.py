@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from ..programs import Program
+from .compile_when import Compile
 
 Direction = Literal["<=", ">=", "~", "none"]
 
@@ -83,7 +84,7 @@ class ProgramEstimator(Estimator, Protocol):
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
         """All data of the program, in their order.
@@ -109,7 +110,7 @@ class ChunkedEstimator(ProgramEstimator, Protocol):
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[int, PerDatum]]:
         """Number and result of each chunk wanted, in the order asked for."""

@@ -20,6 +20,7 @@ from ..programs import Measure, Program, inspect_program, module_mode, tensors_i
 from ..programs.marks import others_in
 from .assembling import assemble, from_program, from_weights
 from .bracket import Sandwich
+from .compile_when import PAIRS, Compile, compiles
 from .elbo import ELBO
 from .estimators import PerDatum, ProgramEstimator, WeightEstimator
 from .importance import IS
@@ -181,7 +182,7 @@ def evidence(
     plate: str | None = None,
     chunk: Chunk | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = "auto",
     progress: Callable[[int, int], None] | None = None,
     label: str | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -247,7 +248,8 @@ def evidence(
     drawn = max((e.num_samples or 0) for e in weighted) or 100 if weighted else 0
     if weighted:
         chunk = chunk or choose_chunk(program, drawn, budget)
-    what = {"data": data_hash(x, *context), "seed": seed, "chunk": repr(chunk), "compile": compile}
+    pays = compiles(compile, drawn * program.arguments.num_data, PAIRS)
+    what = {"data": data_hash(x, *context), "seed": seed, "chunk": repr(chunk), "compile": pays}
     what |= {"device": x.device.type, "drawn": drawn, "weighted": repr(weighted), "plate": program.plate}
     what |= {"given": data_hash(x[:0], given)} if given else {}
     rows, chunks = None, range(0)
@@ -273,7 +275,7 @@ def evidence(
             seed=seed,
             chunk=chunk,  # type: ignore[arg-type]
             chunks=chunks,
-            compile=compile,
+            compile=pays,
             partials=stored[0] if stored else None,
             sharing=sharing,
             label=label,
@@ -285,7 +287,7 @@ def evidence(
         if resume is not None:
             # What these draw does not depend on the weights that others ask for.
             own = {k: v for k, v in what.items() if k not in ("chunk", "drawn", "weighted")}
-            own |= {"budget": budget, "estimator": repr(e)}
+            own |= {"budget": budget, "estimator": repr(e), "compile": compile}
             kept = Partials(resume, program, strict=sharing is not None, **own)
             stored.append(kept)
         results |= from_program(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..programs import Program, module_mode, seeded, store_of
 from ..programs.joint import Joint
+from .compile_when import Compile
 from .diagnostics import effective_sample_size
 from .estimators import Direction, PerDatum
 from .log_weights import draw
@@ -67,7 +68,7 @@ class Exact:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
         """All data, in their order; variance and bias 0.

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import inspect_program
 from ..programs.local_guides import conditional_sites
+from .compile_when import Compile
 from .elbo import ELBO
 from .estimators import ProgramEstimator, WeightEstimator
 from .evidence import evidence
@@ -36,7 +37,7 @@ def gaps(
     seed: int = 0,
     plate: str | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = "auto",
     progress: Callable[[int, int], None] | None = None,
     label: str | None = None,
     resume: str | os.PathLike[str] | None = None,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..programs import Program
 from .assembling import join
+from .compile_when import Compile
 from .defensive import iterate_defensive, num_chunks
 from .delete_one import is_variance, jackknife_shift
 from .diagnostics import effective_sample_size, pareto_khat
@@ -90,7 +91,7 @@ class IS:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
         """All data of the program, with the defensive share; runs eagerly. Raises as `iterate_defensive`."""
@@ -110,7 +111,7 @@ class IS:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[int, PerDatum]]:
         """Number and result of some chunks of `run`."""

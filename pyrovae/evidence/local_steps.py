@@ -14,6 +14,7 @@ from ..programs.compiled_gradients import ChunkLoss, CompiledGradients
 from ..programs.densities import Densities
 from ..programs.local_guides import LocalGuide
 from ..programs.tracing import UntraceableError
+from .compile_when import Compile
 from .local import LocalFlow
 
 Gradients = Callable[[], Sequence[Tensor | None]]
@@ -31,7 +32,7 @@ class LocalSteps:
             which of the chunks this process got.
     """
 
-    def __init__(self, num_particles: int, compile: bool, rows: int) -> None:
+    def __init__(self, num_particles: int, compile: Compile, rows: int) -> None:
         self.num_particles, self.compile, self.rows = num_particles, compile, rows
         self._compiled: dict[str, CompiledGradients | None] = {}
 

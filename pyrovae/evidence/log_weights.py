@@ -24,7 +24,9 @@ from ..programs import (
 )
 from ..programs.compiled_weights import CompiledWeights
 from ..programs.memory import bytes_per_pair
+from ..programs.sites import Sites
 from ..programs.tracing import UntraceableError
+from .compile_when import PAIRS, Compile, compiles
 from .reach import warn_narrower
 
 # Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
@@ -60,7 +62,7 @@ def log_weights(
     plate: str | None = None,
     chunk: Chunk | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = "auto",
     progress: Callable[[int, int], None] | None = None,
     given: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
@@ -83,8 +85,9 @@ def log_weights(
         plate: name of the data plate; default: what the model declares, else `"data"`.
         chunk: data and samples run at once; default: measured, to fit `budget`.
         budget: bytes of live tensors per chunk; default 24 MiB on CPU, 2 GiB on CUDA.
-        compile: run full chunks as one compiled graph, with the same noise (equal to rounding);
-            a program that is no graph runs eagerly, with a warning.
+        compile: run full chunks as one compiled graph, with the same noise (equal to rounding); "auto": from 10
+            million (datum, sample) pairs on. A program that is no graph runs eagerly, with a warning. A second call
+            for the same graph finds its code.
         progress: called as `progress(done, total)` in (datum, sample) pairs.
         given: values of latents outside of the plate, which all data share, by name: the weights are then those of
             p(x | given), without the density of `given` itself. `pyro.condition(model, given)` does the same.
@@ -127,7 +130,7 @@ def iterate(
     chunk: Chunk | None = None,
     chunks: Iterable[int] | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = False,
     surrogate: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -135,7 +138,8 @@ def iterate(
 
     Memory beyond the block yielded is that of one chunk, whatever K is. `chunks` are the numbers of
     the chunks wanted (default: all; an iterator is asked for the next one when it is its turn); each has
-    the noise that it has among all. With `surrogate` a
+    the noise that it has among all. Where the device is out of memory, half as many samples are run at once from that
+    chunk of data on, which is said; its numbers are those of the smaller chunk's seeds. With `surrogate` a
     program that only bounds ln p(x) is served too: of its log-weights the mean alone means something.
     """
     check_num_samples(num_samples)
@@ -144,7 +148,8 @@ def iterate(
     args = program.arguments
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
-    compiled = _compiled(program, chunk) if compile and num_samples > chunk.samples else None
+    pays = compiles(compile, num_samples * args.num_data, PAIRS) and num_samples > chunk.samples
+    compiled = _compiled(program, chunk) if pays else None
     parts = args.chunks(chunk.data)
     wanted: Iterable[int] = range(len(parts)) if chunks is None else chunks
     total = num_samples * args.num_data
@@ -152,39 +157,90 @@ def iterate(
         wanted = sorted(wanted)
         total = num_samples * sum(len(parts[i]) for i in wanted)
     for i in wanted:
-        indices = parts[i]
+        indices, before = parts[i], done
         block: Tensor | None = None
-        # Nothing is held open across the yield: an abandoned generator would leave it on.
+        while block is None:
+            try:
+                for start, weights in _parts(program, indices, i, num_samples, seed, chunk, compiled):
+                    if block is None:
+                        block = weights.new_empty(num_samples, len(indices))
+                    block[start : start + len(weights)] = weights
+                    done += len(weights) * len(indices)
+                    if progress is not None:
+                        progress(done, total)
+            except torch.OutOfMemoryError as error:
+                block, done, chunk = None, before, _halved(chunk, error)
+                compiled = None if compiled is None else _compiled(program, chunk)
+        check_weights(block, indices, program)
+        yield indices, block
+
+
+def _parts(
+    program: Program,
+    indices: Tensor,
+    number: int,
+    num_samples: int,
+    seed: int,
+    chunk: Chunk,
+    compiled: CompiledWeights | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """First sample and log-weights `[k, n]` of each chunk of samples, for one chunk of data."""
+    for j, start in enumerate(range(0, num_samples, chunk.samples)):
+        k = min(chunk.samples, num_samples - start)
+        # Nothing is held open across a yield: an abandoned generator would leave it on.
         # Shapes and supports are checked by us, once; Pyro would check at every site, every run.
         with (
             torch.no_grad(),
             module_mode(program.model, program.guide, training=False),
             pyro.validation_enabled(False),
+            seeded(seed, "weights", number, j, device=program.arguments.x.device),
         ):
-            for j, start in enumerate(range(0, num_samples, chunk.samples)):
-                k = min(chunk.samples, num_samples - start)
-                with seeded(seed, "weights", i, j, device=args.x.device):
-                    # The first chunk of samples runs eagerly: its trace shows the observed values.
-                    weights = compiled(indices) if compiled and j and k == chunk.samples else None
-                    if weights is None:
-                        sites = program.run(indices, k)
-                        weights = sites.log_weights()
-                        if j == 0 and sites.traces is not None:
-                            check_support(sites.traces[1])
-                            check_latents(*sites.traces, program.plate)
-                        # Kept through the next run, the traces would push its tensors out of the
-                        # caches: a sixth of the time.
-                        del sites
-                check_weights(weights, indices, program)
-                if block is None:
-                    block = weights.new_empty(num_samples, len(indices))
-                block[start : start + k] = weights
-                done += k * len(indices)
-                if progress is not None:
-                    progress(done, total)
-        assert block is not None
-        check_weights(block, indices, program)
-        yield indices, block
+            weights = None
+            if compiled is not None and k == chunk.samples:
+                if j == 0:  # no graph shows observed values
+                    with seeded(seed, "look", number, device=program.arguments.x.device):
+                        _check_sites(program.run(indices, 1), program)
+                weights = compiled(indices)
+            if weights is None:
+                sites = program.run(indices, k)
+                weights = sites.log_weights()
+                if j == 0:
+                    _check_sites(sites, program)
+                # Kept through the next run, the traces would push its tensors out of the
+                # caches: a sixth of the time.
+                del sites
+        check_weights(weights, indices, program)
+        yield start, weights
+
+
+def _check_sites(sites: Sites, program: Program) -> None:
+    """Observed values and latents, where there are traces of them."""
+    if sites.traces is not None:
+        check_support(sites.traces[1])
+        check_latents(*sites.traces, program.plate)
+
+
+def _halved(chunk: Chunk, error: BaseException) -> Chunk:
+    """Half the samples at once; the numbers are then those of its seeds.
+
+    Raises:
+        torch.OutOfMemoryError: where it is one sample already.
+    """
+    if chunk.samples == 1:
+        raise torch.OutOfMemoryError(
+            f"expected memory for {chunk.data} data with one sample each, got out of memory; try a smaller chunk "
+            f"(pv.Chunk({max(1, chunk.data // 2)}, 128)), or a smaller budget ({' '.join(str(error).split())[:200]})"
+        ) from error
+    smaller = Chunk(chunk.data, chunk.samples // 2)
+    warnings.warn(
+        f"out of memory: from here on {smaller.samples} samples of {chunk.data} data are run at once, and their "
+        f"numbers are those of chunk={smaller}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return smaller
 
 
 def draw(

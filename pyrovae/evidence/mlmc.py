@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..programs import Program, seeded
+from .compile_when import Compile
 from .diagnostics import effective_sample_size, pareto_khat
 from .estimators import Direction, PerDatum
 from .levels import LevelSums, decay
@@ -95,7 +96,7 @@ class MLMC:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
         """All data, in their order.

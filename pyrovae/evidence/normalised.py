@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..programs import Program, annealed_family, module_mode
+from .compile_when import Compile
 from .estimators import Direction, PerDatum
 from .log_partition import LogPartition, log_partition, path_of
 
@@ -61,7 +62,7 @@ class Normalised:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PerDatum:
         """All data, in their order.

@@ -15,6 +15,7 @@ from ..programs.densities import Densities
 from ..programs.local_guides import LocalGuide, refuse
 from ..programs.memory import bytes_per_pair
 from .assembling import join
+from .compile_when import DRAWS, Compile, compiles
 from .elbo import ELBO
 from .estimators import Direction, PerDatum
 from .importance import IS
@@ -83,7 +84,7 @@ class OwnGuides:
         *,
         seed: int,
         budget: int | None = None,
-        compile: bool = False,
+        compile: Compile = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[int, PerDatum]]:
         """Number and result of some chunks; progress is in optimisation steps."""
@@ -97,7 +98,8 @@ class OwnGuides:
             if progress is not None:
                 progress(done, total)
 
-        steps = LocalSteps(self.fit.num_particles, compile, len(chunks[0]))
+        draws = program.arguments.num_data * self.fit.steps * self.fit.num_particles
+        steps = LocalSteps(self.fit.num_particles, compiles(compile, draws, DRAWS), len(chunks[0]))
         for i in numbers:
             local = LocalGuide(program, chunks[i])
             put_back = _optimise(local, self.fit, steps, seed, i, advance)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..programs import Program, seeded
 from .ais import AIS
 from .annealing import anneal
+from .compile_when import Compile
 from .hmc import Point
 from .log_weights import check_density
 from .tuned import Ticks, chunks
@@ -53,7 +54,7 @@ def run_prior_path(
     *,
     seed: int,
     budget: int | None,
-    compile: bool,
+    compile: Compile,
     progress: Callable[[int, int], None] | None,
 ) -> PriorPath:
     """Runs it; `recorder(betas)` makes a recorder for each chunk of data.

@@ -16,6 +16,7 @@ from ..programs.simulated import Simulated, simulate_pairs
 from .ais import AIS
 from .annealing import anneal, check_num_temperatures
 from .bracket import Bracket, Sandwich
+from .compile_when import Compile
 from .hmc import Point
 from .log_weights import check_density, check_num_samples, choose_chunk, iterate
 from .tuned import Ticks, TunedChunk, chunks
@@ -33,7 +34,7 @@ def sandwich(
     seed: int = 0,
     plate: str | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Sandwich:
     """Bidirectional Monte Carlo (Grosse et al. 2015, 2016; decoders: Wu et al. 2017).
@@ -153,7 +154,7 @@ def _bracket(
 
 
 def _importance(
-    program: Program, drawn: Simulated, num_samples: int, seed: int, budget: int | None, compile: bool
+    program: Program, drawn: Simulated, num_samples: int, seed: int, budget: int | None, compile: Compile
 ) -> Bracket:
     lower, upper = [], []
     chunk = choose_chunk(program, num_samples, budget)

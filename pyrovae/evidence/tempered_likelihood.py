@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import inspect_program
 from .ais import AIS
+from .compile_when import Compile
 from .diagnostics import effective_sample_size
 from .free_energy import check_rising
 from .hmc import Point
@@ -126,7 +127,7 @@ def tempered_likelihood(
     seed: int = 0,
     plate: str | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> TemperedLikelihood:
     """ln p(x) = integral from 0 to 1 of <ln p(x|z)>_beta dbeta, from the chains of one AIS run.

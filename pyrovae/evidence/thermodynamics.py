@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import inspect_program
 from .ais import AIS
+from .compile_when import Compile
 from .hmc import Point
 from .moments import weighted_moments
 from .prior_path import run_prior_path
@@ -119,7 +120,7 @@ def rate_distortion(
     seed: int = 0,
     plate: str | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> RateDistortion:
     """The rate-distortion curve of a prior and decoder, from one AIS run (Huang, Cao & Grosse 2020).

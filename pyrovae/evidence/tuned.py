@@ -17,6 +17,7 @@ from ..programs.densities import Densities, Start
 from ..programs.memory import bytes_per_pair
 from ..programs.tracing import UntraceableError
 from .annealing import power_schedule
+from .compile_when import MOVES, Compile, compiles
 from .hmc import Evaluate, Point
 from .log_weights import BUDGET
 from .pilot import Tuning, tune
@@ -91,7 +92,7 @@ def chunks(
     *,
     seed: int,
     budget: int | None,
-    compile: bool,
+    compile: Compile,
     temperature: float = 1.0,
     numbers: Iterable[int] | None = None,
 ) -> Iterator[TunedChunk]:
@@ -100,6 +101,8 @@ def chunks(
     `numbers` are those of the chunks wanted, each as it is among all.
     """
     device = program.arguments.x.device
+    moves = program.arguments.num_data * ais.num_chains * ais.leapfrog * ais.num_temperatures
+    compile = compiles(compile, moves, MOVES)
     compiled: CompiledDensities | None = None
     parts = split(program, ais, budget)
     for number in range(len(parts)) if numbers is None else numbers:

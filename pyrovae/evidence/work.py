@@ -16,6 +16,7 @@ from ..programs import seeded
 from .ais import AIS
 from .annealing import anneal
 from .bennett import MIN_OVERLAP, Bennett, CrooksFit, bennett_acceptance_ratio, crooks_fit, overlap
+from .compile_when import Compile
 from .hmc import Point, move
 from .reach import warn_narrower
 from .sandwich import simulated_program
@@ -124,7 +125,7 @@ def work_distributions(
     seed: int = 0,
     plate: str | None = None,
     budget: int | None = None,
-    compile: bool = False,
+    compile: Compile = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> WorkDistributions:
     """Forward and reverse AIS of K chains for each datum drawn from the model.

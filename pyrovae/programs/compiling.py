@@ -10,8 +10,10 @@ import pyro
 import torch
 from torch import Tensor, fx, nn
 
+from .. import devices
 from .compile_cache import ensure_compile_cache
 from .inputs import HELD, Inputs, Lift, flat, holdable, signature
+from .kept_code import kept
 from .strides import is_dense, strided_like
 from .substitute import Substitute
 from .tracing import Graph, UntraceableError, trace
@@ -220,6 +222,9 @@ def compile_module(
     Raises:
         UntraceableError: where no compiler works on this machine.
     """
+    others = sorted({t.device.type for t in example} - devices.COMPILES)
+    if others:
+        raise UntraceableError(f"no code is generated for the device {others[0]}; try a CPU or CUDA")
     ensure_compile_cache()
     import torch._inductor as inductor
     import torch._inductor.config as settings
@@ -229,11 +234,16 @@ def compile_module(
     changed: dict[str, Any] = {"layout_optimization": False} if trains else {}
     if not padding:
         changed |= {"shape_padding": False, "comprehensive_padding": False}
-    try:
-        # Ahead of time and without guards: shapes are checked by `signature`, once a step.
+
+    def generate() -> Callable[..., Any]:
         with warnings.catch_warnings(), torch.no_grad(), settings.patch(changed):
             warnings.simplefilter("ignore")
-            return inductor.compile(module, list(example))
+            made: Callable[..., Any] = inductor.compile(module, list(example))
+            return made
+
+    try:
+        # Ahead of time and without guards: shapes are checked by `signature`, once a step.
+        return kept(module, example, tuple(sorted(changed.items())), generate)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise UntraceableError(f"no code could be generated ({type(error).__name__}: {text})") from error

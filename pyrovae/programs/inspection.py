@@ -157,7 +157,7 @@ def inspect_program(
             missing from the guide, guide sites the model does not know, event shapes that
             differ, NaN in the data.
     """
-    check_arguments(x, missing=True)
+    check_arguments(x, context, missing=True)
     declared = declaration_of(model)
     plate = plate or declared.plate or "data"
     with (

@@ -19,7 +19,8 @@ def strided_like(value: Tensor, like: Tensor) -> Tensor:
     """`value` in the memory format of `like`, stride by stride; itself where it has it, or `like` is not dense."""
     if value.stride() == like.stride() or not is_dense(like):
         return value
-    order = sorted(range(like.dim()), key=lambda d: (-like.stride(d), d))
+    strides = like.stride()
+    order = sorted(range(like.dim()), key=lambda d: (-strides[d], d))
     back = sorted(range(like.dim()), key=order.__getitem__)
     out = value.permute(order).contiguous().permute(back)
     # Strides of dims of size 1 mean nothing, and are compared all the same.

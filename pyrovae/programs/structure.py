@@ -11,23 +11,31 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .declaration import Declaration
+from .marks import tensors_in
 from .plates import PARTICLES
 from .sites import is_factor, sample_sites
 
 
-def check_arguments(x: Any, missing: bool = False) -> None:
+def check_arguments(x: Any, context: tuple[Any, ...] = (), missing: bool = False) -> None:
     """Refuses data that no program can be judged on.
 
     Args:
         x: the data.
+        context: what else the program takes.
         missing: let NaN pass, which a program may mask (`check_missing`).
 
     Raises:
         TypeError: x is not a tensor.
-        ValueError: x is empty, has no data dim, or holds NaN or inf.
+        ValueError: x is empty, has no data dim, or holds NaN or inf; context lies on another device.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"expected x to be a torch.Tensor [N, *event], got {type(x).__name__}")
+    elsewhere = [t for t in tensors_in(context) if t.dim() and t.device != x.device]
+    if elsewhere:
+        raise ValueError(
+            f"expected x and its context on one device, {x.device}, got a tensor of shape "
+            f"{tuple(elsewhere[0].shape)} on {elsewhere[0].device}; try .to({str(x.device)!r})"
+        )
     if x.device.type == "meta":
         raise ValueError(
             "expected x to hold values, got a tensor on the device meta; try x on the CPU or a GPU"

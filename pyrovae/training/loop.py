@@ -16,6 +16,7 @@ from .bad_steps import BadStep
 from .checkpoint import Checkpoints, shared_state
 from .history import Row, write_history
 from .interrupts import Interrupt, deferred_interrupt
+from .out_of_memory import memory_for
 from .trainer import Trainer, Weights
 
 # Learning rate after a bad step.
@@ -123,7 +124,10 @@ class Loop:
                 if self._stopping:
                     self._stop()
                 try:
-                    row = self.trainer.run_epoch(self._after_step)
+                    with memory_for(
+                        self.trainer.batch_size, self.trainer.device, self.checkpoints is not None
+                    ):
+                        row = self.trainer.run_epoch(self._after_step)
                 except BadStep as error:
                     self._return(error)
                     continue
