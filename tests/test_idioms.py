@@ -11,7 +11,7 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.programs import ParameterStore, inspect_program, seeded
+from pyrovae.programs import ParameterStore, inspect_program, module_mode, seeded
 
 from .by_hand import log_joint, log_weight
 
@@ -32,7 +32,12 @@ def drawn(model, guide, *args, seed=0, **options):
     """Log-weights `[K, N]` and the guide's draws, of one run on all data."""
     program = inspect_program(model, guide, *args, **options)
     indices = torch.arange(len(args[0]))
-    with torch.no_grad(), seeded(seed, "by hand", device="cpu"), pyro.validation_enabled(False):
+    with (
+        torch.no_grad(),
+        module_mode(program.model, program.guide, training=False),
+        seeded(seed, "by hand", device="cpu"),
+        pyro.validation_enabled(False),
+    ):
         sites = program.run(indices, K)
     return program, sites
 

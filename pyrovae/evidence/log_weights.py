@@ -142,6 +142,12 @@ def iterate(
     if not (surrogate and program.declaration.density == "bound_only"):
         check_density(program)
     args = program.arguments
+    if not program.vectorised and num_samples > 1:
+        warnings.warn(
+            f"this program does not take {num_samples:,} samples at once ({program.looped or 'as asked'}): it is run "
+            f"{num_samples:,} times, once a sample; try `...` indexing and negative dims in place of fixed shapes",
+            stacklevel=3,
+        )
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
     compiled = _compiled(program, chunk) if compile and num_samples > chunk.samples else None

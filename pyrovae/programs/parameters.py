@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.distributions import constraints, transform_to
 
 from .layers import layers
 
@@ -67,6 +69,33 @@ class ParameterStore:
 
         bound.pyrovae_store = self  # type: ignore[attr-defined]
         return bound
+
+    def to_global(self) -> None:
+        """Puts the parameters into Pyro's global store, in place of those of the same names.
+
+        Parameters of modules are the modules' own tensors there too; others are copies.
+        """
+        target = pyro.get_param_store()
+        for name, leaf in self._params.items():
+            if name in target:
+                del target[name]
+            constraint = self._constraints.get(name, constraints.real)
+            owned = isinstance(leaf, torch.nn.Parameter)
+            value = leaf if owned else leaf.detach().clone()
+            target.setdefault(name, transform_to(constraint)(value), constraint=constraint)
+
+    @classmethod
+    def of_active(cls) -> ParameterStore:
+        """A store that starts with copies of the parameters that Pyro's programs see now."""
+        store, source = cls(), pyro.get_param_store()
+        for name, leaf in source._params.items():
+            owned = isinstance(leaf, torch.nn.Parameter)  # a module's: the program brings the same tensor
+            own = leaf if owned else leaf.detach().clone().requires_grad_(leaf.requires_grad)
+            store._params[name], store._names[own] = own, name
+            store._constraints[name] = source._constraints[name]
+            if not hasattr(own, "unconstrained"):
+                own.unconstrained = weakref.ref(own)  # type: ignore[attr-defined]
+        return store
 
     def unconstrained(self) -> dict[str, Tensor]:
         """Name to unconstrained leaf tensor, in order of registration."""

@@ -75,7 +75,7 @@ class Prepared:
                     self.guide,
                     *_rows(source.valid),
                     plate=plate,
-                    vectorised=self.program.vectorised,
+                    vectorised=None if self.program.is_folded else self.program.vectorised,
                 )
                 _check_support(self.valid_program)
 
