@@ -41,6 +41,7 @@ from .structure import (
     outside_of_prior,
 )
 from .substitute import Substitute
+from .trained import warn_untrained
 
 ROWS = 1024  # data run at once where all are looked at
 
@@ -183,6 +184,7 @@ def inspect_program(
         stack.enter_context(module_mode(pair.model, pair.guide, training=False))
         with explained(x, context), _missing_explained(x):
             arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
+        warn_untrained(model, guide)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
         _check_observed_shapes(prior_trace)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,6 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import constraints, transform_to
 
 from .layers import layers
 
@@ -76,26 +74,20 @@ class ParameterStore:
         Parameters of modules are the modules' own tensors there too; others are copies.
         """
         target = pyro.get_param_store()
-        for name, leaf in self._params.items():
-            if name in target:
-                del target[name]
-            constraint = self._constraints.get(name, constraints.real)
-            owned = isinstance(leaf, torch.nn.Parameter)
-            value = leaf if owned else leaf.detach().clone()
-            target.setdefault(name, transform_to(constraint)(value), constraint=constraint)
+        for name in self._params.keys() & target._params.keys():
+            del target[name]
+        _copy((self._params, self._constraints), target._params, target._constraints, target._param_to_name)
 
     @classmethod
     def of_active(cls) -> ParameterStore:
-        """A store that starts with copies of the parameters that Pyro's programs see now."""
+        """A store that starts with the parameters that Pyro's programs see now (copies, but of modules)."""
         store, source = cls(), pyro.get_param_store()
-        for name, leaf in source._params.items():
-            owned = isinstance(leaf, torch.nn.Parameter)  # a module's: the program brings the same tensor
-            own = leaf if owned else leaf.detach().clone().requires_grad_(leaf.requires_grad)
-            store._params[name], store._names[own] = own, name
-            store._constraints[name] = source._constraints[name]
-            if not hasattr(own, "unconstrained"):
-                own.unconstrained = weakref.ref(own)  # type: ignore[attr-defined]
+        _copy((source._params, source._constraints), store._params, store._constraints, store._names)
         return store
+
+    def own(self) -> dict[str, Tensor]:
+        """Leaves of `pyro.param` by name; those of modules are the modules', whatever the store."""
+        return {n: p for n, p in self._params.items() if not isinstance(p, torch.nn.Parameter)}
 
     def unconstrained(self) -> dict[str, Tensor]:
         """Name to unconstrained leaf tensor, in order of registration."""
@@ -150,6 +142,13 @@ class ParameterStore:
         with torch.no_grad():
             for name, value in values.items():
                 self._params[name].copy_(value)
+
+
+def _copy(source: tuple[Any, Any], params: Any, constraints: Any, names: Any) -> None:
+    for name, leaf in source[0].items():
+        owned = isinstance(leaf, torch.nn.Parameter)  # a module's: the program brings the same tensor
+        own = leaf if owned else leaf.detach().clone().requires_grad_(leaf.requires_grad)
+        params[name], names[own], constraints[name] = own, name, source[1][name]
 
 
 @contextmanager
