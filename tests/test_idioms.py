@@ -543,3 +543,18 @@ def test_plates_that_hold_no_density_are_listed():
 
     with pytest.raises(ValueError, match=r"got plates: 'rows' \(size \d\)"):
         pv.log_weights(model, lambda x: None, X, num_samples=2)
+
+
+def test_a_factor_in_the_guide_is_said_to_be_there():
+    """A classification loss beside the latent: blocked, the weights are those without it."""
+    model, guide = without_a_size()
+
+    def with_loss(x, y):
+        guide(x, y)
+        with pyro.plate("data", len(x)):
+            pyro.factor("loss", x.sum(-1), has_rsample=False)
+
+    with pytest.raises(ValueError, match=r"factor at \['loss'\] in the guide.*poutine.block\(guide, hide="):
+        pv.log_weights(model, with_loss, X, LABELS, num_samples=3)
+    found = pv.log_weights(model, poutine.block(with_loss, hide=["loss"]), X, LABELS, num_samples=3)
+    assert torch.equal(found, pv.log_weights(model, guide, X, LABELS, num_samples=3))

@@ -57,6 +57,7 @@ class Program:
         enumerated: whether discrete sites are summed out.
         vectorised: whether it broadcasts over a particle plate (else samples are looped over).
         factors: names of the pair's `pyro.factor` sites.
+        guide_factors: those of the guide, which count in ln q.
         full_size: size of the data plate where it stands for more data than are passed (the
             subsampling scale is full_size / len(x)); else None.
         narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
@@ -82,6 +83,7 @@ class Program:
     ignored: tuple[str, ...] = ()
     unfolded: tuple[Callable[..., Any], Callable[..., Any]] | None = None
     looped: str | None = None
+    guide_factors: tuple[str, ...] = ()
 
     @property
     def plate(self) -> str:
@@ -201,6 +203,7 @@ def inspect_program(
             enumerated=any(s["infer"].get("enumerate") == "parallel" and not s["is_observed"] for s in sites),
             vectorised=True,
             factors=tuple(n for t in (prior_trace, guide_trace) for n, s in sample_sites(t) if is_factor(s)),
+            guide_factors=tuple(n for n, s in sample_sites(guide_trace) if is_factor(s)),
             full_size=frame.full_size if frame.full_size != frame.size else None,
             measure=measure_of(prior_trace, declared),
         )

@@ -61,14 +61,15 @@ def warn_anew(store: ParameterStore, *programs: Callable[..., Any]) -> None:
     """Says that a fit starts its `pyro.param`s anew, where the active store, or an earlier fit, has others."""
     earlier = store_that_trained(*programs)
     if earlier is not None and earlier is not store:
-        found, hint = differing(store.own(), earlier.own()), "pv.fit(fit.model, fit.guide, ...)"
+        found, whose = differing(store.own(), earlier.own()), "an earlier fit"
+        hint = "pv.fit(fit.model, fit.guide, ...)"
     else:
-        found = differing(store.own(), pyro.get_param_store()._params)
+        found, whose = differing(store.own(), pyro.get_param_store()._params), "Pyro's active store"
         hint = "store = pv.ParameterStore.of_active(); pv.fit(store.bind(model), store.bind(guide), ...)"
     if found:
         warnings.warn(
-            f"this fit starts {found} anew, in a store of its own, though they were trained before; to go on from "
-            f"there, try {hint}",
+            f"this fit starts {found} anew, in a store of its own: {whose} has other values of them; to go on from "
+            f"those, try {hint}",
             stacklevel=4,
         )
 
