@@ -292,10 +292,11 @@ def check_density(program: Program) -> None:
             "surrogates whose expectation bounds ln p(x), and exp(log w) means nothing; use its bound (pv.ELBO)"
         )
     if program.guide_factors and density is None:
+        names = list(program.guide_factors)
         raise ValueError(
-            f"expected a guide whose density is that of its draws, got pyro.factor at {list(program.guide_factors)} in the "
-            f"guide, which would count in ln q; try poutine.block(guide, hide={list(program.guide_factors)}) for a term "
-            "of a loss, or @pyrovae.program(density='exact') on the model where it is a part of ln q"
+            f"expected a guide whose density is that of its draws, got pyro.factor at {names} in the guide, which would "
+            f"count in ln q; try poutine.block(guide, hide={names}) for a term of a loss, or "
+            "@pyrovae.program(density='exact') on the model where it is a part of ln q"
         )
     if program.factors and density is None:
         raise ValueError(
