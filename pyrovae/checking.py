@@ -6,6 +6,7 @@ import functools
 import inspect
 import operator
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -22,6 +23,9 @@ FAILURES = (
     *(RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError),
     AssertionError,  # of the program, or of a library that it calls
 )
+
+# What Pyro says of a law whose last dim is of one datum, and was not declared so.
+_PLATE = re.compile(r"Shape mismatch inside plate\('(.+?)'\) at site (\S+) dim (-?\d+), (\d+) vs (\d+)")
 
 
 def checked(fn: Callable[P, R]) -> Callable[P, R]:
@@ -41,6 +45,12 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
+            if "guide" in signature.parameters and len(args) > 1 and not callable(args[1]):
+                name = f"pv.{fn.__name__}"  # type: ignore[attr-defined]
+                raise TypeError(
+                    f"expected model and guide as two arguments of {name}, got a {type(args[1]).__name__} in place of "
+                    f"the guide; try {name}(pair.model, pair.guide, ...)"
+                ) from None
             return fn(*args, **kwargs)  # which says what is missing or superfluous
         for name, value in bound.arguments.items():
             parameter = signature.parameters[name]
@@ -70,6 +80,14 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
             if str(error) == text:
                 raise
             raise ValueError(text) from error  # Pyro has added the shapes of all sites
+        shapes = _PLATE.search(text)
+        if shapes is not None:
+            plate, site, _, size, got = shapes.groups()
+            raise ValueError(
+                f"expected a law of {site!r} with one row per datum in the plate {plate!r} (size {size} here), got "
+                f"{got} in the plate's dim; try .to_event(1) on the law, if these {got} are of one datum, in model and "
+                "guide"
+            ) from error
         more = f" and {len(context)} arguments more" if context else ""
         raise ValueError(
             f"expected a model and a guide that run on x of shape {tuple(x.shape)} ({x.dtype}, {x.device}){more}, got "

@@ -273,3 +273,32 @@ def test_infinite_data_are_refused():
     x[0, 0] = torch.inf
     with pytest.raises(ValueError, match="finite data"):
         pv.log_weights(*masked_pair(), x, num_samples=2)
+
+
+def test_bfloat16_works_and_counts_its_rounding():
+    wide = network_pair()
+    x = WIDE.to(torch.bfloat16)
+    narrow = [nn.Linear(2, 2) for _ in range(2)]
+    exact = pv.evidence(*wide, x.float(), estimators=[pv.IS(2000)])["IS"]
+
+    def half(x):
+        net = wide[0].__closure__[0].cell_contents
+        own = narrow[0].to(torch.bfloat16)
+        own.load_state_dict(net.state_dict())
+        return own
+
+    def model(x):
+        net = half(x)
+        pyro.module("net", net)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(net(z), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(half(x)(x), 1.0).to_event(1))
+
+    found = pv.evidence(model, guide, x, estimators=[pv.IS(2000)])["IS"]
+    assert found.rounding > 1e-4
+    assert abs(found.log_evidence - exact.log_evidence) < 4 * math.hypot(found.se_mc, exact.se_mc) + 0.05
+    assert math.isfinite(pv.fit(model, guide, x, epochs=1, batch_size=3, compile=False).history[0]["loss"])

@@ -11,7 +11,7 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.programs import ParameterStore, inspect_program, seeded
+from pyrovae.programs import ParameterStore, inspect_program, module_mode, seeded
 
 from .by_hand import log_joint, log_weight
 
@@ -32,7 +32,12 @@ def drawn(model, guide, *args, seed=0, **options):
     """Log-weights `[K, N]` and the guide's draws, of one run on all data."""
     program = inspect_program(model, guide, *args, **options)
     indices = torch.arange(len(args[0]))
-    with torch.no_grad(), seeded(seed, "by hand", device="cpu"), pyro.validation_enabled(False):
+    with (
+        torch.no_grad(),
+        module_mode(program.model, program.guide, training=False),
+        seeded(seed, "by hand", device="cpu"),
+        pyro.validation_enabled(False),
+    ):
         sites = program.run(indices, K)
     return program, sites
 
@@ -470,3 +475,86 @@ def test_enumeration_over_sequences_of_varying_length_given_their_laws():
             known, lambda *a: None, sequences[n : n + 1], lengths[n : n + 1]
         )
         assert found[n] == pytest.approx(truth, abs=1e-4)
+
+
+# Reasons -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["model", "guide", "likelihood"])
+def test_a_missing_to_event_is_named(missing):
+    def law(where, loc):
+        normal = dist.Normal(loc, 1.0)
+        return normal if where == missing else normal.to_event(1)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", law("model", x.new_zeros(len(x), L)))
+            pyro.sample("x", law("likelihood", z.sum(-1, keepdim=True) + torch.zeros(D)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", law("guide", x[:, :L] + pyro.param("shift", torch.zeros(L))))
+
+    site, width = ("x", D) if missing == "likelihood" else ("z", L)
+    match = rf"law of '{site}' with one row per datum .*size 6.*got {width} in the plate's dim; try .to_event\(1\)"
+    for run in (lambda: pv.log_weights(model, guide, X, num_samples=2), lambda: pv.fit(model, guide, X)):
+        with pytest.raises(ValueError, match=match):
+            run()
+
+
+def test_a_pair_in_place_of_model_and_guide():
+    class Pair:
+        model, guide = without_a_size()
+
+    for call in (
+        lambda: pv.fit(Pair(), X),
+        lambda: pv.evidence(Pair(), X),
+        lambda: pv.log_weights(Pair(), X, num_samples=2),
+    ):
+        with pytest.raises(TypeError, match=r"model and guide as two arguments.*got a Tensor"):
+            call()
+
+
+def test_a_batch_size_that_has_no_part_is_said():
+    def pair(size, subsample_size):
+        def model(x):
+            with pyro.plate("data", size, subsample_size=subsample_size) as i:
+                z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0).expand([len(i)]))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x[i][:, 0])
+
+        def guide(x):
+            shift = pyro.param("shift", torch.zeros(()))
+            with pyro.plate("data", size, subsample_size=subsample_size) as i:
+                pyro.sample("z", dist.Normal(x[i][:, 0] / 2 + shift, 1.0))
+
+        return model, guide
+
+    with pytest.warns(UserWarning, match="batch_size=4 has no part .* takes 2 of the 6 data"):
+        pv.fit(*pair(N, 2), X, batch_size=4, epochs=1, compile=False)
+    with pytest.warns(UserWarning, match="batch_size=4 has no part .* takes 6 of the 6 data"):
+        pv.fit(*pair(N, None), X, batch_size=4, epochs=1, compile=False)
+
+
+def test_plates_that_hold_no_density_are_listed():
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            pyro.deterministic("d", x)
+        pyro.sample("x", dist.Normal(0.0, 1.0), obs=x[0, 0])
+
+    with pytest.raises(ValueError, match=r"got plates: 'rows' \(size \d\)"):
+        pv.log_weights(model, lambda x: None, X, num_samples=2)
+
+
+def test_a_factor_in_the_guide_is_said_to_be_there():
+    """A classification loss beside the latent: blocked, the weights are those without it."""
+    model, guide = without_a_size()
+
+    def with_loss(x, y):
+        guide(x, y)
+        with pyro.plate("data", len(x)):
+            pyro.factor("loss", x.sum(-1), has_rsample=False)
+
+    with pytest.raises(ValueError, match=r"factor at \['loss'\] in the guide.*poutine.block\(guide, hide="):
+        pv.log_weights(model, with_loss, X, LABELS, num_samples=3)
+    found = pv.log_weights(model, poutine.block(with_loss, hide=["loss"]), X, LABELS, num_samples=3)
+    assert torch.equal(found, pv.log_weights(model, guide, X, LABELS, num_samples=3))

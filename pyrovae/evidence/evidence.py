@@ -365,7 +365,8 @@ def data_hash(x: Tensor, *context: Any) -> str:
     h = hashlib.sha256()
     for tensor in tensors_in((x, *context)):
         h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        h.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+        plain = tensor.detach().contiguous().cpu()  # numpy knows no bfloat16
+        h.update((plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy().tobytes())
     if not all(isinstance(c, Tensor) for c in context):
         h.update(others_in(context).encode())
     return h.hexdigest()

@@ -146,6 +146,12 @@ def iterate(
     if not (surrogate and program.declaration.density == "bound_only"):
         check_density(program)
     args = program.arguments
+    if not program.vectorised and num_samples > 1:
+        warnings.warn(
+            f"this program does not take {num_samples:,} samples at once ({program.looped or 'as asked'}): it is run "
+            f"{num_samples:,} times, once a sample; try `...` indexing and negative dims in place of fixed shapes",
+            stacklevel=3,
+        )
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, budget)
     pays = compiles(compile, num_samples * args.num_data, PAIRS) and num_samples > chunk.samples
@@ -341,6 +347,13 @@ def check_density(program: Program) -> None:
         raise ValueError(
             "expected a program with a density, got one declared density='bound_only': its factors are "
             "surrogates whose expectation bounds ln p(x), and exp(log w) means nothing; use its bound (pv.ELBO)"
+        )
+    if program.guide_factors and density is None:
+        names = list(program.guide_factors)
+        raise ValueError(
+            f"expected a guide whose density is that of its draws, got pyro.factor at {names} in the guide, which would "
+            f"count in ln q; try poutine.block(guide, hide={names}) for a term of a loss, or "
+            "@pyrovae.program(density='exact') on the model where it is a part of ln q"
         )
     if program.factors and density is None:
         raise ValueError(

@@ -69,7 +69,7 @@ class ParticleObjective(PyroELBO):
             ValueError: saying what is wrong and what to try.
         """
         name = type(self).__name__
-        if self.vectorize_particles and not program.vectorised:
+        if self.vectorize_particles and (not program.vectorised or program.is_folded):
             raise ValueError(
                 f"expected a program that broadcasts over a particle plate for {name}, got one that does not; try "
                 f"{name}(..., vectorize_particles=False), or `...` indexing and negative dims in the program"

@@ -22,6 +22,7 @@ from .cached_draws import Held, held
 from .calling import find_calling
 from .declaration import Declaration, declaration_of
 from .dtypes import cast, fitting, say
+from .folding import calls_of, folded
 from .masked import check_masked, has_masks
 from .measure import Measure, measure_of
 from .modules import module_mode
@@ -40,6 +41,7 @@ from .structure import (
     outside_of_prior,
 )
 from .substitute import Substitute
+from .trained import warn_untrained
 
 ROWS = 1024  # data run at once where all are looked at
 
@@ -55,6 +57,7 @@ class Program:
         enumerated: whether discrete sites are summed out.
         vectorised: whether it broadcasts over a particle plate (else samples are looped over).
         factors: names of the pair's `pyro.factor` sites.
+        guide_factors: those of the guide, which count in ln q.
         full_size: size of the data plate where it stands for more data than are passed (the
             subsampling scale is full_size / len(x)); else None.
         narrower: latents that the guide draws from a smaller set than the prior does, in words: E_q[w] < p(x).
@@ -62,6 +65,8 @@ class Program:
         random: "model", "guide": which of them draw random numbers that are no sites.
         globals: latents outside of the data plate that are conditioned on: the evidence is ln p(x | globals).
         ignored: observed sites of the guide, which are no part of q.
+        unfolded: model and guide without what folds samples into the batch of their networks.
+        looped: why samples are run one at a time, where they are.
     """
 
     model: Callable[..., Any]
@@ -78,11 +83,19 @@ class Program:
     random: tuple[str, ...] = ()
     globals: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    unfolded: tuple[Callable[..., Any], Callable[..., Any]] | None = None
+    looped: str | None = None
+    guide_factors: tuple[str, ...] = ()
 
     @property
     def plate(self) -> str:
         """Name of the data plate."""
         return self.arguments.plate
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether samples are folded into the batch of its networks, which is exact in eval mode alone."""
+        return self.unfolded is not None and self.unfolded[0] is not self.model
 
     @property
     def takes_slices(self) -> bool:
@@ -175,6 +188,7 @@ def inspect_program(
         stack.enter_context(module_mode(pair.model, pair.guide, training=False))
         with explained(x, context), _missing_explained(x), RefuseImproper():
             arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
+        warn_untrained(model, guide)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
         _check_observed_shapes(prior_trace)
@@ -191,13 +205,17 @@ def inspect_program(
             enumerated=any(s["infer"].get("enumerate") == "parallel" and not s["is_observed"] for s in sites),
             vectorised=True,
             factors=tuple(n for t in (prior_trace, guide_trace) for n, s in sample_sites(t) if is_factor(s)),
+            guide_factors=tuple(n for n, s in sample_sites(guide_trace) if is_factor(s)),
             full_size=frame.full_size if frame.full_size != frame.size else None,
             measure=measure_of(prior_trace, declared),
         )
         check_missing(program)
         program = as_it_stands(program)
+        program = replace(program, unfolded=(program.model, program.guide))
+        why = None
         if vectorised is None:
-            vectorised = not program.random and broadcasts(program)
+            program, why = (program, RANDOM) if program.random else _broadcasting(program)
+            vectorised = why is None
         program = replace(program, narrower=_agreement(program))
     if not vectorised:
         if program.enumerated:
@@ -206,7 +224,7 @@ def inspect_program(
                 f"{-1 - program.max_plate_nesting}, as summing out enumerated sites needs; got one that "
                 "does not; try `...` indexing and negative dims in place of fixed shapes"
             )
-        program = replace(program, vectorised=False)
+        program = replace(program, vectorised=False, looped=why)
     if program.random:
         warnings.warn(
             f"the {' and the '.join(program.random)} of this program draws random numbers outside of pyro.sample (as "
@@ -313,15 +331,43 @@ def _agreement(program: Program) -> tuple[str, ...]:
     return tuple(narrower.values())
 
 
-def broadcasts(program: Program) -> bool:
-    """Whether a vectorised run gives each sample the log-weights it has when run alone.
+def _broadcasting(program: Program) -> tuple[Program, str | None]:
+    """The program in a form that broadcasts over samples, or as it is with the reason why it does not.
 
-    An exception is not the only sign: a reshape can mix particles with data in silence, so the
-    numbers are compared. Pyro's validation is off: a guide that draws outside of the prior's support
-    has no density there, which says nothing of how it broadcasts.
+    A vectorised run has to give each sample the log-weights that it has when run alone. An exception is not the only
+    sign: a reshape can mix particles with data in silence, so the numbers are compared. Pyro's validation is off: a
+    guide that draws outside of the prior's support has no density there, which says nothing of how it broadcasts.
     """
     with pyro.validation_enabled(False):
-        return _broadcasts(program)
+        why = _fault(program)
+        if why is None:
+            return program, None
+        args = program.arguments
+        if args.calling == "sliced" and args.num_data > 1:
+            few = (2, 3) if args.num_data > 2 else (1, 2)
+
+            def run(n: int) -> None:
+                with program.on(torch.arange(n, device=args.x.device)) as given:
+                    program.traces(given, None)
+
+            try:
+                calls = calls_of(run, few)
+            except Exception:
+                calls = {}
+            changed = replace(program, model=folded(program.model, calls), guide=folded(program.guide, calls))
+            if calls and _fault(changed) is None:
+                return changed, None
+    if why == OTHER_NUMBERS:
+        warnings.warn(
+            f"this program gives {why} when samples are vectorised over a particle plate; "
+            "samples must be run one at a time (slower). Use negative dims and `...` indexing to vectorise",
+            stacklevel=3,
+        )
+    return program, why
+
+
+OTHER_NUMBERS = "other numbers"
+RANDOM = "it draws random numbers outside of pyro.sample"
 
 
 def drawn_outside(program: Program, indices: Tensor) -> list[str]:
@@ -336,14 +382,15 @@ def drawn_outside(program: Program, indices: Tensor) -> list[str]:
     return [] if traces is None else outside_of_prior(traces[1])
 
 
-def _broadcasts(program: Program) -> bool:
+def _fault(program: Program) -> str | None:
+    """Why a program does not broadcast; None if it does."""
     args = program.arguments
     indices = args.chunks(2)[0]
     try:
         vector = program._run(indices, 3)
         log_weights = vector.log_weights()
-    except Exception:
-        return False
+    except Exception as error:
+        return _in_words(error)
     guide_trace, _ = vector.traces or (None, None)
     lone = replace(program, vectorised=False)
     # Taken before other runs, which a flow without inverse would remember in place of this one.
@@ -368,19 +415,19 @@ def _broadcasts(program: Program) -> bool:
         given = replace(lone, guide=Substitute(values)(program.guide))
         try:
             alone = given._run(indices, None).log_weights()[0]
-        except Exception:  # it cannot run alone on what the vectorised run drew: shapes differ
-            return False
+        except Exception as error:  # it cannot run alone on what the vectorised run drew: shapes differ
+            return _in_words(error)
         scale = alone.abs().clamp(min=1.0)
         same = (alone - log_weights[k]).abs() <= 2e-3 * scale
         same |= (alone == log_weights[k]) | (alone.isnan() & log_weights[k].isnan())
         if not same.all():
-            warnings.warn(
-                "this program gives other numbers when samples are vectorised over a particle plate; "
-                "samples must be run one at a time (slower). Use negative dims and `...` indexing to vectorise",
-                stacklevel=3,
-            )
-            return False
-    return True
+            return OTHER_NUMBERS
+    return None
+
+
+def _in_words(error: Exception) -> str:
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text[:120]}"
 
 
 def _particle(site: dict[str, Any], k: int, particle_dim: int, keep: bool) -> Held:

@@ -68,6 +68,27 @@ class ParameterStore:
         bound.pyrovae_store = self  # type: ignore[attr-defined]
         return bound
 
+    def to_global(self) -> None:
+        """Puts the parameters into Pyro's global store, in place of those of the same names.
+
+        Parameters of modules are the modules' own tensors there too; others are copies.
+        """
+        target = pyro.get_param_store()
+        for name in self._params.keys() & target._params.keys():
+            del target[name]
+        _copy((self._params, self._constraints), target._params, target._constraints, target._param_to_name)
+
+    @classmethod
+    def of_active(cls) -> ParameterStore:
+        """A store that starts with the parameters that Pyro's programs see now (copies, but of modules)."""
+        store, source = cls(), pyro.get_param_store()
+        _copy((source._params, source._constraints), store._params, store._constraints, store._names)
+        return store
+
+    def own(self) -> dict[str, Tensor]:
+        """Leaves of `pyro.param` by name; those of modules are the modules', whatever the store."""
+        return {n: p for n, p in self._params.items() if not isinstance(p, torch.nn.Parameter)}
+
     def unconstrained(self) -> dict[str, Tensor]:
         """Name to unconstrained leaf tensor, in order of registration."""
         return dict(self._params)
@@ -121,6 +142,13 @@ class ParameterStore:
         with torch.no_grad():
             for name, value in values.items():
                 self._params[name].copy_(value)
+
+
+def _copy(source: tuple[Any, Any], params: Any, constraints: Any, names: Any) -> None:
+    for name, leaf in source[0].items():
+        owned = isinstance(leaf, torch.nn.Parameter)  # a module's: the program brings the same tensor
+        own = leaf if owned else leaf.detach().clone().requires_grad_(leaf.requires_grad)
+        params[name], names[own], constraints[name] = own, name, source[1][name]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from ..programs import Program, derive_seed
 from .feeding import Feed
 from .sources import Source
+
+DEFAULT = 128  # of pv.fit
 
 
 class Batches:
@@ -27,6 +30,13 @@ class Batches:
         self.sliced = args.calling == "sliced"
         size = args.subsample_size if args.calling == "indexed" else batch_size
         assert size is not None
+        taken = source.num_data if args.calling == "whole" else size
+        if not self.sliced and batch_size not in (DEFAULT, taken):
+            warnings.warn(
+                f"batch_size={batch_size} has no part in this fit: the program's plate {args.plate!r} takes {taken} of "
+                f"the {source.num_data} data at a time; try plate({args.plate!r}, len(x)), which takes any",
+                stacklevel=4,
+            )
         self.batch_size = size
         self.num_data = source.num_data
         if source.stream is not None and not self.sliced:

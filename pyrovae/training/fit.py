@@ -15,6 +15,7 @@ from torch import nn
 from ..checking import checked
 from ..distributed import Split, World, agree
 from ..programs import ParameterStore
+from ..programs.trained import remember
 from .arguments import arguments_of, weights_of
 from .checkpoint import Checkpoints
 from .history import Row, write_history
@@ -57,6 +58,13 @@ class Fit:
     seconds: float
     compiled_share: float = 0.0
     refused: str | None = None
+
+    def to_global_store(self) -> None:
+        """Puts the trained parameters into Pyro's global store, where the original programs find them.
+
+        In place of those of the same names. Parameters of modules are the modules' own; others are copies.
+        """
+        self.store.to_global()
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the history, whole or not at all."""
@@ -238,6 +246,7 @@ def fit(
         best_epoch = progress.best_epoch
     elif trainer.average is not None:
         trainer.load_weights(trainer.weights(averaged=True))
+    remember(trainer.store, model, guide)
     return Fit(
         trainer.model,
         trainer.guide,

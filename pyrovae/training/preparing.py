@@ -23,6 +23,7 @@ from ..programs import (
     store_of,
 )
 from ..programs.finite import not_finite
+from ..programs.trained import warn_anew
 from .sources import Source
 
 
@@ -67,6 +68,8 @@ class Prepared:
             _check_support(self.program)
             _check_finite(self.program, derive_seed(seed, "finite"))
         self.modules = modules
+        if store_of(model) is None and store_of(guide) is None:
+            warn_anew(self.store, model, guide)
         self.valid_program: Program | None = None
         if source.valid is not None:
             with seeded(seed, "initialise", device=device), self._open():
@@ -75,7 +78,7 @@ class Prepared:
                     self.guide,
                     *_rows(source.valid),
                     plate=plate,
-                    vectorised=self.program.vectorised,
+                    vectorised=None if self.program.is_folded else self.program.vectorised,
                 )
                 _check_support(self.valid_program)
 
