@@ -122,7 +122,7 @@ def _check_globals(model: Callable[..., Any], program: Program) -> None:
     with torch.enable_grad(), program.on(program.arguments.chunks(2)[0]) as given:
         trace = poutine.trace(model).get_trace(*given)
     for name in program.globals:
-        site = trace.nodes[name]
+        site: Any = trace.nodes[name]
         if site["fn"].log_prob(site["value"]).requires_grad:
             raise ValueError(
                 f"expected a law of the conditioned latent {name!r} without parameters, got one that has some: its "
