@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import operator
@@ -40,8 +41,6 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        from .programs.marks import as_tensors  # which imports this room
-
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
@@ -108,6 +107,28 @@ def as_tensor(value: Any, name: str) -> Any:
     return torch.from_numpy(np.ascontiguousarray(value)).to(torch.get_default_dtype())
 
 
+def as_tensors(value: Any) -> Any:
+    """Context with numpy arrays in it as tensors: of real numbers in the default dtype, others as they are.
+
+    Raises:
+        ValueError: for an array that is not of numbers.
+    """
+    if dataclasses.is_dataclass(value) and hasattr(value, "per_datum"):  # marked
+        return dataclasses.replace(value, value=as_tensors(value.value))  # type: ignore[type-var]
+    if isinstance(value, dict):
+        return {k: as_tensors(v) for k, v in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(as_tensors, value))
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.kind not in "fiub":
+        raise ValueError(
+            f"expected context of numbers, got an array of {value.dtype}; try a list of its items"
+        )
+    found = torch.from_numpy(np.ascontiguousarray(value))
+    return found.to(torch.get_default_dtype()) if found.is_floating_point() else found
+
+
 def _wrong(name: str, words: str, value: Any, hint: str = "") -> TypeError:
     shown = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
     return TypeError(f"expected {name} to be {words}, got {shown}{hint}")
@@ -129,8 +150,6 @@ def _data(value: Any, name: str, _: Any) -> Any:
 
 
 def _rows(value: Any, name: str, _: Any) -> Any:
-    from .programs.marks import as_tensors  # which imports this room
-
     if isinstance(value, tuple | list) and not hasattr(value, "_fields") and value:
         return type(value)((as_tensor(value[0], name), *map(as_tensors, value[1:])))
     return as_tensor(value, name)

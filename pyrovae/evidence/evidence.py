@@ -306,9 +306,9 @@ def evidence(
     knows = {e.name: normalised or _normalises(e, program) for e in estimators}
     estimates = assemble(estimators, results, drawn, delta, knows, certify)
     estimates = {name: replace(e, measure=program.measure) for name, e in estimates.items()}
-    given = x if rows is None else x[rows.to(x.device)]
+    kept_x = x if rows is None else x[rows.to(x.device)]
     attributes = {
-        "num_data": len(given),
+        "num_data": len(kept_x),
         "event_size": math.prod(x.shape[1:]),
         "seed": seed,
         "num_samples": drawn,
@@ -328,7 +328,7 @@ def evidence(
     about = tuple(program_notes(program, modules))
     files = tuple(sorted(f for p in stored for f in p.used))
     notes = [*about, *estimate_notes(estimates)]
-    return Evidence(estimates, notes, attributes, given, results, rows, about, files)
+    return Evidence(estimates, notes, attributes, kept_x, results, rows, about, files)
 
 
 def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]) -> tuple[int, int]:

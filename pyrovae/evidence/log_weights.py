@@ -351,8 +351,8 @@ def check_density(program: Program) -> None:
     if program.guide_factors and density is None:
         names = list(program.guide_factors)
         raise ValueError(
-            f"expected a guide whose density is that of its draws, got pyro.factor at {names} in the guide, which would "
-            f"count in ln q; try poutine.block(guide, hide={names}) for a term of a loss, or "
+            f"expected a guide whose density is that of its draws, got pyro.factor at {names} in the guide, which "
+            f"would count in ln q; try poutine.block(guide, hide={names}) for a term of a loss, or "
             "@pyrovae.program(density='exact') on the model where it is a part of ln q"
         )
     if program.factors and density is None:

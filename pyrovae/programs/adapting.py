@@ -103,7 +103,7 @@ def _spare(guide: Any, args: tuple[Any, ...], trace: Any, plate: str) -> list[st
     points = [n for n, s in inside.items() if isinstance(base_of(s["fn"]), dist.Delta)]
     fixed = Substitute({n: s["value"] for n, s in inside.items() if n not in points})
     with ChooseSubsample(plate, None):
-        again = poutine.trace(fixed(guide)).get_trace(*args)
+        again: Any = poutine.trace(fixed(guide)).get_trace(*args)
     same = all(torch.equal(again.nodes[n]["value"], inside[n]["value"]) for n in points)
     return spare if same else []
 

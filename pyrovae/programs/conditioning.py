@@ -82,3 +82,22 @@ def given_to(model: Callable[..., Any], values: Mapping[str, Tensor]) -> Callabl
 def without(fn: Callable[..., Any], names: Iterable[str]) -> Callable[..., Any]:
     """`fn` without these sites in its traces."""
     return around(fn, poutine.block(fn, hide=list(names)))
+
+
+def check_laws_of_globals(model: Callable[..., Any], program: Any) -> None:
+    """Refuses to leave out the density of a conditioned global that has parameters: they would not be trained.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not program.globals:
+        return
+    with torch.enable_grad(), program.on(program.arguments.chunks(2)[0]) as given:
+        trace = poutine.trace(model).get_trace(*given)
+    for name in program.globals:
+        site: Any = trace.nodes[name]
+        if site["fn"].log_prob(site["value"]).requires_grad:
+            raise ValueError(
+                f"expected a law of the conditioned latent {name!r} without parameters, got one that has some: its "
+                "density is left out of p(x | given), and they would never be trained; try to observe it in the plate"
+            )

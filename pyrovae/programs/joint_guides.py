@@ -31,11 +31,9 @@ def per_datum_guide(guide: Callable[..., Any], auto: Any, plate: str) -> Callabl
         auto: the guide itself, set up.
         plate: the data plate.
     """
-    frames = [
-        next((f for f in stack if f.name == plate and f.vectorized), None)
-        for stack in auto._cond_indep_stacks.values()
-    ]
-    if None in frames or len({f.dim for f in frames}) > 1:
+    stacks = list(auto._cond_indep_stacks.values())
+    frames: list[Any] = [f for stack in stacks for f in stack if f.name == plate and f.vectorized]
+    if len(frames) < len(stacks) or len({f.dim for f in frames}) > 1:
         return guide
     frame = frames[0]
     parts = list(_parts(auto, frame))

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -98,28 +96,6 @@ def pick_rows(leaf: Any, indices: Tensor) -> Any:
         rows = padded[indices.to(padded.device)]
         return pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=ordered)
     return leaf
-
-
-def as_tensors(value: Any) -> Any:
-    """`value` with numpy arrays in it as tensors: of real numbers in the default dtype, others as they are.
-
-    Raises:
-        ValueError: for an array that is not of numbers.
-    """
-
-    def leaf(v: Any) -> Any:
-        if isinstance(v, Marked):
-            return Marked(as_tensors(v.value), v.per_datum)
-        if not isinstance(v, np.ndarray):
-            return v
-        if v.dtype.kind not in "fiub":
-            raise ValueError(
-                f"expected context of numbers, got an array of {v.dtype}; try a list of its items"
-            )
-        found = torch.from_numpy(np.ascontiguousarray(v))
-        return found.to(torch.get_default_dtype()) if found.is_floating_point() else found
-
-    return change(value, leaf)
 
 
 def unmarked(value: Any) -> Any:

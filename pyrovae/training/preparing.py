@@ -8,7 +8,6 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from torch import nn
 
 from ..programs import (
@@ -22,6 +21,7 @@ from ..programs import (
     seeded,
     store_of,
 )
+from ..programs.conditioning import check_laws_of_globals
 from ..programs.finite import not_finite
 from ..programs.trained import warn_anew
 from .sources import Source
@@ -64,7 +64,7 @@ class Prepared:
             if x.dtype != source.train[0].dtype:  # of another precision than the program's: said there
                 source.cast(x.dtype)
             _check_ignored(self.program)
-            _check_globals(self.model, self.program)
+            check_laws_of_globals(self.model, self.program)
             _check_support(self.program)
             _check_finite(self.program, derive_seed(seed, "finite"))
         self.modules = modules
@@ -113,21 +113,6 @@ def _check_ignored(program: Program) -> None:
             f"expected a guide without observed sites, got {list(program.ignored)}, which an ELBO would subtract as if "
             "they were drawn; try poutine.block(guide, hide=[...]), or Pyro's own objective for such a guide"
         )
-
-
-def _check_globals(model: Callable[..., Any], program: Program) -> None:
-    """Refuses to leave out the density of a conditioned global that has parameters: they would not be trained."""
-    if not program.globals:
-        return
-    with torch.enable_grad(), program.on(program.arguments.chunks(2)[0]) as given:
-        trace = poutine.trace(model).get_trace(*given)
-    for name in program.globals:
-        site = trace.nodes[name]
-        if site["fn"].log_prob(site["value"]).requires_grad:
-            raise ValueError(
-                f"expected a law of the conditioned latent {name!r} without parameters, got one that has some: its "
-                "density is left out of p(x | given), and they would never be trained; try to observe it in the plate"
-            )
 
 
 def _check_support(program: Program) -> None:

@@ -92,10 +92,10 @@ class Trainer:
 
         base = objective if objective is not None else Trace_ELBO()
         check_objective(base, self.program)
-        prepared.check_trainable()
         self.objective = with_terms(
             base, beta=self.beta(0.0), free_bits=free_bits, beta_varies=callable(beta)
         )
+        prepared.check_trainable()
         made = with_groups(Adam if optim is None else optim, self.store.unconstrained, groups)
         # A given optimizer keeps its own learning rate unless one is asked for.
         self.lr = as_schedule(1e-3 if lr is None else lr) if optim is None or lr is not None else None
