@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_
 from typing import Any, Literal
 
 import pyro
@@ -116,6 +117,7 @@ class SVI:
             self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
         else:
             self.loss, self.loss_and_grads = loss, loss_and_grads or _with_backward(loss)
+        self._made_of = (self.model, self.guide, self.loss_and_grads)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """One gradient step; returns the loss, summed over the batch, in nats."""
@@ -153,6 +155,9 @@ class SVI:
     ) -> float | None:
         """The loss of a compiled step; None where an eager one has to be taken, of which nothing is done yet."""
         why = compiled.changed()
+        own = (self.model, self.guide, self.loss_and_grads)
+        if not all(map(is_, own, self._made_of)):
+            why = "its model, guide or loss is another one"
         if why is not None:
             self.discard(why)
             return None

@@ -1,6 +1,7 @@
 """Each kind of arguments has a graph of its own; draws whose law the program computes."""
 
 import argparse
+from typing import NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -276,30 +277,24 @@ def test_a_second_law_is_another_program():
     assert svi.compiled_share == 5 / 12 and "'more'" in svi.refused
 
 
-class Packed(Program):
-    """Sequences of several lengths for a network of torch: a named tuple of tensors."""
+class Row(NamedTuple):
+    x: torch.Tensor
+    weight: float
 
-    def __init__(self):
-        super().__init__()
-        self.rnn = nn.RNN(D, 2 * L, batch_first=True)
-        lengths = torch.tensor([3] * 5 + [2] * 7)
-        self.rows = nn.utils.rnn.pack_padded_sequence(
-            self.x.unsqueeze(1).repeat(1, 3, 1), lengths, batch_first=True
-        )
 
+class Rows(Program):
     def before(self, i):
-        return (self.rows._replace(data=self.rows.data * (1 + i)), self.x, {})
+        return (Row(data(seed=i), 1.0 + i), {})
 
-    def model(self, rows, x):
-        super().model(x)
+    def model(self, row):
+        with poutine.scale(scale=row.weight):
+            super().model(row.x)
 
-    def guide(self, rows, x):
-        pyro.module("rnn", self.rnn)
-        with pyro.plate("data", len(x)):
-            loc, raw = self.rnn(rows)[1][0].chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
+    def guide(self, row):
+        with poutine.scale(scale=row.weight):
+            super().guide(row.x)
 
 
 def test_named_tuples():
-    svi = assert_pyros(Packed)
+    svi = assert_pyros(Rows)
     assert svi.compiled_share == 11 / 12 and svi.refused is None

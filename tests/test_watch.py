@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import math
+import os
 import random
 import warnings
 
@@ -917,3 +918,188 @@ def test_handlers_around_a_step():
                     losses.append(svi.step(program.x))
         out.append(losses)
     assert out[1] == pytest.approx(out[0], rel=2e-5)
+
+
+# What is not a value: code, classes, hooks, generators, numbers of tensors -----------------------------------
+
+
+class Changing(Program):
+    """Something about the program other than a value changes at step 6."""
+
+    def before(self, i):
+        if i == 6:
+            self.change()
+        return self.x
+
+    def weight(self):
+        return self.scale()
+
+    def scale(self, by=1.0):
+        return by
+
+    def change(self):
+        raise NotImplementedError
+
+
+class Defaults(Changing):
+    def __init__(self):
+        super().__init__()
+
+        def scale(by=1.0):
+            return by
+
+        self.scale = scale
+
+    def change(self):
+        self.scale.__defaults__ = (3.0,)
+
+
+class Code(Defaults):
+    def change(self):
+        self.scale.__code__ = (lambda by=1.0: 3.0 * by).__code__
+
+
+class KeywordDefaults(Defaults):
+    def __init__(self):
+        super().__init__()
+
+        def scale(*, by=1.0):
+            return by
+
+        self.scale = scale
+
+    def change(self):
+        self.scale.__kwdefaults__["by"] = 3.0
+
+
+class OtherClass(Changing):
+    def change(self):
+        self.__class__ = Heavier
+
+
+class Heavier(OtherClass):
+    def scale(self, by=3.0):
+        return by
+
+
+class OtherForward(Changing):
+    def change(self):
+        self.dec.forward = lambda z: nn.functional.linear(z, self.dec.weight)
+
+
+class BackwardHook(Changing):
+    def change(self):
+        self.dec.register_full_backward_hook(lambda module, into, out: (0.1 * into[0],))
+
+
+class TensorHook(Changing):
+    def change(self):
+        self.dec.weight.register_hook(lambda grad: 0 * grad)
+
+
+class AccumulateHook(Changing):
+    def change(self):
+        self.dec.weight.register_post_accumulate_grad_hook(self.zero)
+
+    @staticmethod
+    def zero(p):
+        p.grad.zero_()
+
+
+class Item(Changing):
+    """A tensor whose number goes into Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.tensor = torch.ones(())
+
+    def scale(self, by=1.0):
+        return self.tensor.item()
+
+    def change(self):
+        self.tensor.data.fill_(3.0)
+
+
+class Listed(Item):
+    def scale(self, by=1.0):
+        return self.tensor.tolist()
+
+
+class Constraint(Changing):
+    def guide(self, x):
+        pyro.module("enc", self.enc)
+        scale = pyro.param("scale", torch.ones(L), constraint=dist.constraints.positive)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.enc(x)[:, :L], scale).to_event(1))
+
+    def change(self):
+        pyro.get_param_store()._constraints["scale"] = dist.constraints.greater_than(0.5)
+
+
+OTHER = [Defaults, Code, KeywordDefaults, OtherClass, OtherForward, BackwardHook, TensorHook, AccumulateHook]
+OTHER += [Item, Listed, Constraint]
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_what_is_not_a_value_is_seen_at_that_step(case):
+    svi = assert_pyros(case)
+    assert svi.compiled_share == 5 / 12 and svi.discarded
+
+
+class Drawn(Program):
+    """A generator that the program draws from: a look must not move it on."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.generator = generator
+
+    def weight(self):
+        return 1.0 + float(self.generator.random())
+
+
+class Streamed(Program):
+    def __init__(self):
+        super().__init__()
+        self.stream = iter(range(1, 100))
+
+    def weight(self):
+        return 0.1 * next(self.stream)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        lambda: Drawn(np.random.default_rng(0)),
+        lambda: Drawn(np.random.RandomState(0)),
+        lambda: Drawn(random.Random(0)),
+        Streamed,
+    ],
+)
+def test_a_look_moves_no_generator_on(case):
+    svi = assert_pyros(case)
+    assert svi.compiled_share == 0 and "something else each time" in svi.refused
+
+
+def test_another_model_in_the_same_svi():
+    out = []
+    for make in (SVI, ours):
+        pyro.clear_param_store()
+        torch.manual_seed(0)
+        program = Program()
+        svi = make(program.model, program.guide, adam(), Trace_ELBO())
+        losses = []
+        for i in range(8):
+            if i == 4:
+                svi.model = poutine.scale(program.model, scale=0.5)
+            losses.append(svi.step(program.x))
+        out.append(losses)
+    assert out[1] == pytest.approx(out[0], rel=2e-5) and "another one" in svi.refused
+
+
+class FromTheEnvironment(Program):
+    def weight(self):
+        return float(os.environ.get("PYROVAE_TEST_WEIGHT", "1"))
+
+
+def test_the_environment():
+    assert "environment" in assert_pyros(FromTheEnvironment).refused

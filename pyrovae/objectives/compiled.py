@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..programs import store_of
 from ..programs.compiling import CompiledLoss
 from ..programs.inputs import objects_in
-from ..programs.reading import PLAIN, Ran, Reach
+from ..programs.reachable import Reach
+from ..programs.reading import PLAIN, Ran
 from ..programs.tracing import UntraceableError
 from ..programs.validated import Support, values_known_later
 from ..programs.watching import Watch, handlers
@@ -52,9 +53,10 @@ class StepObjective(Protocol):
 class CompiledObjective:
     """Loss and gradients in one graph, for arguments of one shape; a changing beta is an input of it.
 
-    With `generate=False` the graph runs as it was traced, without code of its own. With `hold`, whole numbers
-    in small tensors among the arguments may be part of it, where the program's course depends on them; with `laws`, draws may have a law that the program computes. The loss is nan where
-    observed values lie outside of their support and Pyro's validation was on.
+    With `generate=False` the graph runs as it was traced, without code of its own. With `hold`, whole numbers in
+    small tensors among the arguments may be part of it, where the program's course depends on them. With `laws`,
+    draws may have a law that the program computes. The loss is nan where observed values lie outside of their
+    support and Pyro's validation was on.
 
     Attributes:
         inputs: how arguments become the graph's inputs.
@@ -132,15 +134,11 @@ class CompiledObjective:
         self.idle = [p for p in self.parameters if id(p) not in with_gradient]
 
     def _watch(self, ran: Any) -> Watch:
-        store: Any = pyro.get_param_store()
-        tables: list[Any] = []
-        if self._store is None:
-            found = {n: p for n, p in self._given.items() if store._params.get(n) is p}
-            tables = [(vars(store), {"_params": store._params}), (store._params, found)]
-        else:
-            tables = [
-                (self._store._params, {n: p for n, p in self._given.items() if n in self._store._params})
-            ]
+        store: Any = self._store if self._store is not None else pyro.get_param_store()
+        tables: list[Any] = [] if self._store is not None else [(vars(store), {"_params": store._params})]
+        # A module under a name that another one has is none of the store's.
+        found = {n: p for n, p in self._given.items() if store._params.get(n) is p}
+        tables += [(store._params, found), (store._constraints, found.keys() & store._constraints.keys())]
         settings = {k: v for k, v in vars(self._objective).items() if isinstance(v, PLAIN) and "jit" not in k}
         tables.append((vars(self._objective), settings))
         leaves = list({id(p): p for p in self._given.values()}.values())

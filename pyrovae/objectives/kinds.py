@@ -77,7 +77,7 @@ class Kinds:
             return None
         return (
             f"arguments of more than {GRAPHS if more else KINDS} kinds came (shapes, or values of what is neither a "
-            "number nor a tensor), and steps of the others run eagerly; try arguments of fewer shapes, or numbers as tensors"
+            "number nor a tensor), and steps of the others run eagerly; try fewer shapes, or numbers as tensors"
         )
 
     def _kind(self, args: tuple[Any, ...], kwargs: dict[str, Any], hold: bool = False) -> Any:

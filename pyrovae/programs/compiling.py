@@ -91,16 +91,15 @@ class CompiledLoss:
         tries: list[tuple[Lift, bool]] = [(lift, False) for lift in _lifts(values)]
         if hold and any(map(holdable, flat(values))):
             tries += [(lift, True) for lift, _ in tries]
-        reason = None
+        reasons: dict[bool, UntraceableError] = {}
         for lift, held in tries:
             self.inputs = Inputs(args, kwargs, lift, dtype, device, held)
             try:
                 return self.trace()
             except UntraceableError as error:
-                # What stands in the way of the plainest graph is the program's own.
-                reason = reason if held else error
-        assert reason is not None
-        raise reason
+                reasons.setdefault(held, error)
+        # What is in the way where most is known is the program's own.
+        raise reasons[max(reasons)]
 
     def _tensors(self) -> list[Tensor]:
         tensors = self.inputs.tensors(*self._given)

@@ -19,9 +19,10 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from .decompositions import TABLE
 from .noise import Noise, lift_noise, new_input
 from .one_device import stay_on
-from .reading import Ran, Reach, place_of, recording
+from .reachable import Reach
+from .reading import Ran, place_of, recording
+from .snapshot import Snapshot
 from .undisturbed import UntraceableError, known_literals, undisturbed
-from .watching import Snapshot
 
 aten = torch.ops.aten
 
@@ -86,6 +87,7 @@ def trace(
     """
     leaves = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
     snapshot = Snapshot(programs or {})
+    snapshot.refuse_streams()
     code: Any = []
     try:
         with recording() as code, undisturbed() as mode, known_literals(literals):
@@ -103,7 +105,7 @@ def trace(
         raise UntraceableError(f"{text}{place_of(error)}") from error
     finally:
         changed = snapshot.restore()
-    ran = Ran(code)
+    ran = Ran(code, mode.read)
     ran.ignored = {place for _, _, place in changed if place is not None}
     for owner, key, place in changed:
         # What no code of a user's names, a library keeps for itself: a cache.

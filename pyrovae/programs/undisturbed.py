@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributions import Distribution
 from torch.fx.experimental import proxy_tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .reading import place_here
@@ -25,25 +26,52 @@ class UntraceableError(Exception):
     """Why a program cannot be one graph; it runs eagerly instead."""
 
 
+class _Numbers(TorchFunctionMode):
+    """Tells of tensors whose numbers are taken into Python or NumPy."""
+
+    def __init__(self, note: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._note = note
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _TAKES:
+            self._note(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+_TAKES = {Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__float__}
+_TAKES |= {Tensor.__int__, Tensor.__index__, Tensor.__iter__}
+
+
 class NoWrites(TorchDispatchMode):
     """Stops before a tensor that is not the tracer's is written to: the write would be a real one.
 
     Attributes:
         places: of operations that draw random numbers, the line of a user's that draws first.
+        read: tensors that are not the tracer's, whose numbers were taken into Python.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.places: dict[Any, str] = {}
+        self._read: dict[int, Tensor] = {}
+
+    @property
+    def read(self) -> list[Tensor]:  # noqa: D102
+        return list(self._read.values())
 
     def guard(self, fn: Flat) -> Flat:
         """`fn`, run in this mode."""
 
         def guarded(leaves: list[Tensor], inputs: list[Tensor]) -> Sequence[Tensor]:
-            with self:
+            with _Numbers(self._note), self:
                 return fn(leaves, inputs)
 
         return guarded
+
+    def _note(self, tensor: Any) -> None:
+        if isinstance(tensor, Tensor) and not isinstance(tensor, FakeTensor):
+            self._read[id(tensor)] = tensor
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

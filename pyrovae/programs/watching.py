@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Iterator, Mapping
-from operator import attrgetter, getitem, is_
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import torch
 from pyro.poutine import runtime
 from torch import Tensor, nn
 
-from .reading import CLOCKS, PLAIN, Ran, Reach
+from .reachable import Reach
+from .reading import CLOCKS, PLAIN, Ran
+from .snapshot import GONE, same
 
 # Bytes of NumPy arrays that are compared at each step.
 SMALL = 4096
-_cell, _requires_grad = attrgetter("cell_contents"), attrgetter("requires_grad")
+# Numbers of a tensor that are compared at each step, where they were taken into Python.
+NUMBERS = 256
+_cell = attrgetter("cell_contents")
+_body = attrgetter("__code__", "__defaults__", "__kwdefaults__")
+_flags = attrgetter("requires_grad", "_backward_hooks", "_post_accumulate_grad_hooks")
+# Where a program reads what only a comparison with an eager step shows.
+_ENVIRONMENT = {"environ", "getenv"}
 
 
 class Watch:
@@ -28,7 +37,7 @@ class Watch:
     Args:
         ran: the code that ran.
         roots: objects to start from, by name.
-        stored: dicts of a parameter store, with the leaves by name that they must hold.
+        stored: dicts of a parameter store, with the names in them that must stay what they are.
         leaves: parameters, and whether each is trained.
     """
 
@@ -36,7 +45,7 @@ class Watch:
         self,
         ran: Ran,
         roots: Mapping[str, Any],
-        stored: Iterable[tuple[dict[str, Tensor], Mapping[str, Tensor]]] = (),
+        stored: Iterable[tuple[dict[str, Any], Iterable[str]]] = (),
         leaves: Iterable[Tensor] = (),
     ) -> None:
         self.ran = ran
@@ -56,6 +65,8 @@ class Watch:
             for name in expected:
                 self.parameters.add(len(self._places))
                 self._add(store, name, "the parameter")
+        self._read = _readers(self._places, self._keys)
+        self._expected = self._now()
         self._sized = [p for p, keys, _ in reach.places if keys is None]
         self._sizes = [len(p) for p in self._sized]
         self._sets = [(p, set(p)) for p, _, _ in reach.places if isinstance(p, set | frozenset)]
@@ -66,11 +77,14 @@ class Watch:
         self._cells = [c for c, _ in cells]
         self._cell_names = [name for _, name in cells]
         self._contents = [c.cell_contents for c in self._cells]
+        self._objects, self._kinds = reach.objects, list(map(type, reach.objects))
+        self._functions, self._bodies = reach.functions, list(map(_body, reach.functions))
         self._arrays = [(a, a.tobytes(), name) for a, name in reach.arrays if a.nbytes <= SMALL]
+        self._numbers = [(t, t.tolist()) for t in ran.values]
         reached = [t for t in reach.tensors.values() if isinstance(t, nn.Parameter)]
         self._trained = list({id(p): p for p in (*leaves, *reached)}.values())
-        self._flags = [p.requires_grad for p in self._trained]
-        self._seldom = bool(self._fields or self._sets or self._arrays)
+        self._flags = list(map(_flags, self._trained))
+        self._seldom = bool(self._fields or self._sets or self._arrays or self._numbers)
         self._ambient = ambient()
 
     def _add(self, place: Any, key: Any, owner: str) -> None:
@@ -79,19 +93,26 @@ class Watch:
         self._values.append(place[key])
         self._names.append(owner)
 
+    def _now(self) -> list[Any]:
+        return list(chain.from_iterable([read(place) for read, place in self._read]))
+
     def holds(self) -> bool:
         """Whether all is as it was; rarely false though it is, where a value was exchanged for an equal one."""
         try:
             return (
-                all(map(is_, map(getitem, self._places, self._keys), self._values))
+                all(
+                    map(is_, chain.from_iterable([read(place) for read, place in self._read]), self._expected)
+                )
                 and all(map(is_, map(_cell, self._cells), self._contents))
                 and list(map(len, self._sized)) == self._sizes
                 and all(keys.isdisjoint(names) for keys, names, _ in self._absent)
-                and list(map(_requires_grad, self._trained)) == self._flags
+                and list(map(type, self._objects)) == self._kinds
+                and list(map(_body, self._functions)) == self._bodies
+                and list(map(_flags, self._trained)) == self._flags
                 and ambient() == self._ambient
                 and (not self._seldom or self._rest_holds())
             )
-        except (KeyError, IndexError, ValueError):  # gone
+        except (KeyError, IndexError, ValueError, RuntimeError):  # gone; or tensors that were compared
             return False
 
     def _rest_holds(self) -> bool:
@@ -99,11 +120,15 @@ class Watch:
             all(getattr(o, n, None) is v for o, n, v, _ in self._fields)
             and all(s == kept for s, kept in self._sets)
             and all(a.tobytes() == kept for a, kept, _ in self._arrays)
+            and all(t.tolist() == kept for t, kept in self._numbers)
         )
 
     def changes(self) -> list[str]:
         """What is not as it was, in words, with file and line where code reads it."""
-        return [text for text, _ in self._changes()]
+        found = [text for text, _ in self._changes()]
+        if not found:
+            self._expected = self._now()
+        return found
 
     @property
     def parameters_changed(self) -> bool:
@@ -116,8 +141,8 @@ class Watch:
             try:
                 now = place[key]
             except (KeyError, IndexError):
-                now = _GONE
-            if _same(now, value):
+                now = GONE
+            if same(now, value):
                 self._values[i] = now  # an equal one, which the next look knows
             else:
                 kept = i in self.parameters or (isinstance(value, Tensor) and value.requires_grad)
@@ -133,7 +158,7 @@ class Watch:
         cells = zip(self._cells, self._cell_names, self._contents, strict=True)
         for i, (cell, name, value) in enumerate(cells):
             now = _contents(cell)
-            if _same(now, value):
+            if same(now, value):
                 self._contents[i] = now
             else:
                 yield self._say(name, name.split("'")[1], value, now), False
@@ -142,8 +167,8 @@ class Watch:
                 owner = next(o for p, _, o in self.reach.places if p is place)
                 yield f"{owner} has {len(place)} elements in place of {size}", False
         for o, n, value, name in self._fields:
-            if not _same(getattr(o, n, _GONE), value):
-                yield self._say(name, n, value, getattr(o, n, _GONE)), False
+            if not same(getattr(o, n, GONE), value):
+                yield self._say(name, n, value, getattr(o, n, GONE)), False
         for keys, names, owner in self._absent:
             for n in sorted(names):
                 if n in keys:
@@ -153,9 +178,22 @@ class Watch:
                     )
         yield from (("a set", False) for s, kept in self._sets if s != kept)
         yield from ((f"the array {name}", False) for a, kept, name in self._arrays if a.tobytes() != kept)
-        for p, flag in zip(self._trained, self._flags, strict=True):
-            if p.requires_grad != flag:
+        yield from (
+            (f"a tensor {tuple(t.shape)} whose numbers it takes into Python", False)
+            for t, kept in self._numbers
+            if t.tolist() != kept
+        )
+        for o, kind in zip(self._objects, self._kinds, strict=True):
+            if type(o) is not kind:
+                yield f"an object was a {kind.__name__} and is a {type(o).__name__}", False
+        for f, body in zip(self._functions, self._bodies, strict=True):
+            if not all(map(is_, _body(f), body)):
+                yield f"the code or the defaults of {f.__name__!r}", False
+        for p, flags in zip(self._trained, self._flags, strict=True):
+            if p.requires_grad != flags[0]:
                 yield f"a parameter {tuple(p.shape)} has requires_grad={p.requires_grad} now", True
+            elif not all(map(is_, _flags(p), flags)):
+                yield f"a parameter {tuple(p.shape)} has a hook now", True
         if ambient() != self._ambient:
             yield "torch's default dtype, gradient mode or autocast, or the handlers around", False
 
@@ -166,14 +204,24 @@ class Watch:
         """Why no comparison can show whether this program is as it was; None where one can."""
         if self.reach.full:
             return "it can reach more of Python's objects than can be compared at each step"
+        if self.reach.opaque:
+            name = self.reach.opaque[0][1]
+            return f"it reads {name!r}, which gives something else each time{self.ran.where(name.split('.')[-1])}"
         clocks = sorted(CLOCKS & self.ran.names & _modules_named(self.ran))
         if clocks:
             return (
                 f"it uses the module {clocks[0]!r}, whose values no graph can know{self.ran.where(clocks[0])}"
             )
-        if self.reach.opaque:
-            name = self.reach.opaque[0]
-            return f"it reads {name!r}, which gives something else each time{self.ran.where(name.split('.')[-1])}"
+        environment = sorted(_ENVIRONMENT & self.ran.names)
+        if environment:
+            return f"it reads the environment{self.ran.where(environment[0])}; try an argument"
+        if any(flags[1] or flags[2] for flags in self._flags):
+            return "a parameter has a hook, which changes its gradient"
+        large = next((t for t in self.ran.values if t.numel() > NUMBERS or t.is_cuda), None)
+        if large is not None:
+            return (
+                f"it takes the numbers of a tensor {tuple(large.shape)} into Python; try tensors throughout"
+            )
         large = [(a, name) for a, name in self.reach.arrays if a.nbytes > SMALL]
         if large:
             array, name = large[0]
@@ -193,66 +241,6 @@ def ambient() -> tuple[Any, ...]:
     return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, handlers()
 
 
-class Snapshot:
-    """A program's state in Python, so that a run of it can be undone.
-
-    Args:
-        roots: objects to start from.
-        more: dicts beside those that can be reached.
-        tensors: keep what stands in tensors, too.
-    """
-
-    def __init__(
-        self, roots: Mapping[str, Any], more: Iterable[dict[Any, Any]] = (), tensors: bool = False
-    ) -> None:
-        reach = Reach(Ran(None)).start(roots)
-        self._tensors = (
-            [(t, t._version, t.detach().clone()) for t in reach.tensors.values()] if tensors else []
-        )
-        self._classes, self._library = reach.classes, reach.library
-        places = {id(p): (p, name) for p, _, name in reach.places} | {
-            id(p): (p, "Pyro's store") for p in more
-        }
-        self._kept = [(p, dict(p) if hasattr(p, "keys") else type(p)(p), name) for p, name in places.values()]
-        self._fields = [(o, n, getattr(o, n, _GONE), name) for o, n, name in reach.fields]
-
-    def restore(self) -> list[tuple[str, str, tuple[int, Any] | None]]:
-        """Puts all back; returns owner and key of what had changed, and its place where it is a library's."""
-        found: list[tuple[str, str, tuple[int, Any] | None]] = []
-        for tensor, version, value in self._tensors:
-            if tensor._version != version:
-                with torch.no_grad():
-                    tensor.copy_(value)
-        for place, kept, name in self._kept:
-            if hasattr(place, "keys"):
-                keys = [k for k in {**kept, **place} if not _same(place.get(k, _GONE), kept.get(k, _GONE))]
-                owner = self._classes.get(id(place))
-                for key in keys:
-                    found.append((name, str(key), (id(place), key) if id(place) in self._library else None))
-                    _put(place if owner is None else owner, key, kept.get(key, _GONE), owner is not None)
-            elif len(place) != len(kept) or any(a is not b for a, b in zip(place, kept, strict=True)):
-                found.append((name, "", None))
-                place.clear()
-                place.update(kept) if isinstance(place, set) else place.extend(kept)
-        for o, n, value, name in self._fields:
-            if not _same(getattr(o, n, _GONE), value) and value is not _GONE:
-                found.append((name, n, None))
-                setattr(o, n, value)
-        return found
-
-
-def _put(place: Any, key: Any, value: Any, attribute: bool) -> None:
-    if attribute:
-        delattr(place, key) if value is _GONE else setattr(place, key, value)
-    elif value is _GONE:
-        del place[key]
-    else:
-        place[key] = value
-
-
-_GONE = type("Gone", (), {"__repr__": lambda self: "gone"})()
-
-
 def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
     if isinstance(place, set | frozenset):
         return ()
@@ -261,25 +249,29 @@ def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
     return list(place) if hasattr(place, "keys") else range(len(place))
 
 
+def _readers(
+    places: Sequence[Any], keys: Sequence[Any]
+) -> list[tuple[Callable[[Any], tuple[Any, ...]], Any]]:
+    """For neighbours of one container one call that reads all of their keys."""
+    readers = []
+    for _, group in groupby(zip(places, keys, strict=True), key=lambda pair: id(pair[0])):
+        pairs = list(group)
+        wanted = [key for _, key in pairs]
+        readers.append((itemgetter(*wanted, wanted[-1]), pairs[0][0]))  # of one key it gives no tuple
+    return readers
+
+
 def _contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
-        return _GONE
-
-
-def _same(now: Any, before: Any) -> bool:
-    """The same object, or a plain value equal to it (nan is nan, and 1 is not True)."""
-    if now is before:
-        return True
-    plain = type(now) is type(before) and isinstance(now, PLAIN)
-    return plain and (bool(now == before) or (now != now and before != before))
+        return GONE
 
 
 def _show(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)}"
-    text = repr(value) if isinstance(value, PLAIN) or value is _GONE else f"a {type(value).__name__}"
+    text = repr(value) if isinstance(value, PLAIN) or value is GONE else f"a {type(value).__name__}"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
