@@ -259,3 +259,23 @@ def test_a_plate_of_fixed_subsample_size_has_exact_evidence_of_all_data():
     found = pv.evidence(model, guide, x, estimators=[pv.Exact()])["Exact"].per_datum
     truth = dist.Normal(torch.zeros_like(x), math.sqrt(2)).log_prob(x)
     torch.testing.assert_close(found, truth, rtol=0, atol=1e-9)
+
+
+def test_classes_of_float32_and_data_of_float64_are_summed_out_together():
+    x = torch.tensor([0.3, -1.1, 2.0], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Binomial(3, torch.tensor(0.4)))
+            pyro.sample("x", dist.Normal(k.double(), torch.tensor(0.8, dtype=torch.float64)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", dist.Binomial(3, torch.tensor(0.5)))
+
+    found = pv.evidence(model, guide, x, estimators=[pv.Exact()])["Exact"].per_datum
+    k = torch.arange(4.0).double()
+    terms = dist.Binomial(3, torch.tensor(0.4).double()).log_prob(k) + dist.Normal(k, 0.8).log_prob(
+        x[:, None]
+    )
+    torch.testing.assert_close(found, terms.logsumexp(1), rtol=0, atol=1e-6)

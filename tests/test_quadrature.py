@@ -229,3 +229,29 @@ def test_a_jump_past_the_last_node_of_a_panel_is_in_the_error(dim):
             panels.halve(at, torch.tensor([True]), t([1.0]), t([0.0]), None)
         total, rule, _ = panels.totals()
         assert float((total[0] - math.log(truth)).abs()) <= 1.5 * float(rule), (jump, total, rule)
+
+
+@pytest.mark.parametrize("waves, noise", [(1.0, 1e-4), (5.0, 1e-3), (20.0, 1e-3)])
+def test_modes_narrower_than_the_space_between_nodes_are_found_or_refused(waves, noise):
+    """z ~ N(0, 1), x ~ N(sin kz, s): a mode of width s / k at each root of sin kz = x, none of them met by a node."""
+    x = t([0.1, 0.7])
+    programs = pair(
+        dist.Normal(t(0.0), 1.0),
+        lambda z: dist.Normal(torch.sin(waves * z), noise),
+        lambda x: dist.Normal(x * 0, t(1.0)),
+    )
+    root = x.asin()[:, None]
+    turns = 2 * math.pi * torch.arange(-200, 201)
+    roots = torch.cat([root + turns, math.pi - root + turns], 1) / waves
+    inside = roots.abs() < 9
+    width = noise / (waves * (waves * roots).cos().abs())
+    z = roots + width * torch.linspace(-12, 12, 1001, dtype=F64)[:, None, None]
+    terms = dist.Normal(t(0.0), 1.0).log_prob(z) + dist.Normal(torch.sin(waves * z), noise).log_prob(
+        x[:, None]
+    )
+    truth = (terms.exp() * inside * width * 24 / 1000).sum((0, 2)).log()
+    try:
+        right(exact(programs, x), truth)
+        assert waves < 20
+    except ValueError as error:  # more modes than there are panels for
+        assert waves == 20 and "settles" in str(error)

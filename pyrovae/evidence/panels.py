@@ -11,6 +11,7 @@ from torch import Tensor
 
 At = Callable[[Tensor, Tensor], Tensor]  # ln of the integrands [C, K, n'] at t [K, n', d] of the data at [n']
 
+NEAR = 40.0  # nats below the prior's peak where a place still counts as one of the prior's
 UNITS = 4.0  # that a tail goes on for past an edge, as high as it is there: enough for u^-5/4 and what falls faster
 
 # The 15-point Kronrod rule, and the 7-point Gauss rule on every other node of it (QUADPACK's tables).
@@ -44,15 +45,16 @@ _G = (
 _NODES = torch.tensor([*(-x for x in _X), 0.0, *_X[::-1]], dtype=torch.float64)
 _KRONROD = torch.tensor([*_K, 0.209482141084727828012999174891714, *_K[::-1]], dtype=torch.float64)
 _GAUSS = torch.tensor([*_G, 0.417959183673469387755102040816327, *_G[::-1]], dtype=torch.float64)
-# A jump between two nodes is in the rules' difference; one past the last node is not. So the ends are looked at too,
-# with weight zero: there the polynomial through the nodes must meet the integrand.
+# A jump between two nodes is in the rules' difference; one past the last node is not. So points beyond the ends are
+# looked at too, with weight zero: there the polynomial through the nodes must meet the integrand.
 _LAST = float(1 - _NODES[-1])
-_POINTS = torch.cat([-torch.ones(1).double(), _NODES, torch.ones(1).double()])
+_BEYOND = torch.tensor([1 + _LAST], dtype=torch.float64)
+_POINTS = torch.cat([-_BEYOND, _NODES, _BEYOND])
 _KRONROD_AT, _GAUSS_AT = (torch.nn.functional.pad(w, (1, 1)) for w in (_KRONROD, _GAUSS))
 
 
 def _to_end(end: float) -> Tensor:
-    """Weights at the points of (the polynomial through the nodes, at an end) - (the integrand there)."""
+    """Weights at the points of (the polynomial through the nodes, past an end) - (the integrand there)."""
     others = [torch.cat([_NODES[:i], _NODES[i + 1 :]]) for i in range(len(_NODES))]
     lagrange = [((end - x) / (_NODES[i] - x)).prod() for i, x in enumerate(others)]
     weights = torch.nn.functional.pad(torch.stack(lagrange), (1, 1))
@@ -60,7 +62,7 @@ def _to_end(end: float) -> Tensor:
     return weights
 
 
-_ENDS = (_to_end(-1.0), _to_end(1.0))
+_ENDS = (_to_end(float(-_BEYOND)), _to_end(float(_BEYOND)))
 
 
 @dataclass
@@ -75,7 +77,9 @@ class Panels:
         edge: where the first integrand ends: at the end of the grid, or where it is no number, `[P, n]`.
         top: the largest ln of the first integrand on each, and there of the second, `[P, n, 2]`.
         high: the largest ln (first / second), and there of the second, `[P, n, 2]`.
+        hidden: ln of what peaks between nodes may hold: see `_hidden`, `[P, n]`.
         end: of the grid.
+        eps: of the numbers that the integrands are computed in.
         num_nodes: evaluated for a datum so far.
     """
 
@@ -86,11 +90,13 @@ class Panels:
     edge: Tensor
     top: Tensor
     high: Tensor
+    hidden: Tensor
     end: float
+    eps: float = torch.finfo(torch.float64).eps
     num_nodes: int = 0
 
     @classmethod
-    def over(cls, at: At, edges: Tensor, end: float) -> Panels:
+    def over(cls, at: At, edges: Tensor, end: float, eps: float = torch.finfo(torch.float64).eps) -> Panels:
         """The products of the pieces between `edges` `[B, n, d]`, sorted."""
         low, high = edges[:-1], edges[1:]
         pieces = list(itertools.product(range(len(low)), repeat=edges.shape[-1]))
@@ -98,7 +104,7 @@ class Panels:
         pick = torch.stack([v[:, :, j][index[:, j]] for v in (low, high) for j in range(edges.shape[-1])], -1)
         low, high = pick.chunk(2, -1)
         rows = torch.arange(edges.shape[1], device=edges.device)
-        return _measured(at, 0.5 * (low + high), 0.5 * (high - low), rows, end)
+        return _measured(at, 0.5 * (low + high), 0.5 * (high - low), rows, end, eps)
 
     @property
     def num_panels(self) -> int:
@@ -117,22 +123,26 @@ class Panels:
         return total.T, rule, self._tails(total).sum(0)
 
     def _tails(self, total: Tensor) -> Tensor:
-        """What lies beyond a panel at an edge, as if it went on for a few units of t, `[P, n]`."""
+        """What lies beyond a panel at an edge, as if it went on for a few units of t, and between nodes, `[P, n]`."""
         width = (2 * self.half).amin(-1).clamp(min=1e-12, max=1.0)
         share = torch.nan_to_num((self.log_value - total).exp())[..., 0]
-        return torch.where(self.edge, UNITS * share / width, 0.0)
+        hidden = self.hidden
+        if self.num_densities == 2:  # no peak holds more than the prior's mass times the largest likelihood
+            hidden = hidden.minimum(self.log_value[..., 1] + self.peak()[3])
+        between = torch.nan_to_num((hidden - total[..., 0]).clamp(max=0.0).exp())
+        return torch.where(self.edge, UNITS * share / width, 0.0) + between
 
-    def peak(self, near: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def peak(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """ln of the first integrand's peak; |ln| of prior and of likelihood there; the largest ln likelihood, `[n]`.
 
-        The last one of places whose prior is within `near` nats of its own peak.
+        The last one of places whose prior is within `NEAR` nats of its own peak.
         """
         best = self.top[..., 0].argmax(0, keepdim=True)
         first, second = (v.gather(0, best)[0] for v in self.top.unbind(-1))
         if self.num_densities == 1:
             return first, first.abs(), torch.zeros_like(first), first
         ratio, prior = self.high.unbind(-1)
-        ratio = torch.where(prior >= prior.amax(0) - near, ratio, -torch.inf).amax(0)
+        ratio = torch.where(prior >= prior.amax(0) - NEAR, ratio, -torch.inf).amax(0)
         return first, second.abs(), (first - second).abs(), ratio
 
     def halve(self, at: At, rows: Tensor, weight: Tensor, missing: Tensor, scouts: Tensor | None) -> None:
@@ -157,11 +167,11 @@ class Panels:
         centre, half = self.centre[worst, index], self.half[worst, index]
         step = torch.zeros_like(half).scatter(-1, dim, 0.5 * half.gather(-1, dim))
         both = torch.cat([centre - step, centre + step])
-        new = _measured(at, both, (half - step).repeat(2, 1, 1), index, self.end)
-        for name in ("centre", "half", "log_value", "log_error", "edge", "top", "high"):
+        new = _measured(at, both, (half - step).repeat(2, 1, 1), index, self.end, self.eps)
+        for name in ("centre", "half", "log_value", "log_error", "edge", "top", "high", "hidden"):
             old, made = getattr(self, name), getattr(new, name)
             # Data that are done get panels of no width.
-            more = torch.full_like(old[:count], -torch.inf if name.startswith(("log", "top", "high")) else 0)
+            more = torch.full_like(old[:count], -torch.inf if name.startswith(("log", "top", "hi")) else 0)
             old[worst, index], more[:, index] = made[:count], made[count:]
             setattr(self, name, torch.cat([old, more]))
         self.num_nodes += new.num_nodes
@@ -180,7 +190,7 @@ class Panels:
         return (torch.stack(shares) - self.log_value[..., 1].exp()).clamp(min=0.0).minimum(missing)
 
 
-def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float) -> Panels:
+def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float, eps: float) -> Panels:
     """Both rules on panels `[P, n', d]`."""
     dim, device = centre.shape[-1], centre.device
     grid = torch.cartesian_prod(*[_POINTS] * dim).reshape(-1, 1, 1, dim).to(device)
@@ -215,9 +225,28 @@ def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float) ->
         edge,
         torch.stack([top, second.gather(0, where.unsqueeze(0))[0]], -1),
         torch.stack([high, second.gather(0, highest.unsqueeze(0))[0]], -1),
+        _hidden(first.unflatten(0, [len(_POINTS)] * dim), eps) + log_half,
         end,
+        eps,
         len(t) * t.shape[1],
     )
+
+
+def _hidden(values: Tensor, eps: float) -> Tensor:
+    """The largest ln that a peak between the points may reach, `[P, n]`, of ln of the integrand `[Q.., P, n]`.
+
+    A steep flank says that there is a peak long before a point meets it. On a parabola the peak is above the highest
+    of three neighbours by at most a quarter of the larger drop to the other two; four times that is allowed for.
+    Where points are closer than the peak is wide (drops within a nat, or rounding), nothing is hidden.
+    """
+    found = torch.full_like(values.flatten(0, -3)[0], -torch.inf)
+    for j in range(values.dim() - 2):
+        line = values.movedim(j, 0)
+        middle, one, other = line[1:-1], line[:-2], line[2:]
+        drop = middle - torch.minimum(one, other)
+        peak = (middle >= one) & (middle >= other) & (drop > 1 + 64 * eps * middle.abs()) & drop.isfinite()
+        found = torch.maximum(found, torch.where(peak, middle + drop, -torch.inf).flatten(0, -3).amax(0))
+    return found
 
 
 def _jump(shares: Tensor, dim: int) -> Tensor:

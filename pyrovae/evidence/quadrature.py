@@ -22,7 +22,6 @@ QUANTILES = {1: 8, 2: 3}  # panels between which scouts are divided
 MOST = {1: 600, 2: 1200}  # panels of a datum
 SAFETY = 4.0  # on the rules' difference: of smooth integrands it is far too large already, of jumps it may be too small
 FINER = 1e-2  # of the tolerance, while panels are few
-NEAR = 40.0  # nats below the prior's peak where a place still counts as one of the prior's
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,11 @@ def integrate(
         return log_densities(u, rows).double() + (t.cosh().log().sum(-1) + log_scale[rows])
 
     places = None if scouts is None else to_t(scouts)
-    panels = Panels.over(at, _edges(places, mean.shape, mean.device), END)
+    panels = Panels.over(at, _edges(places, mean.shape, mean.device), END, eps)
     while True:
         total, rule, tail = panels.totals()
         rule = SAFETY * rule
-        peak, prior_size, likelihood_size, largest = panels.peak(NEAR)
+        peak, prior_size, likelihood_size, largest = panels.peak()
         rounding = eps * (1 + prior_size + likelihood_size)
         missing, weight = torch.zeros_like(rule), torch.zeros_like(rule)
         if panels.num_densities == 2:

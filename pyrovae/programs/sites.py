@@ -208,6 +208,13 @@ def _collect_enumerated(
             plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
             factors.setdefault(plates, []).append(term)
 
+    kinds = {t.dtype for terms in factors.values() for t in terms}
+    if len(kinds) > 1:  # the contraction takes one
+        for terms in factors.values():
+            for i, term in enumerate(terms):
+                wide = term.double()
+                wide._pyro_dims = term._pyro_dims
+                terms[i] = wide
     total: Tensor | None = None
     for terms in contract_tensor_tree(factors, enumerated).values():
         for term in terms:
