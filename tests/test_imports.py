@@ -12,6 +12,9 @@ LIBRARY = ROOT / "pyrovae"
 # rank do not know each other.
 RANK = {
     "files": 0,
+    "json_files": 0,
+    "starting": 0,
+    "text": 0,
     "checking": 0,
     "captured": 0,
     "fused": 0,
