@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.data import Dataset
-from pyrovae.models.architectures import Perceptrons
-from pyrovae.models.composing_diffusion import compose_process
-from pyrovae.models.composing_levels import compose_hierarchical, residual
+from pyrovae.models.composing.architectures import Perceptrons
+from pyrovae.models.composing.diffusion import compose_process
+from pyrovae.models.composing.levels import compose_hierarchical, residual
+from pyrovae.models.diffusing.noise_schedules import FIRST, LAST, LinearSchedule
 from pyrovae.models.diffusion import DiffusionBound
 from pyrovae.models.hierarchical import HierarchicalVAE
-from pyrovae.models.noise_schedules import FIRST, LAST, LinearSchedule
 from pyrovae.networks import positive_scale
 
 BATCH = 128

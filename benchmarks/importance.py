@@ -16,10 +16,10 @@ from timing import Here, Row, Run, Timed, interleaved, rows
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.evidence.log_weights import choose_chunk, iterate
+from pyrovae.evidence.core.log_weights import choose_chunk, iterate
 from pyrovae.models.vae import VAE
 from pyrovae.programs import Program, inspect_program
-from pyrovae.programs.compiled_weights import CompiledWeights
+from pyrovae.programs.compile.compiled_weights import CompiledWeights
 
 EAGER, COMPILED = "pv.log_weights, eager", "pv.log_weights, compiled"
 VAMP_EAGER, VAMP_COMPILED = "VampPrior, 500 components, eager", "VampPrior, 500 components, compiled"

@@ -8,7 +8,7 @@ from settings import Settings
 from timing import Row
 
 import pyrovae as pv
-from pyrovae.evidence.log_weights import iterate
+from pyrovae.evidence.core.log_weights import iterate
 from pyrovae.programs.memory import LiveBytes
 
 

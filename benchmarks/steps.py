@@ -18,7 +18,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.models.vae import VAE
-from pyrovae.programs.generators import noise_state
+from pyrovae.programs.watch.generators import noise_state
 
 WATCH = "of it, the watch"
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)

@@ -25,9 +25,19 @@ from pyrovae import plots, runs
 from pyrovae.data import Dataset
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import write_whole
-from pyrovae.inference.building import device_of, load_data
-from pyrovae.inference.evaluating import Question, entry_of_run, evaluate_run, keep, load_runs
-from pyrovae.inference.grid import (
+from pyrovae.inference.options.building import device_of, load_data
+from pyrovae.inference.options.measuring import measure_of_run, words_of
+from pyrovae.inference.options.options import (
+    DataOptions,
+    GuideName,
+    LoopOptions,
+    MachineOptions,
+    ObjectiveName,
+    PriorName,
+    SizeOptions,
+)
+from pyrovae.inference.running.evaluating import Question, entry_of_run, evaluate_run, keep, load_runs
+from pyrovae.inference.running.grid import (
     Cell,
     CellResult,
     Plan,
@@ -37,21 +47,11 @@ from pyrovae.inference.grid import (
     run_cells,
     stands,
 )
-from pyrovae.inference.measuring import measure_of_run, words_of
-from pyrovae.inference.options import (
-    DataOptions,
-    GuideName,
-    LoopOptions,
-    MachineOptions,
-    ObjectiveName,
-    PriorName,
-    SizeOptions,
-)
-from pyrovae.inference.pictures import draw_pictures
-from pyrovae.inference.running import NothingTrained, console, progress, run_script, write_all
-from pyrovae.inference.table import Entry, Table, comparison_table, entry_of, markdown, print_table
-from pyrovae.inference.work import load_run
-from pyrovae.inference.workers import Failure
+from pyrovae.inference.running.pictures import draw_pictures
+from pyrovae.inference.running.running import NothingTrained, console, progress, run_script, write_all
+from pyrovae.inference.running.table import Entry, Table, comparison_table, entry_of, markdown, print_table
+from pyrovae.inference.running.work import load_run
+from pyrovae.inference.running.workers import Failure
 from pyrovae.programs import check_alike
 from pyrovae.training.fit import Row
 

@@ -19,10 +19,13 @@ from pyrovae import runs
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
 from pyrovae.files import check_writable, write_whole
-from pyrovae.inference.applying import refuse_unasked
-from pyrovae.inference.building import device_of
-from pyrovae.inference.estimating import EstimatorOptions, describe, shard_of
-from pyrovae.inference.evaluating import (
+from pyrovae.inference.options.applying import refuse_unasked
+from pyrovae.inference.options.building import device_of
+from pyrovae.inference.options.estimating import EstimatorOptions, describe, shard_of
+from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.ranges import MANY
+from pyrovae.inference.options.suiting import check_asked, suited
+from pyrovae.inference.running.evaluating import (
     PARTIAL,
     CompileName,
     Question,
@@ -33,11 +36,8 @@ from pyrovae.inference.evaluating import (
     load_runs,
     with_sandwich_of,
 )
-from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.ranges import MANY
-from pyrovae.inference.running import console, progress, refuse_unwritten, run_script
-from pyrovae.inference.suiting import check_asked, suited
-from pyrovae.inference.table import markdown, print_table, runs_table
+from pyrovae.inference.running.running import console, progress, refuse_unwritten, run_script
+from pyrovae.inference.running.table import markdown, print_table, runs_table
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

@@ -20,11 +20,11 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.files import check_writable, write_whole
-from pyrovae.inference.building import device_of
-from pyrovae.inference.evaluating import load_runs
-from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.ranges import MANY
-from pyrovae.inference.running import console, progress, run_script, write_all
+from pyrovae.inference.options.building import device_of
+from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.ranges import MANY
+from pyrovae.inference.running.evaluating import load_runs
+from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.models.ground_truths import ground_truths, nonlinear
 
 

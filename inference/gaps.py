@@ -20,18 +20,18 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import plots, runs
 from pyrovae.evidence import Sharing
-from pyrovae.evidence.compile_when import DRAWS
+from pyrovae.evidence.core.compile_when import DRAWS
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable, write_whole
-from pyrovae.inference.applying import refuse_unasked
-from pyrovae.inference.attending import attending, remove
-from pyrovae.inference.building import device_of
-from pyrovae.inference.estimating import EstimatorName, EstimatorOptions, describe
-from pyrovae.inference.evaluating import PARTIAL, CompileName, load_runs
-from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.ranges import MANY
-from pyrovae.inference.reusing import code_of
-from pyrovae.inference.running import console, progress, run_script, write_all
+from pyrovae.inference.options.applying import refuse_unasked
+from pyrovae.inference.options.building import device_of
+from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions, describe
+from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.ranges import MANY
+from pyrovae.inference.running.attending import attending, remove
+from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs
+from pyrovae.inference.running.reusing import code_of
+from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.json_files import read_json
 
 

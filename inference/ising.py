@@ -25,13 +25,13 @@ import tyro
 from pyrovae import runs
 from pyrovae.data import T_CRITICAL
 from pyrovae.files import write_whole
-from pyrovae.inference.grid import cores
-from pyrovae.inference.ising_cells import Question
-from pyrovae.inference.ising_recipes import RecipeName
-from pyrovae.inference.ising_report import tables, write_figures
-from pyrovae.inference.ising_study import Plan, exact_figures, make_plan, run_plan
-from pyrovae.inference.running import NothingTrained, console, progress, run_script, write_all
-from pyrovae.inference.workers import Failure
+from pyrovae.inference.running.grid import cores
+from pyrovae.inference.running.running import NothingTrained, console, progress, run_script, write_all
+from pyrovae.inference.running.workers import Failure
+from pyrovae.inference.studies.ising_cells import Question
+from pyrovae.inference.studies.ising_recipes import RecipeName
+from pyrovae.inference.studies.ising_report import tables, write_figures
+from pyrovae.inference.studies.ising_study import Plan, exact_figures, make_plan, run_plan
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

@@ -17,13 +17,13 @@ import tyro
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.evidence.compile_when import MOVES
+from pyrovae.evidence.core.compile_when import MOVES
 from pyrovae.files import check_writable, write_whole
-from pyrovae.inference.building import device_of
-from pyrovae.inference.evaluating import SANDWICH, CompileName, load_runs
-from pyrovae.inference.options import MachineOptions
-from pyrovae.inference.ranges import MANY
-from pyrovae.inference.running import console, progress, run_script, write_all
+from pyrovae.inference.options.building import device_of
+from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.ranges import MANY
+from pyrovae.inference.running.evaluating import SANDWICH, CompileName, load_runs
+from pyrovae.inference.running.running import console, progress, run_script, write_all
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

@@ -20,9 +20,9 @@ import tyro
 from pyrovae import runs
 from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
-from pyrovae.inference.applying import refuse_unused
-from pyrovae.inference.building import device_of
-from pyrovae.inference.options import (
+from pyrovae.inference.options.applying import refuse_unused
+from pyrovae.inference.options.building import device_of
+from pyrovae.inference.options.options import (
     DataOptions,
     KeepOptions,
     MachineOptions,
@@ -30,9 +30,9 @@ from pyrovae.inference.options import (
     RankOptions,
     TrainOptions,
 )
-from pyrovae.inference.running import console, progress, run_script
-from pyrovae.inference.summary import kept, note_of
-from pyrovae.inference.work import started_with, train_run
+from pyrovae.inference.running.running import console, progress, run_script
+from pyrovae.inference.running.summary import kept, note_of
+from pyrovae.inference.running.work import started_with, train_run
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

@@ -16,9 +16,9 @@ import tyro
 
 from pyrovae import plots
 from pyrovae.files import check_writable, write_whole
-from pyrovae.inference.ranges import MANY
-from pyrovae.inference.running import console, progress, run_script, write_all
-from pyrovae.inference.truths import (
+from pyrovae.inference.options.ranges import MANY
+from pyrovae.inference.running.running import console, progress, run_script, write_all
+from pyrovae.inference.studies.truths import (
     bias_slopes,
     certificate_rate,
     closing_bounds,

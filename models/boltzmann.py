@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from pyrovae.data import IsingTorus
 from pyrovae.evidence import LogPartition
 from pyrovae.programs import program, seeded
-from pyrovae.programs.annealed import Beta
+from pyrovae.programs.handlers.annealed import Beta
 
-from .ising_machine import ising_parameters
-from .rbm_partition import exact_log_partition
-from .visible_units import BinaryUnits, GaussianUnits, bernoulli
+from .boltzmann_parts.ising_machine import ising_parameters
+from .boltzmann_parts.partition import exact_log_partition
+from .boltzmann_parts.visible_units import BinaryUnits, GaussianUnits, bernoulli
 
 WEIGHT_SCALE = 0.01  # standard deviation of the weights at the start (Hinton 2012)
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pyrovae.programs import program
 
-from .antithetic import AntitheticUniform
-from .diffusion_process import Process
+from .diffusing.antithetic import AntitheticUniform
+from .diffusing.diffusion_process import Process
 
 
 class DiffusionChain(nn.Module):

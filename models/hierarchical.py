@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pyrovae.programs import program
 
-from .level_guides import BottomUp, TopDown
-from .paths import Markov, Stream
+from .levels.guides import BottomUp, TopDown
+from .levels.paths import Markov, Stream
 
 
 class HierarchicalVAE(nn.Module):
@@ -33,7 +33,7 @@ class HierarchicalVAE(nn.Module):
 
     Example:
         >>> from pyrovae import guides, likelihoods, networks, priors
-        >>> from pyrovae.models.paths import GaussianConditional
+        >>> from pyrovae.models.levels.paths import GaussianConditional
         >>> up = [networks.MLP(64, (32,)), networks.MLP(32, (16,))]
         >>> heads = [guides.DiagonalGaussian(nn.Identity(), 8, 32), guides.DiagonalGaussian(nn.Identity(), 4, 16)]
         >>> vae = HierarchicalVAE(

@@ -21,7 +21,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.evidence.partial import Partials
+from pyrovae.evidence.sharing.partial_results import Partials
 from pyrovae.inference import evaluate, train
 from pyrovae.runs import read_evidence
 

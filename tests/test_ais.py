@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence import annealing, tuned
-from pyrovae.evidence.annealing import anneal, power_schedule
+from pyrovae.evidence.chains import annealed_path as annealing
+from pyrovae.evidence.chains import tuned_chunks as tuned
+from pyrovae.evidence.chains.annealed_path import anneal, power_schedule
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore, inspect_program, seeded
 from pyrovae.programs.memory import bytes_per_pair

@@ -6,16 +6,16 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pyrovae.evidence import annealing
-from pyrovae.evidence.annealing import (
+from pyrovae.evidence.chains import annealed_path as annealing
+from pyrovae.evidence.chains.annealed_path import (
     anneal,
     check_schedule,
     linear_schedule,
     power_schedule,
     sigmoid_schedule,
 )
-from pyrovae.evidence.hmc import Point, leapfrog, move
-from pyrovae.evidence.pilot import tune
+from pyrovae.evidence.chains.hmc import Point, leapfrog, move
+from pyrovae.evidence.chains.pilot import tune
 from pyrovae.programs import seeded
 
 F64 = torch.float64

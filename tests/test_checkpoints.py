@@ -23,10 +23,10 @@ import pyrovae as pv
 from pyrovae import runs
 from pyrovae.inference import evaluate, train
 from pyrovae.training import BadStep, Checkpoints
-from pyrovae.training.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
+from pyrovae.training.logging.scalars import tensorboard_writer
 from pyrovae.training.optimizers import Adam
-from pyrovae.training.packing import pack, unpack
-from pyrovae.training.scalars import tensorboard_writer
+from pyrovae.training.state.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
+from pyrovae.training.state.packing import pack, unpack
 from tests import killing
 from tests.test_training import VALID, Pair, X, assert_equal
 

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.stats import norm, vonmises
 
 import pyrovae as pv
-from pyrovae.programs.supports import bijection, one_period
+from pyrovae.programs.latents.supports import bijection, one_period
 
 F64 = torch.float64
 X = torch.tensor([3.3, -3.0, 0.0], dtype=F64)

@@ -8,7 +8,7 @@ import torch
 import pyrovae as pv
 from pyrovae.models import ground_truths as gt
 from pyrovae.programs import ParameterStore, inspect_program
-from pyrovae.programs.closed_kl import closed_sites
+from pyrovae.programs.latents.closed_kl import closed_sites
 
 from . import handwritten as hw
 

@@ -15,12 +15,12 @@ from pyrovae.inference import (
     gaps,
     ising,
     rbm_study,
-    running,
     sample,
     sandwich,
     train,
     truth,
 )
+from pyrovae.inference.running import running
 
 MAINS = {
     "train": train.main,

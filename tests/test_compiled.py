@@ -14,8 +14,8 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae.objectives import BetaELBO, FreeBits
-from pyrovae.programs import decompositions
-from pyrovae.programs.tracing import UntraceableError, trace
+from pyrovae.programs.compile import decompositions
+from pyrovae.programs.compile.tracing import UntraceableError, trace
 
 from .pairs import D, L, Pair
 

@@ -10,17 +10,17 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
 import pyrovae as pv
-from pyrovae import fused
-from pyrovae.captured import Captured
-from pyrovae.fused import FusedStep
-from pyrovae.inference.building import build, build_objective
-from pyrovae.inference.options import ModelOptions
+from pyrovae.inference.options.building import build, build_objective
+from pyrovae.inference.options.options import ModelOptions
 from pyrovae.objectives import BetaELBO, FreeBits
-from pyrovae.objectives.compiled import CompiledObjective
+from pyrovae.objectives.compile.compiled import CompiledObjective
 from pyrovae.programs import capture_parameters, module_mode
-from pyrovae.static_step import StaticStep
-from pyrovae.training.averaging import MovingAverage
-from pyrovae.training.static_epoch import StaticEpoch
+from pyrovae.svi import fused
+from pyrovae.svi.captured import Captured
+from pyrovae.svi.fused import FusedStep
+from pyrovae.svi.static_step import StaticStep
+from pyrovae.training.batches.static_epoch import StaticEpoch
+from pyrovae.training.state.averaging import MovingAverage
 
 from .cuda_rules import PRETENDED, Broken, CudaRules, Mover, Replays, pretended
 from .pairs import D, L, Pair
@@ -240,8 +240,8 @@ class Bilinear:
 @pytest.mark.parametrize("fault", [False, True])
 def test_gradients_in_another_order_are_caught(monkeypatch, fault):
     if fault:
-        monkeypatch.setattr("pyrovae.programs.compiling.strided_like", lambda value, like: value)
-        monkeypatch.setattr("pyrovae.fused._Bound.check_gradients", lambda self, called: None)
+        monkeypatch.setattr("pyrovae.programs.compile.codegen.strided_like", lambda value, like: value)
+        monkeypatch.setattr("pyrovae.svi.fused._Bound.check_gradients", lambda self, called: None)
     pair = Bilinear()
     with pretended():
         step = step_of(pair.model, pair.guide, bits(), Trace_ELBO())
@@ -302,7 +302,7 @@ def test_rates_of_another_dtype_are_caught(monkeypatch):
     """The kernel of a CPU reads doubles, that of a GPU floats."""
     pair = Pair()
     with pretended():
-        monkeypatch.setattr("pyrovae.static_step.captures", lambda device: False)
+        monkeypatch.setattr("pyrovae.svi.static_step.captures", lambda device: False)
         step = step_of(pair.model, pair.guide, bits(), Trace_ELBO())
         with pytest.raises(Broken, match=r"lr is torch\.float64"), CudaRules():
             step()

@@ -11,9 +11,9 @@ import torch
 import pyrovae as pv
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore, inspect_program, seeded
-from pyrovae.programs.compiled_densities import CompiledDensities
-from pyrovae.programs.densities import Densities
-from pyrovae.programs.partition import partition, placeholders
+from pyrovae.programs.compile.compiled_densities import CompiledDensities
+from pyrovae.programs.compile.partition import partition, placeholders
+from pyrovae.programs.latents.densities import Densities
 
 from . import handwritten as hw
 

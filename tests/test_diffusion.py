@@ -12,15 +12,15 @@ from torch import nn
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.inference import evaluate, train
-from pyrovae.inference.building import build
-from pyrovae.inference.options import ModelOptions
-from pyrovae.models.antithetic import AntitheticUniform
-from pyrovae.models.composing_diffusion import compose_process, first_gamma
-from pyrovae.models.denoisers import MLPDenoiser, UNetDenoiser
+from pyrovae.inference.options.building import build
+from pyrovae.inference.options.options import ModelOptions
+from pyrovae.models.composing.diffusion import compose_process, first_gamma
+from pyrovae.models.diffusing.antithetic import AntitheticUniform
+from pyrovae.models.diffusing.denoisers import MLPDenoiser, UNetDenoiser
+from pyrovae.models.diffusing.diffusion_process import Process, bits_per_dim
+from pyrovae.models.diffusing.emissions import Continuous, GreyLevels
+from pyrovae.models.diffusing.noise_schedules import GivenSchedule, LearnedSchedule, LinearSchedule
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
-from pyrovae.models.diffusion_process import Process, bits_per_dim
-from pyrovae.models.emissions import Continuous, GreyLevels
-from pyrovae.models.noise_schedules import GivenSchedule, LearnedSchedule, LinearSchedule
 from pyrovae.objectives import check_objective
 from pyrovae.programs import ParameterStore, inspect_program, reconstruct, seeded, simulate
 from pyrovae.training import measure

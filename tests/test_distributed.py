@@ -22,12 +22,12 @@ from pyrovae.distributed import Elsewhere, Split, World, joined
 from pyrovae.distributed.bucket import Bucket
 from pyrovae.distributed.noise import datum_dims
 from pyrovae.evidence import Sharing, status
-from pyrovae.evidence.partial import Partials
-from pyrovae.evidence.units import Claims
+from pyrovae.evidence.sharing.claims import Claims
+from pyrovae.evidence.sharing.partial_results import Partials
 from pyrovae.inference import evaluate, train
-from pyrovae.inference.attending import attending
+from pyrovae.inference.running.attending import attending
 from pyrovae.programs import inspect_program
-from pyrovae.programs.noise import Noise
+from pyrovae.programs.compile.noise import Noise
 from pyrovae.runs import read_evidence
 
 from .ranks import FITS, Pair, fit, made, rows

@@ -11,11 +11,11 @@ import torch
 from scipy.stats import genpareto
 
 import pyrovae as pv
-from pyrovae.evidence.assembling import certificate
-from pyrovae.evidence.coverage import Law, interval_coverage, lognormal, pareto
-from pyrovae.evidence.delete_one import is_variance, jackknife_variance
-from pyrovae.evidence.diagnostics import pareto_khat
-from pyrovae.evidence.tail import least_tail_index, tail_allowance, tail_size
+from pyrovae.evidence.core.assembling import certificate
+from pyrovae.evidence.weights.coverage import Law, interval_coverage, lognormal, pareto
+from pyrovae.evidence.weights.delete_one import is_variance, jackknife_variance
+from pyrovae.evidence.weights.diagnostics import pareto_khat
+from pyrovae.evidence.weights.tail import least_tail_index, tail_allowance, tail_size
 
 F64 = torch.float64
 

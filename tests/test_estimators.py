@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.coverage import interval_coverage
-from pyrovae.evidence.coverage import lognormal as lognormal_law
-from pyrovae.evidence.levels import LevelSums, decay
+from pyrovae.evidence.estimators.mlmc_levels import LevelSums, decay
+from pyrovae.evidence.weights.coverage import interval_coverage
+from pyrovae.evidence.weights.coverage import lognormal as lognormal_law
 from pyrovae.models import ground_truths as gt
 
 from . import handwritten as hw
@@ -87,7 +87,7 @@ def test_bias_orders():
 
 def fast_jackknife(lw):
     """The estimator without its diagnostics, which take most of the time."""
-    from pyrovae.evidence.delete_one import jackknife_shift
+    from pyrovae.evidence.weights.delete_one import jackknife_shift
 
     return lw.logsumexp(0) - math.log(len(lw)) + jackknife_shift(lw)
 

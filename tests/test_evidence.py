@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.delete_one import jackknife_shift
-from pyrovae.evidence.diagnostics import effective_sample_size, khat_threshold, pareto_khat
-from pyrovae.evidence.importance import block_curve
+from pyrovae.evidence.core.estimate import Estimate
+from pyrovae.evidence.estimators.importance_sampling import block_curve
 from pyrovae.evidence.notes import estimate_notes
-from pyrovae.evidence.result import Estimate
-from pyrovae.programs.measure import kind_of
+from pyrovae.evidence.weights.delete_one import jackknife_shift
+from pyrovae.evidence.weights.diagnostics import effective_sample_size, khat_threshold, pareto_khat
+from pyrovae.programs.checks.measure import kind_of
 
 from . import handwritten as hw
 

@@ -177,7 +177,7 @@ def test_a_guide_that_leaves_the_prior_s_support_is_named():
 
 
 def test_the_coverage_figure_shows_every_estimator():
-    from pyrovae.evidence.coverage import interval_coverage, lognormal
+    from pyrovae.evidence.weights.coverage import interval_coverage, lognormal
     from pyrovae.plots import plot_coverage
 
     figure = plot_coverage(

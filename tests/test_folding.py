@@ -10,7 +10,7 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae.programs import ParameterStore, inspect_program
-from pyrovae.programs.densities import Densities
+from pyrovae.programs.latents.densities import Densities
 
 from .by_hand import log_joint
 from .test_idioms import check_by_hand

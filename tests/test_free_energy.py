@@ -9,8 +9,8 @@ import torch
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.evidence.moments import weighted_moments
-from pyrovae.evidence.work import WorkDistributions
+from pyrovae.evidence.bounds.work import WorkDistributions
+from pyrovae.evidence.weights.moments import weighted_moments
 from pyrovae.models import ground_truths as gt
 from pyrovae.programs import ParameterStore
 

@@ -9,8 +9,8 @@ from pyro.infer import Trace_ELBO
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.fused import FusedStep
-from pyrovae.programs.strides import is_dense, strided_like
+from pyrovae.programs.compile.strides import is_dense, strided_like
+from pyrovae.svi.fused import FusedStep
 
 from .pairs import Pair
 from .test_cuda_rules import Bilinear, bits
@@ -57,7 +57,7 @@ def trained(pair, compile, number=6, before_step=None):
 def test_programs_whose_gradients_come_transposed_train_as_eager_ones(monkeypatch, generated):
     """The kernel read them in memory's order: Adam moved each weight by another one's gradient, in silence."""
     if not generated:
-        monkeypatch.setattr("pyrovae.programs.compiling.compile_module", as_traced)
+        monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
     (losses, ours), (expected, eager) = trained(Bilinear(), True), trained(Bilinear(), False)
     torch.testing.assert_close(losses, expected)
     for name, value in eager.items():
@@ -72,7 +72,7 @@ def test_generated_code_that_gives_other_strides_is_made_again_or_copied(monkeyp
         asked.append(padding)
         return lambda *args: [t.T.contiguous().T if t.dim() == 2 else t for t in module(*args)]
 
-    monkeypatch.setattr("pyrovae.programs.compiling.compile_module", transposing)
+    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", transposing)
     (losses, ours), (expected, eager) = trained(Pair(), True), trained(Pair(), False)
     assert asked == [True, False]
     torch.testing.assert_close(losses, expected)
@@ -157,7 +157,7 @@ def test_a_parameter_with_gaps_is_torchs_to_update():
 
 
 def test_what_the_kernel_would_misread_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr("pyrovae.programs.compiling.compile_module", as_traced)
+    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
 
     def transposes(parameters):
         for p in parameters:

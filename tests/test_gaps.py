@@ -10,11 +10,12 @@ import torch
 from pyro.distributions import transforms
 
 import pyrovae as pv
-from pyrovae.evidence import Sharing, own_guides
-from pyrovae.evidence.local import LocalFlow
+from pyrovae.evidence import Sharing
+from pyrovae.evidence.estimators import own_guides
+from pyrovae.evidence.gaps.local_fit import LocalFlow
 from pyrovae.models.vae import VAE
 from pyrovae.programs import ParameterStore
-from pyrovae.programs.compiled_gradients import CompiledGradients
+from pyrovae.programs.compile.compiled_gradients import CompiledGradients
 
 from . import handwritten as hw
 

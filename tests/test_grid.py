@@ -10,9 +10,9 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 import pyrovae as pv
-from pyrovae.inference.building import build, build_objective
-from pyrovae.inference.grid import make_cells, make_plan
-from pyrovae.inference.options import DataOptions, LoopOptions, ModelOptions, SizeOptions
+from pyrovae.inference.options.building import build, build_objective
+from pyrovae.inference.options.options import DataOptions, LoopOptions, ModelOptions, SizeOptions
+from pyrovae.inference.running.grid import make_cells, make_plan
 
 PRIORS, GUIDES, OBJECTIVES = (
     ("standard", "mixture", "vamp"),

@@ -12,15 +12,15 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.inference.building import build
-from pyrovae.inference.options import ModelOptions
+from pyrovae.inference.options.building import build
+from pyrovae.inference.options.options import ModelOptions
 from pyrovae.models import ground_truths as gt
-from pyrovae.models.architectures import Perceptrons
-from pyrovae.models.composing import vamp
-from pyrovae.models.composing_levels import compose_hierarchical, residual
+from pyrovae.models.composing.architectures import Perceptrons
+from pyrovae.models.composing.levels import compose_hierarchical, residual
+from pyrovae.models.composing.vae import vamp
 from pyrovae.models.hierarchical import HierarchicalVAE
-from pyrovae.models.level_guides import BottomUp, TopDown, merged
-from pyrovae.models.paths import GaussianConditional, Markov, Stream
+from pyrovae.models.levels.guides import BottomUp, TopDown, merged
+from pyrovae.models.levels.paths import GaussianConditional, Markov, Stream
 from pyrovae.objectives import check_objective
 from pyrovae.programs import ParameterStore, inspect_program, seeded
 from pyrovae.training import level_report, level_table

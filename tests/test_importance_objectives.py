@@ -325,7 +325,7 @@ def test_gradients_against_quadrature(program, beta):
     def weighed(objective):  # through the handlers, as BetaELBO does
         class Weighed:
             def differentiable_loss(self, model, guide, x):
-                from pyrovae.programs.scaling import scale_latents
+                from pyrovae.programs.handlers.scaling import scale_latents
 
                 return objective.differentiable_loss(
                     scale_latents(model, beta), scale_latents(guide, beta), x

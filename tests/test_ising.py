@@ -10,7 +10,7 @@ import torch
 
 from pyrovae import data
 from pyrovae.data import T_CRITICAL, IsingTorus, correlation, energy, log_partition, magnetisation
-from pyrovae.data.swendsen_wang import autocorrelation_time, swendsen_wang
+from pyrovae.data.ising.swendsen_wang import autocorrelation_time, swendsen_wang
 
 TEMPERATURES = (0.05, 0.5, 1.0, 2.0, T_CRITICAL, 3.0, 10.0, 1e4)
 # As printed, to half a unit of their last digit.
@@ -261,6 +261,6 @@ def test_bad_configurations_are_refused():
     with pytest.raises(ValueError, match="positive and finite"):
         log_partition(torch.tensor([0.5, 0.0]), 4)
     with pytest.raises(ValueError, match="swendsen_wang"):
-        from pyrovae.data.transfer_matrix import transfer_matrix_sample
+        from pyrovae.data.ising.transfer_matrix import transfer_matrix_sample
 
         transfer_matrix_sample(11, 2.0, 5)

@@ -8,7 +8,7 @@ import torch
 
 import pyrovae as pv
 from pyrovae.data import T_CRITICAL, IsingTorus
-from pyrovae.data.ising_laws import (
+from pyrovae.data.ising.laws import (
     energy_law,
     energy_levels,
     exact_correlation,
@@ -17,11 +17,11 @@ from pyrovae.data.ising_laws import (
     up_spins_law,
 )
 from pyrovae.inference import evaluate, ising, sample, train
-from pyrovae.inference.ising_cells import Question, sample_figures
-from pyrovae.inference.ising_study import make_plan
-from pyrovae.models.architectures import Perceptrons
+from pyrovae.inference.studies.ising_cells import Question, sample_figures
+from pyrovae.inference.studies.ising_study import make_plan
 from pyrovae.models.boltzmann import RBM
-from pyrovae.models.composing import compose
+from pyrovae.models.composing.architectures import Perceptrons
+from pyrovae.models.composing.vae import compose
 
 # (T, magnetisation only, independent spins) as published for this project, of draws for L = 8.
 YARDSTICKS = {

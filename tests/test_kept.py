@@ -22,10 +22,10 @@ from PIL import Image
 
 import pyrovae as pv
 from pyrovae import runs
-from pyrovae.evidence.units import Claims
+from pyrovae.evidence.sharing.claims import Claims
 from pyrovae.inference import compare, evaluate, gaps, sample, train
-from pyrovae.inference.attending import Attendance, attending, remove
-from pyrovae.inference.workers import run_side_by_side
+from pyrovae.inference.running.attending import Attendance, attending, remove
+from pyrovae.inference.running.workers import run_side_by_side
 from pyrovae.runs import read_evidence
 from pyrovae.training import Checkpoints
 
@@ -354,7 +354,7 @@ PARENT = (
     "if __name__ == '__main__':\n"
     "    from contextlib import closing\n"
     "    from slow import sleep\n"
-    "    from pyrovae.inference.workers import run_side_by_side\n"
+    "    from pyrovae.inference.running.workers import run_side_by_side\n"
     "    with closing(run_side_by_side(sleep, ['a', 'b'], 2)) as found:\n"
     "        list(found)\n"
 )

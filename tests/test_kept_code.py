@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.compile_when import PAIRS, compiles
-from pyrovae.programs import kept_code
+from pyrovae.evidence.core.compile_when import PAIRS, compiles
+from pyrovae.programs.compile import kept_code
 
 K, CHUNK = 8, pv.Chunk(4, 4)
 SHIFT = 0.0

@@ -9,14 +9,14 @@ from pyro.infer import Trace_ELBO
 
 import pyrovae as pv
 from pyrovae.inference import train
-from pyrovae.inference.building import build
-from pyrovae.inference.options import ModelOptions
+from pyrovae.inference.options.building import build
+from pyrovae.inference.options.options import ModelOptions
+from pyrovae.models.diffusing.diffusion_process import Process
+from pyrovae.models.diffusing.emissions import GreyLevels
+from pyrovae.models.diffusing.level_denoiser import LevelDenoiser, log_marginals
+from pyrovae.models.diffusing.level_networks import LevelMLP, LevelUNet
+from pyrovae.models.diffusing.noise_schedules import LinearSchedule
 from pyrovae.models.diffusion import DiffusionBound
-from pyrovae.models.diffusion_process import Process
-from pyrovae.models.emissions import GreyLevels
-from pyrovae.models.level_denoiser import LevelDenoiser, log_marginals
-from pyrovae.models.level_networks import LevelMLP, LevelUNet
-from pyrovae.models.noise_schedules import LinearSchedule
 from pyrovae.programs import ParameterStore, inspect_program, module_mode
 from pyrovae.training import measure
 

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.evidence.diagnostics import effective_sample_size
-from pyrovae.evidence.importance import block_curve
-from pyrovae.evidence.log_weights import choose_chunk, iterate
+from pyrovae.evidence.core.log_weights import choose_chunk, iterate
+from pyrovae.evidence.estimators.importance_sampling import block_curve
+from pyrovae.evidence.weights.diagnostics import effective_sample_size
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore, inspect_program
-from pyrovae.programs.compiled_weights import CompiledWeights
+from pyrovae.programs.compile.compiled_weights import CompiledWeights
+from pyrovae.programs.compile.noise import Noise
 from pyrovae.programs.memory import LiveBytes, bytes_per_pair
-from pyrovae.programs.noise import Noise
 
 from . import handwritten as hw
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.log_weights import Chunk
+from pyrovae.evidence.core.log_weights import Chunk
 from pyrovae.inference import train
 from pyrovae.programs import Program
-from pyrovae.training.checkpoint import Checkpoints
+from pyrovae.training.state.checkpoint import Checkpoints
 
 from .pairs import D, Pair
 

@@ -8,7 +8,7 @@ import torch
 import pyrovae as pv
 from pyrovae.models.vae import VAE
 from pyrovae.programs import inspect_program
-from pyrovae.programs.compiled_weights import CompiledWeights
+from pyrovae.programs.compile.compiled_weights import CompiledWeights
 from pyrovae.programs.seeds import seeded
 
 pytestmark = pytest.mark.skipif(

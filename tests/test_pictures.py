@@ -12,7 +12,7 @@ from scipy.stats import norm
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.inference import sample, train
-from pyrovae.inference.pictures import PICTURES, unlike_pairs
+from pyrovae.inference.running.pictures import PICTURES, unlike_pairs
 from pyrovae.programs import aggregate_posterior, decode, latent_space
 
 from .handwritten import CASES, CONTEXT, F64, B, D, L, W, X, posterior
@@ -297,7 +297,7 @@ def test_the_latent_scatter_takes_the_dims_of_largest_kl():
 
 def test_neighbours_equal_brute_force(monkeypatch):
     data, queries = torch.rand(101, 3, 4, generator=G), torch.rand(9, 12, generator=G)
-    monkeypatch.setattr("pyrovae.plots.neighbours.CHUNK", 10)
+    monkeypatch.setattr("pyrovae.plots.latents.neighbours.CHUNK", 10)
     distances, indices = plots.nearest_neighbours(queries, data, 5)
     every = (queries[:, None].double() - data.flatten(1).double()).square().sum(-1).sqrt()
     expected = every.sort(1)

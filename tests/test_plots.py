@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.evidence.diagnostics import khat_threshold
+from pyrovae.evidence.weights.diagnostics import khat_threshold
 from pyrovae.plots.style import BLUE, CLASSES, ORANGE
 
 N, K = 40, 256

@@ -10,11 +10,11 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae.inference import compare, evaluate, train
-from pyrovae.inference.building import build, build_objective
-from pyrovae.inference.options import ModelOptions, PresetName, TrainOptions
-from pyrovae.inference.schedules import groups, schedules
-from pyrovae.models import presets
-from pyrovae.models.architectures import Convolutional, Perceptrons
+from pyrovae.inference.options.building import build, build_objective
+from pyrovae.inference.options.options import ModelOptions, PresetName, TrainOptions
+from pyrovae.inference.options.schedules import groups, schedules
+from pyrovae.models.composing import presets
+from pyrovae.models.composing.architectures import Convolutional, Perceptrons
 from pyrovae.networks import ConvDecoder, ConvEncoder
 
 QUICK = ["--epochs", "1", "--batch-size", "629", "--latent-dim", "2", "--device", "cpu", "--quiet"]

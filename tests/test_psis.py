@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyrovae.evidence.diagnostics import pareto_khat, smoothed_log_weights
+from pyrovae.evidence.weights.diagnostics import pareto_khat, smoothed_log_weights
 
 F64 = torch.float64
 

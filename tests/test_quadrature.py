@@ -10,8 +10,8 @@ import torch
 from pyro import poutine
 
 import pyrovae as pv
-from pyrovae.evidence.panels import _GAUSS, _KRONROD, _NODES, Panels
-from pyrovae.evidence.quadrature import integrate
+from pyrovae.evidence.estimators.panels import _GAUSS, _KRONROD, _NODES, Panels
+from pyrovae.evidence.estimators.quadrature import integrate
 
 F64 = torch.float64
 
@@ -127,7 +127,7 @@ def test_a_prior_that_is_no_density_is_refused():
 @pytest.mark.parametrize("source", ["the prior", "the guide"])
 def test_an_integral_that_draws_contradict_is_refused(monkeypatch, source):
     """As if nodes had missed all but a tenth of the mass, without a trace in their own errors."""
-    from pyrovae.evidence import exact as module
+    from pyrovae.evidence.estimators import exact as module
 
     def missing(*args, **options):
         found = integrate(*args, **options)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.evidence.diagnostics import effective_sample_size, pareto_khat, smoothed_log_weights
+from pyrovae.evidence.weights.diagnostics import effective_sample_size, pareto_khat, smoothed_log_weights
 from pyrovae.programs import inspect_program
-from pyrovae.programs.rounding import InFloat64, rounding
+from pyrovae.programs.particles.rounding import InFloat64, rounding
 
 F64 = torch.float64
 

@@ -10,7 +10,7 @@ import torch
 import pyrovae as pv
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore
-from pyrovae.programs.simulated import simulate_pairs
+from pyrovae.programs.generate.simulated import simulate_pairs
 
 from . import handwritten as hw
 

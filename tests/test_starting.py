@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from pyrovae.inference import cli
-from pyrovae.inference.running import Screen, progress
-from pyrovae.inference.streams import Patient
+from pyrovae.inference.running.running import Screen, progress
+from pyrovae.inference.running.streams import Patient
 from pyrovae.text import has_controls, visible
 
 SCRIPTS = Path(cli.__file__).parent
@@ -101,7 +101,7 @@ def test_only_what_we_draw_acts():
 def test_an_error_before_the_first_step_stands_alone(monkeypatch):
     """No dead bar above it."""
     raw = io.StringIO()
-    monkeypatch.setattr("pyrovae.inference.running.console", Console(file=raw, width=100))
+    monkeypatch.setattr("pyrovae.inference.running.running.console", Console(file=raw, width=100))
     with pytest.raises(ValueError, match="wrong"), progress(False, "epochs", 3):
         raise ValueError("wrong")
     assert not raw.getvalue().strip()

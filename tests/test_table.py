@@ -10,9 +10,15 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.inference.building import build, build_objective
-from pyrovae.inference.options import GuideName, LikelihoodName, ModelOptions, ObjectiveName, PriorName
-from pyrovae.inference.rbm_parts import PHASES
+from pyrovae.inference.options.building import build, build_objective
+from pyrovae.inference.options.options import (
+    GuideName,
+    LikelihoodName,
+    ModelOptions,
+    ObjectiveName,
+    PriorName,
+)
+from pyrovae.inference.options.rbm_parts import PHASES
 
 PRIORS = get_args(PriorName)
 # The guides of hierarchical models have tests of their own.

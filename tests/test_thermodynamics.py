@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.annealing import power_schedule
-from pyrovae.evidence.thermodynamics import Records
+from pyrovae.evidence.chains.annealed_path import power_schedule
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore
+from pyrovae.thermodynamics.rate_distortion import Records
 
 F64 = torch.float64
 N, NOISE = 10, 0.4

@@ -15,12 +15,12 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.inference.summary import note_of
+from pyrovae.inference.running.summary import note_of
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import ParameterStore, inspect_program
 from pyrovae.training import measure
+from pyrovae.training.batches.sources import Source
 from pyrovae.training.schedules import as_schedule
-from pyrovae.training.sources import Source
 
 torch.set_num_threads(1)  # the tensors are tiny; and sums must not depend on the machine's cores
 F64 = torch.float64

@@ -12,10 +12,10 @@ from typing import get_type_hints
 import pytest
 
 import pyrovae as pv
-from pyrovae.data import mnist
+from pyrovae.data.sources import mnist
 from pyrovae.inference import cli, compare, evaluate, free_energy, gaps, sample, sandwich, train
-from pyrovae.inference.ising_cells import Question, trained
-from pyrovae.inference.ising_study import make_plan
+from pyrovae.inference.studies.ising_cells import Question, trained
+from pyrovae.inference.studies.ising_study import make_plan
 
 FLAGS = ["--device", "cpu", "--quiet"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", *FLAGS]

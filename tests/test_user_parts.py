@@ -13,10 +13,10 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 import pyrovae as pv
 from pyrovae.inference import compare, evaluate, sample, train
-from pyrovae.inference.building import imported
+from pyrovae.inference.options.building import imported
 from pyrovae.models.vae import VAE
 from pyrovae.programs import inspect_program
-from pyrovae.programs.validity import closed_form_kl
+from pyrovae.programs.checks.validity import closed_form_kl
 
 PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)

@@ -28,7 +28,7 @@ D, L, N = 5, 2, 12
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
     """Graphs run as they were traced: what is tested is which step is taken, not the code that is generated."""
-    monkeypatch.setattr("pyrovae.programs.compiling.compile_module", lambda module, *rest: module)
+    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", lambda module, *rest: module)
 
 
 def data(n=N, seed=1):

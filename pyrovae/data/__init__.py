@@ -1,12 +1,12 @@
 """Data held in memory, and what they are: shape, support, binarisation, hash, and their own law if known."""
 
 from .dataset import Dataset as Dataset
-from .ising_observables import correlation as correlation
-from .ising_observables import energy as energy
-from .ising_observables import magnetisation as magnetisation
-from .ising_torus import T_CRITICAL as T_CRITICAL
-from .ising_torus import IsingTorus as IsingTorus
-from .kaufman import log_partition as log_partition
+from .ising.kaufman import log_partition as log_partition
+from .ising.observables import correlation as correlation
+from .ising.observables import energy as energy
+from .ising.observables import magnetisation as magnetisation
+from .ising.torus import T_CRITICAL as T_CRITICAL
+from .ising.torus import IsingTorus as IsingTorus
 from .loading import NAMES as NAMES
 from .loading import load as load
 from .roots import data_root as data_root

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from . import seeds
-from .arrays import from_object
 from .binarisation import binarised, check_binarise
-from .binarized_mnist import load_binarized_mnist
 from .checks import check_splits, detect_support
 from .dataset import Dataset
-from .digits import load_digits
 from .files import SUFFIXES
 from .hashing import content_hash
-from .ising import load_ising
-from .linear_gaussian import load_linear_gaussian
-from .mnist import load_fashion_mnist, load_mnist
+from .ising.source import load_ising
 from .raw import Raw, Request, Size
+from .sources.arrays import from_object
+from .sources.binarized_mnist import load_binarized_mnist
+from .sources.digits import load_digits
+from .sources.linear_gaussian import load_linear_gaussian
+from .sources.mnist import load_fashion_mnist, load_mnist
 from .spec import Binarisation, DataSpec
 
 SOURCES: dict[str, Callable[[Request], Raw]] = {

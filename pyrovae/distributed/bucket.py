@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..programs.strides import is_dense
+from ..programs.compile.strides import is_dense
 from .world import World
 
 ALIGN = 16  # elements: kernels load aligned vectors

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..programs.noise import Noise
+from ..programs.compile.noise import Noise
 
 
 def datum_dims(small: Sequence[Noise], large: Sequence[Noise], sizes: tuple[int, int]) -> list[int | None]:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objectives.compiled import CompiledObjective
+from ..objectives.compile.compiled import CompiledObjective
 from ..objectives.free_bits import FreeBits
 from ..programs import seeded
-from ..programs.compiling import signature
+from ..programs.compile.codegen import signature
 from .bucket import Bucket
 from .noise import WholeNoise, datum_dims
 from .world import World

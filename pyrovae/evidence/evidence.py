@@ -17,20 +17,20 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import Measure, Program, inspect_program, module_mode, tensors_in
-from ..programs.marks import others_in
-from .assembling import assemble, from_program, from_weights
-from .bracket import Sandwich
-from .compile_when import PAIRS, Compile, compiles
-from .elbo import ELBO
-from .estimators import PerDatum, ProgramEstimator, WeightEstimator
-from .importance import IS
-from .log_weights import Chunk, check_density, check_observations, choose_chunk
+from ..programs.arguments.marks import others_in
+from .bounds.bracket import Sandwich
+from .core.assembling import assemble, from_program, from_weights
+from .core.compile_when import PAIRS, Compile, compiles
+from .core.estimate import SANDWICH, Comparison, Estimate, paired_difference
+from .core.estimator import PerDatum, ProgramEstimator, WeightEstimator
+from .core.log_weights import Chunk, check_density, check_observations, choose_chunk
+from .estimators.elbo import ELBO
+from .estimators.importance_sampling import IS
 from .notes import estimate_notes, program_notes
-from .partial import Partials
-from .reach import within_reach
 from .report import choose, render_evidence, verdict
-from .result import SANDWICH, Comparison, Estimate, paired_difference
-from .units import Sharing
+from .sharing.claims import Sharing
+from .sharing.partial_results import Partials
+from .weights.narrower_guides import within_reach
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ..programs import Program, measure_notes
-from ..programs.validity import scaled_sites
-from .bracket import LOW_ACCEPTANCE
-from .diagnostics import MIN_ESS, khat_threshold
-from .jackknife import DOMINANT
-from .reach import narrower_note
-from .result import TAIL, Estimate
+from ..programs.checks.validity import scaled_sites
+from .bounds.bracket import LOW_ACCEPTANCE
+from .core.estimate import TAIL, Estimate
+from .estimators.jackknife import DOMINANT
+from .weights.diagnostics import MIN_ESS, khat_threshold
+from .weights.narrower_guides import narrower_note
 
 ALONE = 2.0  # an effective sample size below which one weight makes up most of the sum
 STUCK = 0.05  # acceptance of the worst chain

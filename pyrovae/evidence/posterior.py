@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import inspect_program, module_mode, seeded
-from ..programs.latent_draws import LatentDraws, latent_draws
-from .diagnostics import effective_sample_size, smoothed_log_weights
-from .log_weights import check_density, check_num_samples, pairs_in
-from .reach import warn_narrower
+from ..programs.latents.latent_draws import LatentDraws, latent_draws
+from .core.log_weights import check_density, check_num_samples, pairs_in
+from .weights.diagnostics import effective_sample_size, smoothed_log_weights
+from .weights.narrower_guides import warn_narrower
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..programs import grain
-from .diagnostics import khat_threshold
-from .result import SANDWICH, Estimate, _symbol, paired_difference
-from .tables import render
+from .core.estimate import SANDWICH, Estimate, _symbol, paired_difference
+from .core.tables import render
+from .weights.diagnostics import khat_threshold
 
 if TYPE_CHECKING:
     from .evidence import Evidence

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyro.infer.elbo import ELBO as PyroELBO
 
-from ..programs.scaling import scale_latents
+from ..programs.handlers.scaling import scale_latents
 
 
 class BetaELBO(PyroELBO):

@@ -7,7 +7,7 @@ from typing import Any
 from pyro.infer import RenyiELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 
 from ..programs import Program
-from ..programs.validity import (
+from ..programs.checks.validity import (
     check_pathwise,
     check_scales,
     deltas_with_density,

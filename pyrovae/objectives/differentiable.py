@@ -27,7 +27,7 @@ from pyro.infer.util import Dice, get_dependent_plate_dims, torch_sum
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..programs.scaling import scale_latents
+from ..programs.handlers.scaling import scale_latents
 from ..programs.sites import sample_sites
 from .beta import BetaELBO
 from .free_bits import FreeBits

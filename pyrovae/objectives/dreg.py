@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..programs.draws import PathWeights
+from ..programs.particles.gradients import PathWeights
 from .iwae import bound
 from .objective import ParticleObjective
 

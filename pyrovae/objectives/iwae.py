@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..programs.particles import Scores
+from ..programs.particles.particles import Scores
 from .objective import ParticleObjective
 
 

@@ -12,8 +12,8 @@ from pyro.util import warn_if_nan
 from torch import Tensor
 
 from ..programs import Program
-from ..programs.draws import PathWeights
-from ..programs.particles import Particles, Scores, pair_of_traces
+from ..programs.particles.gradients import PathWeights
+from ..programs.particles.particles import Particles, Scores, pair_of_traces
 
 
 class ParticleObjective(PyroELBO):

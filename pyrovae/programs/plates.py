@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
-from .marks import Marked, change, pick_rows, unmarked
+from .arguments.marks import Marked, change, pick_rows, unmarked
 
 PARTICLES = "_pyrovae_particles"  # name of the plate over samples
 Calling = Literal["sliced", "indexed", "whole"]

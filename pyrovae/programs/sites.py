@@ -14,8 +14,8 @@ from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from torch import Tensor
 
-from .cached_draws import refuse_missing_inverse
-from .supports import one_period, within_moving_bounds
+from .idioms.cached_draws import refuse_missing_inverse
+from .latents.supports import one_period, within_moving_bounds
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import csv
 import os
 from pathlib import Path
 
-from ..training.history import Row
+from ..training.logging.history import Row
 
 
 def read_history(path: str | os.PathLike[str]) -> list[Row]:

@@ -21,7 +21,7 @@ from .weights import load_weights
 
 # Who rebuilds the programs that options in a configuration name. A string, since the library does not
 # import its scripts; and this one only, since a folder of somebody else's is not to choose what is run.
-BUILDER = "pyrovae.inference.work:rebuild"
+BUILDER = "pyrovae.inference.running.work:rebuild"
 
 Device = torch.device | Literal["auto", "cpu", "cuda"]
 Program = Callable[..., Any]

@@ -15,7 +15,7 @@ from torch import nn
 from ..data import DataSpec
 from ..evidence import Evidence
 from ..programs import ParameterStore
-from ..training.history import Row
+from ..training.logging.history import Row
 from .data import Data, check_same, check_sizes, load_again, moved
 from .evidence_file import read_evidence
 from .folder import EVIDENCE, HISTORY

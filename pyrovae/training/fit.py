@@ -16,13 +16,13 @@ from ..checking import checked
 from ..distributed import Split, World, agree
 from ..programs import ParameterStore
 from ..programs.trained import remember
-from .arguments import arguments_of, weights_of
-from .checkpoint import Checkpoints
-from .history import Row, write_history
+from .batches.sources import Source
+from .logging.history import Row, write_history
 from .loop import Loop
 from .optimizers import Groups
 from .schedules import Schedule
-from .sources import Source
+from .state.arguments import arguments_of, weights_of
+from .state.checkpoint import Checkpoints
 from .trainer import Trainer
 
 # Steps from which on compiling pays on a CPU: seconds against milliseconds a step.

@@ -13,10 +13,10 @@ from typing import Any
 
 from ..distributed import World
 from .bad_steps import BadStep
-from .checkpoint import Checkpoints, shared_state
-from .history import Row, write_history
 from .interrupts import Interrupt, deferred_interrupt
+from .logging.history import Row, write_history
 from .out_of_memory import memory_for
+from .state.checkpoint import Checkpoints, shared_state
 from .trainer import Trainer, Weights
 
 # Learning rate after a bad step.

@@ -21,10 +21,10 @@ from ..programs import (
     seeded,
     store_of,
 )
-from ..programs.conditioning import check_laws_of_globals
-from ..programs.finite import not_finite
+from ..programs.checks.finite import not_finite
+from ..programs.idioms.conditioning import check_laws_of_globals
 from ..programs.trained import warn_anew
-from .sources import Source
+from .batches.sources import Source
 
 
 class Prepared:

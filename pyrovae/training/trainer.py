@@ -16,22 +16,22 @@ from torch import Tensor
 from ..devices import captures
 from ..distributed import Split, check_in_step
 from ..objectives import BetaELBO, check_objective, with_terms
-from ..objectives.agreement import is_due
-from ..objectives.compiled import StepObjective
+from ..objectives.compile.agreement import is_due
+from ..objectives.compile.compiled import StepObjective
 from ..programs import Program, buffers_of, derive_seed, ensure_compile_cache, module_mode, reseeding, seeded
-from ..programs.finite import not_finite
-from ..svi import SVI
-from .averaging import MovingAverage
+from ..programs.checks.finite import not_finite
+from ..svi.svi import SVI
 from .bad_steps import BadStep, fault_of
-from .batches import Batches
-from .metrics import Metrics, measure
+from .batches.batches import Batches
+from .batches.sources import Source
+from .batches.split_steps import SplitSteps
+from .batches.static_epoch import StaticEpoch
+from .logging.metrics import Metrics, measure
 from .optimizers import Adam, Groups, Rates, clipper, with_groups
 from .preparing import Prepared
 from .schedules import Schedule, as_schedule
-from .sources import Source
-from .split_steps import SplitSteps
-from .state import restore, slowed, state_of
-from .static_epoch import StaticEpoch
+from .state.averaging import MovingAverage
+from .state.trainer_state import restore, slowed, state_of
 
 Weights = dict[str, dict[str, Tensor]]
 

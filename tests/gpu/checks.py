@@ -18,12 +18,12 @@ import torch
 from pyro.infer import Trace_ELBO
 
 import pyrovae as pv
-from pyrovae.evidence.psis import fit_tails
-from pyrovae.inference.building import build
-from pyrovae.inference.options import ModelOptions
+from pyrovae.evidence.weights.khat import fit_tails
+from pyrovae.inference.options.building import build
+from pyrovae.inference.options.options import ModelOptions
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import inspect_program
-from pyrovae.programs.compiled_weights import CompiledWeights
+from pyrovae.programs.compile.compiled_weights import CompiledWeights
 
 Finding = tuple[str, Any, bool | None]
 Check = Callable[[torch.device, bool], Iterator[Finding]]

@@ -1,0 +1,60 @@
+"""Samples and pictures of a trained diffusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pyrovae import plots
+from pyrovae.data import Dataset
+from pyrovae.models.diffusing.diffusion_process import Process
+from pyrovae.models.diffusing.noise_schedules import LearnedSchedule, LinearSchedule
+from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
+from pyrovae.programs.modes import owners
+
+from ..options.building import Pair
+from .pictures import grey_scale, write_arrays
+
+STEPS, SHOWN = 250, 6
+
+
+def diffusion_of(pair: Pair) -> DiffusionBound | DiffusionChain | None:
+    """The diffusion that the pair's model belongs to, its weights those of the run; None for other programs."""
+    found = [m for m in owners(pair.model) if isinstance(m, DiffusionBound | DiffusionChain)]
+    return found[0] if found else None
+
+
+def draw_diffusion(
+    pair: Pair, data: Dataset, out: Path, num: int, steps: int | None, seed: int, weights_hash: str
+) -> list[str]:
+    """Writes samples.npz, schedule.png and, of images, samples.png and chain.png; returns the names.
+
+    Raises:
+        ValueError: more steps than a discrete chain has.
+    """
+    owner = diffusion_of(pair)
+    assert owner is not None
+    steps = steps or owner.steps or STEPS
+    process: Process = owner.process
+    process.eval()
+    x = owner.sample(num, steps, seed=seed)
+    write_arrays(out / "samples.npz", {"x": x}, weights_hash)
+    names = ["samples.npz"]
+    ends = process.ends
+    curves: dict[str, Any] = {"linear": LinearSchedule(*ends)}
+    if not isinstance(process.schedule, LinearSchedule):
+        learned = isinstance(process.schedule, LearnedSchedule)
+        curves = {"learned" if learned else type(process.schedule).__name__: process.schedule, **curves}
+    plots.save(plots.plot_noise_schedule(curves), out / "schedule.png", weights_hash)
+    names.append("schedule.png")
+    shape = data.spec.image_shape
+    if shape is None:
+        return names
+    low, high = grey_scale(data.spec, data.train)
+    plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / "samples.png", weights_hash)
+    # The same seed and number: these states end in these x.
+    states = [z.flatten(1) for z in process.chain(num, steps, seed=seed)]
+    plots.save(
+        plots.plot_chain(states, shape, x=process.encode(x), num=SHOWN), out / "chain.png", weights_hash
+    )
+    return [*names, "samples.png", "chain.png"]

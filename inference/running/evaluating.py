@@ -1,0 +1,234 @@
+"""Run folders evaluated on the same data, so that they can be compared datum by datum."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae import plots, runs
+from pyrovae.data import Dataset
+from pyrovae.evidence import Sharing
+from pyrovae.evidence.core.compile_when import PAIRS
+from pyrovae.evidence.evidence import data_hash
+from pyrovae.files import check_writable
+from pyrovae.json_files import read_json
+from pyrovae.programs import check_alike
+
+from ..options.measuring import measure_of_run
+from .attending import Attendance, attending, remove
+from .reusing import code_of, found_in, name_of
+from .table import Entry
+
+CompileName = Literal["auto", "on", "off"]
+SANDWICH = "sandwich.json"
+PARTIAL = runs.PARTIAL
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every run.
+
+    Attributes:
+        x: the data, all or some of the split.
+        split: their name.
+        num_samples, seed, delta: as in `pv.evidence`.
+        compile: run the weights as one compiled graph.
+        reuse: take evidence.nc where it answers this very question of these very weights.
+        estimators: default: ELBO and IS.
+        label: what the data are, for tables.
+        resume: keep partial results in the run folder, and go on from there.
+        shard: (i, n): only every n-th chunk of the data.
+        sharing: with other processes that share the run folder.
+        writes: whether this process writes evidence.nc and the picture.
+        patience: seconds that the other ranks have to leave, where this one alone writes.
+        out_dir: folder for what is written of each run, by the run's name; default: the run folder.
+    """
+
+    x: Tensor
+    split: str
+    num_samples: int
+    seed: int = 0
+    delta: float = 0.05
+    compile: CompileName = "auto"
+    reuse: bool = False
+    estimators: tuple[Any, ...] = ()
+    label: str | None = None
+    resume: bool = False
+    shard: tuple[int, int] | None = None
+    sharing: Sharing | None = None
+    writes: bool = True
+    patience: float = 0.0
+    out_dir: Path | None = None
+
+    def place(self, run: pv.Run) -> Path:
+        """Where results of a run are written."""
+        if self.out_dir is not None:
+            return self.out_dir / Path(os.path.realpath(run.folder)).name
+        runs.check_own(run.folder, PARTIAL)
+        return run.folder
+
+    def prepare(self, run: pv.Run) -> None:
+        """Makes that place, and tells before any work if it cannot be written.
+
+        Raises:
+            OSError: it cannot be made or written.
+        """
+        if self.out_dir is not None:
+            self.place(run).mkdir(parents=True, exist_ok=True)
+        try:
+            check_writable(self.place(run))
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}; try --out-dir with a folder that can be written"
+            raise OSError(reason) from None
+
+    @property
+    def asked(self) -> list[Any]:
+        """The estimators."""
+        return list(self.estimators) or [pv.ELBO(), pv.IS(self.num_samples)]
+
+    @property
+    def compiles(self) -> bool:
+        """Whether to compile; `auto` decides by the number of pairs."""
+        if self.compile == "auto":
+            return self.num_samples * len(self.x) >= PAIRS
+        return self.compile == "on"
+
+
+def some(x: Tensor, limit: int | None) -> Tensor:
+    """`limit` rows drawn under a fixed seed, in their order: some splits come sorted by class."""
+    if limit is None or limit >= len(x):
+        return x
+    drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:limit]
+    return x[drawn.sort().values.to(x.device)]
+
+
+def load_runs(
+    folders: Sequence[Path],
+    root: Path | None,
+    device: torch.device,
+    split: str,
+    limit: int | None,
+    trust: bool = False,
+) -> tuple[list[pv.Run], Tensor]:
+    """The runs, and the data that all of them are asked about.
+
+    Raises:
+        ValueError: a folder twice, a limit < 1, runs on different data, or masses and densities together; before
+            any is evaluated.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"expected --limit >= 1, got {limit}")
+    if len(set(map(os.path.realpath, folders))) < len(folders):
+        raise ValueError(f"expected each run folder once, got {', '.join(map(str, folders))}")
+    loaded: list[pv.Run] = []
+    held: dict[str, Dataset] = {}  # one copy of a data set serves all runs on it
+    first: Tensor | None = None
+    for folder in folders:
+        run = runs.load(folder, root, device, trust=trust)
+        data = held.setdefault(run.spec.hash, run.data)
+        run = dataclasses.replace(run, given=data)
+        x = some(data.split(split), limit)
+        if first is None:
+            first = x
+        elif x is not first and data_hash(x) != data_hash(first):
+            raise ValueError(
+                f"expected runs on the same data, got {loaded[0].folder} on {_described(loaded[0])} and {folder} on "
+                f"{_described(run)}; try one call for each data set"
+            )
+        loaded.append(run)
+    assert first is not None
+    if len(loaded) > 1:
+        x = first
+        check_alike([(str(run.folder), measure_of_run(run, x)) for run in loaded])
+    return loaded, first
+
+
+def at(run: pv.Run, question: Question) -> AbstractContextManager[Attendance | None]:
+    """This process at the evaluation of a run, where it is shared with others."""
+    if question.sharing is None:
+        return nullcontext()
+    return attending(question.place(run) / PARTIAL, question.sharing.expiry)
+
+
+def evaluate_run(
+    run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
+) -> tuple[pv.Evidence, bool]:
+    """The evidence of a run; and whether it was in its folder already. `keep` writes it there."""
+    # Who comes late to a shared evaluation finds what the others have kept.
+    if question.reuse or question.sharing is not None:
+        found = found_in(run, question.x, question.asked, question.seed, question.delta)
+        if found is not None:
+            return found, True
+    ev = pv.evidence(
+        run.model,
+        run.guide,
+        question.x,
+        estimators=question.asked,
+        seed=question.seed,
+        delta=question.delta,
+        compile=question.compiles,
+        progress=progress,
+        label=question.label,
+        resume=question.place(run) / PARTIAL if question.resume else None,
+        shard=question.shard,
+        sharing=question.sharing,
+    )
+    # Of the weights as they were loaded: the file may be another one by now.
+    mark = {"weights_hash": run.weights_hash, "split": question.split, "code": code_of(run)}
+    return dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)}), False
+
+
+def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | None = None) -> None:
+    """Writes evidence.nc and its picture (but not of a shard); then partial results have done their work.
+
+    Args:
+        run, question, ev: as of `evaluate_run`.
+        here: this process, at a shared evaluation.
+
+    Raises:
+        OSError: the place cannot be written. What is to be shown must have been shown before.
+    """
+    if question.shard is not None or not question.writes:
+        return
+    place = question.place(run)
+    name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
+    runs.write_evidence(ev, place / f"{name}.nc")
+    if "IS" in ev:
+        plots.save(ev.plot(), place / f"{name}.png", run.weights_hash)
+    remove(ev.partials, here, question.patience)
+
+
+def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
+    """With the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
+    try:
+        found = read_json(run.folder / SANDWICH)
+        if found.get("weights_hash") != run.weights_hash:
+            return evidence
+        gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or not of `sandwich`
+        return evidence
+    return evidence.with_sandwich(gaps) if gaps else evidence
+
+
+def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:
+    """A row of the table."""
+    seconds = None if run.seconds is None else run.seconds + float(evidence.attributes["seconds"])
+    try:
+        history = run.history
+    except (OSError, ValueError):  # the table does not need it
+        history = []
+    return Entry(str(run.folder), run.label, evidence, seconds, history, run.folder)
+
+
+def _described(run: pv.Run) -> str:
+    how = f", {run.spec.binarisation}" if run.spec.binarisation else ""
+    return f"{run.spec.name} ({run.spec.support}{how}, seed {run.spec.seed})"

@@ -1,0 +1,266 @@
+"""Pictures of a trained program on its data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import pyrovae as pv
+from pyrovae import plots
+from pyrovae.data import Dataset, DataSpec
+from pyrovae.files import write_whole
+from pyrovae.programs import aggregate_posterior, reconstruct, simulate
+
+from ..options.building import Pair
+
+PictureName = Literal[
+    "samples",
+    "reconstructions",
+    "latent",
+    "manifold",
+    "traversals",
+    "interpolations",
+    "neighbours",
+    "likely",
+    "levels",
+    "level_samples",
+]
+LEVELS: tuple[PictureName, ...] = ("levels", "level_samples")  # of programs with several latent sites
+PICTURES: tuple[PictureName, ...] = tuple(n for n in get_args(PictureName) if n not in LEVELS)
+QUICK: tuple[PictureName, ...] = ("samples", "reconstructions", "latent")
+SHOWN = 12  # images in a row
+ENCODED = 10_000  # data of a latent space, at most
+
+
+@dataclass
+class Pictures:
+    """The pictures of a pair on a data set.
+
+    Attributes:
+        pair: the program, bound to its parameters.
+        data: the data set.
+        num: draws shown, at most 100 of each kind.
+        num_samples: K of the importance-sampled evidence.
+        limit: test data whose evidence is taken.
+        site: the latent; None: the first continuous vector.
+        seed: of all draws.
+        weights_hash: of the pair's weights; pictures carry it.
+        skipped: picture to the reason why it was not made, filled by `write`.
+    """
+
+    pair: Pair
+    data: Dataset
+    num: int = 60
+    num_samples: int = 500
+    limit: int = 1000
+    site: str | None = None
+    seed: int = 0
+    weights_hash: str | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("num", "num_samples", "limit"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+
+    def write(self, out: Path, only: Sequence[PictureName] = PICTURES) -> list[str]:
+        """Writes NAME.png for each picture that the program and data allow; returns the file names."""
+        makers: dict[PictureName, Callable[[], Figure | Axes]] = {
+            "samples": self.samples,
+            "reconstructions": self.reconstructions,
+            "latent": self.latent,
+            "manifold": self.manifold,
+            "traversals": self.traversals,
+            "interpolations": self.interpolations,
+            "neighbours": self.neighbours,
+            "likely": self.likely,
+            "levels": self.levels,
+            "level_samples": self.level_samples,
+        }
+        written = []
+        for name in dict.fromkeys(only):
+            try:
+                figure = makers[name]()
+            except ValueError as error:
+                self.skipped[name] = str(error)
+                continue
+            plots.save(figure, out / f"{name}.png", self.weights_hash)
+            written.append(f"{name}.png")
+        return written
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        shape = self.data.spec.image_shape
+        if shape is None:
+            raise ValueError(f"expected images, got data of shape {self.data.spec.event_shape}")
+        return shape
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """Values of black and white."""
+        return grey_scale(self.data.spec, self.data.train)
+
+    @cached_property
+    def subset(self) -> Tensor:
+        """Indices of the test data whose evidence is taken: some splits come sorted by class."""
+        n = len(self.data.test)
+        random = torch.Generator().manual_seed(self.seed)
+        rows = torch.randperm(n, generator=random)[: self.limit]
+        return rows.to(self.data.test.device)
+
+    @cached_property
+    def evidence(self) -> pv.Evidence:
+        """Importance-sampled evidence of that subset."""
+        x = self.data.test[self.subset]
+        return pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
+
+    def samples(self) -> Figure:
+        """From the prior and from the aggregate posterior."""
+        shape, num = self.shape, min(self.num, 100)
+        like = self.data.train[:1].expand(num, *self.data.train.shape[1:])
+        prior = simulate(self.pair.model, like, seed=self.seed).mean
+        made = aggregate_posterior(*self.pair, self.data.train, num_draws=num, seed=self.seed).mean
+        low, high = self.scale
+        return plots.plot_prior_and_posterior(
+            self._as_data(prior), self._as_data(made), shape, vmin=low, vmax=high
+        )
+
+    def reconstructions(self) -> Axes:
+        """Of test data, with their evidence where it can be had."""
+        shape, (low, high) = self.shape, self.scale
+        x = self.data.test[self.subset[:SHOWN]]
+        mean = self._as_data(reconstruct(*self.pair, x, seed=self.seed).mean)
+        try:
+            ev = pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
+        except ValueError as error:
+            self.skipped["evidence of reconstructions"] = str(error)
+            ev = None
+        return plots.plot_reconstructions(x, mean, shape, SHOWN, ev=ev, vmin=low, vmax=high)
+
+    def latent(self) -> Axes:
+        """Where the test data lie."""
+        labels = self.data.labels["test"][:ENCODED] if self.data.labels else None
+        return plots.plot_latent_space(*self.pair, self.data.test[:ENCODED], labels=labels, site=self.site)
+
+    def manifold(self) -> Axes:
+        """Of a 2-D latent."""
+        shape, (low, high) = self.shape, self.scale
+        return plots.plot_manifold(
+            *self.pair, self.data.test[:ENCODED], image_shape=shape, site=self.site, vmin=low, vmax=high
+        )
+
+    def traversals(self) -> Axes:
+        """Of each latent dimension."""
+        shape, (low, high) = self.shape, self.scale
+        return plots.plot_traversals(
+            *self.pair, self.data.test[:ENCODED], image_shape=shape, site=self.site, vmin=low, vmax=high
+        )
+
+    def interpolations(self) -> Axes:
+        """Between test data of different classes, where there are labels."""
+        shape, (low, high) = self.shape, self.scale
+        labels = self.data.labels["test"][self.subset] if self.data.labels else None
+        pairs = unlike_pairs(len(self.subset), labels)
+        chosen = self.subset[[i for pair in pairs for i in pair]]
+        return plots.plot_interpolations(
+            *self.pair,
+            self.data.test[chosen],
+            image_shape=shape,
+            pairs=[(2 * i, 2 * i + 1) for i in range(len(pairs))],
+            site=self.site,
+            vmin=low,
+            vmax=high,
+        )
+
+    def neighbours(self) -> Axes:
+        """Training data nearest to samples."""
+        shape, (low, high) = self.shape, self.scale
+        like = self.data.train[:1].expand(SHOWN, *self.data.train.shape[1:])
+        samples = self._as_data(simulate(self.pair.model, like, seed=self.seed).mean)
+        # Means are compared with means: the grey levels, where the binary data are draws from them.
+        train = self.data.train if self.data.probabilities is None else self.data.probabilities
+        return plots.plot_neighbours(samples, train, shape, vmin=low, vmax=high)
+
+    def likely(self) -> Figure:
+        """Test data of least and greatest evidence."""
+        shape, (low, high) = self.shape, self.scale
+        return plots.plot_likely(self.evidence, shape, name="test data", vmin=low, vmax=high)
+
+    def levels(self) -> Axes:
+        """Which level of a hierarchy holds what, by reconstructions from ever fewer levels."""
+        shape, (low, high) = self.shape, self.scale
+        x = self.data.test[self.subset[:SHOWN]]
+        self._check_several()
+        return plots.plot_levels(*self.pair, x, shape, vmin=low, vmax=high, seed=self.seed)
+
+    def level_samples(self) -> Axes:
+        """What each level decides, by redrawing those below."""
+        shape, (low, high) = self.shape, self.scale
+        self._check_several()
+        return plots.plot_level_samples(
+            self.pair.model, self.data.train, shape, num=SHOWN, vmin=low, vmax=high, seed=self.seed
+        )
+
+    @cached_property
+    def sites(self) -> list[str]:
+        """Latent sites, in the model's order."""
+        return list(reconstruct(*self.pair, self.data.train[:1]).latents)
+
+    def _check_several(self) -> None:
+        if len(self.sites) < 2:
+            raise ValueError(f"expected several latent sites, got {self.sites}")
+
+    def _as_data(self, mean: Tensor) -> Tensor:
+        return mean.reshape(len(mean), *self.data.spec.event_shape)
+
+
+def draw_pictures(pair: Pair, data: Dataset, out: Path, *, num_samples: int = 60, seed: int = 0) -> list[str]:
+    """Writes samples.png, reconstructions.png (image data) and latent.png; returns the names."""
+    return Pictures(pair, data, num=num_samples, seed=seed).write(out, QUICK)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) -> None:
+    """Writes tensors as an .npz file, whole or not at all, with the hash of the weights that they are of."""
+    content = io.BytesIO()
+    plain: dict[str, Any] = {k: v.cpu().numpy() for k, v in arrays.items()}
+    np.savez(content, weights_hash=np.array(weights_hash), **plain)
+    write_whole(path, content.getvalue())
+
+
+def grey_scale(spec: DataSpec, x: Tensor) -> tuple[float, float]:
+    """Values of black and white: of the support, else of the data."""
+    if spec.levels is not None:
+        return 0.0, float(spec.levels - 1)
+    if spec.support in ("binary", "unit_interval"):
+        return 0.0, 1.0
+    return float(x.min()), float(x.max())
+
+
+def unlike_pairs(num_data: int, labels: Tensor | None, num_pairs: int = 4) -> list[tuple[int, int]]:
+    """The first pairs of data of different classes; each datum once.
+
+    Raises:
+        ValueError: for fewer than two data.
+    """
+    if num_data < 2:
+        raise ValueError(f"expected at least 2 data to go between, got {num_data}")
+    classes = None if labels is None else labels.tolist()
+    left = list(range(num_data))
+    pairs: list[tuple[int, int]] = []
+    while len(left) > 1 and len(pairs) < num_pairs:
+        a = left.pop(0)
+        b = next((i for i in left if classes is None or classes[i] != classes[a]), left[0])
+        left.remove(b)
+        pairs.append((a, b))
+    return pairs

@@ -1,0 +1,143 @@
+"""The user's own data: an array, a file, a dictionary of splits, or a torch Dataset."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...files import expanded
+from ..checks import check_event, to_float32, to_labels
+from ..files import read_file
+from ..raw import Raw, Request, Size
+from ..splitting import split_rows
+
+SPLITS = ("train", "valid", "test")
+LABELS = ("y", "labels")
+DEFAULT_SIZES: dict[str, Size] = {"valid": 0.1, "test": 0.2}
+
+
+def from_object(source: Any, request: Request) -> Raw:
+    """Splits of a user's data.
+
+    Args:
+        source: Path to a `.npy`, `.npz` or `.pt` file; a tensor or numpy array `[N, *event]`; a mapping
+            from "train" (and "valid", "test") or "x" (and "y" or "labels") to arrays; or a torch `Dataset`.
+        request: Sizes of the splits that the source does not bring, and the seed of their shuffle.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If the source cannot be understood.
+    """
+    name = type(source).__name__
+    if isinstance(source, str | os.PathLike):
+        path = expanded(source)
+        name, source = path.name, read_file(path)
+    if isinstance(source, torch.utils.data.Dataset):
+        return _one_array(name, *_stacked(source), request)
+    if isinstance(source, Tensor | np.ndarray):
+        return _one_array(name, source, None, request)
+    if isinstance(source, Mapping):
+        return _from_mapping(name, source, request)
+    raise ValueError(
+        "expected the name of a data set, a path, a tensor, a numpy array, a mapping of arrays or a torch "
+        f"Dataset, got {name}"
+    )
+
+
+def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
+    x = to_float32(array, repr(name))
+    check_event(x, repr(name))
+    y = None if labels is None else to_labels(labels, len(x), repr(name))
+    sizes = {
+        s: default if getattr(request, s) is None else getattr(request, s)
+        for s, default in DEFAULT_SIZES.items()
+    }
+    rows = split_rows(len(x), sizes, request.seed)
+    return Raw(
+        name,
+        splits={split: x[row] for split, row in rows.items()},
+        labels=None if y is None else {split: y[row] for split, row in rows.items()},
+        rows=rows,
+    )
+
+
+def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
+    keys = {str(key) for key in source}
+    if "train" in keys and keys <= {*SPLITS, *(f"{s}_labels" for s in SPLITS)}:
+        return _from_splits(name, source, request)
+    given = [key for key in LABELS if key in keys]
+    if "x" in keys and keys <= {"x", *LABELS} and len(given) <= 1:
+        return _one_array(name, source["x"], source[given[0]] if given else None, request)
+    if len(keys) == 1:
+        return _one_array(name, next(iter(source.values())), None, request)
+    raise ValueError(
+        f"expected {name!r} to have one array, or the keys train (and valid, test, and train_labels, "
+        "valid_labels, test_labels), or the key x (and y or labels), got the keys "
+        f"{sorted(keys)}; try to rename them"
+    )
+
+
+def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
+    splits = {s: to_float32(source[s], f"split {s!r}") for s in SPLITS if s in source}
+    for split, x in splits.items():
+        check_event(x, f"split {split!r}")
+    labels = {
+        s: to_labels(source[f"{s}_labels"], len(x), f"split {s!r}")
+        for s, x in splits.items()
+        if f"{s}_labels" in source
+    }
+    if {f"{s}_labels" for s in labels} != {str(k) for k in source if str(k).endswith("_labels")} or (
+        labels and labels.keys() != splits.keys()
+    ):
+        raise ValueError(
+            f"expected labels for all splits of {name!r} or for none, got them for {sorted(labels)}"
+        )
+    request.refuse_sizes(name, *(s for s in splits if s != "train"))
+    sizes: dict[str, Size] = {}
+    for split, default in DEFAULT_SIZES.items():
+        if split not in splits:
+            asked = getattr(request, split)
+            sizes[split] = default if asked is None else asked
+    rows = None
+    if sizes:
+        parts = split_rows(len(splits["train"]), sizes, request.seed)
+        given, given_labels = splits["train"], labels.get("train")
+        splits |= {split: given[row] for split, row in parts.items()}
+        if given_labels is not None:
+            labels |= {split: given_labels[row] for split, row in parts.items()}
+        rows = {s: parts.get(s, torch.arange(len(x))) for s, x in splits.items()}
+    return Raw(name, {s: splits[s] for s in SPLITS}, labels=labels or None, rows=rows)
+
+
+def _stacked(source: Any) -> tuple[Tensor, list[int] | None]:
+    if isinstance(source, torch.utils.data.IterableDataset) or not hasattr(source, "__len__"):
+        raise ValueError(
+            "expected a torch Dataset with a length, got an iterable one; try a tensor of its items"
+        )
+    events: list[Tensor] = []
+    labels: list[Any] = []
+    for i in range(len(source)):
+        item = source[i]
+        event, *rest = item if isinstance(item, tuple | list) else (item,)
+        # as numpy first: an image of PIL has no way into torch of its own
+        events.append(to_float32(event if isinstance(event, Tensor) else np.asarray(event), f"item {i}"))
+        if events[i].shape != events[0].shape:
+            raise ValueError(
+                f"expected items of one shape, got {tuple(events[0].shape)} at 0 and "
+                f"{tuple(events[i].shape)} at {i}"
+            )
+        if rest:
+            labels.append(rest[0])
+    if not events:
+        raise ValueError("expected at least one datum in every split, got an empty torch Dataset")
+    integer = len(labels) == len(events) and all(_is_integer(y) for y in labels)
+    return torch.stack(events), [int(y) for y in labels] if integer else None
+
+
+def _is_integer(y: Any) -> bool:
+    if isinstance(y, Tensor):
+        return y.dim() == 0 and not y.dtype.is_floating_point and not y.dtype.is_complex
+    return isinstance(y, int | np.integer)

@@ -1,0 +1,170 @@
+"""Bounds on both sides, on data simulated from the model (bidirectional Monte Carlo)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...checking import checked
+from ...programs import Program, inspect_program, seeded
+from ...programs.generate.simulated import Simulated, simulate_pairs
+from ...programs.latents.densities import Densities
+from ..chains.annealed_path import anneal, check_num_temperatures
+from ..chains.hmc import Point
+from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
+from ..core.compile_when import Compile
+from ..core.log_weights import check_density, check_num_samples, choose_chunk, iterate
+from ..estimators.ais import AIS
+from .bracket import Bracket, Sandwich
+
+
+@checked
+def sandwich(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *like: Any,
+    simulate: int = 200,
+    ais: AIS = AIS(),  # noqa: B008
+    temperatures: Sequence[int] = (),
+    num_samples: int = 1000,
+    seed: int = 0,
+    plate: str | None = None,
+    budget: int | None = None,
+    compile: Compile = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Sandwich:
+    """Bidirectional Monte Carlo (Grosse et al. 2015, 2016; decoders: Wu et al. 2017).
+
+    Draws (x, z) from the model; z is then an exact draw from p(z | x). AIS forward, from the
+    prior or guide to the posterior, has E[w] = p(x), so ln mean w is a lower bound in
+    expectation; AIS backward from z has E[w_rev] = 1/p(x), so -ln mean w_rev is an upper bound.
+    All K backward chains of a datum leave from the one z, which costs tightness but not validity.
+    Beside them the importance-weighted pair, whose upper half is ln (1/K)(w_post + sum_{k<K} w_q).
+    https://arxiv.org/abs/1511.02543, https://arxiv.org/abs/1606.02275
+
+    Args:
+        model, guide: the pair.
+        *like: an example `(x, *context)`: shapes, and contexts, which are used row by row in turn.
+            Not needed for a model that declares `simulate=`, called as `simulate(num_data, *context)`
+            and returning `(x, latents)`.
+        simulate: N, how many data.
+        ais: chains, start, leapfrog steps, temperatures.
+        temperatures: several numbers of temperatures, for a curve; default: that of `ais`.
+        num_samples: K of the importance-weighted bounds.
+        seed, plate, budget, compile, progress: as in `evidence`.
+
+    Raises:
+        ValueError: N < 1, a program that AIS does not take, an unnormalised density, an observed
+            site that does not map back to x.
+    """
+    check_num_samples(num_samples)
+    efforts = sorted({*temperatures}) or [ais.num_temperatures]
+    for t in efforts:
+        check_num_temperatures(t)
+    if ais.schedule is not None and efforts != [ais.num_temperatures]:
+        raise ValueError("expected no fixed schedule together with several numbers of temperatures")
+    drawn, program = simulated_program(model, guide, like, simulate, seed, plate)
+    ais = AIS(efforts[-1], ais.num_chains, ais.start, ais.leapfrog, ais.schedule, ais.target_acceptance)
+    results: dict[int, list[tuple[Tensor, Tensor]]] = {t: [] for t in efforts}
+    acceptance: list[Tensor] = []
+    ticks = Ticks(progress, 2 * simulate * ais.num_chains, sum(t - 1 for t in efforts))
+    for chunk in chunks(program, ais, seed=seed, budget=budget, compile=compile):
+        for t in efforts:
+            lower, upper, accepted = _bracket(chunk, t, drawn, seed, ticks)
+            results[t].append((lower, upper))
+            if t == efforts[-1]:
+                acceptance.append(accepted)
+    brackets = tuple(
+        Bracket("AIS", t, *(torch.cat([r[i] for r in results[t]]).cpu() for i in (0, 1))) for t in efforts
+    )
+    return Sandwich(
+        brackets,
+        _importance(program, drawn, num_samples, seed, budget, compile),
+        drawn.args[0],
+        drawn.latents,
+        torch.cat(acceptance).cpu(),
+        {
+            "num_data": simulate,
+            "seed": seed,
+            "num_chains": ais.num_chains,
+            "start": ais.start,
+            "narrower": program.narrower,
+            "measure": program.measure.kind,
+        },
+    )
+
+
+def simulated_program(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    like: tuple[Any, ...],
+    simulate: int,
+    seed: int,
+    plate: str | None,
+) -> tuple[Simulated, Program]:
+    """Pairs (x, z) drawn from the model, and the program on them.
+
+    Raises:
+        ValueError: as `sandwich`.
+    """
+    if not isinstance(simulate, int) or isinstance(simulate, bool) or simulate < 1:
+        raise ValueError(f"expected simulate (N) to be a whole number >= 1, got {simulate!r}")
+    if len(like) > 1:  # which context is per datum shows on the example
+        like = (like[0], *inspect_program(model, guide, *like, plate=plate).arguments.context)
+    drawn = simulate_pairs(model, simulate, like, seed)
+    program = inspect_program(model, guide, *drawn.args, plate=plate)
+    check_density(program)
+    if program.declaration.density == "unnormalised":
+        raise ValueError(
+            "expected a normalised density, got one declared 'unnormalised': no exact draws from it are at hand"
+        )
+    if program.arguments.calling != "sliced":
+        raise ValueError(
+            "expected a program whose data plate follows len(x), got one of a fixed size; try pyro.plate(name, len(x))"
+        )
+    return drawn, program
+
+
+def _bracket(
+    chunk: TunedChunk, num_temperatures: int, drawn: Simulated, seed: int, ticks: Ticks
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(lower, upper, acceptance), `[n]`, of one chunk of data."""
+    ais, n = chunk.ais, chunk.num_data
+    betas = chunk.betas(num_temperatures)
+    advance = ticks.of(n * ais.num_chains)
+    device = chunk.indices.device
+    with seeded(seed, "sandwich forward", chunk.number, num_temperatures, device=device):
+        forward = anneal(
+            chunk.evaluate, chunk.start(), betas, chunk.tuning.steps, ais.leapfrog, advance=advance
+        )
+    with seeded(seed, "sandwich reverse", chunk.number, num_temperatures, device=device):
+        exact = Point.at(chunk.evaluate, chunk.densities.from_latents(drawn.latents))
+        reverse = anneal(
+            chunk.evaluate, exact, betas[::-1], chunk.tuning.steps, ais.leapfrog, advance=advance
+        )
+    shift = math.log(ais.num_chains)
+    lower = forward.log_weights.logsumexp(0) - shift
+    upper = shift - reverse.log_weights.logsumexp(0)
+    accepted = 0.5 * (forward.acceptance + reverse.acceptance).mean(0)
+    return lower[:n], upper[:n], accepted[:n]
+
+
+def _importance(
+    program: Program, drawn: Simulated, num_samples: int, seed: int, budget: int | None, compile: Compile
+) -> Bracket:
+    lower, upper = [], []
+    chunk = choose_chunk(program, num_samples, budget)
+    for indices, weights in iterate(program, num_samples, seed=seed, chunk=chunk, compile=compile):
+        densities = Densities(program, indices, 1)
+        with torch.no_grad():
+            terms = densities.terms(densities.from_latents(drawn.latents), guide=True)
+        assert terms.guide is not None
+        exact = (terms.prior + terms.likelihood - terms.guide).double()
+        lw = weights.double()
+        lower.append(lw.logsumexp(0) - math.log(num_samples))
+        upper.append(torch.cat([exact, lw[1:]]).logsumexp(0) - math.log(num_samples))
+    return Bracket("IS", num_samples, torch.cat(lower).cpu(), torch.cat(upper).cpu())

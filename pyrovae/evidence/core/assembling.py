@@ -1,0 +1,221 @@
+"""From results of chunks of data to results of data sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...programs import Program
+from ...programs.particles.rounding import rounding
+from ..sharing.claims import Sharing, Units
+from ..sharing.partial_results import Partials
+from ..weights.rounding import KEY, SAFETY, rounding_of_all, with_rounding
+from .collecting import Collected
+from .compile_when import Compile
+from .estimate import Estimate
+from .estimator import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator
+from .log_weights import Chunk, iterate
+
+
+def from_weights(
+    program: Program,
+    estimators: Sequence[Any],
+    drawn: int,
+    *,
+    seed: int,
+    chunk: Chunk,
+    chunks: Sequence[int],
+    compile: Compile,
+    partials: Partials | None,
+    surrogate: bool,
+    progress: Callable[[int, int], None] | None,
+    sharing: Sharing | None = None,
+    label: str | None = None,
+) -> dict[str, PerDatum]:
+    """All weight estimators on one draw of log-weights, a chunk of data at a time.
+
+    Args:
+        chunks: numbers of the chunks of data to evaluate.
+        partials: where their results are kept, and taken from.
+        sharing: compute chunks that no other process has; wait for those of the others.
+        label: what is evaluated, for a look at the progress.
+        All else: as `iterate`.
+    """
+    rows = program.arguments.chunks(chunk.data)
+    kept = Collected([len(rows[j]) for j in chunks])
+    place = {j: i for i, j in enumerate(chunks)}
+    missing = set(chunks)
+
+    def take_kept() -> None:
+        for j in sorted(missing):
+            part = None if partials is None else partials.load(part_name(j))
+            if part is not None:
+                kept.put(place[j], part)
+                missing.remove(j)
+
+    take_kept()
+    order: Iterable[int] = sorted(missing)
+    if sharing is not None and partials is not None:
+        units = Units(partials, [part_name(j) for j in chunks], sharing, label)
+        order = map(int, units)
+    numbers = {int(indices[0]): j for j, indices in enumerate(rows)}
+    blocks = iterate(
+        program,
+        drawn,
+        seed=seed,
+        chunk=chunk,
+        chunks=order,
+        compile=compile and bool(missing),
+        surrogate=surrogate,
+        progress=progress,
+    )
+    # Progress is told before a block is yielded: what it interrupts is a chunk not yet saved.
+    for indices, weights in blocks:
+        j = numbers[int(indices[0])]
+        error = rounding(program, indices)
+        part = {
+            e.name: _on_cpu(with_rounding(e.estimate(weights[: e.num_samples or drawn]), error))
+            for e in estimators
+        }
+        kept.put(place[j], part)
+        missing.discard(j)
+        if partials is not None:
+            partials.save(part_name(j), part)
+    take_kept()  # of the other processes
+    if missing:
+        raise ValueError(
+            f"expected the results of all {len(chunks)} units in {partials.folder if partials else 'memory'}, got none "
+            f"of {len(missing)} (the first is {min(missing)}): their files were there and have gone; try the same "
+            "command again"
+        )
+    return kept.whole()
+
+
+def from_program(
+    e: ProgramEstimator,
+    program: Program,
+    *,
+    partials: Partials | None,
+    sharing: Sharing | None,
+    label: str | None,
+    budget: int | None,
+    **run: Any,
+) -> dict[str, PerDatum]:
+    """An estimator that runs the program itself: a unit for each of its chunks of data, or one in all."""
+    run["budget"] = budget
+    if partials is None:
+        return {e.name: _rounded(e.run(program, **run), program, budget)}
+    number = e.num_chunks(program, budget) if isinstance(e, ChunkedEstimator) else 1
+    names = [partials.unit(f"{e.name}-{part_name(j)}") for j in range(number)]
+    found = [partials.load(name) for name in names]
+    missing: Iterable[int] = [j for j, part in enumerate(found) if part is None]
+    if sharing is not None:
+        units = Units(partials, names, sharing, f"{label or 'evidence'}, {e.name}")
+        missing = map(names.index, units)
+    if isinstance(e, ChunkedEstimator):
+        results = e.run_chunks(program, missing, **run)
+    else:
+        results = ((j, e.run(program, **run)) for j in missing)
+    for j, part in results:
+        partials.save(names[j], {e.name: part})
+    parts = [(part or partials.load(name) or {})[e.name] for name, part in zip(names, found, strict=True)]
+    return {e.name: _rounded(join(parts), program, budget)}
+
+
+def _rounded(result: PerDatum, program: Program, budget: int | None) -> PerDatum:
+    return with_rounding(result, rounding_of_all(program, budget))
+
+
+def part_name(chunk: int) -> str:
+    """Of a chunk's partial result."""
+    return f"{chunk:06d}"
+
+
+def _on_cpu(part: PerDatum) -> PerDatum:
+    return join([part])
+
+
+def join(parts: Sequence[PerDatum], order: Tensor | None = None) -> PerDatum:
+    """Results of disjoint sets of data as one; `order` then puts the rows in place."""
+
+    def cat(tensors: list[Any]) -> Any:
+        if tensors[0] is None:
+            return None
+        rows = torch.cat([t.cpu() for t in tensors])
+        return rows if order is None else rows[order]
+
+    def details(values: list[Any]) -> Any:
+        return cat(values) if isinstance(values[0], Tensor) and values[0].dim() else values[0]
+
+    return PerDatum(
+        cat([p.log_evidence for p in parts]),
+        cat([p.variance for p in parts]),
+        cat([p.bias for p in parts]),
+        ess=cat([p.ess for p in parts]),
+        khat=cat([p.khat for p in parts]),
+        curve={k: cat([p.curve[k] for p in parts]) for k in parts[0].curve},
+        details={k: details([p.details[k] for p in parts]) for k in parts[0].details},
+    )
+
+
+def assemble(
+    estimators: Sequence[WeightEstimator | ProgramEstimator],
+    results: dict[str, PerDatum],
+    drawn: int,
+    delta: float,
+    normalised: dict[str, bool],
+    certify: str | None = None,
+) -> dict[str, Estimate]:
+    """Results over data as `Estimate`s, whose certificates hold together.
+
+    Args:
+        drawn: K of estimators that take all there are.
+        delta: failure probability of all certificates together.
+        normalised: whether an estimator gives ln p(x), and not ln f(x).
+        certify: the one estimator that has a certificate; None: all that can.
+
+    Raises:
+        ValueError: `certify` names an estimator that gives none.
+    """
+    able = [e.name for e in estimators if e.unbiased_for_p and normalised[e.name]]
+    if certify is not None and certify not in able:
+        raise ValueError(
+            f"expected certify to name an estimator that gives a certificate, {able}, got {certify!r}"
+        )
+    certified = able if certify is None else [certify]
+    out = {}
+    for e in estimators:
+        result = join([results[e.name]])
+        out[e.name] = Estimate(
+            name=e.name,
+            # Without the normaliser a bound on ln f(x) is none on ln p(x).
+            direction=e.direction if normalised[e.name] else "none",
+            num_samples=e.num_samples or (drawn if hasattr(e, "estimate") else 0),
+            per_datum=result.log_evidence,
+            variance=result.variance,
+            bias=result.bias,
+            ess=result.ess,
+            khat=result.khat,
+            curve={k: float(v.mean()) for k, v in result.curve.items()},
+            certificate=certificate(result.log_evidence, delta, len(certified), result.details.get(KEY))
+            if e.name in certified
+            else None,
+            delta=delta,
+            details=result.details,
+        )
+    return out
+
+
+def certificate(per_datum: Tensor, delta: float, number: int = 1, rounding: Tensor | None = None) -> float:
+    """Markov's inequality on E[prod p̂_n / p_n] = 1: mean ln p̂ - ln(number/delta) / N, less the rounding error.
+
+    All of `number` such certificates hold together with probability >= 1 - delta, by the union bound: that of
+    whichever estimator turns out the highest holds too. The inequality is of exact arithmetic; rounding is the same
+    for all draws, and no average makes it smaller.
+    """
+    error = 0.0 if rounding is None else SAFETY * float(rounding.mean())
+    return float(per_datum.mean()) - math.log(number / delta) / len(per_datum) - error

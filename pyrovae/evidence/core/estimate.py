@@ -1,0 +1,243 @@
+"""Results of evidence estimation: numbers with direction, errors apart, and what may be said."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...programs import Measure, check_alike
+from ..weights.diagnostics import MIN_ESS, khat_threshold
+from .estimator import Direction
+
+TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, `[N]`
+SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on simulated data, nats
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of independent values `[N]`; NaN for a single one."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One estimator over a data set. All figures in nats; per-datum tensors are `[N]`, float64.
+
+    Attributes:
+        name: the estimator's.
+        direction: of its expectation against ln p(x): `"<="`, `">="`, `"~"`, `"none"`.
+        num_samples: K.
+        per_datum: estimate of ln p(x_n).
+        variance: Monte-Carlo variance of each.
+        bias: estimated bias of each (NaN: unknown).
+        ess, khat: diagnostics of the weights, where there are weights.
+        curve: mean over data of L_k against k, from disjoint blocks.
+        certificate: the mean of ln p(x_n) over THESE data is at least this; None where the estimator gives
+            none. With probability >= 1 - delta all certificates of one evidence hold together, so that the
+            highest may be picked (see `pv.evidence`).
+        delta: of the certificates.
+        details: what only this estimator has: `[N]` tensors, numbers or text.
+        measure: whether p(x) is a mass or a density; None: not known.
+    """
+
+    name: str
+    direction: Direction
+    num_samples: int
+    per_datum: Tensor
+    variance: Tensor
+    bias: Tensor
+    ess: Tensor | None = None
+    khat: Tensor | None = None
+    curve: dict[int, float] = field(default_factory=dict)
+    certificate: float | None = None
+    delta: float = 0.05
+    details: dict[str, Any] = field(default_factory=dict)
+    measure: Measure | None = None
+
+    @property
+    def log_evidence(self) -> float:
+        """Mean over data, nats per datum."""
+        return float(self.per_datum.mean())
+
+    @property
+    def se_data(self) -> float:
+        """Standard error of the mean as an estimate for the population the data came from."""
+        return standard_error(self.per_datum)
+
+    @property
+    def se_mc(self) -> float:
+        """Standard error of the mean over these very data: Monte Carlo, and rounding."""
+        own = float(self.variance.sum().sqrt() / len(self.variance))
+        return math.hypot(own, self.shared_error, self.rounding)
+
+    @property
+    def rounding(self) -> float:
+        """Rounding error of the mean, nats: errors of one sign, which no mean over data makes smaller."""
+        error = self.details.get("rounding")
+        return 0.0 if error is None else float(error.mean())
+
+    @property
+    def shared_error(self) -> float:
+        """Standard error that all data have in common (that of ln Z): no mean over data makes it smaller."""
+        return float(self.details.get("shared_error", 0.0))
+
+    def certificate_among(self, number: int) -> float | None:
+        """The certificate, chosen after the fact among those of `number` programs: ln(number) / N lower."""
+        return None if self.certificate is None else self.certificate - math.log(number) / len(self.per_datum)
+
+    @property
+    def bias_indicator(self) -> float:
+        """Estimated bias of the mean; averaging over data removes variance, not this."""
+        return float(self.bias.mean())
+
+    @property
+    def lower_only(self) -> str | None:
+        """Why this lower bound supports no two-sided statement, however good its weights look; None: it may."""
+        return self.details.get("lower_only")
+
+    @property
+    def reliable(self) -> Tensor:
+        """`[N]` bool: data that support a two-sided statement, if the draws reach all of the posterior.
+
+        A finite estimate with a finite variance; and, where there are weights, ESS >= 200 and largest weights
+        that exclude an infinite mean (a finite `details["tail_allowance"]`; k-hat below its threshold where
+        an estimator has none). No datum does where most of them do not exclude it: all share the families of guide
+        and prior, and those that pass are the ones whose draws missed the tail (of a t_3 prior under a normal guide
+        65 % of such intervals covered). Nor where the guide does not reach all that the prior allows (`lower_only`).
+        No diagnostic of the draws sees a mode that none of them has reached.
+        """
+        if self.lower_only is not None:
+            return torch.zeros_like(self.per_datum, dtype=torch.bool)
+        good = torch.isfinite(self.variance) & torch.isfinite(self.per_datum)
+        # k-hat = -inf marks weights that are all equal: exact, however few they are.
+        equal = torch.zeros_like(good) if self.khat is None else self.khat == -torch.inf
+        if self.ess is not None:
+            good &= (self.ess >= MIN_ESS) | equal
+        tail = self.details.get(TAIL)
+        if tail is not None:
+            bounded = torch.isfinite(tail)
+            good &= bounded if float(bounded.double().mean()) >= 0.5 else equal
+        elif self.khat is not None:
+            good &= self.khat <= self.khat_threshold
+        return good
+
+    @property
+    def khat_threshold(self) -> float:
+        """Above this k-hat the error of a datum's estimate cannot be trusted: min(1 - 1/log10 K, 0.7)."""
+        return khat_threshold(self.num_samples)
+
+    @property
+    def unreliable_share(self) -> float:
+        """Share of data whose weights support no two-sided statement."""
+        return 1.0 - float(self.reliable.double().mean())
+
+    def interval(self, level: float = 0.95) -> Tensor:
+        """Two-sided per-datum interval for ln p(x_n), `[N, 2]`; NaN where `reliable` refuses it.
+
+        With c the estimate less its bias, s its Monte-Carlo error, z the normal quantile and a the tail allowance:
+
+            [c - z s, c + max(z s, ln(1 + sqrt(z^2 s^2 + a^2)))].
+
+        The upper end has room for weights that were not drawn, since a run without its largest weights is too low
+        and looks harmless; it does not shrink with the level. It covers if the guide reaches every mode.
+
+        Who has one: what estimates ln p(x) itself (direction `"~"`: jackknife, MLMC, exact), and lower
+        bounds made of weights (IS, AIS), whose distance to ln p(x) the weights tell. ELBO and upper
+        bounds have none: their spread says nothing of that distance. The numerical error of an exact
+        value widens it.
+
+        Raises:
+            ValueError: level outside (0, 1), or an estimator that only bounds ln p(x).
+        """
+        out = self._interval(level)
+        out[~self.reliable] = torch.nan
+        return out
+
+    def _interval(self, level: float) -> Tensor:
+        """Whatever the diagnostics say."""
+        if not 0 < level < 1:
+            raise ValueError(f"expected a level in (0, 1), got {level}")
+        if self.direction == "none":
+            raise ValueError(
+                "expected a normalised density, got one whose weights estimate ln f(x), not ln p(x)"
+            )
+        if self.direction != "~" and (self.direction != "<=" or self.ess is None):
+            raise ValueError(f"expected an estimator of ln p(x), got {self.name}: it only bounds ln p(x)")
+        half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()
+        tail = self.details.get(TAIL, torch.zeros_like(half))
+        upper = torch.maximum(half, torch.log1p(torch.hypot(half, tail)))
+        error = self.details.get("numerical_error", 0.0) + 2 * self.details.get("rounding", 0.0)
+        centre = self.per_datum - torch.nan_to_num(self.bias)
+        return torch.stack([centre - half - error, centre + upper + error], -1)
+
+    def __repr__(self) -> str:
+        return (
+            f"Estimate({self.name}, K={self.num_samples}: ln p(x) {_symbol(self.direction)} {self.log_evidence:.4f} "
+            f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats"
+            f"{'' if self.measure is None else self.measure.label}, N={len(self.per_datum)})"
+        )
+
+
+def _symbol(direction: Direction) -> str:
+    """ln p(x) against the estimate: a lower bound reads '>='."""
+    return {"<=": "≥", ">=": "≤", "~": "≈", "none": "?"}[direction]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference of two evidences on the same data, in nats per datum.
+
+    Attributes:
+        difference: mean of (first - second).
+        se: standard error over the paired data (Monte-Carlo error included).
+        directed: False where one is a bound: the difference of two lower bounds has no direction.
+        sandwich_gap: the wider of the two estimators' gaps on simulated data; None where none is known.
+    """
+
+    difference: float
+    se: float
+    num_data: int
+    directed: bool
+    sandwich_gap: float | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the difference does not support."""
+        gap = self.sandwich_gap
+        if gap is None or gap <= abs(self.difference):
+            return []
+        return [
+            f"the sandwich on simulated data is {gap:.3f} nats wide, wider than the difference of "
+            f"{abs(self.difference):.3f} nats: what the estimates leave out may be all of it"
+        ]
+
+    def __repr__(self) -> str:
+        note = "" if self.directed else "; of two bounds: no direction"
+        return f"{self.difference:+.4f} ± {self.se:.4f} nats per datum (paired, N={self.num_data}{note})"
+
+
+def paired_difference(first: Estimate, second: Estimate) -> Comparison:
+    """Mean paired difference ± SE.
+
+    Raises:
+        ValueError: for different numbers of data; for a mass against a density.
+    """
+    check_alike([("", first.measure), ("", second.measure)])
+    if len(first.per_datum) != len(second.per_datum):
+        raise ValueError(
+            f"expected two evidences on the same data, got {len(first.per_datum)} and {len(second.per_datum)} data"
+        )
+    d = first.per_datum.cpu() - second.per_datum.cpu()
+    # The same zero-probability datum on both sides is no difference, not NaN.
+    d = torch.where(first.per_datum.cpu() == second.per_datum.cpu(), torch.zeros_like(d), d)
+    se = math.hypot(standard_error(d), first.shared_error, second.shared_error)
+    directed = {first.direction, second.direction} <= {"~", "="}
+    gaps = [e.details[SANDWICH] for e in (first, second) if SANDWICH in e.details]
+    return Comparison(float(d.mean()), se, len(d), directed, max(gaps, default=None))
+
+
+Attributes = dict[str, Any]

@@ -1,0 +1,66 @@
+"""Importance sampling with a share of its draws from the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import pyro
+import torch
+from torch import Tensor
+
+from ...programs import Program, module_mode, seeded
+from ...programs.particles.defensive import defensive_weights
+from ..core.log_weights import check_density, check_weights, choose_chunk
+
+
+def num_chunks(program: Program, num_samples: int, budget: int | None) -> int:
+    """Into how many chunks the data are divided."""
+    return len(program.arguments.chunks(choose_chunk(program, num_samples, budget).data))
+
+
+def iterate_defensive(
+    program: Program,
+    num_samples: int,
+    share: float,
+    numbers: Iterable[int],
+    *,
+    seed: int,
+    budget: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Number and log-weights `[K, n]` of chunks of data; the same shares in each block of samples.
+
+    Raises:
+        ValueError: as `log_weights` and `defensive_weights`; a share that leaves the prior without a draw.
+    """
+    check_density(program)
+    prior = round(share * num_samples)
+    if not 1 <= prior < num_samples:
+        raise ValueError(
+            f"expected a defensive share that gives guide and prior one draw of {num_samples} at least, got "
+            f"{share:g}; try a larger num_samples"
+        )
+    args = program.arguments
+    chunk = choose_chunk(program, num_samples, budget)
+    parts = args.chunks(chunk.data)
+    done = 0
+    for number in numbers:
+        indices, blocks = parts[number], []
+        for block, start in enumerate(range(0, num_samples, chunk.samples)):
+            stop = min(start + chunk.samples, num_samples)
+            # Shares differ by one draw between blocks at most, and add up to those of K.
+            own = prior * stop // num_samples - prior * start // num_samples
+            with (
+                torch.no_grad(),
+                module_mode(program.model, program.guide, training=False),
+                pyro.validation_enabled(False),
+                seeded(seed, "defensive", number, block, device=args.x.device),
+            ):
+                blocks.append(
+                    defensive_weights(program, indices, stop - start - own, own, share=prior / num_samples)
+                )
+            check_weights(blocks[-1], indices, program)
+            done += (stop - start) * len(indices)
+            if progress is not None:
+                progress(done, num_samples * args.num_data)
+        yield number, torch.cat(blocks)

@@ -1,0 +1,221 @@
+"""Exact evidence, where a program has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyro
+import torch
+from torch import Tensor
+
+from ...programs import Program, module_mode, seeded, store_of
+from ...programs.latents.joint import Joint
+from ..core.compile_when import Compile
+from ..core.estimator import Direction, PerDatum
+from ..core.log_weights import draw
+from ..weights.diagnostics import effective_sample_size
+from .quadrature import Integral, integrate
+
+OTHERWISE = "pv.IS or pv.AIS (command line: is or ais in place of exact)"
+# (datum, node) pairs evaluated at once.
+PAIRS = 2**19
+SCOUTS = 64  # draws of the guide, and of the prior, that say where to integrate
+CHECKS = 256  # draws of each that the integral is held against
+
+
+@dataclass(frozen=True)
+class Exact:
+    """ln p(x) without Monte Carlo error: declared, enumerated, or by quadrature.
+
+    1. Declared: `@program(log_evidence=...)`. Exact as far as the declaration is.
+    2. All latents discrete: they are summed out. Exact to rounding.
+    3. One or two continuous latent dims (discrete ones beside them are summed out): adaptive quadrature in
+       unconstrained space, which starts where draws of guide and prior lie. Not exact: `details["numerical_error"]`,
+       per datum in nats, holds the rule's error, tails beyond the grid, the prior's mass that no node has met (the
+       prior is integrated over the same panels, and must give 1) times the largest likelihood seen, and rounding.
+       Importance sampling from prior and guide must not find more than the integral. A peak of the likelihood that no
+       node and none of these draws has met, on a flank that falls off at once, is in no error.
+
+    Args:
+        tolerance: largest numerical error of a datum, nats, without rounding.
+
+    Raises:
+        ValueError: tolerance <= 0.
+    """
+
+    name: ClassVar[str] = "Exact"
+    direction: ClassVar[Direction] = "~"  # the value itself
+    unbiased_for_p: ClassVar[bool] = False  # it is p(x), but no estimate: there is nothing to certify
+    num_samples: ClassVar[int | None] = None  # none are drawn
+    draws_from_guide: ClassVar[bool] = False  # it only says where to look
+
+    tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0:
+            raise ValueError(f"expected a tolerance > 0 nats, got {self.tolerance}")
+
+    def normalises(self, program: Program) -> bool:
+        """A declared log_evidence is ln p(x) itself, whatever the program's own density is."""
+        return program.declaration.log_evidence is not None
+
+    def run(
+        self,
+        program: Program,
+        *,
+        seed: int,
+        budget: int | None = None,
+        compile: Compile = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> PerDatum:
+        """All data, in their order; variance and bias 0.
+
+        Raises:
+            ValueError: a program with no exact evidence, with the reason; an integral that does not
+                settle within the tolerance, or that draws contradict; a prior that is no density over its declared
+                support; latents on a sphere; a declared evidence of another shape.
+        """
+        args = program.arguments
+        with (
+            torch.no_grad(),
+            module_mode(program.model, program.guide, training=False),
+            pyro.validation_enabled(False),
+        ):
+            if program.declaration.log_evidence is not None:
+                value, details = self._declared(program), {"method": "declared"}
+                return _result(value, torch.zeros_like(value), details)
+            with seeded(seed, "exact", device=args.x.device):
+                joint = Joint(program)
+            if joint.dim > 2:
+                raise ValueError(
+                    f"expected 1-2 latent dims for quadrature, got {joint.dim}, and no exact evidence is declared; "
+                    f"try {OTHERWISE}, or @program(log_evidence=...)"
+                )
+            found = []
+            rows = max(1, PAIRS // 33**2) if joint.dim else PAIRS
+            chunks = args.chunks(rows)
+            for i, indices in enumerate(chunks):
+                with seeded(seed, "exact", i, device=args.x.device):
+                    integral = self.integral(joint, indices)
+                    refuse_unsettled(integral, indices, self.tolerance)
+                    if joint.dim:
+                        self._check_by_draws(joint, indices, integral, seed, i)
+                found.append(integral)
+                if progress is not None:
+                    progress(int(indices[-1]) + 1, args.num_data)
+        value, error = (torch.cat([getattr(part, name) for part in found]) for name in ("value", "error"))
+        if not joint.dim:
+            return _result(value, error, {"method": f"enumeration of {', '.join(joint.discrete)}"})
+        method = f"quadrature, at most {max(part.nodes for part in found):,} nodes"
+        return _result(value, error, {"method": method})
+
+    def _declared(self, program: Program) -> Tensor:
+        exact: Any = program.declaration.log_evidence
+        store = store_of(program.model)
+        value = (store.bind(exact) if store is not None else exact)(*program.arguments.whole())
+        shape = (program.arguments.num_data,)
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"expected the declared log_evidence to return {list(shape)}, got {got}")
+        return value.double()
+
+    def integral(self, joint: Joint, indices: Tensor, temperature: float = 1.0) -> Integral:
+        """ln of the integral of p(x, z)^{1/T} over z, and its numerical error, `[n]`."""
+        if not joint.dim:
+            nowhere = torch.zeros(1, len(indices), 0, device=indices.device)
+            raw = joint(indices, nowhere, temperature)[0]
+            value = raw.double()
+            rounding = torch.finfo(raw.dtype).eps * (1 + torch.nan_to_num(value.abs(), posinf=0.0))
+            return Integral(value, rounding, rounding, torch.zeros_like(value), 0)
+        scouts = torch.stack([_some(joint.draws(indices, SCOUTS)), joint.prior_draws(indices, SCOUTS)])
+        dtype, args = scouts.dtype, joint.program.arguments
+        normalised = not joint.program.factors and joint.program.declaration.density != "unnormalised"
+
+        def log_densities(u: Tensor, rows: Tensor) -> Tensor:
+            if args.calling != "sliced":  # its plate holds all data in any case
+                whole = u.new_zeros(len(u), len(indices), u.shape[-1])
+                whole[:, rows] = u
+                u, given = whole, indices
+            else:
+                given = indices[rows]
+            size = max(1, PAIRS // len(given))
+            parts = [joint.with_prior(given, v.to(dtype), temperature) for v in u.split(size)]
+            both = torch.cat(parts, 1)[: 1 + normalised]
+            return both if args.calling == "sliced" else both[:, :, rows]
+
+        scouts = scouts.double()
+        mean = scouts[0].mean(0)
+        spread = scouts[0] - mean
+        covariance = torch.einsum("knd,kne->nde", spread, spread) / SCOUTS
+        # A guide that has collapsed to a point still says where to look.
+        floor = 1e-6 * (1 + mean.square().amax(-1))
+        covariance = covariance + torch.diag_embed(floor.unsqueeze(-1).expand_as(mean))
+        eps = torch.finfo(dtype).eps
+        return integrate(
+            log_densities, mean, covariance, self.tolerance, scouts, eps=eps, likelihood=temperature == 1
+        )
+
+    def _check_by_draws(self, joint: Joint, indices: Tensor, found: Integral, seed: int, chunk: int) -> None:
+        """Refuses an integral that importance sampling, from prior or guide, finds more than."""
+        program = joint.program
+        u = joint.prior_draws(indices, CHECKS)
+        total, prior = joint.with_prior(indices, u).double()
+        weights = {
+            "the prior": total - prior,
+            "the guide": draw(program, indices, CHECKS, seed, "exact check", chunk),
+        }
+        for source, lw in weights.items():
+            if program.factors and source == "the prior":
+                continue
+            lw = torch.nan_to_num(lw.double(), nan=-torch.inf)
+            relative = (1 / effective_sample_size(lw) - 1 / CHECKS).clamp(min=0.0).sqrt()
+            low = lw.logsumexp(0) - math.log(CHECKS) + (1 - 6 * relative).clamp(min=0.0).log()
+            missed = low - (found.value + found.error)
+            missed = torch.where(low == -torch.inf, -torch.inf, missed)
+            if bool((missed > 0).any()):
+                n = int(torch.nan_to_num(missed, nan=-torch.inf).argmax())
+                raise ValueError(
+                    f"expected a quadrature that draws do not contradict, got ln p(x) = {found.value[n]:.4f} for datum "
+                    f"{int(indices[n])} where draws of {source} give at least {low[n]:.4f}: it has missed a mode; try "
+                    f"a guide that reaches it, or {OTHERWISE}"
+                )
+
+
+def _some(draws: Tensor) -> Tensor:
+    """As many as were asked for, where enumeration has made more."""
+    return draws[:: len(draws) // SCOUTS][:SCOUTS]
+
+
+def refuse_unsettled(found: Integral, indices: Tensor, tolerance: float, at: str = "") -> None:
+    """Refuses an integral whose error, rounding apart, is beyond the tolerance.
+
+    Raises:
+        ValueError: saying whether the prior is no density over its support, or nodes have not met all of it, or the
+            integrand is not smooth enough.
+    """
+    error = found.error - 2 * found.rounding
+    bad = ~(error <= tolerance)
+    if not bool(bad.any()):
+        return
+    n = int(torch.where(bad, torch.nan_to_num(error, nan=torch.inf), -1.0).argmax())
+    where = f"datum {int(indices[n])}{at} ({int(bad.sum())} of {len(bad)} data)"
+    mass = float(found.prior[n].exp())
+    if not abs(mass - 1) <= 1e-3:
+        raise ValueError(
+            f"expected a prior whose density integrates to 1 over the support that its laws declare, got {mass:.4g} "
+            f"for {where} with {found.nodes:,} nodes: a law that is no density there (periodic, truncated, improper), "
+            f"or mass in a place that no node has met; try laws that are normalised over their support, or {OTHERWISE}"
+        )
+    raise ValueError(
+        f"expected an integral that settles within {tolerance:g} nats, got an error of {error[n]:.2g} nats for {where} "
+        f"with {found.nodes:,} nodes; it may be infinite or have jumps; try a guide that is closer to the posterior, a "
+        f"larger tolerance, {OTHERWISE}"
+    )
+
+
+def _result(value: Tensor, error: Tensor, details: dict[str, Any]) -> PerDatum:
+    zero = torch.zeros_like(value)
+    return PerDatum(value, zero, zero, details={**details, "numerical_error": error})

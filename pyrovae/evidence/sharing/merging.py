@@ -1,0 +1,70 @@
+"""Shards of an evaluation put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from ..core.assembling import certificate, join
+from ..core.estimate import Estimate
+from ..evidence import Evidence
+from ..notes import estimate_notes
+from ..weights.rounding import KEY
+
+# What the numbers depend on; shards must agree in it.
+_SAME = ("data_hash", "seed", "num_samples", "chunk", "dtype", "density")
+
+
+def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
+    """The evidence of all data from those of its shards, in any order.
+
+    Equal, bit for bit, to the evaluation that was not split.
+
+    Args:
+        shards: of `pv.evidence(..., shard=(i, n))`, for all i in 0..n-1.
+
+    Raises:
+        ValueError: for no shards, evidences that are no shards, shards of different evaluations, one
+            twice, or one missing.
+    """
+    if not shards or any(e.rows is None or e.attributes.get("shard") is None for e in shards):
+        raise ValueError(
+            "expected evidences of pv.evidence(..., shard=(i, n)), got none or one without shard"
+        )
+    first = shards[0]
+    for e in shards[1:]:
+        different = [k for k in _SAME if e.attributes[k] != first.attributes[k]]
+        if different or list(e) != list(first):
+            raise ValueError(f"expected shards of one evaluation, got different {different or 'estimators'}")
+    given = sorted(e.attributes["shard"] for e in shards)
+    n = first.attributes["shard"][1]
+    if given != [(i, n) for i in range(n)]:
+        raise ValueError(f"expected each of {n} shards once, got {given}")
+    rows = torch.cat([e.rows for e in shards if e.rows is not None])
+    order = rows.argsort()
+    results = {name: join([e.results[name] for e in shards], order) for name in first}
+    estimates: dict[str, Estimate] = {}
+    certified = sum(e.certificate is not None for e in first.values())
+    for name, estimate in first.items():
+        r = results[name]
+        estimates[name] = replace(
+            estimate,
+            per_datum=r.log_evidence,
+            variance=r.variance,
+            bias=r.bias,
+            ess=r.ess,
+            khat=r.khat,
+            curve={k: float(v.mean()) for k, v in r.curve.items()},
+            certificate=None
+            if estimate.certificate is None
+            else certificate(r.log_evidence, estimate.delta, certified, r.details.get(KEY)),
+            details=r.details,
+        )
+    x = torch.cat([e.x for e in shards])[order.to(first.x.device)]
+    seconds = sum(e.attributes["seconds"] for e in shards)
+    attributes = {**first.attributes, "num_data": len(x), "seconds": seconds}
+    del attributes["shard"]
+    warnings = [*first.about, *estimate_notes(estimates)]
+    return Evidence(estimates, warnings, attributes, x, results, None, first.about)

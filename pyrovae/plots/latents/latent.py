@@ -1,0 +1,145 @@
+"""Where the data lie in the latent space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from ...programs import latent_space
+from ..style import BLUE, CLASSES, canvas
+
+MAX_CLASSES = 20
+RASTER = 2000
+CROWD = 2000  # more points than this are drawn smaller
+HALO = withStroke(linewidth=2.5, foreground="white")
+
+
+def plot_latent(
+    z: Tensor,
+    labels: Tensor | Sequence[Any] | None = None,
+    ax: Axes | None = None,
+    *,
+    kl: Tensor | None = None,
+    symbol: str = "z_{}",
+) -> Axes:
+    """Latent codes in the plane, coloured by class.
+
+    For more than two latent dims, the two of largest KL where `kl` is given, else the first two
+    principal components of the codes; the axis labels say which.
+
+    Args:
+        z: `[N, D]`, D >= 2; e.g. posterior means.
+        labels: classes of the N data, at most 20 of them.
+        ax: to draw into.
+        kl: KL of each dim, `[D]`, in nats.
+        symbol: of a dim, with a place for its number; TeX.
+
+    Raises:
+        ValueError: for another shape, values that are not finite, labels of another length, or too
+            many classes.
+    """
+    if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 2:
+        raise ValueError(f"expected z [N, D] with N >= 1 and D >= 2, got shape {tuple(z.shape)}")
+    if not torch.isfinite(z).all():
+        raise ValueError(f"expected finite z, got {int((~torch.isfinite(z)).sum())} values that are not")
+    if kl is not None and (kl.shape != z.shape[1:] or not torch.isfinite(kl).all()):
+        raise ValueError(
+            f"expected a finite kl [{z.shape[1]}], one for each dim, got shape {tuple(kl.shape)}"
+        )
+    points, names = _project(z.detach().double().cpu(), kl, symbol)
+    groups = _groups(labels, len(z))
+    with canvas(ax, 3.9 if groups else 3.4, 3.2) as ax:
+        style: dict[str, Any] = {
+            "s": 7 if len(z) <= CROWD else 2.5,
+            "alpha": 0.75,
+            "linewidths": 0,
+            "rasterized": len(z) > RASTER,
+        }
+        for name, (mask, colour) in groups.items():
+            ax.scatter(points[mask, 0], points[mask, 1], color=colour, label=name, **style)
+            # Ten colours are hard to tell apart; a name in the middle of its class is not.
+            middle = np.median(points[mask], axis=0)
+            ax.annotate(name, tuple(middle), ha="center", va="center", weight="bold", path_effects=[HALO])
+        if groups:
+            ax.legend(
+                loc="center left",
+                bbox_to_anchor=(1.0, 0.5),
+                markerscale=1.8,
+                handletextpad=0.2,
+                ncols=1 + (len(groups) > 10),
+            )
+        else:
+            ax.scatter(points[:, 0], points[:, 1], color=BLUE, **style)
+        ax.set_xlabel(names[0])
+        ax.set_ylabel(names[1])
+        # Distances mean something here, so they are alike in both directions.
+        ax.set_aspect("equal", adjustable="datalim")
+    return ax
+
+
+def plot_latent_space(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    x: Tensor,
+    *context: Any,
+    labels: Tensor | Sequence[Any] | None = None,
+    site: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """`plot_latent` of E_q[z | x], on the dims of largest KL(q(z_j|x) ‖ p(z_j)) (mean over the data).
+
+    Where guide or prior does not factorise over dims, on principal components.
+
+    Args:
+        model, guide, x, *context: the program and its data.
+        labels: classes of the data.
+        site: the latent; default: the first continuous vector.
+        ax: to draw into.
+
+    Raises:
+        ValueError: for a latent that is discrete, constrained or one-dimensional; as `plot_latent`.
+    """
+    space = latent_space(model, guide, x, *context, site=site)
+    if space.dim < 2:
+        raise ValueError(f"expected a latent of at least 2 dims for the plane, got {space.dim}")
+    codes = space.encode()
+    return plot_latent(codes.mean, labels, ax, kl=codes.kl, symbol=r"\mathrm{{E}}_q[z_{}\,|\,x]")
+
+
+def _project(z: Tensor, kl: Tensor | None, symbol: str) -> tuple[np.ndarray, tuple[str, str]]:
+    if z.shape[1] == 2:
+        return z.numpy(), (f"${symbol.format(1)}$", f"${symbol.format(2)}$")
+    if kl is not None:
+        i, j = kl.cpu().argsort(descending=True, stable=True)[:2].tolist()
+        first, second = (f"${symbol.format(f'{{{d + 1}}}')}$   (KL {float(kl[d]):.2f} nats)" for d in (i, j))
+        return z[:, [i, j]].numpy(), (first, second)
+    centred = z - z.mean(0)
+    _, s, vh = torch.linalg.svd(centred, full_matrices=False)
+    axes = vh[:2]
+    # The sign of a component is arbitrary; its largest loading is positive, so that figures repeat.
+    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    share = [*(s.square() / s.square().sum().clamp(min=1e-300)).tolist(), 0.0]
+    points = torch.nn.functional.pad(centred @ axes.T, (0, 2 - len(axes)))
+    return points.numpy(), (f"PC 1 ({share[0]:.0%} var)", f"PC 2 ({share[1]:.0%} var)")
+
+
+def _groups(labels: Tensor | Sequence[Any] | None, num_data: int) -> dict[str, tuple[np.ndarray, Any]]:
+    """Class name to (mask, colour)."""
+    if labels is None:
+        return {}
+    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.shape != (num_data,):
+        raise ValueError(f"expected labels [{num_data}], one for each z, got shape {array.shape}")
+    classes = np.unique(array)
+    if len(classes) > MAX_CLASSES:
+        raise ValueError(f"expected at most {MAX_CLASSES} classes, got {len(classes)}; try labels=None")
+    few = len(classes) <= len(CLASSES)
+    colours = CLASSES if few else [colormaps["viridis"](t) for t in np.linspace(0, 1, len(classes))]
+    return {str(c): (array == c, colours[i]) for i, c in enumerate(classes)}

@@ -1,0 +1,186 @@
+"""Is p(x) a probability or a density? Figures of one kind cannot be compared with those of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ..declaration import Declaration
+from ..sites import is_factor, sample_sites
+
+Kind = Literal["mass", "density", "mixed", "unknown"]
+WORDS = {
+    "mass": "a probability mass",
+    "density": "a probability density",
+    "mixed": "a mass in some sites and a density in others",
+    "unknown": "a mass or a density, which is not known",
+}
+LABELS = {"mass": "", "density": ", density", "mixed": ", mass × density", "unknown": ", mass or density"}
+REMEDY = (
+    "for whole numbers a mass is pv.likelihoods.Binomial or DiscretizedLogistic (command line: --likelihood "
+    "binomial or discretized-logistic), once the smallest is subtracted from negative ones"
+)
+ON_GRAIN = (
+    "on such data a density has no upper bound, is no probability, gives no bits/dim and is not comparable with a "
+    f"mass; {REMEDY}"
+)
+# Of the first so many values (at least FEWEST), no more than one in RARE distinct: levels, or rounded data.
+LOOKED_AT, RARE, FEWEST = 100_000, 10, 100
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What p(x) is of: counting measure (a mass, <= 1), volume (a density, without bound), or their product.
+
+    Attributes:
+        kinds: "mass", "density", "mixed" or "unknown" by observed site. A `pyro.factor` is unknown.
+        laws: name of the distribution, by observed site.
+        declared: what the program declares (`pyrovae.program(measure=...)`), which counts for all sites.
+    """
+
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    laws: Mapping[str, str] = field(default_factory=dict)
+    declared: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Of all observed sites together."""
+        if self.declared is not None:
+            return self.declared
+        found = set(self.kinds.values())
+        if not found or "unknown" in found:
+            return "unknown"
+        return found.pop() if len(found) == 1 else "mixed"
+
+    @property
+    def label(self) -> str:
+        """Behind the name of a figure: "" for a mass, else ", density" and the like."""
+        return LABELS[self.kind]
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{law} at {name!r}" for name, law in self.laws.items())
+        return f"{WORDS[self.kind]} ({where})" if where else WORDS[self.kind]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary of JSON types; `from_json` is its inverse."""
+        return {"kinds": dict(self.kinds), "laws": dict(self.laws), "declared": self.declared}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Measure:
+        """The measure that `to_json` gave."""
+        return cls(dict(values["kinds"]), dict(values["laws"]), values["declared"])
+
+
+def check_alike(measures: Sequence[tuple[str, Measure | None]]) -> None:
+    """Refuses to put figures of masses and of densities side by side.
+
+    Args:
+        measures: name of a program and its measure; None and "unknown" pass.
+
+    Raises:
+        ValueError: naming two that differ.
+    """
+    known = [(n, m) for n, m in measures if m is not None and m.kind != "unknown"]
+    for name, measure in known[1:]:
+        first, other = known[0]
+        same = measure.kind == other.kind
+        if same and measure.kind == "mixed" and dict(measure.kinds) != dict(other.kinds):
+            same = False
+        if not same:
+            raise ValueError(
+                f"expected figures of one kind, got {_named(first, other)} and {_named(name, measure)}: a density "
+                "changes with the units of x and has no upper bound on whole numbers, so that its difference from a "
+                f"mass means nothing; try likelihoods of one kind for both: {REMEDY}"
+            )
+
+
+def _named(name: str, measure: Measure) -> str:
+    return f"{name}, {measure}" if name else str(measure)
+
+
+def measure_of(model_trace: Any, declared: Declaration) -> Measure:
+    """The measure of a program, from a trace of its model.
+
+    In a program that declares itself "bound_only" or "unnormalised" a `pyro.factor` is a term of its latents, and
+    the observed sites alone say what p(x) is of.
+    """
+    kinds, laws = {}, {}
+    for name, site in sample_sites(model_trace):
+        if not site["is_observed"]:
+            continue
+        if is_factor(site):
+            if declared.density in (None, "exact"):
+                kinds[name], laws[name] = "unknown", "pyro.factor"
+            continue
+        kinds[name], laws[name] = kind_of(site["fn"]), type(_law(site["fn"])).__name__
+    return Measure(kinds, laws, declared.measure)
+
+
+def kind_of(fn: Any) -> Kind:
+    """Whether a distribution's `log_prob` is of a mass or of a density.
+
+    By its support; "unknown" for point masses (Delta, Empirical), for discrete laws under a transform, and where
+    no support is given.
+    """
+    base = _law(fn)
+    if isinstance(base, dist.Delta | dist.Empirical):
+        return "unknown"
+    if isinstance(base, torch.distributions.TransformedDistribution):
+        return "density" if kind_of(base.base_dist) == "density" else "unknown"
+    try:
+        kind = _kind_of_support(base.support)
+    except (NotImplementedError, AttributeError, ValueError):
+        return "unknown"
+    if kind == "density" and type(base).__name__.startswith("ZeroInflated"):
+        return "mixed"
+    return kind
+
+
+def _law(fn: Any) -> Any:
+    """What is inside Independent, Expanded and Masked wrappers; a law made from another one stays."""
+    wrappers = torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
+    while isinstance(fn, wrappers):
+        fn = fn.base_dist
+    return fn
+
+
+def _kind_of_support(support: Any) -> Kind:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    parts = getattr(support, "cseq", None)  # of a concatenation
+    if parts:
+        found = {_kind_of_support(c) for c in parts}
+        return found.pop() if len(found) == 1 else "mixed"
+    return "mass" if support.is_discrete else "density"
+
+
+def grain(x: Tensor) -> str | None:
+    """In words, why data have points of positive probability: whole numbers, or few distinct values; else None."""
+    if not x.is_floating_point() or bool((x == x.round()).all()):
+        return "whole numbers"
+    values = x.detach().flatten()[:LOOKED_AT]
+    distinct = len(values.unique())
+    if len(values) >= FEWEST and distinct * RARE <= len(values):
+        return f"only {distinct:,} distinct values among {len(values):,}"
+    return None
+
+
+def measure_notes(measure: Measure, x: Tensor) -> list[str]:
+    """What a reader of ln p(x) of these data must know of its kind."""
+    if measure.kind == "unknown" and measure.declared is None:
+        unknown = [n for n, kind in measure.kinds.items() if kind == "unknown"]
+        return [
+            f"p(x) is a mass or a density, which is not known (sites {unknown}); to say it: "
+            '@pyrovae.program(measure="mass") or "density"'
+        ]
+    if measure.kind not in ("density", "mixed"):
+        return []
+    found = grain(x)
+    if found is None:
+        return []
+    return [f"x holds {found}, and p(x) is {measure}: {ON_GRAIN}"]

@@ -1,0 +1,262 @@
+"""The joint density of a program as a function of unconstrained latents, with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor
+
+from ..checks.contract import data_frame
+from ..handlers.substitute import Substitute
+from ..idioms.cached_draws import without_inverse
+from ..modes import module_mode
+from ..program import PARTICLES, Program
+from ..seeds import seeded
+from ..sites import is_factor, reduce_to, sample_sites, unscaled_log_prob
+from .layout import Slot, latent_sites, refuse_discrete
+
+Start = Literal["prior", "guide"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Log-densities of K chains for n data, `[K, n]`, unscaled, masks honoured, in nats.
+
+    Attributes:
+        prior: ln p(z(u)) + ln|dz/du|.
+        likelihood: ln p(x | z(u)).
+        log_jacobian: ln|dz/du|, which is part of prior and guide.
+        guide: ln q(z(u) | x) + ln|dz/du|; None where it was not asked for.
+    """
+
+    prior: Tensor
+    likelihood: Tensor
+    log_jacobian: Tensor
+    guide: Tensor | None = None
+
+    def end(self, temperature: float = 1.0) -> Tensor:
+        """ln p(x, z)^{1/T} + ln|dz/du|: the power is of the density of z, not of that of u."""
+        joint = self.prior + self.likelihood
+        if temperature == 1:
+            return joint
+        return (joint - self.log_jacobian) / temperature + self.log_jacobian
+
+    def along(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """(base, slope): ln pi_beta = base + beta slope, from the guide where there is one, else the prior."""
+        if self.guide is not None:
+            return self.guide, self.end(temperature) - self.guide
+        return self.prior, self.likelihood if temperature == 1 else self.end(temperature) - self.prior
+
+
+class Densities:
+    """ln p(z), ln p(x | z) and ln q(z | x) at K chains of unconstrained latents u `[K, n, D]`.
+
+    z = T(u) by the bijection onto each model site's support AS IT IS THERE, given the values
+    upstream; the log-Jacobian counts with the densities of z, so that all are densities of u.
+    A datum that pads a plate of fixed size counts among the n.
+
+    Args:
+        program: any pair whose latents are continuous.
+        indices: the data.
+        num_chains: K.
+        temperature: T of p(x, z)^{1/T}, where the path of `evaluate` ends.
+
+    Raises:
+        ValueError: for discrete or enumerated latents, or a program that does not broadcast.
+    """
+
+    def __init__(self, program: Program, indices: Tensor, num_chains: int, temperature: float = 1.0) -> None:
+        if not program.vectorised:
+            raise ValueError(
+                "expected a program that broadcasts over a particle plate at dim "
+                f"{-1 - program.max_plate_nesting}, as chains side by side need, got one that does not; "
+                "try `...` indexing and negative dims in place of fixed shapes"
+            )
+        if program.enumerated:
+            raise ValueError(
+                "expected continuous latents alone, got enumerated discrete ones: Hamiltonian moves need "
+                "gradients; try pv.IS, which sums them out"
+            )
+        self.program, self.indices, self.num_chains = program, indices, num_chains
+        self.temperature = temperature
+        self._inverts = False  # known of the guide
+        with self._quiet(), seeded(0, "densities", device=indices.device), program.on(indices) as given:
+            trace = self._model_trace(given, None)
+        refuse_discrete(trace)
+        frame = data_frame(trace, program.plate)
+        self.rows: int = frame.size
+        self._dims = (-1 - program.max_plate_nesting, frame.dim)
+        self.slots = {name: Slot.of(site, frame.dim) for name, site in latent_sites(trace)}
+        self.width = sum(slot.size for slot in self.slots.values())
+
+    def initial(self, from_: Start, density: bool = True) -> Tensor:
+        """Draws u `[K, n, D]` from the prior or the guide (whose density is needed, or not).
+
+        NaN in the coordinates of a draw of the guide that lies outside of the model's support.
+        """
+        with self._quiet(), self.program.on(self.indices) as given:
+            if from_ == "prior":
+                return self._read(self._model_trace(given, None))
+            guide = poutine.trace(self._plated(self.program.guide)).get_trace(*given)
+            if density:
+                self.check_guide(guide)
+            values: dict[str, Any] = {n: guide.nodes[n]["value"] for n in self.slots}
+            return self._read(self._model_trace(given, Substitute(values)))
+
+    def from_latents(self, latents: Mapping[str, Tensor]) -> Tensor:
+        """u `[K, n, D]`, the same in all K chains, of constrained values of ALL data by site.
+
+        Their shapes are those of a run without chains.
+        """
+        width = self.program.max_plate_nesting
+        with self._quiet(), self.program.on(self.indices) as given:
+            values = {}
+            for name, slot in self.slots.items():
+                value = latents[name]
+                axis = value.dim() - slot.event_dim + self._dims[1]
+                value = value.index_select(axis, self.indices)
+                shape = ((1,) * (width + slot.event_dim - value.dim())) + tuple(value.shape)
+                values[name] = value.reshape(shape).expand(self.num_chains, *shape)
+            return self._read(self._model_trace(given, Substitute(values)))
+
+    def latents(self, u: Tensor) -> dict[str, Tensor]:
+        """Constrained values by site, `[K, *batch, *event]`."""
+        with self._quiet(), self.program.on(self.indices) as given:
+            trace = self._model_trace(given, Substitute(self._unpack(u), unconstrained=True))
+        return {name: trace.nodes[name]["value"] for name in self.slots}
+
+    def log_prior(self, u: Tensor) -> Tensor:
+        """ln p(z(u)) + ln|dz/du|, `[K, n]`, nats."""
+        return self.terms(u).prior
+
+    def log_likelihood(self, u: Tensor) -> Tensor:
+        """ln p(x | z(u)), `[K, n]`, nats."""
+        return self.terms(u).likelihood
+
+    def log_guide(self, u: Tensor) -> Tensor:
+        """ln q(z(u) | x) + ln|dz/du|, `[K, n]`, nats."""
+        guide = self.terms(u, guide=True).guide
+        assert guide is not None
+        return guide
+
+    def terms(self, u: Tensor, guide: bool = False) -> Terms:
+        """All densities at u; that of the guide if asked for. Differentiable by u."""
+        with self._quiet(torch.is_grad_enabled()), self.program.on(self.indices) as given:
+            return self.terms_given(u, given, guide)
+
+    def terms_given(self, u: Tensor, given: tuple[Any, ...], guide: bool) -> Terms:
+        """`terms` for arguments at hand, in eval mode already."""
+        handler = Substitute(self._unpack(u), unconstrained=True)
+        model = self._model_trace(given, handler)
+        sizes = (u.shape[0], self.rows)
+        prior = likelihood = jacobian = u.new_zeros(())
+        for name, site in sample_sites(model):
+            value = unscaled_log_prob(site)
+            if site["is_observed"]:
+                likelihood = likelihood + reduce_to(value, self._dims, sizes)
+            else:
+                prior = prior + reduce_to(value, self._dims, sizes)
+                jacobian = jacobian + reduce_to(_masked(handler.log_jacobian[name], site), self._dims, sizes)
+        prior, likelihood, jacobian = (v.expand(sizes) for v in (prior + jacobian, likelihood, jacobian))
+        if not guide:
+            return Terms(prior, likelihood, jacobian)
+        values = {n: model.nodes[n]["value"] for n in self.slots}
+        trace = poutine.trace(Substitute(values)(self._plated(self.program.guide))).get_trace(*given)
+        self.check_guide(trace)
+        total = u.new_zeros(())
+        for name, site in sample_sites(trace):
+            value = unscaled_log_prob(site)
+            if not is_factor(site):  # the transform is the model's, whatever the guide's own support is
+                value = value + _masked(handler.log_jacobian[name], site)
+            total = total + reduce_to(value, self._dims, sizes)
+        return Terms(prior, likelihood, jacobian, total.expand(sizes))
+
+    def evaluate(self, u: Tensor, start: Start) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(base, slope, d base/du, d slope/du) of ln pi_beta = base + beta slope; both parts, so beta is free.
+
+        From the prior: base = ln p(z), slope = ln p(x|z). From the guide: base = ln q(z|x),
+        slope = ln p(x,z) - ln q(z|x). At a temperature other than 1, ln p(x,z) / T takes the place of ln p(x,z).
+        """
+        with self._quiet(grad=True), self.program.on(self.indices) as given:
+            return differentiate(lambda v: self.terms_given(v, given, start == "guide"), u, self.temperature)
+
+    def check_guide(self, trace: Any) -> None:
+        """Refuses a guide whose density of z is none that can be computed: auxiliary sites, no inverse."""
+        extra = [n for n, s in sample_sites(trace) if not is_factor(s) and n not in self.slots]
+        if extra:
+            raise ValueError(
+                f"expected a guide with a density of the latents alone, got the auxiliary sites {extra}; "
+                'try start="prior"'
+            )
+        if self._inverts:
+            return
+        for name, site in sample_sites(trace):
+            missing = None if is_factor(site) else without_inverse(site["fn"], site["value"])
+            if missing is not None:
+                raise ValueError(
+                    f"expected a guide with a density at any value, got the transform {missing} at {name!r}, which has "
+                    'no inverse: chains move away from its draws; try start="prior", or a flow with an inverse '
+                    "(affine_autoregressive, spline_coupling)"
+                )
+        self._inverts = True
+
+    def _plated(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        return pyro.plate(PARTICLES, self.num_chains, dim=-1 - self.program.max_plate_nesting)(fn)
+
+    def _model_trace(self, given: tuple[Any, ...], handler: Substitute | None) -> Any:
+        # The handler is outermost: plates have expanded the distribution when it asks for its support.
+        model = self._plated(self.program.model)
+        return poutine.trace(handler(model) if handler else model).get_trace(*given)
+
+    def _read(self, trace: Any) -> Tensor:
+        return torch.cat([self.slots[name].read(site) for name, site in latent_sites(trace)], -1)
+
+    def _unpack(self, u: Tensor) -> dict[str, Tensor]:
+        sizes = [slot.size for slot in self.slots.values()]
+        return {
+            n: slot.unflat(part)
+            for (n, slot), part in zip(self.slots.items(), u.split(sizes, -1), strict=True)
+        }
+
+    @contextmanager
+    def _quiet(self, grad: bool = False) -> Iterator[None]:
+        with (
+            torch.set_grad_enabled(grad),
+            module_mode(self.program.model, self.program.guide, training=False),
+            pyro.validation_enabled(False),
+        ):
+            yield
+
+
+def differentiate(
+    terms: Callable[[Tensor], Terms], u: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(base, slope, d base/du, d slope/du), rows being independent of each other."""
+    u = u if u.requires_grad else u.detach().requires_grad_()
+    found = terms(u)
+    base, slope = found.along(temperature)
+    # The joint by itself: the gradient of slope would pass through the guide a second time.
+    joint = slope if found.guide is None else found.end(temperature)
+    first, second = (_gradient(part, u) for part in (base, joint))
+    if found.guide is not None:
+        second = second - first
+    return base.detach(), slope.detach(), first, second
+
+
+def _gradient(value: Tensor, u: Tensor) -> Tensor:
+    if not value.requires_grad:
+        return torch.zeros_like(u)
+    (grad,) = torch.autograd.grad(value.sum(), u, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(u) if grad is None else grad.detach()
+
+
+def _masked(jacobian: Tensor, site: Any) -> Tensor:
+    """A site that a mask leaves without a density has no Jacobian either."""
+    return scale_and_mask(jacobian.expand(site["fn"].batch_shape), 1.0, site["mask"])

@@ -1,0 +1,120 @@
+"""Log-weights of draws from guide and prior together, by the balance heuristic."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.poutine.enum_messenger import EnumMessenger
+from torch import Tensor
+
+from ..checks.contract import base_of, in_support
+from ..handlers.substitute import Substitute
+from ..program import PARTICLES, Program
+from ..sites import collect, is_factor, reduce_to, sample_sites
+
+
+def defensive_weights(
+    program: Program, indices: Tensor, num_guide: int, num_prior: int, share: float
+) -> Tensor:
+    """ln w of `num_guide` draws of the guide, then `num_prior` of the prior, `[K, n]`, float64, nats.
+
+    All are weighed alike, by the density of the mixture that all blocks together are drawn from (Veach & Guibas 1995,
+    https://doi.org/10.1145/218380.218498; Hesterberg 1995, https://doi.org/10.2307/1269620; Owen & Zhou 2000,
+    https://doi.org/10.1080/01621459.2000.10473909):
+
+        w = p(x, z) / ((1 - b) q(z|x) + b p(z)),  b = share.
+
+    Where the share b of all draws is the prior's, E of the mean weight is p(x), and w <= p(x|z) / b, whatever the
+    guide leaves out. Discrete latents that are enumerated in the model are summed out of p(x, z) and of p(z).
+
+    Raises:
+        ValueError: a guide whose density of z is not that of its sites: auxiliary sites, a Delta, enumeration.
+    """
+    parts = []
+    for from_prior, number in ((False, num_guide), (True, num_prior)):
+        runs = [number] if program.vectorised and number else [None] * number
+        parts += [_terms(program, indices, k, from_prior) for k in runs]
+    joint, prior, guide = (torch.cat(group) for group in zip(*parts, strict=True))
+    return joint - torch.logaddexp(math.log1p(-share) + guide, math.log(share) + prior)
+
+
+def _terms(
+    program: Program, indices: Tensor, num_samples: int | None, from_prior: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(ln p(x, z), ln p(z), ln q(z|x)), `[K, n]`, float64, of fresh draws."""
+    with program.on(indices) as given:
+        model, guide = (_plated(program, f, num_samples) for f in (program.model, program.guide))
+        if from_prior:
+            values = _drawn(poutine.trace(model).get_trace(*given))
+            q = poutine.trace(Substitute(values)(guide)).get_trace(*given)
+        else:
+            q = poutine.trace(guide).get_trace(*given)
+            values = _drawn(q)
+        _check_guide(q)
+        if program.enumerated:
+            model = EnumMessenger()(model)
+        # Outermost: what enumerates must have seen a site before its value is set.
+        p = poutine.trace(Substitute(values)(model)).get_trace(*given)
+    particles = None if num_samples is None else PARTICLES
+    nothing = poutine.trace(lambda: None).get_trace()
+    latents = p.copy()
+    for name, site in list(sample_sites(p)):
+        if site["is_observed"]:
+            latents.remove_node(name)
+    joint, prior, guide_terms = (
+        collect(nothing, t, plate=program.plate, particles=particles).log_weights() for t in (p, latents, q)
+    )
+    guide_terms = guide_terms.masked_fill(_outside(q, program, joint), -math.inf)
+    n = len(indices)
+    return joint[:, :n], prior[:, :n], guide_terms[:, :n]
+
+
+def _plated(program: Program, fn: Any, num_samples: int | None) -> Any:
+    if num_samples is None:
+        return fn
+    return pyro.plate(PARTICLES, num_samples, dim=-1 - program.max_plate_nesting)(fn)
+
+
+def _drawn(trace: Any) -> dict[str, Tensor]:
+    """Values of the latents that are not summed out."""
+    return {
+        name: site["value"]
+        for name, site in sample_sites(trace)
+        if not site["is_observed"] and site["infer"].get("enumerate") != "parallel"
+    }
+
+
+def _check_guide(trace: Any) -> None:
+    bad = [
+        name
+        for name, site in sample_sites(trace)
+        if site["infer"].get("is_auxiliary")
+        or site["infer"].get("enumerate") == "parallel"
+        or isinstance(base_of(site["fn"]), dist.Delta)
+    ]
+    if bad:
+        raise ValueError(
+            f"expected a guide with a density of the latents for a defensive share, got {bad}, auxiliary, a Delta or "
+            "enumerated: the density of a draw of the prior under this guide is not known; try pv.IS without defensive="
+        )
+
+
+def _outside(trace: Any, program: Program, like: Tensor) -> Tensor:
+    """Where a draw lies outside of the guide's support, `[K, n]`; densities may be any number there."""
+    count = torch.zeros_like(like)
+    for _, site in sample_sites(trace):
+        if is_factor(site):
+            continue
+        try:
+            inside = in_support(site["fn"], site["value"])
+        except (NotImplementedError, AttributeError):  # no support is declared
+            continue
+        datum = next(f.dim for f in site["cond_indep_stack"] if f.name == program.plate)
+        outside = (~inside).expand(site["fn"].batch_shape).double()
+        count = count + reduce_to(outside, (-1 - program.max_plate_nesting, datum), tuple(like.shape))  # type: ignore[arg-type]
+    return count > 0

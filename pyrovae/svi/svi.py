@@ -1,0 +1,395 @@
+"""A drop-in for `pyro.infer.SVI` that compiles, and takes torch optimizers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.infer.elbo import ELBO as PyroELBO
+from pyro.infer.util import torch_item, zero_grads
+from torch import Tensor, nn
+
+from ..devices import captures
+from ..objectives.compile.agreement import disagreement, is_due
+from ..objectives.compile.compiled import CompiledObjective, StepObjective
+from ..objectives.compile.kinds import Kinds
+from ..objectives.differentiable import eager_twin
+from ..objectives.first_step import check_first_step
+from ..programs import capture_parameters, module_mode
+from ..programs.compile.tracing import UntraceableError
+from ..programs.watch.generators import noise_state, put_back
+from .captured import Captured
+from .fused import FusedStep
+from .static_step import StaticStep
+
+OptimizerFactory = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+
+# Tracing and compiling take 2-15 s; a compiled step saves 1-4 ms. Counted in steps, never timed:
+# a rerun must be the same run.
+AUTO_STEPS = 2000
+
+
+class SVI:
+    """Stochastic variational inference: the signature and meaning of `pyro.infer.SVI`.
+
+    Args:
+        model, guide: Pyro programs.
+        optim: a `pyro.optim` optimizer; or a torch optimizer, its class, a partial of one or any
+            function `parameters -> torch.optim.Optimizer`. The torch forms hold all parameters
+            in ONE optimizer (Pyro makes one object per parameter, which costs more than the
+            arithmetic on small networks).
+        loss: one of Pyro's ELBOs, or a function `(model, guide, *args) -> loss`.
+        loss_and_grads: as in Pyro; by default the loss's own.
+        compile: run loss, gradients and update as one compiled graph: the same numbers for the same
+            noise, in a fraction of the time. True: from the second step on. "auto": from step
+            2000 on, when a run has shown to be long (tracing and compiling take some seconds).
+            Each shape of arguments has a graph of its own, made when it comes the second time ("auto": after
+            2000 steps of it), up to four. What cannot be one graph, and further shapes, run eagerly, which
+            is said once. On CUDA the whole step
+            (Adam and AdamW) is one CUDA graph, and what is waited for is the loss alone.
+        before_step: called with the parameters between gradients and update (clipping).
+
+    Attributes:
+        refused: why the program, or some of its steps, are not compiled, once that was tried; with its file
+            and line where a line is to blame.
+        discarded: whether no compiled step is taken any more.
+        compiled_steps: so many were taken.
+        checked: whether the objective was found to fit the program; else it is asked in the first step.
+
+    Example:
+        >>> import functools
+        >>> from pyro.infer import Trace_ELBO
+        >>> adam = functools.partial(torch.optim.Adam, lr=1e-3)
+        >>> svi = SVI(lambda: None, lambda: None, adam, Trace_ELBO())
+
+    Raises:
+        TypeError: for an optimizer that is none of these.
+        ValueError: at the first step, where a given torch optimizer lacks parameters of the program.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        optim: Any,
+        loss: Any,
+        loss_and_grads: Callable[..., Any] | None = None,
+        *,
+        compile: bool | Literal["auto"] = "auto",
+        before_step: Callable[[list[Tensor]], None] | None = None,
+    ) -> None:
+        if compile not in (True, False, "auto"):
+            raise ValueError(f'expected compile to be True, False or "auto", got {compile!r}')
+        if isinstance(loss, str | type) or not (callable(loss) or hasattr(loss, "loss")):
+            raise TypeError(f"expected an ELBO object or a function as loss, got {loss!r}; try Trace_ELBO()")
+        given = isinstance(optim, torch.optim.Optimizer)
+        if not (given or callable(optim)):
+            raise TypeError(
+                "expected a pyro.optim optimizer, a torch optimizer or a function that makes one, got "
+                f"{type(optim).__name__}; try functools.partial(torch.optim.Adam, lr=1e-3)"
+            )
+        self.model = model
+        self.guide = guide
+        self.optim = optim
+        self.optimizer: torch.optim.Optimizer | None = optim if given else None
+        self._known = {id(p) for g in optim.param_groups for p in g["params"]} if given else set()
+        self.compile: bool | Literal["auto"] = compile
+        loss = eager_twin(loss)
+        self.objective = loss if isinstance(loss, PyroELBO) and loss_and_grads is None else None
+        self.before_step = before_step
+        self.refused: str | None = None
+        self._kinds = Kinds()
+        self._fused: FusedStep | None = None
+        self._static: StaticStep | None = None
+        self._captured: Captured | None = None
+        self._seen: tuple[dict[str, Tensor], list[nn.Module]] = ({}, [])
+        self._steps = self.compiled_steps = 0
+        self.discarded = self.checked = False
+        self._moved: set[int] = set()
+        self._names: dict[int, str] = {}  # of parameters, for errors
+        if isinstance(loss, PyroELBO):
+            elbo: Any = loss
+            self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
+        else:
+            self.loss, self.loss_and_grads = loss, loss_and_grads or _with_backward(loss)
+        self._made_of = (self.model, self.guide, self.loss_and_grads)
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """One gradient step; returns the loss, summed over the batch, in nats."""
+        compiled = self._compiled_for(args, kwargs)
+        loss: Any = None if compiled is None else self._compiled_step(compiled, args, kwargs)
+        if loss is None:
+            loss, used = self._eager(args, kwargs)
+            if compiled is not None and not self.discarded and math.isfinite(torch_item(loss)):
+                self.discard(f"its loss is no finite number where the program's is {torch_item(loss):.7g}")
+            if self.compile and not self.discarded:
+                self._kinds.ran(args, kwargs, self._seen)
+            self._update(used)
+        else:
+            self.compiled_steps += 1
+        self._steps += 1
+        return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+    @property
+    def compiled_share(self) -> float:
+        """Compiled steps among all so far; None compiled: 0."""
+        return self.compiled_steps / max(1, self._steps)
+
+    def _eager(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Tensor]]:
+        """Loss, and the parameters that the program asked for; gradients go into `.grad`."""
+        with module_mode(self.model, self.guide, training=None) as modules, capture_parameters() as used:
+            loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
+        self._seen = (used, modules)
+        if not self.checked and self.objective is not None:
+            self.checked = True
+            check_first_step(self.objective, self.model, self.guide, args, kwargs)
+        return loss, list(dict.fromkeys(used.values()))
+
+    def _compiled_step(
+        self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> float | None:
+        """The loss of a compiled step; None where an eager one has to be taken, of which nothing is done yet."""
+        why = compiled.changed()
+        own = (self.model, self.guide, self.loss_and_grads)
+        if not all(map(is_, own, self._made_of)):
+            why = "its model, guide or loss is another one"
+        if why is not None:
+            self.discard(why)
+            return None
+        device = compiled.device
+        state = noise_state(device)
+        # Pyro leaves zeros in the place of gradients, and torch nothing.
+        pyros = isinstance(self.optim, pyro.optim.PyroOptim)
+        grads = [(p, p.grad if pyros else None) for p in compiled.parameters]
+        if is_due(compiled.taken + 1) and not self.agrees(compiled, args, kwargs):
+            return None
+        compiled.taken += 1
+        captured = self._captured_step(compiled, args, kwargs)
+        if captured is None or self._static is None:
+            loss = float(compiled(args, kwargs))
+            if math.isfinite(loss):
+                self._update(compiled.parameters, fused=self._captured is None)
+                return loss
+        else:
+            for place, value in zip(self._static.args, compiled.inputs.tensors(args, kwargs), strict=True):
+                place.copy_(value)
+            for place, group in zip(
+                self._static.rates, self._static.update.optimizer.param_groups, strict=True
+            ):
+                place.fill_(group["lr"])
+            compiled.fill_beta()
+            captured()
+            loss = float(self._static.loss)
+            if math.isfinite(loss):
+                return loss
+        # Pyro's validation, or its warning, says what is wrong.
+        put_back(state, device)
+        for p, grad in grads:
+            p.grad = grad
+        return None
+
+    def agrees(self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the compiled step gives the program's loss and gradients under the noise that comes next.
+
+        Generators and gradients are after as they were before. Where the two differ, the compiled step is
+        discarded, which is said.
+        """
+        device, store = compiled.device, {p: p.grad for p in compiled.graph.leaves}
+        state = noise_state(device)
+        for p in store:
+            p.grad = None
+        try:
+            loss, used = self._eager(args, kwargs)
+            eager = {id(p): p.grad for p in {*used, *store}}
+            after = noise_state(device)
+            put_back(state, device)
+            tensors = compiled.inputs.tensors(args, kwargs)
+            compiled.fill_beta()
+            compiled.draw(*tensors)
+            ours = compiled.evaluate(*tensors)
+            drawn = noise_state(device)
+            why = disagreement(
+                (torch_item(loss), eager), ours, compiled.graph.used, lambda: compiled.moved(*tensors)
+            )
+            if why is None and not all(map(torch.equal, after, drawn)):
+                why = "the program as it is now draws other random numbers"
+        finally:
+            put_back(state, device)
+            for p, grad in store.items():
+                p.grad = grad
+        if why is not None:
+            self.discard(why)
+        return why is None
+
+    def discard(self, why: str, say: bool = True) -> None:
+        """Takes no compiled steps from here on, and says why."""
+        self.refused = why
+        self._kinds.graphs, self._static, self._captured = [], None, None
+        self.discarded = True
+        if say:
+            warnings.warn(
+                f"the compiled step is no longer this program's, which runs eagerly from here on: {why}",
+                stacklevel=4,
+            )
+
+    def _captured_step(
+        self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Captured | None:
+        """The step as one CUDA graph; None where it is none (a CPU, an optimizer that is not fused).
+
+        One graph of this object's is captured: it and the optimizer's state stay in their places.
+        """
+        if self._static is not None and self._static.compiled is not compiled:
+            return None
+        on_device = all(captures(p.device) for p in compiled.parameters)
+        if not on_device or isinstance(self.optim, pyro.optim.PyroOptim):
+            return None
+        if self._captured is None:
+            step = self.static_step(compiled, compiled.inputs.tensors(args, kwargs))
+            if not step.update.fuses:
+                return None
+            self._static = step
+            self._captured = Captured(step, step.loss.device, step.fixed)
+        return self._captured if self._captured.refused is None else None
+
+    def static_step(self, compiled: StepObjective, args: Sequence[Tensor]) -> StaticStep:
+        """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
+        update = self._fused_update(compiled.parameters)
+        idle = [p for p in getattr(compiled, "idle", ()) if id(p) in self._moved]
+        return StaticStep(compiled, update, args, self.before_step, idle)
+
+    def _fused_update(self, parameters: list[Tensor]) -> FusedStep:
+        optimizer = self.torch_optimizer(parameters)
+        if self._fused is None:
+            self._fused = FusedStep(optimizer, lambda p: self._names.get(id(p)))
+        return self._fused
+
+    def _update(self, parameters: list[Tensor], fused: bool = False) -> None:
+        if not isinstance(self.optim, pyro.optim.PyroOptim):
+            # As in Pyro, whose gradients are zero after a step, and not gone: momentum moves what
+            # the program asks for, with a gradient or without.
+            for p in parameters:
+                if p.grad is not None:
+                    self._moved.add(id(p))
+                elif id(p) in self._moved:
+                    p.grad = torch.zeros_like(p)
+        if self.before_step is not None:
+            self.before_step(parameters)
+        if isinstance(self.optim, pyro.optim.PyroOptim):
+            self.optim(parameters)
+            zero_grads(parameters)
+            return
+        optimizer = self.torch_optimizer(parameters)
+        if fused:
+            self._fused_update(parameters)()
+        else:
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:
+        compiled = self._kinds.graph_for(args, kwargs)
+        if compiled is not None or not self.compile or self.discarded:
+            return compiled
+        after = AUTO_STEPS if self.compile == "auto" else 1
+        due = self._kinds.due(args, kwargs, after)
+        if due is not None:
+            (parameters, modules), hold = due
+            compiled = self.compile_for(args, parameters, modules, kwargs, hold)
+            if compiled is not None:
+                self._kinds.graphs.insert(0, compiled)
+        elif self.refused is None and self._steps >= after:
+            self.refused = self._kinds.too_many()
+            if self.refused is not None:
+                warnings.warn(f"some steps are not compiled: {self.refused}", stacklevel=3)
+        return compiled
+
+    def prepare(
+        self,
+        args: tuple[Any, ...],
+        parameters: Mapping[str, Tensor],
+        modules: Sequence[nn.Module],
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Compiles for arguments of these shapes; returns whether it could (`refused` says why not).
+
+        Args:
+            args, kwargs: of the model and guide.
+            parameters: name to unconstrained leaf, all that the programs use.
+            modules: the modules that they run.
+        """
+        compiled = self.compile_for(args, parameters, modules, kwargs)
+        self._kinds.graphs = [] if compiled is None else [compiled]
+        self.discarded = compiled is None
+        return compiled is not None
+
+    @property
+    def compiled_objective(self) -> CompiledObjective | None:
+        """Loss and gradients in one graph, once compiled: of the arguments that came last."""
+        return next(iter(self._kinds.graphs), None)
+
+    def compile_for(
+        self,
+        args: tuple[Any, ...],
+        parameters: Mapping[str, Tensor],
+        modules: Sequence[nn.Module],
+        kwargs: Mapping[str, Any] | None = None,
+        hold: bool = False,
+    ) -> CompiledObjective | None:
+        """Loss and gradients in one graph for arguments of these shapes; None, and `refused` set, where not.
+
+        With `hold`, whole numbers in small tensors may be part of it.
+        """
+        self._names |= {id(p): name.replace("$$$", ".") for name, p in parameters.items()}
+        try:
+            if self.objective is None:
+                raise UntraceableError("its loss is a function, not one of Pyro's ELBOs")
+            return CompiledObjective(
+                self.objective, self.model, self.guide, args, parameters, modules, kwargs=kwargs, hold=hold
+            )
+        except UntraceableError as error:
+            what = "a step with these arguments" if self._kinds.graphs else "this program"
+            if self.refused is None:
+                warnings.warn(f"{what} is not compiled and runs eagerly: {error}", stacklevel=3)
+            self.refused = str(error)
+            return None
+
+    def torch_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """The one torch optimizer over all parameters met so far; new ones join it."""
+        new = [p for p in parameters if id(p) not in self._known and p.requires_grad]
+        if new and isinstance(self.optim, torch.optim.Optimizer):
+            shapes = [tuple(p.shape) for p in new[:5]]
+            raise ValueError(
+                f"expected an optimizer over all parameters of the program, got one without {len(new)} of them "
+                f"(shapes {shapes}); try functools.partial(torch.optim.Adam, lr=1e-3)"
+            )
+        self._known.update(id(p) for p in new)
+        if self.optimizer is None:
+            self.optimizer = self.optim(new)
+            if not isinstance(self.optimizer, torch.optim.Optimizer):
+                raise TypeError(
+                    f"expected optim(parameters) to be a torch optimizer, got {type(self.optimizer)}"
+                )
+        elif new:
+            self.optimizer.add_param_group({"params": new})
+        return self.optimizer
+
+    def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss without a step, summed over the batch, in nats."""
+        with torch.no_grad():
+            loss = self.loss(self.model, self.guide, *args, **kwargs)
+        return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+
+def _with_backward(loss: Callable[..., Any]) -> Callable[..., Any]:
+    def loss_and_grads(*args: Any, **kwargs: Any) -> Any:
+        value = loss(*args, **kwargs)
+        if getattr(value, "requires_grad", False):
+            value.backward(retain_graph=True)
+        return value
+
+    return loss_and_grads

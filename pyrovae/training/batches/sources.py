@@ -1,0 +1,104 @@
+"""Training data as the loop sees them: tensors with one row per datum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from ...data.streaming import Stream
+from ...programs import Marked, check_arguments, tensors_in
+from ...programs.idioms.dtypes import cast
+
+
+@runtime_checkable
+class DataLike(Protocol):
+    """What `pv.data.load` returns, as far as training needs it."""
+
+    train: Tensor
+    valid: Tensor
+
+    def epoch(self, epoch: int, seed: int | None = None) -> Tensor:
+        """The training data of an epoch (drawn afresh under dynamic binarisation)."""
+        ...
+
+
+class Source:
+    """Rows of `(x, *context)` to train on, and rows to validate on (or none).
+
+    Attributes:
+        train, valid: x, a tensor, and its context: tensors with one row per datum; anything else, marked or not, as
+            for `pv.log_weights`.
+        dataset: what they came from, if it was a data set.
+        stream: where they are read from while training; `train` is then a sample of them.
+        num_data: all rows to train on.
+
+    Raises:
+        TypeError, ValueError: for data that are no tensor with one row per datum, all finite.
+    """
+
+    def __init__(self, data: Any, valid: Any = None) -> None:
+        self.dataset = data if isinstance(data, DataLike) else None
+        self.stream = data if isinstance(data, Stream) else None
+        if self.stream is not None:
+            self.train: tuple[Any, ...] = (self.stream.sample,)
+            valid = self.stream.valid if valid is None else valid
+        else:
+            self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)
+        if self.dataset is not None and valid is None:
+            valid = self.dataset.valid
+        self.valid = None if valid is None else _rows(valid)
+        for rows in (self.train, self.valid or ()):
+            for i, value in enumerate(rows):
+                if i == 0 or isinstance(value, Tensor):
+                    check_arguments(value)
+                for tensor in tensors_in(value):
+                    if tensor.device != self.train[0].device and not isinstance(value, PackedSequence):
+                        raise ValueError(
+                            f"expected all data on one device, {self.train[0].device}, got some on {tensor.device}; "
+                            f"try .to({str(self.train[0].device)!r})"
+                        )
+                if isinstance(value, Tensor) and (value.dim() == 0 or len(value) != len(rows[0])):
+                    raise ValueError(
+                        f"expected {len(rows[0])} rows of context, as of x, got {tuple(value.shape)}; try "
+                        "pv.shared(tensor) for what all data share"
+                    )
+        self.num_data = len(self.train[0]) if self.stream is None else len(self.stream)
+
+    @property
+    def plain(self) -> bool:
+        """Whether all of it is tensors with one row per datum."""
+        return all(isinstance(t, Tensor) for t in self.train)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Takes real numbers as `dtype`."""
+        self.train = cast(self.train, dtype)
+        self.valid = None if self.valid is None else cast(self.valid, dtype)
+
+    def epoch(self, epoch: int, seed: int) -> tuple[Any, ...]:
+        """`(x, *context)` of an epoch."""
+        if self.dataset is None:
+            return self.train
+        return (self.dataset.epoch(epoch, seed).to(self.train[0].dtype),)
+
+
+def _rows(data: Any) -> tuple[Any, ...]:
+    if isinstance(data, Tensor):
+        return (data,)
+    if isinstance(data, Sequence) and data:
+        first, *context = data
+        if isinstance(first, Marked) and first.per_datum:
+            first = first.value
+        if isinstance(first, Tensor):
+            tensors = (v.value if isinstance(v, Marked) and v.per_datum else v for v in context)
+            return (
+                first,
+                *(t if isinstance(t, Tensor) else v for t, v in zip(tensors, context, strict=True)),
+            )
+    raise TypeError(
+        "expected a data set of pyrovae.data.load, a tensor or a tuple (x, *context) whose x is a tensor, got "
+        f"{type(data).__name__}"
+    )
