@@ -1,1 +1,1 @@
-"""TODO"""
+"""Options of the command line, and the objects that they name."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Studies: estimators against exact evidence, and models of the Ising torus."""

@@ -1,13 +1,5 @@
 """Estimates of ln p(x) for any Pyro program: one file an estimator, one result object."""
 
-from ..divergences.forward_kl import ForwardKL as ForwardKL
-from ..divergences.forward_kl import forward_kl as forward_kl
-from ..thermodynamics.free_energies import FreeEnergy as FreeEnergy
-from ..thermodynamics.free_energy import free_energy as free_energy
-from ..thermodynamics.rate_distortion import RateDistortion as RateDistortion
-from ..thermodynamics.rate_distortion import rate_distortion as rate_distortion
-from ..thermodynamics.tempered_likelihood import TemperedLikelihood as TemperedLikelihood
-from ..thermodynamics.tempered_likelihood import tempered_likelihood as tempered_likelihood
 from .bounds.bennett import Bennett as Bennett
 from .bounds.bennett import CrooksFit as CrooksFit
 from .bounds.bennett import bennett_acceptance_ratio as bennett_acceptance_ratio

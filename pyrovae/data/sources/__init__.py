@@ -1,1 +1,1 @@
-"""TODO"""
+"""Where data come from: named data sets, simulations and the user's own arrays."""

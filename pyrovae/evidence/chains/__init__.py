@@ -1,1 +1,1 @@
-"""TODO"""
+"""Markov chains along a path of densities, and the pilot runs that tune them."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Log-weights, and how they become an estimate."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Estimators of ln p(x), one file each."""

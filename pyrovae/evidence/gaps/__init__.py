@@ -1,1 +1,1 @@
-"""TODO"""
+"""Where the ELBO loses its nats: guides fitted to each datum."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Evaluations kept on disk, resumed, and shared by several processes."""

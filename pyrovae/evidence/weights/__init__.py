@@ -1,1 +1,1 @@
-"""TODO"""
+"""Diagnostics of importance weights, and the errors that they leave."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Objectives as compiled graphs, one for each kind of arguments, held against eager ones."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Curves over training."""

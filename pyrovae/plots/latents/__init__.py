@@ -1,1 +1,1 @@
-"""TODO"""
+"""Pictures of latent spaces and of what a model generates."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Pictures of free energies, work, the Ising torus and diffusions."""

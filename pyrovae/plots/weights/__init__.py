@@ -1,1 +1,1 @@
-"""TODO"""
+"""Pictures of an evidence: bounds, weights, and the data known worst."""

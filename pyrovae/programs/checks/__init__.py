@@ -1,1 +1,1 @@
-"""TODO"""
+"""Checks of a program: each breach of the contract has one clear error."""

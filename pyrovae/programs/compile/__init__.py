@@ -1,1 +1,1 @@
-"""TODO"""
+"""Programs traced into graphs and compiled."""

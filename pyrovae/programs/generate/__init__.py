@@ -1,1 +1,1 @@
-"""TODO"""
+"""Data and latents that a program generates."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Effect handlers for Pyro programs."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""K draws of every latent, scored by guide and model."""

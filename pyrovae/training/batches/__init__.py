@@ -1,1 +1,1 @@
-"""TODO"""
+"""Batches: which data a step sees, and how they get there."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What is logged of a fit."""
