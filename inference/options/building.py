@@ -6,9 +6,8 @@ import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
@@ -21,15 +20,9 @@ from pyrovae.models.linear_gaussian import LinearGaussian
 from .diffusion_parts import build_diffusion
 from .level_parts import build_hierarchical
 from .options import DataOptions, DeviceName, ModelOptions, ObjectiveName
+from .pair import Pair
 from .parts import LATENT_DIM, build_vae
 from .rbm_parts import build_rbm
-
-
-class Pair(NamedTuple):
-    """A Pyro model and its guide."""
-
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
 
 
 def device_of(name: DeviceName) -> torch.device:

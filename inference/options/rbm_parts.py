@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyrovae as pv
 from pyrovae.data import Dataset
@@ -13,9 +13,7 @@ from pyrovae.objectives.tempering import TEMPERATURES
 from pyrovae.programs.modes import owners
 
 from .options import ModelOptions, TrainOptions
-
-if TYPE_CHECKING:
-    from .building import Pair
+from .pair import Pair
 
 HIDDEN = 500
 PHASES = ("cd", "pcd", "tempering")

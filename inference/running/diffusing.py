@@ -12,7 +12,7 @@ from pyrovae.models.diffusing.noise_schedules import LearnedSchedule, LinearSche
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.programs.modes import owners
 
-from ..options.building import Pair
+from ..options.pair import Pair
 from .pictures import grey_scale, write_arrays
 
 STEPS, SHOWN = 250, 6

@@ -21,7 +21,7 @@ from pyrovae.data import Dataset, DataSpec
 from pyrovae.files import write_whole
 from pyrovae.programs import aggregate_posterior, reconstruct, simulate
 
-from ..options.building import Pair
+from ..options.pair import Pair
 
 PictureName = Literal[
     "samples",

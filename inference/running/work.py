@@ -21,9 +21,10 @@ from pyrovae.training import Checkpoints
 from pyrovae.training.logging.history import Row
 from pyrovae.training.logging.scalars import tensorboard_writer
 
-from ..options.building import Pair, build, build_objective, device_of, load_data
+from ..options.building import build, build_objective, device_of, load_data
 from ..options.measuring import measured, words_of
 from ..options.options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
+from ..options.pair import Pair
 from ..options.rbm_parts import PHASES, phase_objective
 from ..options.schedules import schedules
 from ..options.stored import options_from
