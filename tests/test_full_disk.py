@@ -93,7 +93,7 @@ def commands(run, other):
         ),
         "free_energy": (
             lambda: free_energy.main([str(run), *FREE, *FLAGS]),
-            "ELBO surgery",
+            "| T | ⟨E⟩_q | T S_q | F_q |",
         ),
         "compare": (lambda: compare.main(["--out", str(other), *GRID, "--jobs", "1", *QUICK]), "IS evidence"),
         "compare --runs": (
