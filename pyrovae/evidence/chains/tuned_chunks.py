@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,12 +22,37 @@ from .annealed_path import power_schedule
 from .hmc import Evaluate, Point
 from .pilot import Tuning, tune
 
-if TYPE_CHECKING:
-    from ..estimators.ais import AIS
-
 # The gradient keeps what the forward pass made, and makes as much again.
 BACKWARD = 3
 MIN_PILOT_CHAINS = 8
+
+
+class AnnealedRun(Protocol):
+    """What is asked of the chains: `pv.AIS` has it."""
+
+    @property
+    def num_chains(self) -> int:
+        """K, the chains of each datum."""
+
+    @property
+    def num_temperatures(self) -> int:
+        """Temperatures of the path."""
+
+    @property
+    def leapfrog(self) -> int:
+        """Leapfrog steps of a move."""
+
+    @property
+    def start(self) -> Start:
+        """Where chains start: `"prior"` or `"guide"`."""
+
+    @property
+    def schedule(self) -> Sequence[float] | Tensor | None:
+        """The temperatures, where they are given."""
+
+    @property
+    def target_acceptance(self) -> float:
+        """The acceptance that the pilot aims at."""
 
 
 class Ticks:
@@ -60,7 +85,7 @@ class TunedChunk:
         tuning: frozen.
     """
 
-    ais: AIS
+    ais: AnnealedRun
     number: int
     indices: Tensor
     num_data: int
@@ -88,7 +113,7 @@ def _start(densities: Densities, evaluate: Evaluate, start: Start) -> Point:
 
 def chunks(
     program: Program,
-    ais: AIS,
+    ais: AnnealedRun,
     *,
     seed: int,
     budget: int | None,
@@ -136,7 +161,7 @@ def _eager(densities: Densities, start: Start) -> Evaluate:
     return lambda u: densities.evaluate(u, start)
 
 
-def split(program: Program, ais: AIS, budget: int | None) -> list[tuple[Tensor, int]]:
+def split(program: Program, ais: AnnealedRun, budget: int | None) -> list[tuple[Tensor, int]]:
     """Chunks of one size (so that one graph serves all), and how many of each are no padding."""
     args = program.arguments
     budget = budget or BUDGET.get(args.x.device.type, BUDGET["cpu"])
