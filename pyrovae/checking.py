@@ -114,7 +114,8 @@ def as_tensors(value: Any) -> Any:
         ValueError: for an array that is not of numbers.
     """
     if dataclasses.is_dataclass(value) and hasattr(value, "per_datum"):  # marked
-        return dataclasses.replace(value, value=as_tensors(value.value))  # type: ignore[type-var]
+        marked: Any = value
+        return dataclasses.replace(marked, value=as_tensors(marked.value))
     if isinstance(value, dict):
         return {k: as_tensors(v) for k, v in value.items()}
     if type(value) in (tuple, list):
