@@ -237,7 +237,7 @@ class Refused:
     def draws(self, x):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("a", dist.Gamma(1.0 + z**2, 1.0), obs=dist.Gamma(1.0 + z.detach() ** 2, 1.0).sample())
+            pyro.sample("a", dist.Normal(z, 1.0), obs=torch.empty(len(x)).geometric_(0.5))
             pyro.sample("x", dist.Normal(z.unsqueeze(-1).expand(-1, D), 1.0).to_event(1), obs=x)
 
     norm = nn.BatchNorm1d(D)

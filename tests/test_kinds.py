@@ -1,8 +1,12 @@
 """Each kind of arguments has a graph of its own; draws whose law the program computes."""
 
 import argparse
+import copy
+import math
+import warnings
 from typing import NamedTuple
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -10,6 +14,8 @@ import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import nn
+
+import pyrovae as pv
 
 from .test_watch import D, L, N, Program, assert_pyros, data
 from .test_watch import interpreted as interpreted
@@ -298,3 +304,72 @@ class Rows(Program):
 def test_named_tuples():
     svi = assert_pyros(Rows)
     assert svi.compiled_share == 11 / 12 and svi.refused is None
+
+
+class ByNumPy(Program):
+    """Numbers of NumPy are numbers."""
+
+    def before(self, i):
+        return (self.x, np.float64(1.0 + i), np.int64(2 + i), {})
+
+    def model(self, x, a, b):
+        with poutine.scale(scale=a / b):
+            super().model(x)
+
+    def guide(self, x, a, b):
+        with poutine.scale(scale=a / b):
+            super().guide(x)
+
+
+class Waiting(Program):
+    """Draws of fixed laws other than the normal and the uniform."""
+
+    def model(self, x):
+        pyro.sample("t", dist.Exponential(1.0))
+        pyro.sample("c", dist.HalfCauchy(1.0))
+        super().model(x)
+
+    def guide(self, x):
+        pyro.sample(
+            "t", dist.Exponential(pyro.param("rate", torch.ones(()), constraint=dist.constraints.positive))
+        )
+        pyro.sample(
+            "c", dist.HalfCauchy(pyro.param("wide", torch.ones(()), constraint=dist.constraints.positive))
+        )
+        super().guide(x)
+
+
+@pytest.mark.parametrize("case", [ByNumPy, Waiting])
+def test_more_programs_compile(case):
+    svi = assert_pyros(case)
+    assert svi.compiled_share == 11 / 12 and svi.refused is None
+
+
+def test_a_gradient_that_is_there_is_added_to():
+    """A penalty's own backward before a step, as it is done with Pyro's SVI."""
+
+    class Penalty(Program):
+        def before(self, i):
+            if i in (5, 6):
+                self.dec.weight.square().sum().mul(100).backward()
+            return self.x
+
+    svi = assert_pyros(Penalty)
+    assert svi.compiled_share == 9 / 12 and svi.refused is None
+
+
+@pytest.mark.parametrize("optim", [lambda: pyro.optim.Adam({"lr": 0.02}), lambda: torch.optim.Adam])
+def test_a_copy_goes_on_by_itself(optim):
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    program = Program()
+    svi = pv.SVI(program.model, program.guide, optim(), Trace_ELBO(), compile=True)
+    first = [svi.step(program.x) for _ in range(4)]
+    other = copy.deepcopy(svi)
+    assert svi.compiled_share == 3 / 4 and all(map(math.isfinite, first))
+    torch.manual_seed(3)
+    ours = [svi.step(program.x) for _ in range(4)]
+    torch.manual_seed(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert math.isfinite(other.step(program.x)) and svi.compiled_share == 7 / 8 and len(ours) == 4

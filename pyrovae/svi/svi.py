@@ -50,8 +50,8 @@ class SVI:
             2000 on, when a run has shown to be long (tracing and compiling take some seconds).
             Each shape of arguments has a graph of its own, made when it comes the second time ("auto": after
             2000 steps of it), up to four. What cannot be one graph, and further shapes, run eagerly, which
-            is said once. On CUDA the whole step
-            (Adam and AdamW) is one CUDA graph, and what is waited for is the loss alone.
+            is said once. On CUDA the whole step (Adam and AdamW) of one shape is one CUDA graph, and what is
+            waited for is the loss alone.
         before_step: called with the parameters between gradients and update (clipping).
 
     Attributes:
@@ -109,9 +109,10 @@ class SVI:
         self._captured: Captured | None = None
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] = ({}, [])
         self._steps = self.compiled_steps = 0
-        self.discarded = self.checked = False
+        self.discarded = self.checked = self._infinite = False
         self._moved: set[int] = set()
         self._names: dict[int, str] = {}  # of parameters, for errors
+        self._zeroed: dict[int, Tensor | None] = {}
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
             self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
@@ -125,7 +126,7 @@ class SVI:
         loss: Any = None if compiled is None else self._compiled_step(compiled, args, kwargs)
         if loss is None:
             loss, used = self._eager(args, kwargs)
-            if compiled is not None and not self.discarded and math.isfinite(torch_item(loss)):
+            if compiled is not None and self._infinite and math.isfinite(torch_item(loss)):
                 self.discard(f"its loss is no finite number where the program's is {torch_item(loss):.7g}")
             if self.compile and not self.discarded:
                 self._kinds.ran(args, kwargs, self._seen)
@@ -134,6 +135,23 @@ class SVI:
             self.compiled_steps += 1
         self._steps += 1
         return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but compiled graphs, which a copy makes anew."""
+        return vars(self) | {
+            "_kinds": Kinds(),
+            "_static": None,
+            "_captured": None,
+            "_fused": None,
+            "_zeroed": {},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        optimizer = self.optimizer
+        if optimizer is not None:  # tensors of a copy have other ids
+            self._known = {id(p) for g in optimizer.param_groups for p in g["params"]}
+            self._moved = set(map(id, optimizer.state))
 
     @property
     def compiled_share(self) -> float:
@@ -154,6 +172,7 @@ class SVI:
         self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> float | None:
         """The loss of a compiled step; None where an eager one has to be taken, of which nothing is done yet."""
+        self._infinite = False
         why = compiled.changed()
         own = (self.model, self.guide, self.loss_and_grads)
         if not all(map(is_, own, self._made_of)):
@@ -161,6 +180,8 @@ class SVI:
         if why is not None:
             self.discard(why)
             return None
+        if any(map(self._has_gradient, compiled.parameters)):
+            return None  # of a user's own term: an eager step adds to it
         device = compiled.device
         state = noise_state(device)
         # Pyro leaves zeros in the place of gradients, and torch nothing.
@@ -188,10 +209,18 @@ class SVI:
             if math.isfinite(loss):
                 return loss
         # Pyro's validation, or its warning, says what is wrong.
+        self._infinite = True
         put_back(state, device)
         for p, grad in grads:
             p.grad = grad
         return None
+
+    def _has_gradient(self, p: Tensor) -> bool:
+        """Whether a gradient stands in a parameter that no step of this object's left there."""
+        grad = p.grad
+        if grad is None or (grad is self._zeroed.get(id(p)) and grad._version == 0):
+            return False
+        return bool(grad.any())  # another object of this kind may have left zeros, too
 
     def agrees(self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the compiled step gives the program's loss and gradients under the noise that comes next.
@@ -283,6 +312,7 @@ class SVI:
         if isinstance(self.optim, pyro.optim.PyroOptim):
             self.optim(parameters)
             zero_grads(parameters)
+            self._zeroed = {id(p): p.grad for p in parameters}
             return
         optimizer = self.torch_optimizer(parameters)
         if fused:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from torch import Tensor, fx, nn
@@ -71,6 +72,7 @@ class CompiledLoss:
         self._loss, self._given, self._extra = loss, (args, dict(kwargs or {})), list(extra)
         self._modules, self._programs, self._laws = modules, programs, laws
         self._aliases = [p.detach() for p in self.leaves]
+        self._places = list(map(Tensor.data_ptr, self.leaves))
         dtype = torch.float64 if any(p.dtype == torch.float64 for p in self.leaves) else torch.float32
         device = next((p.device for p in self.leaves), None)
         self.graph, self.used, self.mentioned = self._first_that_traces(dtype, device, hold)
@@ -146,16 +148,19 @@ class CompiledLoss:
 
     def draw(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> None:
         """Fresh noise, of torch's generators as they stand."""
-        before: list[Tensor] = [*self._leaves_now(), *tensors, *extra, *self.graph.buffers]
+        before: list[Tensor] = []
+        if any(spec.law is not None for spec in self.graph.noise):
+            before = [*self._leaves_now(), *tensors, *extra, *self.graph.buffers]
         with torch.no_grad():
             for spec, buffer in zip(self.graph.noise, self.noise, strict=True):
                 spec.fill(buffer, before)
                 before.append(buffer)
 
     def _leaves_now(self) -> list[Tensor]:
-        for i, (leaf, alias) in enumerate(zip(self.leaves, self._aliases, strict=True)):
-            if leaf.data_ptr() != alias.data_ptr():  # .data was replaced, by .to() for example
-                self._aliases[i] = leaf.detach()
+        """The leaves without their gradient; made anew where `.data` was replaced, by .to() for example."""
+        places = list(map(Tensor.data_ptr, self.leaves))
+        if places != self._places:
+            self._aliases, self._places = [p.detach() for p in self.leaves], places
         return self._aliases
 
     def evaluate(
@@ -204,8 +209,10 @@ class CompiledLoss:
 def _lifts(values: Sequence[Any]) -> list[Lift]:
     """What to try: numbers as tensors, as far as there are any."""
     kinds = {type(v) for v in flat(values)}
-    tries: list[Lift] = ["numbers"] if int in kinds else []
-    return [*tries, "floats", "nothing"] if float in kinds else [*tries, "nothing"]
+    whole = any(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds)
+    real = any(issubclass(kind, float | np.floating) for kind in kinds)
+    tries: list[Lift] = ["numbers"] if whole else []
+    return [*tries, "floats", "nothing"] if real else [*tries, "nothing"]
 
 
 def compile_module(

@@ -174,6 +174,8 @@ def _about(value: Any, lift: Lift, hold: bool = False) -> Any:
         return kind, *(_about(v, lift, hold) for v in value)
     if kind is dict:
         return kind, tuple(value), *(_about(v, lift, hold) for v in value.values())
+    if issubclass(kind, np.floating | np.integer) and lift != "nothing":
+        kind = float if issubclass(kind, np.floating) else int
     lifted = (kind is float and lift != "nothing") or (kind is int and lift == "numbers")
     return kind if lifted else Value(value)
 
@@ -183,9 +185,11 @@ def _fits(about: Any, value: Any) -> bool:
     if type(about) is Held:
         return about.is_of(value)
     if about is float:
-        return kind is float or kind is int  # min(1, step / 10) is an int in the end
+        return (
+            issubclass(kind, float | int | np.floating) and kind is not bool
+        )  # min(1, step / 10) ends as an int
     if about is int:
-        return kind is int
+        return issubclass(kind, int | np.integer) and kind is not bool
     if _is_row(kind):
         parts = about[1:] if isinstance(about, tuple) and about[0] is kind else None
         return parts is not None and len(parts) == len(value) and all(map(_fits, parts, value))

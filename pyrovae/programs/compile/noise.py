@@ -28,10 +28,13 @@ _LIFTED: dict[Any, Callable[..., Tensor]] = {
     aten.rand.default: Tensor.uniform_,
     aten.rand_like.default: Tensor.uniform_,
     aten.bernoulli_.float: Tensor.bernoulli_,
+    aten.exponential_.default: Tensor.exponential_,
+    aten.cauchy_.default: Tensor.cauchy_,
     # A plate's subsample: drawn also where a program does not use the indices.
     aten.randperm.default: lambda out: torch.randperm(len(out), out=out),
 }
-_BOUNDED = (aten.normal_.default, aten.uniform_.default, aten.bernoulli_.float)
+_BOUNDED = {aten.normal_.default, aten.uniform_.default, aten.bernoulli_.float}
+_BOUNDED |= {aten.exponential_.default, aten.cauchy_.default}
 
 
 def _draw_within(draw: Callable[..., Tensor], bounds: tuple[float, ...], out: Tensor) -> Tensor:
@@ -104,9 +107,9 @@ def lift_noise(module: fx.GraphModule, places: Mapping[Any, str], laws: bool) ->
             raise UntraceableError("it draws from a generator of its own")
         if draw is None or not all(isinstance(b, int | float) for b in bounds):
             if not laws or node.target._schema.is_mutable or not isinstance(node.meta["val"], Tensor):
+                place = places.get(node.target, "")
                 raise UntraceableError(
-                    f"it draws by {node.target}{places.get(node.target, '')}, whose law the graph computes: such noise "
-                    "is not lifted out of it"
+                    f"it draws by {node.target}{place}, which cannot be drawn before a graph runs"
                 )
             draw = None
         elif bounds:  # (mean, std) of a normal, (low, high) of a uniform

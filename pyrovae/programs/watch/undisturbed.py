@@ -40,7 +40,7 @@ class _Numbers(TorchFunctionMode):
 
 
 _TAKES = {Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__float__}
-_TAKES |= {Tensor.__int__, Tensor.__index__, Tensor.__iter__}
+_TAKES |= {Tensor.__int__, Tensor.__index__}
 
 
 class NoWrites(TorchDispatchMode):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
-from operator import attrgetter, is_, itemgetter
+from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter, contains, getitem, is_
 from typing import Any
 
 import torch
@@ -22,7 +21,8 @@ SMALL = 4096
 NUMBERS = 256
 _cell = attrgetter("cell_contents")
 _body = attrgetter("__code__", "__defaults__", "__kwdefaults__")
-_flags = attrgetter("requires_grad", "_backward_hooks", "_post_accumulate_grad_hooks")
+_requires_grad = attrgetter("requires_grad")
+_hooks, _late_hooks = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 # Where a program reads what only a comparison with an eager step shows.
 _ENVIRONMENT = {"environ", "getenv"}
 
@@ -65,15 +65,17 @@ class Watch:
             for name in expected:
                 self.parameters.add(len(self._places))
                 self._add(store, name, "the parameter")
-        self._read = _readers(self._places, self._keys)
-        self._expected = self._now()
         self._sized = [p for p, keys, _ in reach.places if keys is None]
         self._sizes = [len(p) for p in self._sized]
+        # Most have nothing in them, which is looked at faster.
+        self._empty = [p for p in self._sized if not p]
+        self._full = [p for p in self._sized if p]
+        self._lengths = [len(p) for p in self._full]
         self._sets = [(p, set(p)) for p, _, _ in reach.places if isinstance(p, set | frozenset)]
         self._fields = [(o, n, getattr(o, n), name) for o, n, name in reach.fields if n != "cell_contents"]
         cells = [(o, name) for o, n, name in reach.fields if n == "cell_contents"]
-        # The keys of a dict are a view of what is there now.
-        self._absent = [(own.keys(), names, owner) for own, names, owner in reach.absent]
+        self._absent = [(own, n, owner) for own, names, owner in reach.absent for n in sorted(names)]
+        self._owners, self._free = [own for own, _, _ in self._absent], [n for _, n, _ in self._absent]
         self._cells = [c for c, _ in cells]
         self._cell_names = [name for _, name in cells]
         self._contents = [c.cell_contents for c in self._cells]
@@ -83,7 +85,7 @@ class Watch:
         self._numbers = [(t, t.tolist()) for t in ran.values]
         reached = [t for t in reach.tensors.values() if isinstance(t, nn.Parameter)]
         self._trained = list({id(p): p for p in (*leaves, *reached)}.values())
-        self._flags = list(map(_flags, self._trained))
+        self._flags = list(map(_requires_grad, self._trained))
         self._seldom = bool(self._fields or self._sets or self._arrays or self._numbers)
         self._ambient = ambient()
 
@@ -93,22 +95,20 @@ class Watch:
         self._values.append(place[key])
         self._names.append(owner)
 
-    def _now(self) -> list[Any]:
-        return list(chain.from_iterable([read(place) for read, place in self._read]))
-
     def holds(self) -> bool:
         """Whether all is as it was; rarely false though it is, where a value was exchanged for an equal one."""
         try:
             return (
-                all(
-                    map(is_, chain.from_iterable([read(place) for read, place in self._read]), self._expected)
-                )
+                all(map(is_, map(getitem, self._places, self._keys), self._values))
                 and all(map(is_, map(_cell, self._cells), self._contents))
-                and list(map(len, self._sized)) == self._sizes
-                and all(keys.isdisjoint(names) for keys, names, _ in self._absent)
+                and not any(self._empty)
+                and list(map(len, self._full)) == self._lengths
+                and not any(map(contains, self._owners, self._free))
                 and list(map(type, self._objects)) == self._kinds
                 and list(map(_body, self._functions)) == self._bodies
-                and list(map(_flags, self._trained)) == self._flags
+                and list(map(_requires_grad, self._trained)) == self._flags
+                and not any(map(_hooks, self._trained))
+                and not any(map(_late_hooks, self._trained))
                 and ambient() == self._ambient
                 and (not self._seldom or self._rest_holds())
             )
@@ -125,10 +125,7 @@ class Watch:
 
     def changes(self) -> list[str]:
         """What is not as it was, in words, with file and line where code reads it."""
-        found = [text for text, _ in self._changes()]
-        if not found:
-            self._expected = self._now()
-        return found
+        return [text for text, _ in self._changes()]
 
     @property
     def parameters_changed(self) -> bool:
@@ -169,13 +166,11 @@ class Watch:
         for o, n, value, name in self._fields:
             if not same(getattr(o, n, GONE), value):
                 yield self._say(name, n, value, getattr(o, n, GONE)), False
-        for keys, names, owner in self._absent:
-            for n in sorted(names):
-                if n in keys:
-                    yield (
-                        f"{n!r} of {owner} was its class's and is the object's own{self.ran.where(n)}",
-                        False,
-                    )
+        yield from (
+            (f"{n!r} of {owner} was its class's and is the object's own{self.ran.where(n)}", False)
+            for own, n, owner in self._absent
+            if n in own
+        )
         yield from (("a set", False) for s, kept in self._sets if s != kept)
         yield from ((f"the array {name}", False) for a, kept, name in self._arrays if a.tobytes() != kept)
         yield from (
@@ -189,10 +184,10 @@ class Watch:
         for f, body in zip(self._functions, self._bodies, strict=True):
             if not all(map(is_, _body(f), body)):
                 yield f"the code or the defaults of {f.__name__!r}", False
-        for p, flags in zip(self._trained, self._flags, strict=True):
-            if p.requires_grad != flags[0]:
+        for p, flag in zip(self._trained, self._flags, strict=True):
+            if p.requires_grad != flag:
                 yield f"a parameter {tuple(p.shape)} has requires_grad={p.requires_grad} now", True
-            elif not all(map(is_, _flags(p), flags)):
+            elif _hooks(p) or _late_hooks(p):
                 yield f"a parameter {tuple(p.shape)} has a hook now", True
         if ambient() != self._ambient:
             yield "torch's default dtype, gradient mode or autocast, or the handlers around", False
@@ -215,13 +210,13 @@ class Watch:
         environment = sorted(_ENVIRONMENT & self.ran.names)
         if environment:
             return f"it reads the environment{self.ran.where(environment[0])}; try an argument"
-        if any(flags[1] or flags[2] for flags in self._flags):
+        if any(_hooks(p) or _late_hooks(p) for p in self._trained):
             return "a parameter has a hook, which changes its gradient"
-        large = next((t for t in self.ran.values if t.numel() > NUMBERS or t.is_cuda), None)
-        if large is not None:
-            return (
-                f"it takes the numbers of a tensor {tuple(large.shape)} into Python; try tensors throughout"
-            )
+        for t in self.ran.values:
+            if t.numel() > NUMBERS or t.is_cuda:
+                return (
+                    f"it takes the numbers of a tensor {tuple(t.shape)} into Python; try tensors throughout"
+                )
         large = [(a, name) for a, name in self.reach.arrays if a.nbytes > SMALL]
         if large:
             array, name = large[0]
@@ -247,18 +242,6 @@ def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
     if keys is not None:
         return [k for k in keys if k in place] if hasattr(place, "keys") else keys
     return list(place) if hasattr(place, "keys") else range(len(place))
-
-
-def _readers(
-    places: Sequence[Any], keys: Sequence[Any]
-) -> list[tuple[Callable[[Any], tuple[Any, ...]], Any]]:
-    """For neighbours of one container one call that reads all of their keys."""
-    readers = []
-    for _, group in groupby(zip(places, keys, strict=True), key=lambda pair: id(pair[0])):
-        pairs = list(group)
-        wanted = [key for _, key in pairs]
-        readers.append((itemgetter(*wanted, wanted[-1]), pairs[0][0]))  # of one key it gives no tuple
-    return readers
 
 
 def _contents(cell: Any) -> Any:
