@@ -6,6 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from .running.streams import patient_streams
+
 COMMANDS = {
     "train": "train a model and its guide, keep them in a run folder",
     "evaluate": "estimate the evidence of run folders by any estimator, and compare it with the ELBO",
@@ -28,6 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Imported on demand: --help and a typing mistake should not wait for torch.
         module = importlib.import_module(f"pyrovae.inference.{name}")
         return int(module.main(arguments[1:]))
+    with patient_streams():
+        return _answer(name)
+
+
+def _answer(name: str) -> int:
+    """Help, the version, or what is wrong with a name."""
     lines = "\n".join(f"  {n:<13}{text}" for n, text in COMMANDS.items())
     usage = f"usage: pyrovae COMMAND [options]\n\n{lines}\n\npyrovae COMMAND --help lists the options."
     if name in ("-h", "--help"):

@@ -117,10 +117,10 @@ def lift_noise(module: fx.GraphModule, places: Mapping[Any, str], laws: bool) ->
         drawn.append((node, draw, new_input(module, f"noise_{len(drawn) + 1}", node)))
     inputs = [n for n in module.graph.nodes if n.op == "placeholder"]
     noise = []
-    for node, draw, place in drawn:
+    for node, draw, taken in drawn:
         like = node.meta["val"]
         if draw is None:
-            noise.append(Noise(like, law=_law(module, node, inputs[: inputs.index(place)])))
+            noise.append(Noise(like, law=_law(module, node, inputs[: inputs.index(taken)])))
         else:
             noise.append(Noise(like, draw))
     for node, _, _ in reversed(drawn):
