@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .inspection import Program
 from .modes import module_mode
-from .program import Program
 from .seeds import seeded
 
 

@@ -12,8 +12,8 @@ from pyro.infer.inspect import get_dependencies
 from torch import Tensor
 
 from ..handlers.substitute import Substitute
+from ..inspection import Program
 from ..modes import module_mode
-from ..program import Program
 from ..seeds import seeded
 from ..sites import sample_sites
 from .contract import base_of

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..handlers.substitute import Substitute
+from ..inspection import Program
 from ..modes import module_mode
 from ..parameters import by_leaf, capture_parameters, store_of
-from ..program import Program
 from ..seeds import seeded
 from .codegen import compile_module, signature
 from .partition import partition, placeholders

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..handlers.substitute import Substitute
+from ..inspection import PARTICLES, Program
 from ..modes import module_mode
 from ..parameters import by_leaf, capture_parameters, store_of
-from ..program import PARTICLES, Program
 from ..seeds import seeded
 from ..sites import collect
 from .codegen import compile_module, signature

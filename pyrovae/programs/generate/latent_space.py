@@ -15,8 +15,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
+from ..inspection import Program, inspect_program
 from ..modes import module_mode
-from ..program import Program, inspect_program
 from ..seeds import seeded
 from ..sites import sample_sites
 from .predictive import ROWS, Generated, decode, join

@@ -16,9 +16,9 @@ from ..arguments.marks import unmarked
 from ..checks.contract import check_arguments
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
+from ..inspection import inspect_program
 from ..modes import module_mode
 from ..plates import ChooseSubsample
-from ..program import inspect_program
 from ..seeds import seeded
 from ..sites import sample_sites
 

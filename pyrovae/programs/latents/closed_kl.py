@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..checks.contract import data_frame
 from ..checks.validity import closed_form_kl, mean_field_breaches
-from ..program import Program
+from ..inspection import Program
 from ..sites import Sites, reduce_to
 
 

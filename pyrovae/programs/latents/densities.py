@@ -16,8 +16,8 @@ from torch import Tensor
 from ..checks.contract import data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import without_inverse
+from ..inspection import PARTICLES, Program
 from ..modes import module_mode
-from ..program import PARTICLES, Program
 from ..seeds import seeded
 from ..sites import is_factor, reduce_to, sample_sites, unscaled_log_prob
 from .layout import Slot, latent_sites, refuse_discrete

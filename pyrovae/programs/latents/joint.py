@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..checks.contract import base_of
 from ..handlers.substitute import Substitute
-from ..program import PARTICLES, Program
+from ..inspection import PARTICLES, Program
 from ..sites import collect, reduce_to, sample_sites
 from .supports import bijection
 

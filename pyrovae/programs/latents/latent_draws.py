@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..checks.contract import check_support
-from ..program import Program
+from ..inspection import Program
 from ..sites import sample_sites
 
 

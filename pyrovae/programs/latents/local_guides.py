@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..checks.contract import base_of
 from ..checks.validity import dependencies
+from ..inspection import PARTICLES, Program
 from ..modes import module_mode
-from ..program import PARTICLES, Program
 from ..seeds import seeded
 from ..sites import collect, is_factor, sample_sites
 from .families import free_parameters, moved

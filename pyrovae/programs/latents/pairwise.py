@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..checks.contract import check_support, data_frame
 from ..handlers.substitute import Substitute
+from ..inspection import PARTICLES, Program
 from ..memory import LiveBytes
 from ..modes import module_mode
-from ..program import PARTICLES, Program
 from ..seeds import seeded
 from ..sites import Sites, is_factor, reduce_to, sample_sites, unscaled_log_prob
 

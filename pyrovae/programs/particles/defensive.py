@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..checks.contract import base_of, in_support
 from ..handlers.substitute import Substitute
-from ..program import PARTICLES, Program
+from ..inspection import PARTICLES, Program
 from ..sites import collect, is_factor, reduce_to, sample_sites
 
 

@@ -12,8 +12,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ..checks.contract import data_frame
+from ..inspection import PARTICLES
 from ..plates import ChooseSubsample
-from ..program import PARTICLES
 from ..sites import collect, reduce_to, sample_sites, unscaled_log_prob
 from .first_look import Seen, look
 from .gradients import PathWeights, rescored, site_scale, weighted, with_draws

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_map
 
 from ..checks.contract import base_of
 from ..handlers.substitute import Substitute
+from ..inspection import Program
 from ..modes import module_mode
-from ..program import Program
 from ..seeds import seeded
 from ..sites import Sites, sample_sites
 
