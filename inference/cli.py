@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from .running.streams import patient_streams
+from pyrovae.inference.running.streams import patient_streams
 
 COMMANDS = {
     "train": "train a model and its guide, keep them in a run folder",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor
 
@@ -49,7 +49,6 @@ class EstimateLike(Protocol):
     def se_mc(self) -> float: ...
 
 
-@runtime_checkable
 class EvidenceLike(Protocol):
     """Estimates by name, and the data `[N, *event]` that they are of: `pyrovae.evidence.Evidence`."""
 
@@ -65,6 +64,11 @@ class EvidenceLike(Protocol):
     def verdict(self) -> str: ...
     def __getitem__(self, name: str) -> EstimateLike: ...
     def __iter__(self) -> Iterator[str]: ...
+
+
+def is_evidence(value: Any) -> TypeGuard[EvidenceLike]:
+    """Whether a value is an evidence; its properties, which compute, are not asked."""
+    return isinstance(getattr(value, "estimates", None), Mapping)
 
 
 class PosteriorLike(Protocol):

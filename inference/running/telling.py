@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pyrovae
-from pyrovae import models
+from pyrovae import inference, models
 from pyrovae.text import visible
 
 OURS = tuple(
@@ -20,7 +20,7 @@ OURS = tuple(
     for p in (
         *pyrovae.__path__,
         *models.__path__,
-        Path(__file__).parent,
+        *inference.__path__,
         sysconfig.get_paths()["stdlib"],
         sysconfig.get_paths()["purelib"],
         sysconfig.get_paths()["platlib"],

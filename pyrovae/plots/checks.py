@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..results import EstimateLike, EvidenceLike
+from ..results import EstimateLike, EvidenceLike, is_evidence
 
 
 def estimate_of(ev: EvidenceLike, name: str, why: str) -> EstimateLike:
@@ -14,7 +14,7 @@ def estimate_of(ev: EvidenceLike, name: str, why: str) -> EstimateLike:
     Raises:
         ValueError: where `ev` is no evidence, or has no such estimate.
     """
-    if not isinstance(ev, EvidenceLike):
+    if not is_evidence(ev):
         raise ValueError(f"expected an Evidence (of pv.evidence), got {type(ev).__name__}")
     if name not in ev.estimates:
         raise ValueError(

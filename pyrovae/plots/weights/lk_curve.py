@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ...results import EstimateLike, EvidenceLike
+from ...results import EstimateLike, EvidenceLike, is_evidence
 from ..checks import estimate_of, quantity
 from ..style import BLUE, GREY, LINES, canvas, number
 
@@ -28,8 +28,8 @@ def plot_lk_curve(evs: EvidenceLike | Mapping[str, EvidenceLike], ax: Axes | Non
     Raises:
         ValueError: for no evidence, one without IS, one without finite points, or too many of them.
     """
-    single = isinstance(evs, EvidenceLike)
-    given = {"": evs} if isinstance(evs, EvidenceLike) else evs
+    single = is_evidence(evs)
+    given = {"": evs} if is_evidence(evs) else evs
     if not isinstance(given, Mapping) or not given:
         raise ValueError(f"expected an Evidence, or a mapping of labels to them, got {given!r:.60}")
     if len(given) > len(LINES):
