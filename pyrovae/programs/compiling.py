@@ -116,6 +116,8 @@ class CompiledLoss:
             substitute = Substitute(values, unconstrained=True, modules=self._modules)
             with substitute, pyro.validation_enabled(False):
                 surrogate, value = self._loss(args, kwargs, flat[inputs:])
+            if not surrogate.requires_grad:
+                raise UntraceableError("its loss depends on no trained parameter")
             grads = torch.autograd.grad(surrogate, leaves, allow_unused=True)
             used[:] = [i for i, g in enumerate(grads) if g is not None]
             asked = substitute.used
