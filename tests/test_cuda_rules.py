@@ -44,7 +44,10 @@ FAMILIES = {
 # They read a number back, or a shape: these steps are not captured, which is said.
 NOT_CAPTURED = {
     "low rank": ({**SMALL, "guide": "low-rank"}, "_linalg_check_errors"),
-    "couplings": ({**SMALL, "prior": "flow-coupling", "flow_hidden": (4,)}, "a mask as an index"),  # not traced
+    "couplings": (
+        {**SMALL, "prior": "flow-coupling", "flow_hidden": (4,)},
+        "a mask as an index",
+    ),  # not traced
 }
 OBJECTIVES = {
     "particles": lambda: Trace_ELBO(num_particles=3, vectorize_particles=True, max_plate_nesting=1),

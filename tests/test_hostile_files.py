@@ -266,5 +266,5 @@ def test_labels_of_files_do_not_act(run, capsys):
         loaded.model, loaded.guide, loaded.data.test[:20], estimators=[pv.IS(5)], label="a\x1b[2J\rb"
     )
     runs.write_evidence(ev, run / "evidence.nc")
-    found = pv.export.read_evidence(run / "evidence.nc")
+    found = runs.read_evidence(run / "evidence.nc")
     assert found.attributes["label"] == r"a\x1b[2J\rb" and "\x1b" not in found.table()

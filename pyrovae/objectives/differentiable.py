@@ -33,6 +33,14 @@ from .beta import BetaELBO
 from .free_bits import FreeBits
 
 
+def is_known(objective: Any) -> bool:
+    """Whether `surrogate_and_value` knows an objective."""
+    if isinstance(objective, BetaELBO):
+        return is_known(objective.base)
+    known = hasattr(objective, "surrogate_and_value") or isinstance(objective, FreeBits)
+    return known or type(objective) in _PARTICLES or type(objective) is RenyiELBO
+
+
 def surrogate_and_value(
     objective: Any,
     model: Callable[..., Any],

@@ -18,7 +18,7 @@ from ..devices import captures
 from ..objectives.compile.agreement import disagreement, is_due
 from ..objectives.compile.compiled import CompiledObjective, StepObjective
 from ..objectives.compile.kinds import Kinds
-from ..objectives.differentiable import eager_twin
+from ..objectives.differentiable import eager_twin, is_known
 from ..objectives.first_step import check_first_step
 from ..programs import capture_parameters, module_mode
 from ..programs.compile.tracing import UntraceableError
@@ -326,13 +326,19 @@ class SVI:
         if compiled is not None or not self.compile or self.discarded:
             return compiled
         after = AUTO_STEPS if self.compile == "auto" else 1
+        if self._steps < after:
+            return None
+        if self.objective is not None and not is_known(self.objective):
+            # Whatever the arguments are.
+            self.prepare(args, {}, (), kwargs)
+            return None
         due = self._kinds.due(args, kwargs, after)
         if due is not None:
             (parameters, modules), hold = due
             compiled = self.compile_for(args, parameters, modules, kwargs, hold)
             if compiled is not None:
                 self._kinds.graphs.insert(0, compiled)
-        elif self.refused is None and self._steps >= after:
+        elif self.refused is None:
             self.refused = self._kinds.too_many()
             if self.refused is not None:
                 warnings.warn(f"some steps are not compiled: {self.refused}", stacklevel=3)

@@ -121,6 +121,8 @@ class CompiledLoss:
             substitute = Substitute(values, unconstrained=True, modules=self._modules)
             with substitute, pyro.validation_enabled(False):
                 surrogate, value = self._loss(args, kwargs, flat[inputs:])
+            if not surrogate.requires_grad:
+                raise UntraceableError("its loss depends on no trained parameter")
             grads = [
                 g if g is None else strided_like(g, p)
                 for g, p in zip(
