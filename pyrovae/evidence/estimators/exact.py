@@ -130,7 +130,11 @@ class Exact:
             value = raw.double()
             rounding = torch.finfo(raw.dtype).eps * (1 + torch.nan_to_num(value.abs(), posinf=0.0))
             return Integral(value, rounding, rounding, torch.zeros_like(value), 0)
-        scouts = torch.stack([_some(joint.draws(indices, SCOUTS)), joint.prior_draws(indices, SCOUTS)])
+        prior_draws = joint.prior_draws(indices, SCOUTS)
+        guide_draws = _some(joint.draws(indices, SCOUTS))
+        # A guide that reaches beyond the prior's support draws what has no place there.
+        inside = guide_draws.isfinite().all(-1, keepdim=True)
+        scouts = torch.stack([torch.where(inside, guide_draws, prior_draws), prior_draws])
         dtype, args = scouts.dtype, joint.program.arguments
         normalised = not joint.program.factors and joint.program.declaration.density != "unnormalised"
 
