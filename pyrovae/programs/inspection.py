@@ -188,9 +188,8 @@ def inspect_program(
         with explained(x, context), _missing_explained(x), RefuseImproper():
             pair = adapt(model, guide, x, context, plate, given)
         stack.enter_context(module_mode(pair.model, pair.guide, training=False))
-        with explained(x, context), _missing_explained(x), RefuseImproper():
-            with _unwritten(x, context):
-                arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
+        with explained(x, context), _missing_explained(x), RefuseImproper(), _unwritten(x, context):
+            arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
         warn_untrained(model, guide)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
