@@ -128,3 +128,37 @@ def test_refusals():
 
     with pytest.raises(ValueError, match="defensive"):
         pv.evidence(model, auxiliary, X, estimators=[pv.IS(100, defensive=0.1)])
+
+
+def test_a_model_that_scales_its_data_in_place_sees_the_same_data_in_each_run():
+    def model(x):
+        x /= 2
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=F64), 1.0))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.4 * x, 0.6))
+
+    x = torch.tensor([4.0, -5.0, 3.0], dtype=F64)
+    exact = dist.Normal(torch.zeros((), dtype=F64), math.sqrt(1.25)).log_prob(x / 2)
+    ev = pv.evidence(model, guide, x, estimators=[pv.IS(2_000, defensive=0.2)])
+    assert bool((ratio_z(ev["IS (defensive)"], exact).abs() < 4).all())
+
+
+def test_a_program_whose_latents_are_all_summed_out():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample(
+                "c", dist.Bernoulli(torch.tensor(0.3, dtype=F64)), infer={"enumerate": "parallel"}
+            )
+            pyro.sample("x", dist.Normal(2 * c, 1.0), obs=x)
+
+    def nothing(x):
+        pass
+
+    law = dist.Normal(torch.tensor([0.0, 2.0], dtype=F64), 1.0)
+    exact = (law.log_prob(X[:, None]) + torch.tensor([0.7, 0.3], dtype=F64).log()).logsumexp(-1)
+    ev = pv.evidence(model, nothing, X, estimators=[pv.IS(10, defensive=0.2)])
+    torch.testing.assert_close(ev["IS (defensive)"].per_datum, exact)

@@ -279,3 +279,44 @@ def test_classes_of_float32_and_data_of_float64_are_summed_out_together():
         x[:, None]
     )
     torch.testing.assert_close(found, terms.logsumexp(1), rtol=0, atol=1e-6)
+
+
+def test_a_guide_that_reaches_beyond_the_support_says_where_to_look_as_far_as_it_can():
+    """z ~ HalfNormal(1), x ~ N(z, 1/2), the guide Normal: ln p(x) = ln 2 + ln N(x; 0, 5/4) + ln Phi(z > 0 | x)."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.HalfNormal(torch.ones((), dtype=F64)))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    x = torch.tensor([0.3, 1.4, -0.5], dtype=F64)
+    zero = torch.zeros((), dtype=F64)
+    positive = dist.Normal(zero, 1.0).cdf(0.8 * x / math.sqrt(0.2))
+    truth = math.log(2) + dist.Normal(zero, math.sqrt(1.25)).log_prob(x) + positive.log()
+    torch.testing.assert_close(exact(model, guide, x).per_datum, truth, rtol=0, atol=1e-6)
+
+
+def test_a_density_that_rounding_has_taken_is_refused():
+    """In float32 that of GaussianHMM is +1e28 at small noise, and the integral was that, in silence."""
+    x = torch.tensor([[0.3], [-1.2], [0.8], [0.1]]).expand(2, 4, 1)
+    one = torch.eye(1)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            s = pyro.sample("s", dist.Gamma(3.0, 3.0))
+            step = dist.Normal(torch.zeros(1), 0.5).to_event(1)
+            seen = dist.Normal(torch.zeros(1), s[..., None, None]).to_event(1)
+            start = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+            law = dist.GaussianHMM(start, 0.9 * one, step, one, seen, duration=4)
+            pyro.sample("x", law, obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("s", dist.Gamma(3.0, 3.0))
+
+    with pytest.raises(ValueError, match="rounding"):
+        exact(model, guide, x)

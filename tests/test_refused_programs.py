@@ -125,3 +125,24 @@ def test_a_guide_that_draws_one_count_alone_leaves_a_lower_bound(name):
     with pyro.validation_enabled(False):
         e = pv.evidence(model, guide, X, estimators=[pv.IS(300)])["IS"]
     assert (e.lower_only is not None) == narrower
+
+
+@pytest.mark.parametrize("what", ["x", "context"])
+def test_a_program_that_writes_to_its_arguments_in_place(what):
+    """Each run would find other data than the one before."""
+
+    def model(x, scale):
+        if what == "x":
+            x /= 2
+        else:
+            scale *= 1.5
+        with pyro.plate("data", 4):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, scale), obs=x)
+
+    def guide(x, scale):
+        with pyro.plate("data", 4):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ValueError, match="writes to them in place"):
+        pv.evidence(model, guide, X.clone(), torch.tensor(1.0), estimators=[pv.IS(10)])

@@ -1,5 +1,6 @@
 """Rounding as an error: measured, counted in errors and certificates; diagnostics that a constant does not move."""
 
+import functools
 import math
 
 import numpy as np
@@ -138,3 +139,41 @@ def test_diagnostics_do_not_depend_on_a_constant(shift):
                 getattr(one, name), getattr(two, name), rtol=1e-4, atol=1e-5, equal_nan=True
             )
         torch.testing.assert_close(two.log_evidence - shift, one.log_evidence, rtol=0, atol=1e-5)
+
+
+# Draws at the end of the numbers ---------------------------------------------------------------
+
+
+def beta_binomial(shape, dtype=torch.float32):
+    """z ~ Beta(.1, .2), five of five: the guide's mass near 1 is nearer than float32 can say."""
+    number = functools.partial(torch.tensor, dtype=dtype)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Beta(number(0.1), number(0.2)))
+            pyro.sample("x", dist.Binomial(5, z), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Beta(number(5.0), number(shape)))
+
+    return model, guide, torch.full((200,), 5.0, dtype=dtype)
+
+
+def test_draws_that_are_put_at_the_last_number_before_an_edge_count_as_rounding():
+    """Beta(5, .1) has a fifth of its mass there, and its weights at that number are too large: certified too high."""
+    a, b = torch.tensor(0.1, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64)
+    exact = float((a + 5).lgamma() + (a + b).lgamma() - (a + b + 5).lgamma() - a.lgamma())
+    model, guide, x = beta_binomial(0.1)
+    ev = pv.evidence(model, guide, x, estimators=[pv.IS(500)])
+    assert float(ev["IS"].per_datum.mean()) > exact + 0.03
+    assert ev["IS"].certificate < exact
+    assert any("float64" in w for w in ev.warnings)
+    model, guide, x = beta_binomial(0.1, torch.float64)
+    ev = pv.evidence(model, guide, x, estimators=[pv.IS(500)])
+    assert float(ev["IS"].per_datum.mean()) == pytest.approx(exact, abs=0.01)
+
+
+def test_a_law_without_such_draws_pays_nothing():
+    model, guide, x = beta_binomial(2.0)
+    assert pv.evidence(model, guide, x, estimators=[pv.IS(500)])["IS"].rounding < 1e-4

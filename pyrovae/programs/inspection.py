@@ -14,9 +14,11 @@ import torch
 from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from ..checking import explained
 from .arguments.calling import find_calling
+from .arguments.marks import unmarked
 from .arguments.standing import as_it_stands
 from .checks.agreement import check_latents, refuse_inner_subsampling
 from .checks.contract import (
@@ -186,7 +188,7 @@ def inspect_program(
         with explained(x, context), _missing_explained(x), RefuseImproper():
             pair = adapt(model, guide, x, context, plate, given)
         stack.enter_context(module_mode(pair.model, pair.guide, training=False))
-        with explained(x, context), _missing_explained(x), RefuseImproper():
+        with explained(x, context), _missing_explained(x), RefuseImproper(), _unwritten(x, context):
             arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
         warn_untrained(model, guide)
         check_structure(guide_trace, prior_trace, plate, declared)
@@ -280,6 +282,20 @@ def _sizes(site: Any) -> str:
     return (
         ", ".join(f"{f.name!r} of {f.size}" for f in site["cond_indep_stack"] if f.vectorized) or "no plate"
     )
+
+
+@contextmanager
+def _unwritten(x: Tensor, context: tuple[Any, ...]) -> Iterator[None]:
+    """Refuses a program that writes to its arguments: each run would find other data than the one before."""
+    tensors = [v for v in tree_leaves((x, unmarked(context))) if isinstance(v, Tensor)]
+    before = [v._version for v in tensors]
+    yield
+    if before != [v._version for v in tensors]:
+        raise ValueError(
+            "expected a program that leaves x and its context as they are, got one that writes to them in place (as "
+            "x /= 2 does): each run finds other data than the one before, and x is changed by now; try a tensor of "
+            "its own (x = x / 2)"
+        )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from ..core.log_weights import draw
 from ..weights.diagnostics import effective_sample_size
 from .quadrature import Integral, integrate
 
+MOST_ROUNDING = 1.0  # nats: beyond it a value says nothing
 OTHERWISE = "pv.IS or pv.AIS (command line: is or ais in place of exact)"
 # (datum, node) pairs evaluated at once.
 PAIRS = 2**19
@@ -130,7 +131,11 @@ class Exact:
             value = raw.double()
             rounding = torch.finfo(raw.dtype).eps * (1 + torch.nan_to_num(value.abs(), posinf=0.0))
             return Integral(value, rounding, rounding, torch.zeros_like(value), 0)
-        scouts = torch.stack([_some(joint.draws(indices, SCOUTS)), joint.prior_draws(indices, SCOUTS)])
+        prior_draws = joint.prior_draws(indices, SCOUTS)
+        guide_draws = _some(joint.draws(indices, SCOUTS))
+        # A guide that reaches beyond the prior's support draws what has no place there.
+        inside = guide_draws.isfinite().all(-1, keepdim=True)
+        scouts = torch.stack([torch.where(inside, guide_draws, prior_draws), prior_draws])
         dtype, args = scouts.dtype, joint.program.arguments
         normalised = not joint.program.factors and joint.program.declaration.density != "unnormalised"
 
@@ -196,6 +201,15 @@ def refuse_unsettled(found: Integral, indices: Tensor, tolerance: float, at: str
         ValueError: saying whether the prior is no density over its support, or nodes have not met all of it, or the
             integrand is not smooth enough.
     """
+    lost = found.rounding > MOST_ROUNDING
+    if bool(lost.any()):
+        n = int(torch.where(lost, found.rounding, -1.0).argmax())
+        raise ValueError(
+            f"expected densities that rounding leaves standing, got an error of {found.rounding[n]:.2g} nats by it for "
+            f"datum {int(indices[n])}{at} ({int(lost.sum())} of {len(lost)} data), where ln p(x) would be "
+            f"{found.value[n]:.4g}: some law's density is no number at far values of the latents; try float64 "
+            f"(x.double(), and .double() of the modules), or {OTHERWISE}"
+        )
     error = found.error - 2 * found.rounding
     bad = ~(error <= tolerance)
     if not bool(bad.any()):

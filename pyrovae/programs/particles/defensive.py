@@ -47,13 +47,15 @@ def _terms(
     program: Program, indices: Tensor, num_samples: int | None, from_prior: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(ln p(x, z), ln p(z), ln q(z|x)), `[K, n]`, float64, of fresh draws."""
-    with program.on(indices) as given:
-        model, guide = (_plated(program, f, num_samples) for f in (program.model, program.guide))
-        if from_prior:
+    model, guide = (_plated(program, f, num_samples) for f in (program.model, program.guide))
+    values = {}
+    if from_prior:
+        # Arguments of its own: a model that scales x in place would scale it twice.
+        with program.on(indices) as given:
             values = _drawn(poutine.trace(model).get_trace(*given))
-            q = poutine.trace(Substitute(values)(guide)).get_trace(*given)
-        else:
-            q = poutine.trace(guide).get_trace(*given)
+    with program.on(indices) as given:
+        q = poutine.trace(Substitute(values)(guide)).get_trace(*given)
+        if not from_prior:
             values = _drawn(q)
         _check_guide(q)
         if program.enumerated:
@@ -66,8 +68,13 @@ def _terms(
     for name, site in list(sample_sites(p)):
         if site["is_observed"]:
             latents.remove_node(name)
-    joint, prior, guide_terms = (
-        collect(nothing, t, plate=program.plate, particles=particles).log_weights() for t in (p, latents, q)
+    joint = collect(nothing, p, plate=program.plate, particles=particles).log_weights()
+    prior, guide_terms = (
+        # A program whose latents are all summed out has no site of its own here: a density of one.
+        collect(nothing, t, plate=program.plate, particles=particles).log_weights().expand_as(joint)
+        if any(sample_sites(t))
+        else torch.zeros_like(joint)
+        for t in (latents, q)
     )
     guide_terms = guide_terms.masked_fill(_outside(q, program, joint), -math.inf)
     n = len(indices)
