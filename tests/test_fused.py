@@ -183,3 +183,79 @@ def test_what_was_checked_is_checked_again_where_the_state_is_another():
     optimizer.state[p]["exp_avg"] = torch.zeros(3, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"exp_avg .* float64"):
         step()
+
+
+def clamps(optimizer):
+    """After each step the weights are put back into a box, by a hook; or by a step of a user's own."""
+
+    def clamp(optimizer, *rest):
+        with torch.no_grad():
+            for p in optimizer.param_groups[0]["params"]:
+                p.clamp_(-0.1, 0.1)
+
+    return clamp
+
+
+def by_hook(optimizer):
+    optimizer.register_step_post_hook(clamps(optimizer))
+
+
+def by_own_step(optimizer):
+    step, clamp = optimizer.step, clamps(optimizer)
+
+    def clamped_step(*args):
+        step(*args)
+        clamp(optimizer)
+
+    optimizer.step = clamped_step
+
+
+@pytest.mark.parametrize("change", [by_hook, by_own_step])
+def test_what_a_user_adds_to_the_optimizers_step_is_done(change):
+    p = nn.Parameter(torch.full((3, 2), 0.1))
+    optimizer = torch.optim.Adam([p], lr=1.0)
+    step = FusedStep(optimizer)
+    p.grad = torch.ones(3, 2)
+    step()
+    change(optimizer)
+    assert not step.fuses
+    step()
+    assert bool((p == -0.1).all())
+
+
+def test_a_scheduler_of_torch_takes_no_fused_step_away():
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(3))])
+    torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    assert FusedStep(optimizer).fuses
+    by_own_step(optimizer)
+    assert not FusedStep(optimizer).fuses
+
+
+def test_another_optimizer_in_the_same_svi():
+    pair, store = Pair(), pv.ParameterStore()
+    svi = pv.SVI(store.bind(pair.model), store.bind(pair.guide), ADAM, Trace_ELBO(), compile=False)
+    svi.step(bits())
+    before = store.state_dict()
+    svi.optim = functools.partial(torch.optim.SGD, lr=0.0)
+    svi.step(bits())
+    torch.testing.assert_close(store.state_dict(), before)
+
+
+def test_a_captured_step_is_made_anew_where_its_optimizer_changes(monkeypatch):
+    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
+    monkeypatch.setattr("pyrovae.svi.svi.captures", lambda device: True)
+    pair, store = Pair(), pv.ParameterStore()
+    svi = pv.SVI(store.bind(pair.model), store.bind(pair.guide), ADAM, Trace_ELBO(), compile=True)
+    for _ in range(3):
+        svi.step(bits())
+    captured = svi._captured
+    svi.optimizer.param_groups[0]["lr"] = 0.5  # an input of the step
+    svi.step(bits())
+    assert svi._captured is captured
+    svi.optimizer.param_groups[0]["weight_decay"] = 0.5
+    svi.step(bits())
+    assert svi._captured is not captured
+    svi.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+    svi.step(bits())
+    assert len(svi._static.rates) == 2 and svi.compiled_steps == 5

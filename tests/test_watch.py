@@ -1036,14 +1036,60 @@ class Constraint(Changing):
         pyro.get_param_store()._constraints["scale"] = dist.constraints.greater_than(0.5)
 
 
+class AnyModuleHook(Changing):
+    """A hook around the calls of all modules."""
+
+    def before(self, i):
+        if i == 6:
+            self.hook = nn.modules.module.register_module_forward_hook(lambda module, inputs, out: 0.5 * out)
+        if i == 11:
+            self.hook.remove()
+        return self.x
+
+
+class Relaid(Changing):
+    """Weights of other strides, which generated code would read in the former order."""
+
+    def change(self):
+        self.dec.weight.data = self.dec.weight.data.T.contiguous().T
+
+
+class Turned(Changing):
+    """A plain tensor, transposed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.turn = torch.arange(float(D * D)).view(D, D) / D
+
+    def guide(self, x):
+        super().guide(x @ self.turn / D)
+
+    def change(self):
+        self.turn.t_()
+
+
 OTHER = [Defaults, Code, KeywordDefaults, OtherClass, OtherForward, BackwardHook, TensorHook, AccumulateHook]
-OTHER += [Item, Listed, Constraint]
+OTHER += [Item, Listed, Constraint, AnyModuleHook, Relaid, Turned]
 
 
 @pytest.mark.parametrize("case", OTHER)
 def test_what_is_not_a_value_is_seen_at_that_step(case):
     svi = assert_pyros(case)
     assert svi.compiled_share == 5 / 12 and svi.discarded
+
+
+class OwnTerm(Program):
+    """A user's own term, written behind the back of the gradients' versions."""
+
+    def before(self, i):
+        if i > 5:
+            for p in self.dec.parameters():
+                p.grad.data.add_(5.0)
+        return self.x
+
+
+def test_gradients_of_a_users_own_are_added():
+    assert assert_pyros(OwnTerm).compiled_share == 5 / 12
 
 
 class Drawn(Program):

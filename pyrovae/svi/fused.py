@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from .. import devices
 from ..programs.compile.strides import is_dense, strided_like
@@ -58,7 +59,19 @@ class FusedStep:
     @property
     def fuses(self) -> bool:
         """Whether the update is the fused kernel's, and not the optimizer's own."""
-        return self._kernel is not None and all(self._plain(g) for g in self.optimizer.param_groups)
+        return (
+            self._kernel is not None
+            and not _has_more(self.optimizer)
+            and all(self._plain(g) for g in self.optimizer.param_groups)
+        )
+
+    @property
+    def settings(self) -> list[tuple[Any, ...]]:
+        """What a captured update holds fast: parameters and numbers of each group, its learning rate apart."""
+        return [
+            (len(g["params"]), g.get("betas"), g.get("weight_decay"), g.get("eps"))
+            for g in self.optimizer.param_groups
+        ]
 
     def tensors(self) -> list[Tensor]:
         """Parameters and state, as far as there is one."""
@@ -119,6 +132,21 @@ class FusedStep:
     def _called(self, p: Tensor) -> str:
         name = self.name_of(p)
         return f"a parameter of shape {tuple(p.shape)}" if name is None else repr(name)
+
+
+def _has_more(optimizer: Any) -> bool:
+    """Whether a step of an optimizer does more than its class's: by hooks, or a step of a user's own."""
+    hooks = (
+        optimizer._optimizer_step_pre_hooks,
+        optimizer._optimizer_step_post_hooks,
+        _global_optimizer_pre_hooks,
+        _global_optimizer_post_hooks,
+    )
+    own = vars(optimizer).get("step")
+    while getattr(own, "_wrapped_by_lr_sched", False):  # by torch's schedulers, to count it
+        own = getattr(own, "__wrapped__", None)
+        own = None if own is type(optimizer).step else own
+    return own is not None or any(hooks)
 
 
 def bring(p: Tensor, state: dict[str, Any], name: str = "a parameter") -> None:

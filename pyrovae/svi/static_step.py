@@ -29,6 +29,7 @@ class StaticStep:
         args: fixed places of the inputs.
         rates: learning rate of each group of the optimizer, `[groups]`.
         loss: of the last run, in nats, summed over the batch.
+        settings: of the optimizer, which a captured step keeps.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class StaticStep:
         idle: Sequence[Tensor] = (),
     ) -> None:
         self.compiled, self.update, self.before_step = compiled, update, before_step
+        self.settings = update.settings
         # Generated code wants the layout that it was generated for.
         self.args = tuple(a.clone(memory_format=torch.contiguous_format) for a in args)
         self._idle = [(p, torch.zeros_like(p)) for p in idle]

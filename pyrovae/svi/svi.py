@@ -96,23 +96,17 @@ class SVI:
         self.model = model
         self.guide = guide
         self.optim = optim
-        self.optimizer: torch.optim.Optimizer | None = optim if given else None
-        self._known = {id(p) for g in optim.param_groups for p in g["params"]} if given else set()
+        self._take(optim)
         self.compile: bool | Literal["auto"] = compile
         loss = eager_twin(loss)
         self.objective = loss if isinstance(loss, PyroELBO) and loss_and_grads is None else None
         self.before_step = before_step
         self.refused: str | None = None
         self._kinds = Kinds()
-        self._fused: FusedStep | None = None
-        self._static: StaticStep | None = None
-        self._captured: Captured | None = None
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] = ({}, [])
         self._steps = self.compiled_steps = 0
         self.discarded = self.checked = self._infinite = False
-        self._moved: set[int] = set()
         self._names: dict[int, str] = {}  # of parameters, for errors
-        self._zeroed: dict[int, Tensor | None] = {}
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
             self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
@@ -120,8 +114,21 @@ class SVI:
             self.loss, self.loss_and_grads = loss, loss_and_grads or _with_backward(loss)
         self._made_of = (self.model, self.guide, self.loss_and_grads)
 
+    def _take(self, optim: Any) -> None:
+        """Updates by this optimizer from here on."""
+        given = isinstance(optim, torch.optim.Optimizer)
+        self._taken = optim
+        self.optimizer: torch.optim.Optimizer | None = optim if given else None
+        self._known = {id(p) for g in optim.param_groups for p in g["params"]} if given else set()
+        self._fused: FusedStep | None = None
+        self._static: StaticStep | None = None
+        self._captured: Captured | None = None
+        self._moved: set[int] = set()
+
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """One gradient step; returns the loss, summed over the batch, in nats."""
+        if self.optim is not self._taken:  # exchanged, as in Pyro
+            self._take(self.optim)
         compiled = self._compiled_for(args, kwargs)
         loss: Any = None if compiled is None else self._compiled_step(compiled, args, kwargs)
         if loss is None:
@@ -143,7 +150,6 @@ class SVI:
             "_static": None,
             "_captured": None,
             "_fused": None,
-            "_zeroed": {},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -216,11 +222,11 @@ class SVI:
         return None
 
     def _has_gradient(self, p: Tensor) -> bool:
-        """Whether a gradient stands in a parameter that no step of this object's left there."""
-        grad = p.grad
-        if grad is None or (grad is self._zeroed.get(id(p)) and grad._version == 0):
-            return False
-        return bool(grad.any())  # another object of this kind may have left zeros, too
+        """Whether a gradient stands in a parameter; zeros are what a step leaves.
+
+        No version tells: what is written into `p.grad.data` counts none.
+        """
+        return p.grad is not None and bool(p.grad.any())
 
     def agrees(self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the compiled step gives the program's loss and gradients under the noise that comes next.
@@ -278,13 +284,17 @@ class SVI:
         on_device = all(captures(p.device) for p in compiled.parameters)
         if not on_device or isinstance(self.optim, pyro.optim.PyroOptim):
             return None
+        if self._static is not None and self._static.settings != self._static.update.settings:
+            self._static = self._captured = None
         if self._captured is None:
             step = self.static_step(compiled, compiled.inputs.tensors(args, kwargs))
             if not step.update.fuses:
                 return None
             self._static = step
             self._captured = Captured(step, step.loss.device, step.fixed)
-        return self._captured if self._captured.refused is None else None
+        if self._captured.refused is not None or not (self._static and self._static.update.fuses):
+            return None
+        return self._captured
 
     def static_step(self, compiled: StepObjective, args: Sequence[Tensor]) -> StaticStep:
         """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
@@ -312,7 +322,6 @@ class SVI:
         if isinstance(self.optim, pyro.optim.PyroOptim):
             self.optim(parameters)
             zero_grads(parameters)
-            self._zeroed = {id(p): p.grad for p in parameters}
             return
         optimizer = self.torch_optimizer(parameters)
         if fused:

@@ -160,8 +160,9 @@ class CompiledObjective:
 
         Where other values are read than then, the program is traced anew: is it the same graph, the step stays.
         """
-        if self.watch.holds():
-            return None
+        relaid = self.graph.relaid()
+        if relaid is not None or self.watch.holds():
+            return relaid
         changes = self.watch.changes()
         if not changes:
             return None

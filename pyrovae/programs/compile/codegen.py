@@ -77,6 +77,8 @@ class CompiledLoss:
         device = next((p.device for p in self.leaves), None)
         self.graph, self.used, self.mentioned = self._first_that_traces(dtype, device, hold)
         self.key = self.inputs.key
+        self._outside = [*self.leaves, *self.graph.buffers]
+        self._layouts = list(map(_layout, self._outside))
         self.noise = [n.buffer() for n in self.graph.noise]
         self._call: Callable[..., Any] = self.graph.module
         self._example = [*self._aliases, *self._tensors(), *extra, *self.graph.buffers, *self.noise]
@@ -165,6 +167,14 @@ class CompiledLoss:
             self._aliases, self._places = [p.detach() for p in self.leaves], places
         return self._aliases
 
+    def relaid(self) -> str | None:
+        """What tensor from outside is no longer as the graph was made for: `.data` was replaced, or resized."""
+        if list(map(_layout, self._outside)) == self._layouts:
+            return None
+        pairs = zip(self._outside, self._layouts, strict=True)
+        tensor, kept = next((t, kept) for t, kept in pairs if _layout(t) != kept)
+        return f"a tensor was {_say(kept)} and is {_say(_layout(tensor))}"
+
     def evaluate(
         self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()
     ) -> tuple[Tensor, list[Tensor]]:
@@ -206,6 +216,15 @@ class CompiledLoss:
             flat = (*self._aliases, *tensors, *extra, *self.graph.buffers, *self.noise)
             value, *grads = self._call(*map(move, flat))
         return value, grads
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _say(layout: tuple[Any, ...]) -> str:
+    dtype, shape, strides = layout
+    return f"{tuple(shape)} of {str(dtype).removeprefix('torch.')} with strides {strides}"
 
 
 def _lifts(values: Sequence[Any]) -> list[Lift]:

@@ -25,6 +25,10 @@ _requires_grad = attrgetter("requires_grad")
 _hooks, _late_hooks = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 # Where a program reads what only a comparison with an eager step shows.
 _ENVIRONMENT = {"environ", "getenv"}
+_GLOBAL_HOOKS = [
+    getattr(nn.modules.module, f"_global_{kind}_hooks")
+    for kind in ("forward", "forward_pre", "backward", "backward_pre")
+]
 
 
 class Watch:
@@ -190,7 +194,10 @@ class Watch:
             elif _hooks(p) or _late_hooks(p):
                 yield f"a parameter {tuple(p.shape)} has a hook now", True
         if ambient() != self._ambient:
-            yield "torch's default dtype, gradient mode or autocast, or the handlers around", False
+            yield (
+                "torch's default dtype, gradient mode or autocast, the handlers around, or hooks of all modules",
+                False,
+            )
 
     def _say(self, what: str, key: Any, value: Any, now: Any) -> str:
         return f"{what} was {_show(value)} and is {_show(now)}{self.ran.where(key) if isinstance(key, str) else ''}"
@@ -212,6 +219,8 @@ class Watch:
             return f"it reads the environment{self.ran.where(environment[0])}; try an argument"
         if any(_hooks(p) or _late_hooks(p) for p in self._trained):
             return "a parameter has a hook, which changes its gradient"
+        if hooks_of_all_modules():
+            return "a hook stands around the calls of all modules"
         for t in self.ran.values:
             if t.numel() > NUMBERS or t.is_cuda:
                 return (
@@ -233,7 +242,12 @@ def handlers() -> int:
 def ambient() -> tuple[Any, ...]:
     """What torch itself makes a program depend on."""
     autocast = torch._C._is_any_autocast_enabled()
-    return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, handlers()
+    return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, handlers(), hooks_of_all_modules()
+
+
+def hooks_of_all_modules() -> bool:
+    """Whether a hook stands around the calls of all modules."""
+    return any(map(len, _GLOBAL_HOOKS))
 
 
 def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
