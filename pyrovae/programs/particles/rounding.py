@@ -114,8 +114,8 @@ def _at_the_end(program: Program, indices: Tensor, seed: int) -> Tensor:
     ):
         with program.on(indices) as given:
             guide_trace = poutine.trace(program.guide).get_trace(*given)
-        ends = {name: _ends(site["fn"]) for name, site in sample_sites(guide_trace)}
-        ends = {name: values for name, values in ends.items() if values is not None}
+        found = {name: _ends(site["fn"]) for name, site in sample_sites(guide_trace)}
+        ends = {name: values for name, values in found.items() if values is not None}
         if not ends:
             return torch.zeros(len(indices), dtype=torch.float64, device=indices.device)
         log_weights, rounded = [], []
