@@ -246,8 +246,12 @@ def ambient() -> tuple[Any, ...]:
 
 
 def hooks_of_all_modules() -> bool:
-    """Whether a hook stands around the calls of all modules."""
-    return any(map(len, _GLOBAL_HOOKS))
+    """Whether a hook of somebody else's stands around the calls of all modules: `module_mode` has one of its own."""
+    return any(map(len, _GLOBAL_HOOKS)) and any(
+        not str(getattr(hook, "__module__", "")).startswith("pyrovae.")
+        for hooks in _GLOBAL_HOOKS
+        for hook in hooks.values()
+    )
 
 
 def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
