@@ -20,13 +20,16 @@ class _Package(types.ModuleType):
 
     @property
     def evidence(self) -> Any:
-        from .evidence.evidence import evidence
+        if "_evidence" not in self.__dict__:
+            from .evidence.evidence import evidence
 
-        return evidence
+            self.__dict__["_evidence"] = evidence
+        return self.__dict__["_evidence"]
 
     @evidence.setter
-    def evidence(self, module: types.ModuleType) -> None:
-        """Ignores what the import system sets."""
+    def evidence(self, value: Any) -> None:
+        if not isinstance(value, types.ModuleType):  # which the import system sets
+            self.__dict__["_evidence"] = value
 
 
 sys.modules[__name__].__class__ = _Package
