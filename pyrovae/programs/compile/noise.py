@@ -107,9 +107,9 @@ def lift_noise(module: fx.GraphModule, places: Mapping[Any, str], laws: bool) ->
             raise UntraceableError("it draws from a generator of its own")
         if draw is None or not all(isinstance(b, int | float) for b in bounds):
             if not laws or node.target._schema.is_mutable or not isinstance(node.meta["val"], Tensor):
-                place = places.get(node.target, "")
+                at = places.get(node.target, "")
                 raise UntraceableError(
-                    f"it draws by {node.target}{place}, which cannot be drawn before a graph runs"
+                    f"it draws by {node.target}{at}, which cannot be drawn before a graph runs"
                 )
             draw = None
         elif bounds:  # (mean, std) of a normal, (low, high) of a uniform
