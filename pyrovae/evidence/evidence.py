@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import Measure, Program, inspect_program, module_mode, tensors_in
-from ..programs.arguments.marks import others_in
+from ..programs.arguments.marks import Marked, others_in
 from .bounds.bracket import Sandwich
 from .core.assembling import assemble, from_program, from_weights
 from .core.compile_when import PAIRS, Compile, compiles
@@ -367,6 +367,7 @@ def data_hash(x: Tensor, *context: Any) -> str:
         h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         plain = tensor.detach().contiguous().cpu()  # numpy knows no bfloat16
         h.update((plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy().tobytes())
-    if not all(isinstance(c, Tensor) for c in context):
-        h.update(others_in(context).encode())
+    bare = tuple(c.value if isinstance(c, Marked) else c for c in context)  # marks are no data
+    if not all(isinstance(c, Tensor) for c in bare):
+        h.update(others_in(bare).encode())
     return h.hexdigest()
