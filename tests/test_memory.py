@@ -10,7 +10,7 @@ import resource
 import pyro, torch
 import pyro.distributions as dist
 import pyrovae as pv
-from pyrovae.evidence.log_weights import Chunk
+from pyrovae.evidence import Chunk
 
 decoder = torch.nn.Linear(2, 400_000)
 

@@ -1,7 +1,7 @@
 """The VAEs of well-known papers and lessons by name, for any data set, each part open to a swap.
 
     from pyrovae import data, guides, priors
-    from pyrovae.models import presets
+    from pyrovae.models.composing import presets
 
     bits = data.load("mnist", binarise="dynamic")
     vae = presets.iwae(bits, guide=guides.FullGaussian, prior=lambda q: priors.VampPrior(q, bits.train[:200]))
