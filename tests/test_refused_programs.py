@@ -146,3 +146,50 @@ def test_a_program_that_writes_to_its_arguments_in_place(what):
 
     with pytest.raises(ValueError, match="writes to them in place"):
         pv.evidence(model, guide, X.clone(), torch.tensor(1.0), estimators=[pv.IS(10)])
+
+
+# Programs that go by all draws at once ---------------------------------------------------------------
+def of_all_draws(condition):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=x.dtype), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0 if condition(z) else 2.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.7))
+
+    return model, guide, 0.3 * torch.randn(6, generator=torch.Generator().manual_seed(0)).double()
+
+
+ESTIMATORS = [pv.IS(50), pv.IS(50, defensive=0.1), pv.Exact(), pv.AIS(5, 4), pv.Jackknife(50), pv.MLMC()]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)
+def test_a_branch_on_all_draws_at_once_is_refused(estimator):
+    """No three draws show it: among thousands the law of x was twice as wide, and IS .3 nats too high."""
+    with pytest.raises(ValueError, match="log-density of one sample is its own"):
+        pv.evidence(*of_all_draws(lambda z: z.abs().max() < 2.5), estimators=[estimator])
+
+
+def test_a_branch_that_all_draws_take_is_served():
+    model, guide, x = of_all_draws(lambda z: bool(torch.isfinite(z).all()))
+    e = pv.evidence(model, guide, x, estimators=[pv.IS(2000)])["IS"]
+    truth = dist.Normal(0.0, 2**0.5).log_prob(x)
+    assert ((e.per_datum - truth).abs() < 5 * e.variance.sqrt()).all()
+
+
+def test_many_draws_show_what_a_few_do_not():
+    """Without a number taken into Python: of a threshold on all draws, by the runs that are compared."""
+
+    def widened(z):
+        return torch.where(z.abs().max() < 2.5, 1.0, 2.0)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros((), dtype=x.dtype), 1.0))
+            pyro.sample("x", dist.Normal(z, widened(z)), obs=x)
+
+    _, guide, x = of_all_draws(torch.isfinite)
+    with pytest.raises(ValueError, match="log-density of one sample is its own"):
+        pv.log_weights(model, guide, x, num_samples=4000, chunk=pv.Chunk(6, 4000))

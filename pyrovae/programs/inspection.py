@@ -33,17 +33,17 @@ from .checks.masked import check_masked, has_masks
 from .checks.measure import Measure, measure_of
 from .checks.narrower import bounds_vary, narrower_latents
 from .declaration import Declaration, declaration_of
-from .handlers.substitute import Substitute
 from .idioms.adapting import adapt
-from .idioms.cached_draws import Held, held
 from .idioms.dtypes import cast, fitting, say
 from .idioms.folding import calls_of, folded
 from .modes import module_mode
+from .particles.alone import AloneError, agree
 from .plates import PARTICLES as PARTICLES
 from .plates import Arguments, ChooseSubsample
 from .seeds import seeded
 from .sites import Sites, collect, is_factor, sample_sites, stack_samples, unscaled_log_prob
 from .trained import warn_untrained
+from .watch.undisturbed import NumbersTaken
 
 ROWS = 1024  # data run at once where all are looked at
 
@@ -69,6 +69,7 @@ class Program:
         ignored: observed sites of the guide, which are no part of q.
         unfolded: model and guide without what folds samples into the batch of their networks.
         looped: why samples are run one at a time, where they are.
+        takes: whether numbers of tensors are taken into Python (`if z.max() > 3:`, `.item()`) as it runs.
     """
 
     model: Callable[..., Any]
@@ -87,6 +88,7 @@ class Program:
     ignored: tuple[str, ...] = ()
     unfolded: tuple[Callable[..., Any], Callable[..., Any]] | None = None
     looped: str | None = None
+    takes: bool = False
     guide_factors: tuple[str, ...] = ()
 
     @property
@@ -355,7 +357,9 @@ def _broadcasting(program: Program) -> tuple[Program, str | None]:
     guide that draws outside of the prior's support has no density there, which says nothing of how it broadcasts.
     """
     with pyro.validation_enabled(False):
-        why = _fault(program)
+        taken: list[Any] = []
+        why = _fault(program, taken)
+        program = replace(program, takes=bool(taken))
         if why is None:
             return program, None
         args = program.arguments
@@ -398,64 +402,26 @@ def drawn_outside(program: Program, indices: Tensor) -> list[str]:
     return [] if traces is None else outside_of_prior(traces[1])
 
 
-def _fault(program: Program) -> str | None:
+def _fault(program: Program, taken: list[Any] | None = None) -> str | None:
     """Why a program does not broadcast; None if it does."""
     args = program.arguments
     indices = args.chunks(2)[0]
     try:
-        vector = program._run(indices, 3)
-        log_weights = vector.log_weights()
+        with NumbersTaken((taken if taken is not None else []).append):
+            vector = program._run(indices, 3)
+        vector.log_weights()
     except Exception as error:
         return _in_words(error)
-    guide_trace, _ = vector.traces or (None, None)
-    lone = replace(program, vectorised=False)
-    # Taken before other runs, which a flow without inverse would remember in place of this one.
-    # Not to be set: what is summed out, and what the guide computes from other draws (a Delta's
-    # density is zero a rounding error away from its own value).
-    drawn = {
-        name: site
-        for name, site in sample_sites(guide_trace)
-        if not site["is_observed"]
-        and site["infer"].get("_enumerate_dim") is None
-        and not isinstance(base_of(site["fn"]), dist.Delta)
-    }
-    parts = [
-        {
-            # Enumeration dims lie left of the particle dim, which then has to stay.
-            name: _particle(site, k, -1 - program.max_plate_nesting, keep=program.enumerated)
-            for name, site in drawn.items()
-        }
-        for k in range(3)
-    ]
-    for k, values in enumerate(parts):
-        given = replace(lone, guide=Substitute(values)(program.guide))
-        try:
-            alone = given._run(indices, None).log_weights()[0]
-        except Exception as error:  # it cannot run alone on what the vectorised run drew: shapes differ
-            return _in_words(error)
-        scale = alone.abs().clamp(min=1.0)
-        same = (alone - log_weights[k]).abs() <= 2e-3 * scale
-        same |= (alone == log_weights[k]) | (alone.isnan() & log_weights[k].isnan())
-        if not same.all():
-            return OTHER_NUMBERS
-    return None
+    try:
+        return None if agree(program, indices, vector, range(3)) else OTHER_NUMBERS
+    except AloneError as error:
+        assert isinstance(error.__cause__, Exception)
+        return _in_words(error.__cause__)
 
 
 def _in_words(error: Exception) -> str:
     text = str(error).strip().split("\n")[0]
     return f"{type(error).__name__}: {text[:120]}"
-
-
-def _particle(site: dict[str, Any], k: int, particle_dim: int, keep: bool) -> Held:
-    dim = particle_dim - site["fn"].event_dim
-
-    def pick(value: Tensor) -> Tensor:
-        if value.dim() < -dim:
-            return value
-        at = k if value.size(dim) > 1 else 0
-        return value.narrow(dim, at, 1) if keep else value.select(dim, at)
-
-    return held(site, pick)
 
 
 def _first(sites: Sites, n: int) -> Sites:

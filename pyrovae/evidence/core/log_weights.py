@@ -27,6 +27,7 @@ from ...programs.compile.tracing import UntraceableError
 from ...programs.memory import bytes_per_pair
 from ...programs.sites import Sites
 from ..weights.narrower_guides import warn_narrower
+from .apart import Apart, check_apart
 from .compile_when import PAIRS, Compile, compiles
 
 # Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
@@ -156,7 +157,7 @@ def iterate(
     chunk = chunk or choose_chunk(program, num_samples, budget)
     pays = compiles(compile, num_samples * args.num_data, PAIRS) and num_samples > chunk.samples
     compiled = _compiled(program, chunk) if pays else None
-    parts = args.chunks(chunk.data)
+    parts, apart = args.chunks(chunk.data), Apart(program)
     wanted: Iterable[int] = range(len(parts)) if chunks is None else chunks
     total = num_samples * args.num_data
     if isinstance(wanted, Collection):
@@ -167,7 +168,7 @@ def iterate(
         block: Tensor | None = None
         while block is None:
             try:
-                for start, weights in _parts(program, indices, i, num_samples, seed, chunk, compiled):
+                for start, weights in _parts(program, indices, i, num_samples, seed, chunk, compiled, apart):
                     if block is None:
                         block = weights.new_empty(num_samples, len(indices))
                     block[start : start + len(weights)] = weights
@@ -189,6 +190,7 @@ def _parts(
     seed: int,
     chunk: Chunk,
     compiled: CompiledWeights | None,
+    apart: Apart,
 ) -> Iterator[tuple[int, Tensor]]:
     """First sample and log-weights `[k, n]` of each chunk of samples, for one chunk of data."""
     for j, start in enumerate(range(0, num_samples, chunk.samples)):
@@ -208,7 +210,7 @@ def _parts(
                         _check_sites(program.run(indices, 1), program)
                 weights = compiled(indices)
             if weights is None:
-                sites = program.run(indices, k)
+                sites = apart.run(indices, k)
                 weights = sites.log_weights()
                 if j == 0:
                     _check_sites(sites, program)
@@ -340,7 +342,7 @@ def check_density(program: Program) -> None:
 
     Raises:
         ValueError: for a surrogate density, a factor that is not declared, or a model with random numbers that are no
-            sites.
+            sites, or whose numbers for one sample depend on the others.
     """
     density = program.declaration.density
     if density == "bound_only":
@@ -366,6 +368,7 @@ def check_density(program: Program) -> None:
             "it draws random numbers outside of pyro.sample (as torch.randn does), and there is no one p(x); try "
             "pyro.sample for them, in model and guide"
         )
+    check_apart(program)
 
 
 def check_weights(block: Tensor, indices: Tensor, program: Program) -> None:

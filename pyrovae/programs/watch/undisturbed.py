@@ -26,7 +26,7 @@ class UntraceableError(Exception):
     """Why a program cannot be one graph; it runs eagerly instead."""
 
 
-class _Numbers(TorchFunctionMode):
+class NumbersTaken(TorchFunctionMode):
     """Tells of tensors whose numbers are taken into Python or NumPy."""
 
     def __init__(self, note: Callable[[Any], None]) -> None:
@@ -64,7 +64,7 @@ class NoWrites(TorchDispatchMode):
         """`fn`, run in this mode."""
 
         def guarded(leaves: list[Tensor], inputs: list[Tensor]) -> Sequence[Tensor]:
-            with _Numbers(self._note), self:
+            with NumbersTaken(self._note), self:
                 return fn(leaves, inputs)
 
         return guarded
