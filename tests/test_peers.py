@@ -175,7 +175,8 @@ def test_images_are_encoded_side_by_side_and_not_once_a_sample():
     encoder.calls = encoder.rows = 0
     pv.log_weights(model, guide, x, num_samples=300)
     # Blocks of at most 128 samples, each datum encoded once in each: 3 for 300, not 300.
-    assert encoder.rows <= 3 * 200 + 2 * 100, "each datum once a block of samples, and a look at the program"
+    # And a look at the program; and some samples alone, on 20 data, which are compared.
+    assert encoder.rows <= 3 * 200 + 3 * 100, "each datum once a block of samples"
     assert encoder.calls <= looks + 3 * 20
 
 

@@ -64,12 +64,18 @@ def weights_of_draws(programs):
     case.calls.clear()
     lw = pv.log_weights(*given(case), num_samples=samples, chunk=pv.Chunk(N, samples))
     draws = [None] * N
-    for index, values in case.calls:  # the last calls are those that count
+    # The last calls of all samples count; a sample is run alone as well, to be compared.
+    for index, values in [c for c in case.calls if _samples(case, c[1]) == samples] or case.calls:
         rows = range(N) if index is None else index.tolist()
         for place, n in reversed(list(enumerate(rows))):
             draws[n] = (values, place)
     right = [[log_weight(case, n, _one(case, *draws[n], k)) for n in range(N)] for k in range(samples)]
     close("log_weights", lw, right, case)
+
+
+def _samples(case, values):
+    """How many samples a call of the guide drew at once."""
+    return max((v.shape[-case.nesting - 1] for v in values.values() if v.dim() > case.nesting), default=1)
 
 
 def _one(case, values, place, k):
@@ -189,7 +195,9 @@ def losses(programs):
 
     wrong_in_pyro = any(r.wrong_in_pyro for r in case.rows)
     try:
-        fit = pv.fit(model, guide, (case.x, *rows), epochs=1, batch_size=N, objective=objective(case))
+        fit = pv.fit(
+            model, guide, (case.x, *rows), epochs=1, objective=objective(case), **batch_size(rows=case.rows)
+        )
     except ValueError as error:
         if wrong_in_pyro and "mask()" in str(error):
             return
@@ -203,6 +211,11 @@ def losses(programs):
         index = case.calls[-1][0]
         picked = right if index is None else right[index.tolist()] * (N / len(index))
         close(type(elbo).__name__, loss, picked.sum(), case, 2)
+
+
+def batch_size(rows):
+    """A plate that subsamples takes a number of data of its own."""
+    return {} if any(r.name == "subsampled plate, x[ind]" for r in rows) else {"batch_size": N}
 
 
 def weighted_objectives(case):
