@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any, Literal
 
-import pyro
 import torch
 from pyro.infer.elbo import ELBO as PyroELBO
-from pyro.infer.util import torch_item, zero_grads
+from pyro.infer.util import torch_item
 from torch import Tensor, nn
 
 from ..devices import captures
-from ..objectives.compile.agreement import disagreement, is_due
+from ..objectives.compile.agreement import is_due
 from ..objectives.compile.compiled import CompiledObjective, StepObjective
 from ..objectives.compile.kinds import Kinds
 from ..objectives.differentiable import eager_twin, is_known
@@ -24,10 +23,9 @@ from ..programs import capture_parameters, module_mode
 from ..programs.compile.tracing import UntraceableError
 from ..programs.watch.generators import noise_state, put_back
 from .captured import Captured
-from .fused import FusedStep
+from .comparing import compared
 from .static_step import StaticStep
-
-OptimizerFactory = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+from .update import Update
 
 # Tracing and compiling take 2-15 s; a compiled step saves 1-4 ms. Counted in steps, never timed:
 # a rerun must be the same run.
@@ -59,6 +57,7 @@ class SVI:
             and line where a line is to blame.
         discarded: whether no compiled step is taken any more.
         compiled_steps: so many were taken.
+        update: of the parameters, by `optim`.
         checked: whether the objective was found to fit the program; else it is asked in the first step.
 
     Example:
@@ -87,12 +86,6 @@ class SVI:
             raise ValueError(f'expected compile to be True, False or "auto", got {compile!r}')
         if isinstance(loss, str | type) or not (callable(loss) or hasattr(loss, "loss")):
             raise TypeError(f"expected an ELBO object or a function as loss, got {loss!r}; try Trace_ELBO()")
-        given = isinstance(optim, torch.optim.Optimizer)
-        if not (given or callable(optim)):
-            raise TypeError(
-                "expected a pyro.optim optimizer, a torch optimizer or a function that makes one, got "
-                f"{type(optim).__name__}; try functools.partial(torch.optim.Adam, lr=1e-3)"
-            )
         self.model = model
         self.guide = guide
         self.optim = optim
@@ -106,7 +99,6 @@ class SVI:
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] = ({}, [])
         self._steps = self.compiled_steps = 0
         self.discarded = self.checked = self._infinite = False
-        self._names: dict[int, str] = {}  # of parameters, for errors
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
             self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
@@ -116,18 +108,18 @@ class SVI:
 
     def _take(self, optim: Any) -> None:
         """Updates by this optimizer from here on."""
-        given = isinstance(optim, torch.optim.Optimizer)
-        self._taken = optim
-        self.optimizer: torch.optim.Optimizer | None = optim if given else None
-        self._known = {id(p) for g in optim.param_groups for p in g["params"]} if given else set()
-        self._fused: FusedStep | None = None
+        self.update = Update(optim)
         self._static: StaticStep | None = None
         self._captured: Captured | None = None
-        self._moved: set[int] = set()
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """The one torch optimizer over all parameters, once there is one; None with one of Pyro's."""
+        return self.update.optimizer
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """One gradient step; returns the loss, summed over the batch, in nats."""
-        if self.optim is not self._taken:  # exchanged, as in Pyro
+        if self.optim is not self.update.optim:  # exchanged, as in Pyro
             self._take(self.optim)
         compiled = self._compiled_for(args, kwargs)
         loss: Any = None if compiled is None else self._compiled_step(compiled, args, kwargs)
@@ -137,7 +129,7 @@ class SVI:
                 self.discard(f"its loss is no finite number where the program's is {torch_item(loss):.7g}")
             if self.compile and not self.discarded:
                 self._kinds.ran(args, kwargs, self._seen)
-            self._update(used)
+            self.update(used, self.before_step)
         else:
             self.compiled_steps += 1
         self._steps += 1
@@ -145,19 +137,7 @@ class SVI:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but compiled graphs, which a copy makes anew."""
-        return vars(self) | {
-            "_kinds": Kinds(),
-            "_static": None,
-            "_captured": None,
-            "_fused": None,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        optimizer = self.optimizer
-        if optimizer is not None:  # tensors of a copy have other ids
-            self._known = {id(p) for g in optimizer.param_groups for p in g["params"]}
-            self._moved = set(map(id, optimizer.state))
+        return vars(self) | {"_kinds": Kinds(), "_static": None, "_captured": None}
 
     @property
     def compiled_share(self) -> float:
@@ -191,8 +171,7 @@ class SVI:
         device = compiled.device
         state = noise_state(device)
         # Pyro leaves zeros in the place of gradients, and torch nothing.
-        pyros = isinstance(self.optim, pyro.optim.PyroOptim)
-        grads = [(p, p.grad if pyros else None) for p in compiled.parameters]
+        grads = [(p, p.grad if self.update.is_pyros else None) for p in compiled.parameters]
         if is_due(compiled.taken + 1) and not self.agrees(compiled, args, kwargs):
             return None
         compiled.taken += 1
@@ -200,7 +179,7 @@ class SVI:
         if captured is None or self._static is None:
             loss = float(compiled(args, kwargs))
             if math.isfinite(loss):
-                self._update(compiled.parameters, fused=self._captured is None)
+                self.update(compiled.parameters, self.before_step, fused=self._captured is None)
                 return loss
         else:
             for place, value in zip(self._static.args, compiled.inputs.tensors(args, kwargs), strict=True):
@@ -234,29 +213,7 @@ class SVI:
         Generators and gradients are after as they were before. Where the two differ, the compiled step is
         discarded, which is said.
         """
-        device, store = compiled.device, {p: p.grad for p in compiled.graph.leaves}
-        state = noise_state(device)
-        for p in store:
-            p.grad = None
-        try:
-            loss, used = self._eager(args, kwargs)
-            eager = {id(p): p.grad for p in {*used, *store}}
-            after = noise_state(device)
-            put_back(state, device)
-            tensors = compiled.inputs.tensors(args, kwargs)
-            compiled.fill_beta()
-            compiled.draw(*tensors)
-            ours = compiled.evaluate(*tensors)
-            drawn = noise_state(device)
-            why = disagreement(
-                (torch_item(loss), eager), ours, compiled.graph.used, lambda: compiled.moved(*tensors)
-            )
-            if why is None and not all(map(torch.equal, after, drawn)):
-                why = "the program as it is now draws other random numbers"
-        finally:
-            put_back(state, device)
-            for p, grad in store.items():
-                p.grad = grad
+        why = compared(compiled, self._eager, args, kwargs)
         if why is not None:
             self.discard(why)
         return why is None
@@ -282,7 +239,7 @@ class SVI:
         if self._static is not None and self._static.compiled is not compiled:
             return None
         on_device = all(captures(p.device) for p in compiled.parameters)
-        if not on_device or isinstance(self.optim, pyro.optim.PyroOptim):
+        if not on_device or self.update.is_pyros:
             return None
         if self._static is not None and self._static.settings != self._static.update.settings:
             self._static = self._captured = None
@@ -298,37 +255,9 @@ class SVI:
 
     def static_step(self, compiled: StepObjective, args: Sequence[Tensor]) -> StaticStep:
         """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
-        update = self._fused_update(compiled.parameters)
-        idle = [p for p in getattr(compiled, "idle", ()) if id(p) in self._moved]
+        update = self.update.fused(compiled.parameters)
+        idle = [p for p in getattr(compiled, "idle", ()) if self.update.has_moved(p)]
         return StaticStep(compiled, update, args, self.before_step, idle)
-
-    def _fused_update(self, parameters: list[Tensor]) -> FusedStep:
-        optimizer = self.torch_optimizer(parameters)
-        if self._fused is None:
-            self._fused = FusedStep(optimizer, lambda p: self._names.get(id(p)))
-        return self._fused
-
-    def _update(self, parameters: list[Tensor], fused: bool = False) -> None:
-        if not isinstance(self.optim, pyro.optim.PyroOptim):
-            # As in Pyro, whose gradients are zero after a step, and not gone: momentum moves what
-            # the program asks for, with a gradient or without.
-            for p in parameters:
-                if p.grad is not None:
-                    self._moved.add(id(p))
-                elif id(p) in self._moved:
-                    p.grad = torch.zeros_like(p)
-        if self.before_step is not None:
-            self.before_step(parameters)
-        if isinstance(self.optim, pyro.optim.PyroOptim):
-            self.optim(parameters)
-            zero_grads(parameters)
-            return
-        optimizer = self.torch_optimizer(parameters)
-        if fused:
-            self._fused_update(parameters)()
-        else:
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
     def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:
         compiled = self._kinds.graph_for(args, kwargs)
@@ -389,7 +318,7 @@ class SVI:
 
         With `hold`, whole numbers in small tensors may be part of it.
         """
-        self._names |= {id(p): name.replace("$$$", ".") for name, p in parameters.items()}
+        self.update.names |= {id(p): name.replace("$$$", ".") for name, p in parameters.items()}
         try:
             if self.objective is None:
                 raise UntraceableError("its loss is a function, not one of Pyro's ELBOs")
@@ -402,26 +331,6 @@ class SVI:
                 warnings.warn(f"{what} is not compiled and runs eagerly: {error}", stacklevel=3)
             self.refused = str(error)
             return None
-
-    def torch_optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The one torch optimizer over all parameters met so far; new ones join it."""
-        new = [p for p in parameters if id(p) not in self._known and p.requires_grad]
-        if new and isinstance(self.optim, torch.optim.Optimizer):
-            shapes = [tuple(p.shape) for p in new[:5]]
-            raise ValueError(
-                f"expected an optimizer over all parameters of the program, got one without {len(new)} of them "
-                f"(shapes {shapes}); try functools.partial(torch.optim.Adam, lr=1e-3)"
-            )
-        self._known.update(id(p) for p in new)
-        if self.optimizer is None:
-            self.optimizer = self.optim(new)
-            if not isinstance(self.optimizer, torch.optim.Optimizer):
-                raise TypeError(
-                    f"expected optim(parameters) to be a torch optimizer, got {type(self.optimizer)}"
-                )
-        elif new:
-            self.optimizer.add_param_group({"params": new})
-        return self.optimizer
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss without a step, summed over the batch, in nats."""

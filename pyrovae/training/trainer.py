@@ -107,7 +107,7 @@ class Trainer:
         self.svi.checked = True
         self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):
-            self.rates.apply(self.svi.torch_optimizer(self.parameters()), 0.0, 1.0)
+            self.rates.apply(self.svi.update.torch_optimizer(self.parameters()), 0.0, 1.0)
         self.average = None if ema is None else MovingAverage(self.store.unconstrained, ema)
 
         self.epoch, self.batch, self.global_step = 0, 0, 0
