@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from ... import devices
 from ..handlers.substitute import Substitute
+from ..watch.layouts import Layouts, layout, say
 from .cache_folder import ensure_compile_cache
 from .inputs import HELD, Inputs, Lift, flat, holdable, signature
 from .kept_code import kept
@@ -77,8 +78,7 @@ class CompiledLoss:
         device = next((p.device for p in self.leaves), None)
         self.graph, self.used, self.mentioned = self._first_that_traces(dtype, device, hold)
         self.key = self.inputs.key
-        self._outside = [*self.leaves, *self.graph.buffers]
-        self._layouts = list(map(_layout, self._outside))
+        self._layouts = Layouts([*self.leaves, *self.graph.buffers])
         self.noise = [n.buffer() for n in self.graph.noise]
         self._call: Callable[..., Any] = self.graph.module
         self._example = [*self._aliases, *self._tensors(), *extra, *self.graph.buffers, *self.noise]
@@ -169,11 +169,12 @@ class CompiledLoss:
 
     def relaid(self) -> str | None:
         """What tensor from outside is no longer as the graph was made for: `.data` was replaced, or resized."""
-        if list(map(_layout, self._outside)) == self._layouts:
+        if self._layouts.hold():
             return None
-        pairs = zip(self._outside, self._layouts, strict=True)
-        tensor, kept = next((t, kept) for t, kept in pairs if _layout(t) != kept)
-        return f"a tensor was {_say(kept)} and is {_say(_layout(tensor))}"
+        pairs = zip(self._layouts.tensors, self._layouts.kept, strict=True)
+        said = ((say(kept), say(layout(tensor))) for tensor, kept in pairs)
+        # Whether it is trained is the watch's to say.
+        return next((f"a tensor was {before} and is {now}" for before, now in said if before != now), None)
 
     def evaluate(
         self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()
@@ -216,15 +217,6 @@ class CompiledLoss:
             flat = (*self._aliases, *tensors, *extra, *self.graph.buffers, *self.noise)
             value, *grads = self._call(*map(move, flat))
         return value, grads
-
-
-def _layout(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.dtype, tensor.shape, tensor.stride()
-
-
-def _say(layout: tuple[Any, ...]) -> str:
-    dtype, shape, strides = layout
-    return f"{tuple(shape)} of {str(dtype).removeprefix('torch.')} with strides {strides}"
 
 
 def _lifts(values: Sequence[Any]) -> list[Lift]:

@@ -11,6 +11,7 @@ import torch
 from pyro.poutine import runtime
 from torch import Tensor, nn
 
+from .layouts import Layouts
 from .reachable import Reach
 from .reading import CLOCKS, PLAIN, Ran
 from .snapshot import GONE, same
@@ -89,6 +90,7 @@ class Watch:
         self._numbers = [(t, t.tolist()) for t in ran.values]
         reached = [t for t in reach.tensors.values() if isinstance(t, nn.Parameter)]
         self._trained = list({id(p): p for p in (*leaves, *reached)}.values())
+        self._layouts = Layouts(self._trained)
         self._flags = list(map(_requires_grad, self._trained))
         self._seldom = bool(self._fields or self._sets or self._arrays or self._numbers)
         self._ambient = ambient()
@@ -110,7 +112,7 @@ class Watch:
                 and not any(map(contains, self._owners, self._free))
                 and list(map(type, self._objects)) == self._kinds
                 and list(map(_body, self._functions)) == self._bodies
-                and list(map(_requires_grad, self._trained)) == self._flags
+                and (self._layouts.hold() or all(map(is_, map(_requires_grad, self._trained), self._flags)))
                 and not any(map(_hooks, self._trained))
                 and not any(map(_late_hooks, self._trained))
                 and ambient() == self._ambient
