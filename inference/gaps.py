@@ -1,4 +1,4 @@
-"""Where the ELBO of a trained run folder loses its nats: the guide's family, or its amortisation."""
+"""Loss of the ELBO of a trained run folder, in nats: by the guide's family, or by its amortisation."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def run(options: Options) -> None:
 
 
 def _kept(run: pv.Run) -> tuple[Any, Any]:
-    """Of which weights and question gaps.json is; of none where it cannot be read."""
+    """Weights and question that gaps.json belongs to; empty where it cannot be read."""
     try:
         found = read_json(run.folder / "gaps.json")
         return found.get("weights_hash"), found.get("asked")

@@ -66,7 +66,7 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
-    """In the body a program runs for the first time; what it fails with becomes an error that names its arguments.
+    """Turns what a program fails with, in its first run, into an error that names its arguments.
 
     Raises:
         ValueError: from the program's own error, which is its cause.

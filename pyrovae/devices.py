@@ -1,4 +1,4 @@
-"""What kinds of devices can do, in one place: captured graphs, the fused update, generators of their own."""
+"""Abilities of each kind of device: captured graphs, the fused update, generators of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which options belong to which models, objectives and parts: one table, by which others are refused."""
+"""Table of which options belong to which models, objectives and parts, by which others are refused."""
 
 from __future__ import annotations
 

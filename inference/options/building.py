@@ -1,4 +1,4 @@
-"""From option names to objects: data sets, parts, programs."""
+"""Building of objects from option names: data sets, parts, programs."""
 
 from __future__ import annotations
 

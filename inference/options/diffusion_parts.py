@@ -1,4 +1,4 @@
-"""From option names to a diffusion."""
+"""Building of a diffusion from option names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From option names to estimators of the evidence."""
+"""Building of estimators of the evidence from option names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From option names to a hierarchical model."""
+"""Building of a hierarchical model from option names."""
 
 from __future__ import annotations
 

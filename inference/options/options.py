@@ -229,7 +229,7 @@ class TrainOptions(LoopOptions):
 
 @dataclass(frozen=True)
 class KeepOptions:
-    """What survives an interruption, and what is logged."""
+    """Options of what survives an interruption, and of what is logged."""
 
     resume: bool = False
     """Continue the unfinished run in --out as it was started; start one where there is none."""
@@ -256,7 +256,7 @@ class RankOptions:
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """Where it runs, and what is shown."""
+    """Options of where it runs, and of what is shown."""
 
     device: DeviceName = "auto"
     """auto takes a GPU where there is one."""

@@ -1,4 +1,4 @@
-"""From option names to parts: each table maps a name to what makes the part."""
+"""Tables of parts: each maps an option name to what makes the part."""
 
 from __future__ import annotations
 

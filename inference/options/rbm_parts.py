@@ -1,4 +1,4 @@
-"""From option names to a restricted Boltzmann machine, its objectives and its evidence."""
+"""Building of a restricted Boltzmann machine, its objectives and its evidence from option names."""
 
 from __future__ import annotations
 

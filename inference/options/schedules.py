@@ -1,4 +1,4 @@
-"""From options to learning rates, their groups, and the KL weight over the epochs."""
+"""Building of learning rates, their groups, and the KL weight over the epochs from options."""
 
 from __future__ import annotations
 

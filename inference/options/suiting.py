@@ -1,4 +1,4 @@
-"""Which estimators a program is asked for where the user has named none."""
+"""Choice of estimators for a program where the user has named none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOUND_DRAWS = 100  # of a bound alone, which needs no thousands
 
 
 def suited(run: pv.Run, options: EstimatorOptions, asked: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What is asked of a run where nothing else is asked for than the default.
+    """Default question to a run.
 
     Of a Boltzmann machine, exact evidence where it can be enumerated, and else that by AIS; of a program that is a
     bound and no density, as a diffusion in continuous time, that bound.

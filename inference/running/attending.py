@@ -47,7 +47,7 @@ class Attendance:
 
 @contextmanager
 def attending(folder: Path, expiry: float) -> Iterator[Attendance]:
-    """In the body this process is at the evaluation whose partial results are in `folder`."""
+    """Marks this process as being at the evaluation whose partial results are in `folder`, in the body."""
     folder.mkdir(parents=True, exist_ok=True)
     here, done = Attendance(folder, expiry), threading.Event()
     here.sign()

@@ -35,7 +35,7 @@ PARTIAL = runs.PARTIAL
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every run.
+    """Question to every run.
 
     Attributes:
         x: the data, all or some of the split.
@@ -70,7 +70,7 @@ class Question:
     out_dir: Path | None = None
 
     def place(self, run: pv.Run) -> Path:
-        """Where results of a run are written."""
+        """Folder in which results of a run are written."""
         if self.out_dir is not None:
             return self.out_dir / Path(os.path.realpath(run.folder)).name
         runs.check_own(run.folder, PARTIAL)
@@ -208,7 +208,7 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | No
 
 
 def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
-    """With the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
+    """Adds the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
     try:
         found = read_json(run.folder / SANDWICH)
         if found.get("weights_hash") != run.weights_hash:

@@ -63,7 +63,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell gave: its history, its evidence on the test split, and which files could not be written."""
+    """Results of a cell: its history, its evidence on the test split, and which files could not be written."""
 
     cell: Cell
     evidence: pv.Evidence
@@ -74,7 +74,7 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a grid has to run.
+    """Cells of a grid that have to run.
 
     Attributes:
         cells: the cells, longest first.
@@ -173,7 +173,7 @@ def run_cell(cell: Cell) -> CellResult:
 
 
 def _evidence_of(run: pv.Run, cell: Cell) -> pv.Evidence | None:
-    """What an earlier command found for these very weights, asked the same."""
+    """Evidence that an earlier command found for these very weights, asked the same."""
     try:
         ev = run.evidence
     except ValueError:  # damaged: it is made anew
@@ -186,7 +186,7 @@ def _evidence_of(run: pv.Run, cell: Cell) -> pv.Evidence | None:
 
 
 def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
-    """What the cell's folder holds: nothing, or a run of these very options.
+    """State of the cell's folder: nothing, or a run of these very options.
 
     Raises:
         ValueError: a run with other options, or of other code: it is somebody's, and stays.

@@ -126,7 +126,7 @@ class Pictures:
         return pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
 
     def samples(self) -> Figure:
-        """From the prior and from the aggregate posterior."""
+        """Draws from the prior and from the aggregate posterior."""
         shape, num = self.shape, min(self.num, 100)
         like = self.data.train[:1].expand(num, *self.data.train.shape[1:])
         prior = simulate(self.pair.model, like, seed=self.seed).mean
@@ -137,7 +137,7 @@ class Pictures:
         )
 
     def reconstructions(self) -> Axes:
-        """Of test data, with their evidence where it can be had."""
+        """Reconstructions of test data, with their evidence where it can be had."""
         shape, (low, high) = self.shape, self.scale
         x = self.data.test[self.subset[:SHOWN]]
         mean = self._as_data(reconstruct(*self.pair, x, seed=self.seed).mean)
@@ -149,19 +149,19 @@ class Pictures:
         return plots.plot_reconstructions(x, mean, shape, SHOWN, ev=ev, vmin=low, vmax=high)
 
     def latent(self) -> Axes:
-        """Where the test data lie."""
+        """Places of the test data in the latent space."""
         labels = self.data.labels["test"][:ENCODED] if self.data.labels else None
         return plots.plot_latent_space(*self.pair, self.data.test[:ENCODED], labels=labels, site=self.site)
 
     def manifold(self) -> Axes:
-        """Of a 2-D latent."""
+        """Manifold of a 2-D latent."""
         shape, (low, high) = self.shape, self.scale
         return plots.plot_manifold(
             *self.pair, self.data.test[:ENCODED], image_shape=shape, site=self.site, vmin=low, vmax=high
         )
 
     def traversals(self) -> Axes:
-        """Of each latent dimension."""
+        """Traversals of each latent dimension."""
         shape, (low, high) = self.shape, self.scale
         return plots.plot_traversals(
             *self.pair, self.data.test[:ENCODED], image_shape=shape, site=self.site, vmin=low, vmax=high
@@ -198,14 +198,14 @@ class Pictures:
         return plots.plot_likely(self.evidence, shape, name="test data", vmin=low, vmax=high)
 
     def levels(self) -> Axes:
-        """Which level of a hierarchy holds what, by reconstructions from ever fewer levels."""
+        """Pictures of which level of a hierarchy holds what, by reconstructions from ever fewer levels."""
         shape, (low, high) = self.shape, self.scale
         x = self.data.test[self.subset[:SHOWN]]
         self._check_several()
         return plots.plot_levels(*self.pair, x, shape, vmin=low, vmax=high, seed=self.seed)
 
     def level_samples(self) -> Axes:
-        """What each level decides, by redrawing those below."""
+        """Pictures of what each level decides, by redrawing those below."""
         shape, (low, high) = self.shape, self.scale
         self._check_several()
         return plots.plot_level_samples(

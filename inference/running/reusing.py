@@ -1,4 +1,4 @@
-"""What a run folder holds of former evaluations: whether it answers a question, and under which name one is kept."""
+"""Former evaluations of a run folder: whether one answers a question, and under which name one is kept."""
 
 from __future__ import annotations
 

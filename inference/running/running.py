@@ -1,4 +1,4 @@
-"""What every script does: parse, run, and end in one clear line where the user's input is wrong."""
+"""Frame of every script: parse, run, and end in one clear line where the user's input is wrong."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Screen(Console):
     """A console on which text is seen and does not act: names of folders may hold escape sequences."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """As rich's, of such text."""
+        """Prints as rich's console does."""
         super().print(*(visible(o, "\n") if isinstance(o, str) else o for o in objects), **how)
 
 
@@ -182,7 +182,7 @@ def write_all(writers: Sequence[Callable[[], None]], failed: Sequence[OSError] =
 
 
 def _heard() -> Any:
-    """Where a defect is told, by a process that is otherwise silent too."""
+    """Stream in which a defect is told, by a process that is otherwise silent too."""
     return sys.stderr if is_first() else sys.__stderr__
 
 

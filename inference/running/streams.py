@@ -83,13 +83,13 @@ class Patient:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """As the stream, while somebody reads it."""
+        """Writes as the stream does, while somebody reads it."""
         with self._alone():
             self._stream.write(text if self._styled else visible(text, "\n\t\r"))
         return len(text)
 
     def flush(self) -> None:
-        """As the stream, while somebody reads it."""
+        """Flushes as the stream does, while somebody reads it."""
         with self._alone():
             self._stream.flush()
 
@@ -105,7 +105,7 @@ class Patient:
 
 @contextmanager
 def patient_streams() -> Iterator[None]:
-    """In the body standard output and error take every character and outlive their readers."""
+    """Lets standard output and error take every character and outlive their readers, in the body."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="pyrovae-plain")  # type: ignore[union-attr]

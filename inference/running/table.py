@@ -147,7 +147,7 @@ def _best(entries: Sequence[Entry]) -> Entry:
 
 
 def _label(entries: Sequence[Entry]) -> str:
-    """What is behind the name of a figure that is a density."""
+    """Unit behind the name of a figure that is a density."""
     measures = [(e.title, e.evidence.measure) for e in entries]
     check_alike(measures)
     return next((m.label for _, m in measures if m is not None), "")
@@ -204,7 +204,7 @@ def _figures(entry: Entry, target: Entry, word: str = "best") -> tuple[str, ...]
 
 
 def print_table(table: Table, title: str) -> None:
-    """To the terminal."""
+    """Prints to the terminal."""
     shown = rich.table.Table(title=visible(title), title_justify="left")
     for column in table.columns:
         shown.add_column(column, justify="left" if column in WORDS else "right", overflow="fold")
@@ -217,7 +217,7 @@ def print_table(table: Table, title: str) -> None:
 
 
 def markdown(table: Table, title: str) -> str:
-    """For a document."""
+    """Renders for a document."""
     rule = "|" + "".join("---|" if c in WORDS else "---:|" for c in table.columns)
     lines = [title, "", "| " + " | ".join(table.columns) + " |", rule]
     lines += ["| " + " | ".join(row) + " |" for row in table.rows]

@@ -1,4 +1,4 @@
-"""What the scripts have in common: train into a run folder, and bring a run folder back."""
+"""Parts that scripts share: train into a run folder, and bring a run folder back."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _train_in(
 
 
 def fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
-    """What all ranks give to `pv.fit`."""
+    """Arguments that all ranks give to `pv.fit`."""
     return {
         "objective": phase_objective(train)
         if train.objective in PHASES

@@ -102,7 +102,7 @@ def trained(cell: Cell, overwrite: bool = False) -> pv.Run:
 
 
 def measured(cell: Cell, question: Question, overwrite: bool = False) -> dict[str, Any]:
-    """What the study knows of a cell; kept in the run folder, and taken from there where the question is the same.
+    """Facts of a cell; kept in the run folder, and taken from there where the question is the same.
 
     Nats per datum (of L² spins): `kl` of ln p by IS (or exact, or AIS for an RBM) with `kl_se_data`, `kl_se_mc`,
     `kl_bias` and `kl_direction`; `kl_elbo` and `kl_elbo_se` of the ELBO; `inference_gap` = kl_elbo − kl, paired,

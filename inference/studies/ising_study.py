@@ -34,7 +34,7 @@ FINE = 60  # temperatures of exact curves
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained where.
+    """Settings of the study: what is trained, and where.
 
     Attributes:
         cells: each model at each temperature.
@@ -97,7 +97,7 @@ def make_plan(
 
 
 def run_plan(plan: Plan, jobs: int) -> Generator[tuple[Cell, dict[str, Any] | Failure], None, None]:
-    """What `measured` says of each cell, and the order parameter, as they end, `jobs` at a time."""
+    """Results of `measured` for each cell, and the order parameter, as they end, `jobs` at a time."""
     items = [(c, plan.question, plan.overwrite) for c in plan.cells] + [(plan.order, None, plan.overwrite)]
     for item, result in run_side_by_side(_measure, items, jobs):
         yield item[0], result
@@ -129,7 +129,7 @@ def order_parameter(cell: Cell, overwrite: bool = False) -> dict[str, Any]:
 
 
 def exact_figures(L: int, temperatures: tuple[float, ...]) -> dict[str, Any]:
-    """What the law itself says: at the study's temperatures, and along curves."""
+    """Exact law at the study's temperatures, and along curves."""
     at = []
     for T in temperatures:
         law = IsingTorus(L, T)

@@ -27,7 +27,7 @@ class VisibleUnits(Protocol):
         ...
 
     def drive(self, v: Tensor) -> Tensor:
-        """What the weights see of v."""
+        """Transforms v to the values that the weights multiply."""
         ...
 
     def conditional(self, bias: Tensor, field: Tensor) -> dist.TorchDistribution:

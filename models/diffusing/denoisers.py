@@ -15,7 +15,7 @@ TIME_FEATURES = 32
 
 
 class Denoiser(Protocol):
-    """What a diffusion wants of a network."""
+    """Interface of a diffusion's network."""
 
     def __call__(self, z: Tensor, gamma: Tensor) -> Tensor:
         """Noise `[..., D]` in `z` `[..., D]` at -ln SNR `gamma` `[...]`."""

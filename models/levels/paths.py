@@ -132,7 +132,7 @@ class GaussianConditional(nn.Module):
 
 
 class Update(nn.Module):
-    """What a level adds to the stream: a network of (h, z) and a linear layer."""
+    """Change of the stream by a level: a network of (h, z) and a linear layer."""
 
     def __init__(self, net: nn.Module, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What data must be: numeric, finite, of one shape; and which support their values have."""
+"""Checks of data: numeric, finite, of one shape; and the support that their values have."""
 
 from typing import Any
 

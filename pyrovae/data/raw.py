@@ -1,4 +1,4 @@
-"""What a source of data hands to `load`: splits and what is known of them, not yet checked as a whole."""
+"""Splits that a source of data hands to `load`, and what is known of them, not yet checked as a whole."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ Size = int | float
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked of a source; each source refuses what it cannot grant."""
+    """Wishes of the user for a source; each source refuses those that it cannot grant."""
 
     root: str | os.PathLike[str] | None
     valid: Size | None

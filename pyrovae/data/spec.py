@@ -1,4 +1,4 @@
-"""What a data set is, in a form that fits into a checkpoint or a report."""
+"""Description of a data set, in a form that fits into a checkpoint or a report."""
 
 import math
 from collections.abc import Mapping

@@ -134,7 +134,7 @@ class Stream:
 
     @property
     def hash(self) -> str:
-        """Of the number of rows and of the sample: all of the data are not read for it."""
+        """Hash of the number of rows and of the sample: all of the data are not read for it."""
         digest = hashlib.sha256(f"{len(self)} {tuple(self.sample.shape)}".encode())
         digest.update(self.sample.cpu().numpy().data)
         return digest.hexdigest()

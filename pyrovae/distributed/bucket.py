@@ -56,7 +56,7 @@ class Bucket:
         self._filled = [False] * rows
 
     def _views(self, row: Tensor) -> list[Tensor]:
-        """Of a row, one for each parameter: with its strides, as the fused update wants them."""
+        """Views of a row, one for each parameter, with the parameter's strides, as the fused update wants them."""
         views = []
         for start, n, (shape, stride) in zip(self._starts, self._numbers, self._layouts, strict=True):
             part = row[start : start + n]

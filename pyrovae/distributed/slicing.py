@@ -51,7 +51,7 @@ class Split:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What all ranks must have in common; the order of sums within a product is the threads'."""
+        """Settings that all ranks must have in common; the order of sums within a product is the threads'."""
         threads = torch.get_num_threads() if self.bitwise else None
         return {
             "number of ranks": self.world.size,
@@ -80,7 +80,7 @@ class Split:
         return [(sum(sizes[:i]), n) for i, n in enumerate(sizes)]
 
     def own(self, size: int) -> list[tuple[int, int]]:
-        """Those of this rank."""
+        """Places and sizes of this rank's pieces."""
         first = self.world.rank * self.accumulate
         return self.pieces(size)[first : first + self.accumulate]
 
@@ -143,7 +143,7 @@ class SplitObjective:
         self.noise = WholeNoise(some.graph.graph.noise, dims, size)
 
     def changed(self) -> str | None:
-        """What the program reads that is not as it was when it was compiled."""
+        """Difference of what the program reads from what it read when it was compiled; None without one."""
         return next(filter(None, (each.changed() for each in self._of.values())), None)
 
     def parts(self, rows: tuple[Any, ...]) -> list[tuple[CompiledObjective, tuple[Any, ...]]]:
@@ -171,7 +171,7 @@ class SplitObjective:
 
 
 def look(make: Make, rows: tuple[Any, ...], objective: Any, scaled: bool) -> list[int | None]:
-    """Which dim of each draw is that of the data; and that a batch's loss is the sum of its parts'.
+    """Finds the dim of each draw that is the data's, and checks that a batch's loss is the sum of its parts'.
 
     Raises:
         ValueError: for free bits, a program whose data are not independent given their noise, or

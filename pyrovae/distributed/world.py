@@ -74,7 +74,7 @@ class World:
             dist.all_gather_into_tensor(out, own)
 
     def share(self, content: bytes) -> bytes:
-        """What the first rank gives."""
+        """Gives the first rank's content to all."""
         if not self._speaks():
             return content
         with _heard():

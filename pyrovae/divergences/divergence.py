@@ -24,7 +24,7 @@ MIN_DRAWS = 200  # for a tail to be seen
 
 @runtime_checkable
 class Density(Protocol):
-    """What `kl` and `js` ask of a law: a torch or Pyro distribution, an `IsingTorus`, or your own.
+    """Law as `kl` and `js` use it: a torch or Pyro distribution, an `IsingTorus`, or your own.
 
     `log_prob` has to be normalised: an unnormalised one shifts a KL by ln Z, unnoticed.
     """

@@ -124,7 +124,7 @@ class ElboSurgery:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the numbers must know."""
+        """Warnings that belong to the numbers."""
         out, most = [], math.log(self.num_components)
         if float(self.mutual_information) > most - 0.7:  # half of the data are told apart
             out.append(
@@ -251,7 +251,7 @@ def elbo_surgery(
 
 
 def _components(num_data: int, count: int, indices: Tensor, seed: int, chunk: int) -> Tensor:
-    """Whose posteriors make up the aggregate for a chunk of data."""
+    """Indices of the data whose posteriors make up the aggregate for a chunk of data."""
     if count == num_data:
         return torch.arange(num_data, device=indices.device)
     with seeded(seed, "surgery", chunk):

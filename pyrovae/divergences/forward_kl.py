@@ -49,7 +49,7 @@ class ForwardKL:
 
     @property
     def direction(self) -> Direction:
-        """Of the expectation against the KL: ">=" where ln p̂ is a lower bound (the KL is overstated)."""
+        """Direction of the expectation against the KL: ">=" where ln p̂ is a lower bound (the KL is overstated)."""
         return REVERSED[self.estimate.direction]
 
     @property

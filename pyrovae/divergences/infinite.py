@@ -1,4 +1,4 @@
-"""Where a KL is infinite though draws may not show it: density beyond a support, tails too heavy for a mean."""
+"""Signs of an infinite KL that draws may not show: density beyond a support, tails too heavy for a mean."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Evidence(Mapping[str, Estimate]):
 
     @property
     def verdict(self) -> str:
-        """What the figures support, in words."""
+        """Verdict of the figures, in words."""
         return verdict(self)
 
     def table(self, style: str = "terminal", against: Evidence | None = None) -> str:

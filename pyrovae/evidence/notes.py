@@ -1,4 +1,4 @@
-"""What a reader of the numbers must know: the warnings of an evidence."""
+"""Warnings that belong to the numbers of an evidence."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
 
 
 def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
-    """What the weights of any estimator say: IS and AIS here, of draws or of chains."""
+    """Notes on the weights of any estimator: IS and AIS here, of draws or of chains."""
     # The jackknife's are those of IS, and MLMC has words of its own.
     if e.ess is None or e.khat is None or e.name == "MLMC" or (e.name == "Jackknife" and "IS" in estimates):
         return []
@@ -136,7 +136,7 @@ def _why(e: Estimate) -> str:
 
 
 def _of_moves(e: Estimate, name: str) -> list[str]:
-    """Of chains whose moves are turned down, or that end in very uneven weights."""
+    """Notes on chains whose moves are turned down, or that end in very uneven weights."""
     out = []
     assert e.ess is not None
     low = float((e.details["acceptance"] < LOW_ACCEPTANCE).double().mean())
@@ -208,7 +208,7 @@ def _of_order(estimates: dict[str, Estimate]) -> list[str]:
 
 
 def _of_certified(estimates: dict[str, Estimate]) -> list[str]:
-    """What claims to be ln p(x) itself, and lies below what is certified."""
+    """Note on an estimate that claims to be ln p(x) itself, and lies below what is certified."""
     certified = [e for e in estimates.values() if e.certificate is not None]
     best = max(certified, key=lambda e: e.certificate or -math.inf, default=None)
     if best is None or best.certificate is None:
@@ -225,7 +225,7 @@ def _of_certified(estimates: dict[str, Estimate]) -> list[str]:
 
 
 def _of_starts(wide: Estimate, narrow: Estimate) -> list[str]:
-    """What starts from the prior, in part or all, misses no mode; what starts from the guide may."""
+    """Note where chains from the prior, which miss no mode, are above those from the guide, which may."""
     if "refused" in narrow.details or wide.direction != "<=":
         return []
     higher = wide.per_datum.cpu() - narrow.per_datum.cpu()

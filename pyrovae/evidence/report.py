@@ -132,7 +132,7 @@ def _paired(e: Estimate, against: Evidence | None) -> str:
 
 
 def render_evidence(ev: Evidence, style: str, against: Evidence | None = None) -> str:
-    """For a terminal or a document; as wide as its columns need."""
+    """Table for a terminal or a document; as wide as its columns need."""
     return render(style, columns(ev, against), rows(ev, against), _title(ev), _notes(ev, against), width=130)
 
 
@@ -170,7 +170,7 @@ def choose(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def verdict(ev: Evidence) -> str:
-    """What may be said on the strength of the figures, in one or two sentences."""
+    """Verdict that the figures support, in one or two sentences."""
     unnormalised = [e.name for e in ev.estimates.values() if e.direction == "none"]
     if unnormalised:
         some = len(unnormalised) < len(ev.estimates)

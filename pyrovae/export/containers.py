@@ -140,7 +140,7 @@ def _is_per_datum(value: Any, ev: EvidenceLike) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """As JSON; tensors are marked, so that they come back as tensors."""
+    """Writes JSON; tensors are marked, so that they come back as tensors."""
     if hasattr(value, "tolist"):
         return {"tensor": value.tolist()}
     if isinstance(value, dict):

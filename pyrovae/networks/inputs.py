@@ -1,4 +1,4 @@
-"""What goes into a network: several tensors joined, grey levels rescaled."""
+"""Inputs of a network: several tensors joined, grey levels rescaled."""
 
 from __future__ import annotations
 

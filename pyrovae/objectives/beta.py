@@ -40,7 +40,7 @@ class BetaELBO(PyroELBO):
     def loss_and_grads(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """As `loss`, and gradients into the parameters."""
+        """Loss as `loss` gives it, and gradients into the parameters."""
         return self.base.loss_and_grads(
             scale_latents(model, self.beta), scale_latents(guide, self.beta), *args, **kwargs
         )

@@ -1,4 +1,4 @@
-"""What an objective asks of a program, looked at in the program's first step."""
+"""Demands of an objective on a program, checked in the program's first step."""
 
 from __future__ import annotations
 

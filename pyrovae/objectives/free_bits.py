@@ -96,7 +96,7 @@ class FreeBits(PyroELBO):
     def loss_and_grads(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> float:
-        """As `loss`, and gradients into the parameters."""
+        """Loss as `loss` gives it, and gradients into the parameters."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward()

@@ -1,4 +1,4 @@
-"""What objectives made of K scored draws have in common."""
+"""Base of objectives made of K scored draws."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ParticleObjective(PyroELBO):
         return torch_item(value)
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """As `loss`, and gradients into the parameters."""
+        """Loss as `loss` gives it, and gradients into the parameters."""
         surrogate, value = self.surrogate_and_value(model, guide, *args, **kwargs)
         if surrogate.requires_grad:
             surrogate.backward()  # type: ignore[no-untyped-call]

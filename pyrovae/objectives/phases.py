@@ -1,4 +1,4 @@
-"""What training by a positive and a negative phase has in common, whatever chains the negative one comes from."""
+"""Base of training by a positive and a negative phase, whatever chains the negative one comes from."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class PhaseObjective(PyroELBO):
         return out
 
     def measure(self, program: Program, *, seed: int, max_data: int | None = None) -> dict[str, float]:
-        """What is logged of the program after each epoch, on its data; the noise is the same every time."""
+        """Figures of the program on its data, logged after each epoch; the noise is the same every time."""
         x = program.arguments.x[:max_data]
         with (
             torch.no_grad(),

@@ -1,4 +1,4 @@
-"""What the figures ask of an evidence and of a history."""
+"""Demands of the figures on an evidence and on a history."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def estimate_of(ev: EvidenceLike, name: str, why: str) -> EstimateLike:
 
 
 def quantity(estimate: EstimateLike) -> str:
-    """What is estimated: without a normaliser it is not ln p(x)."""
+    """Name of the quantity that is estimated: without a normaliser it is not ln p(x)."""
     return "ln f(x)" if estimate.direction == "none" else "ln p(x)"
 
 
 def weighted_by(estimate: EstimateLike) -> str:
-    """What figures of single data are, for a title."""
+    """Name of the figures of single data, for a title."""
     relation = "≤ " if estimate.direction == "<=" else "of "
     return f"IS estimate ({relation}{quantity(estimate)}, K = {estimate.num_samples:,}) [nats]"
 

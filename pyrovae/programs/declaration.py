@@ -1,4 +1,4 @@
-"""What a program says of itself, where its traces cannot tell."""
+"""Declarations of a program, where its traces cannot tell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ATTRIBUTE = "__pyrovae_declaration__"
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a model declares of itself; the tools believe it.
+    """Declaration of a model; the tools believe it.
 
     Attributes:
         density: `"exact"`: the trace's log-probability is ln p(x, z). `"unnormalised"`: it is
@@ -98,7 +98,7 @@ def declaration_of(fn: Callable[..., Any]) -> Declaration:
 
 
 def _bound(found: Declaration, fn: Any, partials: list[Any]) -> Declaration:
-    """With the model's own object and the arguments that it was given before, in front."""
+    """Binds the model's own object, and the arguments that it was given before, in front."""
     owner = getattr(fn, "__self__", None)
 
     def own(function: Callable[..., Any] | None) -> Callable[..., Any] | None:

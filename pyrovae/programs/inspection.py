@@ -302,7 +302,7 @@ def _unwritten(x: Tensor, context: tuple[Any, ...]) -> Iterator[None]:
 
 @contextmanager
 def _missing_explained(x: Tensor) -> Iterator[None]:
-    """What a program fails with on data with NaN is said to be of these."""
+    """Says of a failure on data with NaN that these are the reason."""
     try:
         yield
     except ValueError as error:

@@ -25,7 +25,7 @@ class NotTrusted(ValueError):
 
 @dataclass(frozen=True)
 class Code:
-    """What importing a reference would run, found without importing it.
+    """Code that importing a reference would run, found without importing it.
 
     Attributes:
         reference: `package.module:attribute` or `file.py:attribute`.
@@ -102,7 +102,7 @@ def record_code(reference: str) -> None:
 
 
 def state_folder() -> Path:
-    """Where this user's records are: `PYROVAE_STATE`, `$XDG_STATE_HOME/pyrovae`, or `~/.local/state/pyrovae`.
+    """Folder of this user's records: `PYROVAE_STATE`, `$XDG_STATE_HOME/pyrovae`, or `~/.local/state/pyrovae`.
 
     Relative paths in these variables are not taken: they would depend on the folder one stands in.
 
@@ -121,7 +121,7 @@ def state_folder() -> Path:
 
 
 def _records() -> list[Path]:
-    """What this user has trained with; nothing where that cannot be read."""
+    """Records of what this user has trained with; empty where they cannot be read."""
     try:
         return [p for p in (state_folder() / "code").glob("*.json") if p.is_file()]
     except OSError:
@@ -129,7 +129,7 @@ def _records() -> list[Path]:
 
 
 def find(reference: str) -> Code:
-    """Where the code of a reference lies. `importlib.util.find_spec` alone would run the packages around it."""
+    """Path of the code of a reference. `importlib.util.find_spec` alone would run the packages around it."""
     where, _, attribute = reference.rpartition(":")
     if not where or not attribute:
         return Code(reference, (), "nothing: it is no package.module:attribute or file.py:attribute")

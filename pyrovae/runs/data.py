@@ -51,7 +51,7 @@ def moved(data: Data, device: torch.device) -> Data:
 
 
 def spec_of(data: Data) -> DataSpec:
-    """What the data are; tensors of the user's are described as one training split."""
+    """Description of the data; tensors of the user's are described as one training split."""
     if isinstance(data, Dataset):
         return data.spec
     rows = {f"argument_{i}": t.detach().cpu() for i, t in enumerate(training_rows(data))}

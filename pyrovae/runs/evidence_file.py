@@ -108,7 +108,7 @@ def _estimate(
 
 
 def _unlisted(value: Any) -> Any:
-    """From `containers._listed`; tensors are float64."""
+    """Inverse of `containers._listed`; tensors are float64."""
     if isinstance(value, list):
         return [_unlisted(v) for v in value]
     if not isinstance(value, dict):

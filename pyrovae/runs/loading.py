@@ -153,7 +153,7 @@ def as_pair(owner: Any, name: str) -> tuple[Program, Program]:
 
 
 def _reference(config: dict[str, Any], folder: Path) -> str:
-    """What the folder names as its program."""
+    """Program that the folder names."""
     options = config.get("model")
     if not isinstance(options, dict):
         raise ValueError(

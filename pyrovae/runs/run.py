@@ -81,7 +81,7 @@ class Run:
 
     @property
     def evidence(self) -> Evidence | None:
-        """What `evaluate` found for these very weights, from evidence.nc; None where there is none.
+        """Evidence that `evaluate` found for these very weights, from evidence.nc; None where there is none.
 
         Raises:
             ValueError: a damaged file.
@@ -107,7 +107,7 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Of training; None where the folder does not say."""
+        """Duration of training in seconds; None where the folder does not say."""
         value = self.config.get("seconds")
         return float(value) if isinstance(value, int | float) else None
 

@@ -19,7 +19,7 @@ Eager = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, list[Tensor]]]
 def compared(
     compiled: CompiledObjective, eager: Eager, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str | None:
-    """What loss, gradients or noise of the compiled step differ from the program's; None where they agree.
+    """Difference in loss, gradients or noise between the compiled step and the program; None where they agree.
 
     Generators and gradients are after as they were before.
 

@@ -67,7 +67,7 @@ class FusedStep:
 
     @property
     def settings(self) -> list[tuple[Any, ...]]:
-        """What a captured update holds fast: parameters and numbers of each group, its learning rate apart."""
+        """Settings that a captured update keeps: parameters and numbers of each group, its learning rate apart."""
         return [
             (len(g["params"]), g.get("betas"), g.get("weight_decay"), g.get("eps"))
             for g in self.optimizer.param_groups

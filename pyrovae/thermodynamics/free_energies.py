@@ -64,7 +64,7 @@ class FreeEnergy:
 
     @property
     def gap_direction(self) -> Direction:
-        """Of the gap in expectation: "<=" (understated) where helmholtz is overstated."""
+        """Direction of the gap in expectation: "<=" (understated) where helmholtz is overstated."""
         return "<=" if self.direction == ">=" else self.direction
 
     @property
@@ -90,7 +90,7 @@ class FreeEnergy:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the numbers must know."""
+        """Warnings that belong to the numbers."""
         out = []
         if self.direction == ">=":
             out.append(

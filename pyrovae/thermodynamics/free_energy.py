@@ -162,7 +162,7 @@ def _by_draws(
 
 
 def _var(values: Tensor) -> Tensor:
-    """Of the mean over draws."""
+    """Standard error of the mean over draws."""
     k = len(values)
     return values.var(0) / k if k > 1 else torch.full_like(values[0], torch.nan)
 

@@ -50,7 +50,7 @@ class Normalisers:
 
 
 def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
-    """From proper log-weights for p(x, z)^{1/T} `[K, n]`, and the energies of the draws; fields are `[n]`."""
+    """Results from proper log-weights for p(x, z)^{1/T} `[K, n]`, and the energies of the draws; fields are `[n]`."""
     k = len(log_weights)
     total = log_weights.logsumexp(0)
     ess = effective_sample_size(log_weights)

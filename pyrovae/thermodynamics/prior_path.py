@@ -19,20 +19,20 @@ from ..programs import Program, seeded
 
 
 class Recorder(Protocol):
-    """What looks at the chains of one chunk of data on their way."""
+    """Recorder that looks at the chains of one chunk of data on their way."""
 
     def __call__(self, t: int, point: Point, log_weights: Tensor) -> None:
         """Takes the states at a temperature `[K, n, D]` and their weights so far `[K, n]`."""
         ...
 
     def stacked(self) -> list[Tensor]:
-        """What was recorded, data in the second dim."""
+        """Records, with data in the second dim."""
         ...
 
 
 @dataclass(frozen=True)
 class PriorPath:
-    """What a run leaves.
+    """Results of a run.
 
     Attributes:
         betas: `[T]`, from 0 to 1.

@@ -85,7 +85,7 @@ class RateDistortion:
         return self.work + self.log_evidence
 
     def curve(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Of distortion, rate and rate_lower: mean over data and its standard error, `[T]` each."""
+        """Mean over data and its standard error, of distortion, rate and rate_lower, `[T]` each."""
         root = math.sqrt(self.distortion.shape[1])
         return {
             name: (values.mean(1), values.std(1) / root)

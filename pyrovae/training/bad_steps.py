@@ -36,7 +36,7 @@ class BadStep(FloatingPointError):
 
 
 def fault_of(loss: float, peak: float | None) -> str | None:
-    """What is wrong with a loss, in words, or None.
+    """Fault of a loss, in words, or None.
 
     Args:
         loss: in nats per datum.

@@ -28,7 +28,7 @@ def _terminate(*_: Any) -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """In the body SIGTERM raises `Terminated`, so that what is unfinished is kept and what was started is ended.
+    """Raises `Terminated` on SIGTERM in the body, so that what is unfinished is kept and what was started is ended.
 
     Does nothing outside of the main thread, or where somebody else handles SIGTERM.
     """
@@ -45,7 +45,7 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """In the body a first Ctrl-C (or SIGTERM, in `terminable`) is only noted; a second one raises at once.
+    """Notes a first Ctrl-C (or SIGTERM, in `terminable`) in the body; a second one raises at once.
 
     Parameters and optimizer state are then never those of half a step. Does nothing outside of
     the main thread, or where somebody else handles these signals.

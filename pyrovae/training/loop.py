@@ -25,7 +25,7 @@ SLOWER = 0.5
 
 @dataclass
 class Progress:
-    """What a fit knows beside its trainer's state."""
+    """State of a fit beside its trainer's."""
 
     history: list[Row] = field(default_factory=list)
     timing: list[float] = field(default_factory=list)

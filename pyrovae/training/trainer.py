@@ -233,7 +233,7 @@ class Trainer:
         return BadStep(found, self.epoch, batch, step, listed, note)
 
     def _site_without(self, indices: Tensor | None) -> str:
-        """Which site has no finite density at the first step."""
+        """Site without a finite density at the first step."""
         given = self.program.arguments.chunks(2048)[0] if indices is None else indices
         if self._initial is not None:  # an eager step has moved them
             self.load_weights(self._initial)
@@ -405,7 +405,7 @@ class Trainer:
             raise BadStep("weights that are not", last, batch, self.global_step - 1, listed)
 
     def figures(self, program: Program, max_data: int | None = None) -> dict[str, float]:
-        """What is logged of the program on its data: the objective's own figures, where it has any, else `metrics`."""
+        """Figures of the program on its data to log: the objective's own, where it has any, else `metrics`."""
         own = getattr(self.objective, "measure", None)
         if own is not None:
             return own(program, seed=self.seed, max_data=max_data)

@@ -1,4 +1,4 @@
-"""What a model of the Ising torus is held against: exact laws of its observables, and two simple models of it."""
+"""Exact laws of the observables of the Ising torus, and two simple models of it, to hold a model against."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a physicist measures on configurations of the Ising torus; bits x in {0, 1} are spins s = 2x - 1."""
+"""Observables of the Ising torus that a physicist measures; bits x in {0, 1} are spins s = 2x - 1."""
 
 import math
 

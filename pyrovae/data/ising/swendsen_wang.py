@@ -32,7 +32,7 @@ class Chains:
 
 
 def swendsen_wang(L: int, T: float, num: int, generator: torch.Generator | None = None) -> Chains:
-    """At least `num` configurations with law exp(−E(x) / T) / Z, nearly independent.
+    """Draws at least `num` configurations with law exp(−E(x) / T) / Z, nearly independent.
 
     A sweep opens each bond between equal spins with probability 1 − e^{−2/T} and gives every cluster a new
     sign; all chains are one graph. After a burn-in the autocorrelation is measured on a pilot run, then

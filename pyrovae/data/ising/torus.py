@@ -98,5 +98,5 @@ class IsingTorus:
         return x.reshape(*sample_shape, self.L**2)
 
     def chains(self, num: int, generator: torch.Generator | None = None) -> Chains:
-        """At least `num` draws of Swendsen–Wang chains, with their autocorrelation time."""
+        """Draws at least `num` configurations by Swendsen–Wang chains, with their autocorrelation time."""
         return swendsen_wang(self.L, self.T, num, generator)

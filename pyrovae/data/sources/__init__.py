@@ -1,1 +1,1 @@
-"""Where data come from: named data sets, simulations and the user's own arrays."""
+"""Sources of data: named data sets, simulations and the user's own arrays."""

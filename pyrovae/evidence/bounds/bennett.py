@@ -156,7 +156,7 @@ def crooks_fit(forward: Tensor, reverse: Tensor, steps: int = 50) -> CrooksFit:
 
 
 def overlap(forward: Tensor, reverse: Tensor) -> Tensor:
-    """Of works in both directions, `[N]`; see `bennett_acceptance_ratio`."""
+    """Overlap of works in both directions, `[N]`; see `bennett_acceptance_ratio`."""
     return _ratio(forward, reverse).overlap
 
 

@@ -38,7 +38,7 @@ class Bracket:
         return self.upper - self.lower
 
     def means(self) -> dict[str, tuple[float, float]]:
-        """Of lower, upper and gap: mean over data ± its standard error (Monte-Carlo error included)."""
+        """Mean over data and its standard error (Monte-Carlo error included), of lower, upper and gap."""
         return {n: _mean(v) for n, v in (("lower", self.lower), ("upper", self.upper), ("gap", self.gap))}
 
 
@@ -99,7 +99,7 @@ class Sandwich:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the numbers must know."""
+        """Warnings that belong to the numbers."""
         n = len(self.x)
         out = [f"bounds hold on these {n} data, simulated from the model; they are none on real data"]
         if self.attributes.get("narrower"):

@@ -69,7 +69,7 @@ def check_schedule(betas: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Annealed:
-    """What a run along the temperatures leaves.
+    """Results of a run along the temperatures.
 
     Attributes:
         log_weights: sum of (beta_t - beta_{t-1}) slope(u_{t-1}), `[K, n]`, float64, nats.

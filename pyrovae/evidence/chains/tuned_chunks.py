@@ -28,7 +28,7 @@ MIN_PILOT_CHAINS = 8
 
 
 class AnnealedRun(Protocol):
-    """What is asked of the chains: `pv.AIS` has it."""
+    """Settings of the chains, as `pv.AIS` has them."""
 
     @property
     def num_chains(self) -> int:
@@ -44,7 +44,7 @@ class AnnealedRun(Protocol):
 
     @property
     def start(self) -> Start:
-        """Where chains start: `"prior"` or `"guide"`."""
+        """Start of the chains: `"prior"` or `"guide"`."""
 
     @property
     def schedule(self) -> Sequence[float] | Tensor | None:
@@ -62,7 +62,7 @@ class Ticks:
         self.progress, self.total, self.done = progress, pairs * temperatures, 0
 
     def of(self, pairs: int) -> Callable[[], None]:
-        """What to call after a temperature of a chunk."""
+        """Function to call after each temperature of a chunk."""
 
         def advance() -> None:
             self.done += pairs

@@ -30,7 +30,7 @@ class Apart:
         self.program, self.runs = program, 0
 
     def run(self, indices: Tensor, num_samples: int) -> Sites:
-        """As `program.run`.
+        """Runs as `program.run` does.
 
         Raises:
             ValueError: for such a program.

@@ -1,4 +1,4 @@
-"""From results of chunks of data to results of data sets."""
+"""Results of data sets, put together from results of chunks of data."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _rounded(result: PerDatum, program: Program, budget: int | None) -> PerDatum
 
 
 def part_name(chunk: int) -> str:
-    """Of a chunk's partial result."""
+    """Name of a chunk's partial result."""
     return f"{chunk:06d}"
 
 

@@ -1,4 +1,4 @@
-"""When compiling an evaluation pays for itself: decided from counts, never by a clock, so that a rerun is the same."""
+"""Decision whether compiling an evaluation pays: from counts, never by a clock, so that a rerun is the same."""
 
 from __future__ import annotations
 

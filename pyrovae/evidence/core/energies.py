@@ -15,7 +15,7 @@ from .log_weights import Chunk, check_density, check_num_samples, choose_chunk
 
 @dataclass(frozen=True)
 class EnergyDraws:
-    """Of K draws z ~ q(z|x) for n data, `[K, n]`, float64, nats.
+    """Energies of K draws z ~ q(z|x) for n data, `[K, n]`, float64, nats.
 
     Attributes:
         indices: the data, `[n]`.

@@ -19,7 +19,7 @@ SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on si
 
 
 def standard_error(values: Tensor) -> float:
-    """Of the mean of independent values `[N]`; NaN for a single one."""
+    """Standard error of the mean of independent values `[N]`; NaN for a single one."""
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
@@ -206,7 +206,7 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What the difference does not support."""
+        """Claims that the difference does not support."""
         gap = self.sandwich_gap
         if gap is None or gap <= abs(self.difference):
             return []

@@ -1,4 +1,4 @@
-"""What an estimator is, and what it says of one datum."""
+"""Interface of an estimator, and its result for one datum."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PerDatum:
 
 
 class Estimator(Protocol):
-    """What every estimator says of itself.
+    """Attributes that every estimator has.
 
     Attributes:
         name: key in the results.
@@ -67,7 +67,7 @@ class WeightEstimator(Estimator, Protocol):
     """An estimator that needs nothing but the log-weights; all of these share one draw."""
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
-        """From `[K, n]` log-weights in nats."""
+        """Estimate from `[K, n]` log-weights in nats."""
         ...
 
 

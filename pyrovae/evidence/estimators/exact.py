@@ -190,7 +190,7 @@ class Exact:
 
 
 def _some(draws: Tensor) -> Tensor:
-    """As many as were asked for, where enumeration has made more."""
+    """Keeps as many draws as were asked for, where enumeration has made more."""
     return draws[:: len(draws) // SCOUTS][:SCOUTS]
 
 

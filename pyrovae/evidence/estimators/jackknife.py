@@ -52,7 +52,7 @@ class Jackknife:
             raise ValueError("expected num_samples (K) >= 2 for a jackknife, got 1")
 
     def estimate(self, log_weights: Tensor) -> PerDatum:
-        """From `[K, N]` log-weights; -inf where all weights are zero."""
+        """Estimate from `[K, N]` log-weights; -inf where all weights are zero."""
         lw = log_weights.double()
         k = len(lw)
         total = torch.logsumexp(lw, 0)

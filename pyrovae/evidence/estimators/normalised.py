@@ -49,7 +49,7 @@ class Normalised:
 
     @property
     def direction(self) -> Direction:
-        """That of -ln Ẑ."""
+        """Direction of -ln Ẑ."""
         return ">=" if self.log_partition is None else REVERSED[self.log_partition.direction]
 
     def normalises(self, program: Program) -> bool:

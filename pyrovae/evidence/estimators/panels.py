@@ -123,7 +123,7 @@ class Panels:
         return total.T, rule, self._tails(total).sum(0)
 
     def _tails(self, total: Tensor) -> Tensor:
-        """What lies beyond a panel at an edge, as if it went on for a few units of t, and between nodes, `[P, n]`."""
+        """Mass beyond a panel at an edge, as if it went on for a few units of t, and between nodes, `[P, n]`."""
         width = (2 * self.half).amin(-1).clamp(min=1e-12, max=1.0)
         share = torch.nan_to_num((self.log_value - total).exp())[..., 0]
         hidden = self.hidden
@@ -177,7 +177,7 @@ class Panels:
         self.num_nodes += new.num_nodes
 
     def _unmet(self, scouts: Tensor | None, missing: Tensor) -> Tensor:
-        """By how much more of the prior's scouts `[S, n, d]` a panel has than of its mass, `[P, n]`.
+        """Excess of a panel's share of the prior's scouts `[S, n, d]` over its share of the mass, `[P, n]`.
 
         By chance too, but at most what is missing in all. Halves of halves lie graded around what is found.
         """
@@ -250,7 +250,7 @@ def _hidden(values: Tensor, eps: float) -> Tensor:
 
 
 def _jump(shares: Tensor, dim: int) -> Tensor:
-    """What jumps between the last nodes and the ends in one dim would change, `[C, P, n]`, of `[C, Q.., P, n]`."""
+    """Change by a jump between the last nodes and the ends in one dim, `[C, P, n]`, of `[C, Q.., P, n]`."""
     found = torch.zeros_like(shares.flatten(1, -3)[:, 0])
     for weights in _ENDS:
         off = torch.tensordot(shares, weights.to(shares.device), dims=([1 + dim], [0])).abs()

@@ -1,1 +1,1 @@
-"""Where the ELBO loses its nats: guides fitted to each datum."""
+"""Loss of the ELBO in nats, by guides fitted to each datum."""

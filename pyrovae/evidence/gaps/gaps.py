@@ -1,4 +1,4 @@
-"""Where the ELBO loses its nats: approximation and amortisation."""
+"""Loss of the ELBO in nats: approximation and amortisation."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class LocalSteps:
         self._compiled: dict[str, CompiledGradients | None] = {}
 
     def own(self, local: LocalGuide) -> Gradients:
-        """Of -E ln w by the parameters of each datum's own guide."""
+        """Gradient of -E ln w by the parameters of each datum's own guide."""
         program, leaves = local.program, local.leaves
 
         def loss(leaves: Sequence[Tensor], own: Sequence[Tensor], given: tuple[Any, ...]) -> Tensor:
@@ -51,7 +51,7 @@ class LocalSteps:
         return self._compile("own", local.given, local.indices, leaves, [], loss) or eager
 
     def flow(self, flow: LocalFlow, program: Program, indices: Tensor) -> Gradients:
-        """Of -E ln w by the parameters of each datum's flow."""
+        """Gradient of -E ln w by the parameters of each datum's flow."""
         densities, n = Densities(program, indices, self.num_particles), len(indices)
 
         def loss(leaves: Sequence[Tensor], own: Sequence[Tensor], given: tuple[Any, ...]) -> Tensor:

@@ -104,7 +104,7 @@ class Gaps:
 
     @property
     def parts(self) -> dict[str, Part]:
-        """By name: total, amortisation, approximation and its two halves."""
+        """Gaps by name: total, amortisation, approximation and its two halves."""
         found = {
             "total": self.total,
             "amortisation": self.amortisation,
@@ -116,7 +116,7 @@ class Gaps:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the numbers must know."""
+        """Warnings that belong to the numbers."""
         out = []
         e = self.evidence
         if e.direction == "<=":

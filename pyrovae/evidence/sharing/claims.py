@@ -24,7 +24,7 @@ BEATS = 4  # heartbeats before a claim expires
 
 @dataclass(frozen=True)
 class Sharing:
-    """That an evaluation is shared with other processes.
+    """Declares that an evaluation is shared with other processes.
 
     Args:
         expiry: seconds without a heartbeat after which the unit of a worker that died is taken by another.
@@ -43,7 +43,7 @@ class Sharing:
 
 
 class Claims:
-    """Which units are being worked at: a file each, that only one process can make.
+    """Claims on units of work: a file each, that only one process can make.
 
     A claim is the file `unit.claim-0`, made with O_EXCL; where its maker has died (no heartbeat for
     `expiry` seconds) the next one is `unit.claim-1`, and so on: of several who see it expired one

@@ -51,7 +51,7 @@ class Partials:
 
     @property
     def prefix(self) -> str:
-        """With which the names of this evaluation's files begin."""
+        """Beginning of the names of this evaluation's files."""
         return self.key[:24]
 
     def path(self, part: str) -> Path:

@@ -83,7 +83,7 @@ def pareto(k: float) -> Law:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of one estimator on weights of one law, over independent runs.
+    """Coverage of one estimator on weights of one law, over independent runs.
 
     Attributes:
         estimator: its name.

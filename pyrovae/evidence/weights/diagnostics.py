@@ -1,4 +1,4 @@
-"""What the log-weights of one datum say about their own reliability."""
+"""Diagnostics of the log-weights of one datum: how far they can be trusted."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Moments(NamedTuple):
-    """Of energies under the law that weighted draws stand for, `[n]` each.
+    """Moments of energies under the law that weighted draws stand for, `[n]` each.
 
     Attributes:
         mean: sum w E.

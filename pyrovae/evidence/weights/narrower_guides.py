@@ -1,4 +1,4 @@
-"""What is left of an estimate whose guide does not reach all that the prior allows: a lower bound."""
+"""Reduction of an estimate to a lower bound, where the guide does not reach all that the prior allows."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def disagreement(
     used: Sequence[Tensor],
     moved: Moved,
 ) -> str | None:
-    """What differs beyond rounding, in words; None where the two agree.
+    """Difference beyond rounding, in words; None where the two agree.
 
     Args:
         eager: loss, and gradients by the id of their leaf.

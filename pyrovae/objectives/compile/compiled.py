@@ -26,7 +26,7 @@ LOOKS = 8
 
 
 class StepObjective(Protocol):
-    """What a step on fixed tensors needs of an objective.
+    """Interface of an objective for a step on fixed tensors.
 
     Attributes:
         key: shapes of its arguments.
@@ -44,7 +44,7 @@ class StepObjective(Protocol):
         """The loss, summed over the batch, in nats; gradients go into `.grad`."""
 
     def changed(self) -> str | None:
-        """What the program reads that is not as it was when it was compiled."""
+        """Difference of what the program reads from what it read when it was compiled; None without one."""
 
     def parts(self, rows: tuple[Any, ...]) -> list[tuple[CompiledObjective, tuple[Any, ...]]]:
         """Each graph that a step over these rows runs, and rows for it."""
@@ -156,7 +156,7 @@ class CompiledObjective:
         return [] if self._annealed is None else [self._beta]
 
     def changed(self) -> str | None:
-        """What the program reads that is not as it was when it was compiled, where that makes it another one.
+        """Difference of what the program reads, where that makes it another program; None without one.
 
         Where other values are read than then, the program is traced anew: is it the same graph, the step stays.
         """

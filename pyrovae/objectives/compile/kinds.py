@@ -55,7 +55,7 @@ class Kinds:
         self._last[kind] = self._kind(args, kwargs, hold=True)
 
     def due(self, args: tuple[Any, ...], kwargs: dict[str, Any], after: int) -> tuple[Seen, bool] | None:
-        """What a graph for these arguments is made of, and whether the whole numbers in tensors were the same before.
+        """Parameters and modules for a graph of these arguments, and whether their whole numbers are as before.
 
         None before `after` steps of this kind, and where it was tried, or enough others.
         """

@@ -1,4 +1,4 @@
-"""From one datum to another through the latent space."""
+"""Paths from one datum to another through the latent space."""
 
 from __future__ import annotations
 

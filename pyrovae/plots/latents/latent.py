@@ -1,4 +1,4 @@
-"""Where the data lie in the latent space."""
+"""Places of the data in the latent space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each level of a hierarchy holds, in bars and in pictures."""
+"""Content of each level of a hierarchy, in bars and in pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..style import BLUE, GREY, canvas, number
 
 
 class Level(Protocol):
-    """What is drawn of a level: `pyrovae.training.Level` has it."""
+    """Level as it is drawn: `pyrovae.training.Level` has these fields."""
 
     @property
     def site(self) -> str:
@@ -89,7 +89,7 @@ def plot_levels(
     vmax: float | None = None,
     seed: int = 0,
 ) -> Axes:
-    """Which level holds what: data, and what the model makes of ever fewer of the levels inferred from them.
+    """Pictures of which level holds what: data, and the model's draws from ever fewer of the levels inferred from them.
 
     The first row of reconstructions keeps all latents of the guide, the last one the top level alone; levels
     below those kept are at the mean of the model's p(z_t | z_{t+1}).
@@ -128,7 +128,7 @@ def plot_level_samples(
     vmax: float | None = None,
     seed: int = 0,
 ) -> Axes:
-    """What each level decides: one draw of the model, its upper levels kept and those below drawn anew.
+    """Pictures of what each level decides: one draw of the model, its upper levels kept and those below drawn anew.
 
     Args:
         model: of several latent sites.

@@ -1,4 +1,4 @@
-"""What the program finds strange, and what it expects."""
+"""Data that the program finds strange, and data that it expects."""
 
 from __future__ import annotations
 

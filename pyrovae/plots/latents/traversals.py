@@ -1,4 +1,4 @@
-"""What each latent dimension does, the most informative first."""
+"""Effect of each latent dimension, the most informative first."""
 
 from __future__ import annotations
 

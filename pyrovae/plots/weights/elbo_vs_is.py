@@ -1,4 +1,4 @@
-"""What the ELBO loses, datum by datum."""
+"""Loss of the ELBO, datum by datum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where L_k goes as 1/k goes to 0."""
+"""Extrapolation of L_k as 1/k goes to 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which context has one row per datum: decided by what the program makes of it."""
+"""Decision which context has one row per datum, by what the program makes of it."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _marked(value: Any) -> list[Marked]:
 
 
 def _unmarked(value: Any, n: int) -> list[Any]:
-    """What has n rows and no mark."""
+    """Tensors of n rows without a mark."""
     found: list[Any] = []
     change(value, lambda v: found.append(v) if num_rows(v) == n else None, items=n)
     return found

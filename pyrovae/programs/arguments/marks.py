@@ -99,7 +99,7 @@ def pick_rows(leaf: Any, indices: Tensor) -> Any:
 
 
 def unmarked(value: Any) -> Any:
-    """What a program is given."""
+    """Arguments without their marks, as a program is given them."""
     return change(value, lambda v: unmarked(v.value) if isinstance(v, Marked) else v)
 
 
@@ -118,7 +118,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def others_in(value: Any) -> str:
-    """What is no tensor in it, in words that are equal for equal values: numbers, texts, None, marks, keys."""
+    """Key of all that is no tensor in it, equal for equal values: numbers, texts, None, marks, keys."""
     if isinstance(value, Marked):
         return f"{'per datum' if value.per_datum else 'shared'} {others_in(value.value)}"
     if isinstance(value, Tensor):

@@ -111,7 +111,7 @@ def _all_draws(traces: Any) -> dict[str, tuple[Held, int | None]]:
 
 
 def _random(a: Sites, b: Sites) -> tuple[str, ...]:
-    """Which of model and guide have other densities in two runs at the same values of all sites."""
+    """Names of those of model and guide that have other densities in two runs at the same values of all sites."""
     pairs = [
         ("model", _of_model(a), _of_model(b)),
         *(("guide", v, b.guide[n]) for n, v in a.guide.items() if n in b.guide),

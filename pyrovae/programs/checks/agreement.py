@@ -1,4 +1,4 @@
-"""What guide and model must say alike of each latent: its plates, its mask, its kind of values."""
+"""Agreement of guide and model on each latent: its plates, its mask, its kind of values."""
 
 from __future__ import annotations
 

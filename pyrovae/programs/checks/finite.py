@@ -1,4 +1,4 @@
-"""Which site of a program, and which datum, has no finite log-density."""
+"""Search for the site of a program, and the datum, that has no finite log-density."""
 
 from __future__ import annotations
 

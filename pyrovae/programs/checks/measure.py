@@ -35,7 +35,7 @@ LOOKED_AT, RARE, FEWEST = 100_000, 10, 100
 
 @dataclass(frozen=True)
 class Measure:
-    """What p(x) is of: counting measure (a mass, <= 1), volume (a density, without bound), or their product.
+    """Measure that p(x) refers to: counting (a mass, <= 1), volume (a density, without bound), or their product.
 
     Attributes:
         kinds: "mass", "density", "mixed" or "unknown" by observed site. A `pyro.factor` is unknown.
@@ -49,7 +49,7 @@ class Measure:
 
     @property
     def kind(self) -> str:
-        """Of all observed sites together."""
+        """Measure of all observed sites together."""
         if self.declared is not None:
             return self.declared
         found = set(self.kinds.values())
@@ -142,7 +142,7 @@ def kind_of(fn: Any) -> Kind:
 
 
 def _law(fn: Any) -> Any:
-    """What is inside Independent, Expanded and Masked wrappers; a law made from another one stays."""
+    """Law inside Independent, Expanded and Masked wrappers; a law made from another one stays."""
     wrappers = torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
     while isinstance(fn, wrappers):
         fn = fn.base_dist
@@ -160,7 +160,7 @@ def _kind_of_support(support: Any) -> Kind:
 
 
 def grain(x: Tensor) -> str | None:
-    """In words, why data have points of positive probability: whole numbers, or few distinct values; else None."""
+    """Reason why data have points of positive probability: whole numbers, few distinct values; else None."""
     if not x.is_floating_point() or bool((x == x.round()).all()):
         return "whole numbers"
     values = x.detach().flatten()[:LOOKED_AT]
@@ -171,7 +171,7 @@ def grain(x: Tensor) -> str | None:
 
 
 def measure_notes(measure: Measure, x: Tensor) -> list[str]:
-    """What a reader of ln p(x) of these data must know of its kind."""
+    """Warning about the kind of ln p(x) of these data."""
     if measure.kind == "unknown" and measure.declared is None:
         unknown = [n for n, kind in measure.kinds.items() if kind == "unknown"]
         return [

@@ -168,7 +168,7 @@ class CompiledLoss:
         return self._aliases
 
     def relaid(self) -> str | None:
-        """What tensor from outside is no longer as the graph was made for: `.data` was replaced, or resized."""
+        """Change of a tensor from outside since then: `.data` was replaced, or resized; None without one."""
         if self._layouts.hold():
             return None
         pairs = zip(self._layouts.tensors, self._layouts.kept, strict=True)
@@ -204,7 +204,7 @@ class CompiledLoss:
         return [i for i, (g, p) in enumerate(pairs) if g.stride() != p.stride() and is_dense(p)]
 
     def moved(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
-        """As `evaluate`, with every number moved by half a unit in its last place: how far rounding reaches."""
+        """Loss and gradients as `evaluate` gives them, with every number moved by half a unit in its last place."""
         generator = torch.Generator().manual_seed(0)
 
         def move(t: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ class CompiledLoss:
 
 
 def _lifts(values: Sequence[Any]) -> list[Lift]:
-    """What to try: numbers as tensors, as far as there are any."""
+    """Ways to try: numbers as tensors, as far as there are any."""
     kinds = {type(v) for v in flat(values)}
     whole = any(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds)
     real = any(issubclass(kind, float | np.floating) for kind in kinds)

@@ -17,7 +17,7 @@ HELD = 4096
 
 
 def signature(args: Sequence[Any]) -> tuple[Any, ...]:
-    """What a graph depends on: shapes, dtypes and devices of tensors, values of all else; compared by `==`."""
+    """Key of a graph: shapes, dtypes and devices of tensors, values of all else; compared by `==`."""
     return tuple(_about(a, "nothing") for a in args)
 
 
@@ -135,7 +135,7 @@ class Inputs:
 
 
 def flat(values: Any) -> Iterator[Any]:
-    """What is in tuples, lists and dicts, one after the other."""
+    """Yields what is in tuples, lists and dicts, one after the other."""
     for value in values.values() if type(values) is dict else values:
         if type(value) is dict or _is_row(type(value)):
             yield from flat(value)

@@ -60,7 +60,7 @@ def _about(t: Tensor) -> Any:
 
 
 def _settings() -> Any:
-    """What generated code depends on beside its graph."""
+    """Settings that generated code depends on beside its graph."""
     return (
         torch.get_num_threads(),
         torch.get_default_dtype(),

@@ -26,7 +26,7 @@ PRIOR_DRAWS = 4096
 
 @dataclass(frozen=True)
 class Codes:
-    """Where the guide puts the data.
+    """Places where the guide puts the data.
 
     Attributes:
         mean: E_q[z | x], `[N, D]`.

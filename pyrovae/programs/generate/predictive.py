@@ -40,7 +40,7 @@ class Generated:
     latents: dict[str, Tensor]
 
     def rows(self, indices: Tensor) -> Generated:
-        """Those draws alone."""
+        """Results for those draws alone."""
         return Generated(
             self.x[indices], self.mean[indices], {n: v[indices] for n, v in self.latents.items()}
         )

@@ -58,7 +58,7 @@ def per_datum_guide(guide: Callable[..., Any], auto: Any, plate: str) -> Callabl
 
 
 def _parts(auto: Any, frame: Any) -> Iterator[tuple[Any, tuple[int, ...], int, Tensor]]:
-    """Of each site: the site, its shape without the data dim, the number of dims left of it, its places `[N, d]`."""
+    """Yields each site, its shape without the data dim, the number of dims left of it, its places `[N, d]`."""
     at = 0
     for name, site in auto.prototype_trace.iter_stochastic_nodes():
         shape = tuple(auto._unconstrained_shapes[name])

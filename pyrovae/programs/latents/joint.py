@@ -78,7 +78,7 @@ class Joint:
         self._model = replace(program, model=model, guide=_nothing, enumerated=bool(self.discrete))
 
     def __call__(self, indices: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
-        """At u `[K, n, dim]`, for the data at `indices`.
+        """Log-density at u `[K, n, dim]`, for the data at `indices`.
 
         At a temperature T: ln sum p(x, z)^{1/T} + ln|dz/du|, the sum over discrete latents. The power
         is of the density of z: the integral over u is that of p(x, z)^{1/T} over z.

@@ -16,7 +16,7 @@ from .supports import bijection
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a latent site lies in the flat vector.
+    """Place of a latent site in the flat vector.
 
     Attributes:
         batch: its batch shape without the chains.
@@ -70,7 +70,7 @@ class Slot:
 
 
 def latent_sites(trace: Any) -> Iterator[tuple[str, Any]]:
-    """Of a model trace, in its order."""
+    """Layout of a model trace, in its order."""
     return ((n, s) for n, s in sample_sites(trace) if not s["is_observed"])
 
 

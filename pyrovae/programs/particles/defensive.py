@@ -112,7 +112,7 @@ def _check_guide(trace: Any) -> None:
 
 
 def _outside(trace: Any, program: Program, like: Tensor) -> Tensor:
-    """Where a draw lies outside of the guide's support, `[K, n]`; densities may be any number there."""
+    """Mask of draws outside of the guide's support, `[K, n]`; densities may be any number there."""
     count = torch.zeros_like(like)
     for _, site in sample_sites(trace):
         if is_factor(site):

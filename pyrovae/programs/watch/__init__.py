@@ -1,1 +1,1 @@
-"""What a traced program assumes of Python's state, and whether that still holds."""
+"""Assumptions of a traced program about Python's state, and whether they still hold."""

@@ -17,7 +17,7 @@ def _generators(device: torch.device | None) -> list[torch.Generator]:
 
 
 def noise_state(device: torch.device | None) -> State:
-    """Where the generators of the CPU, and of a device, stand."""
+    """Positions of the generators of the CPU, and of a device."""
     return [g.get_state() for g in _generators(device)]
 
 

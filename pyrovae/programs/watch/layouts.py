@@ -37,7 +37,7 @@ class Layouts:
 
 
 def layout(tensor: Tensor) -> Layout:
-    """What is compared of a tensor; whether it is trained comes last."""
+    """Layout of a tensor; whether it is trained comes last."""
     return tensor.dtype, tensor.device, tensor.shape, tensor.stride(), tensor.requires_grad
 
 

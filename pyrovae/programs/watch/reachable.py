@@ -1,4 +1,4 @@
-"""What of Python's state a program can reach from some objects: what a graph of it takes for granted."""
+"""Search for what of Python's state a program can reach from some objects: what its graph takes for granted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MANY = 20_000  # objects of a program that are looked at
 
 @dataclass
 class Reach:
-    """What a program's state is made of, as far as it can be reached from some objects.
+    """State of a program, as far as it can be reached from some objects.
 
     Attributes:
         places: (container, keys of interest, name): dicts, lists, sets; `None` for all keys.

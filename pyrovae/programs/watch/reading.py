@@ -1,4 +1,4 @@
-"""Which code of a user's a program runs, and the lines of it that are to blame."""
+"""Code of a user's that a program runs, and the lines of it that are to blame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a traced program took for granted of Python's state, compared at each step in microseconds."""
+"""Comparison, at each step and in microseconds, of Python's state with what a traced program took for granted."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Watch:
         )
 
     def changes(self) -> list[str]:
-        """What is not as it was, in words, with file and line where code reads it."""
+        """Changes since then, in words, with file and line where code reads them."""
         return [text for text, _ in self._changes()]
 
     @property
@@ -242,7 +242,7 @@ def handlers() -> int:
 
 
 def ambient() -> tuple[Any, ...]:
-    """What torch itself makes a program depend on."""
+    """Settings of torch that a program depends on."""
     autocast = torch._C._is_any_autocast_enabled()
     return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, handlers(), hooks_of_all_modules()
 

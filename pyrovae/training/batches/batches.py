@@ -1,4 +1,4 @@
-"""Which data a step sees: a function of (seed, epoch, batch) alone."""
+"""Choice of the data that a step sees: a function of (seed, epoch, batch) alone."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ...programs.idioms.dtypes import cast
 
 @runtime_checkable
 class DataLike(Protocol):
-    """What `pv.data.load` returns, as far as training needs it."""
+    """Data set of `pv.data.load`, as far as training needs it."""
 
     train: Tensor
     valid: Tensor

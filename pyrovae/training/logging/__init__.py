@@ -1,1 +1,1 @@
-"""What is logged of a fit."""
+"""Logs of a fit."""

@@ -1,4 +1,4 @@
-"""What each level of a hierarchy holds: its KL, its active units, whether it has collapsed."""
+"""Content of each level of a hierarchy: its KL, its active units, whether it has collapsed."""
 
 from __future__ import annotations
 

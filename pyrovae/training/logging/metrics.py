@@ -1,4 +1,4 @@
-"""What is logged of a program whatever trains it: the true ELBO and its terms, active units."""
+"""Metrics logged of a program whatever trains it: the true ELBO and its terms, active units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two runs must share for one to continue the other."""
+"""Arguments that two runs must share for one to continue the other."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class Checkpoints:
 
 
 def _number(path: Path) -> int | None:
-    """Of a checkpoint, by which they are in order: names sort wrongly beyond six digits."""
+    """Number of a checkpoint, by which they are in order: names sort wrongly beyond six digits."""
     text = path.stem.rpartition("-")[2]
     return int(text) if text.isdecimal() else None
 
