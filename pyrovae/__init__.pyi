@@ -38,13 +38,13 @@ from .evidence import posterior as posterior
 from .evidence import sandwich as sandwich
 from .evidence import spaced_betas as spaced_betas
 from .evidence import work_distributions as work_distributions
+from .inference.opening import load as load
 from .precision import tf32 as tf32
 from .programs import ParameterStore as ParameterStore
 from .programs import per_datum as per_datum
 from .programs import program as program
 from .programs import shared as shared
 from .runs import Run as Run
-from .runs import load as load
 from .runs import save as save
 from .svi import SVI as SVI
 from .thermodynamics import FreeEnergy as FreeEnergy

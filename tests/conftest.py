@@ -9,6 +9,8 @@ import tempfile
 import pytest
 import torch
 
+from pyrovae.programs import ParameterStore
+
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
@@ -28,3 +30,10 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device: nothing to capture on"))
+
+
+@pytest.fixture(autouse=True)
+def own_parameters():
+    """Each test has a parameter store of its own, whatever Pyro's global one holds."""
+    with ParameterStore().active():
+        yield

@@ -17,10 +17,8 @@ X = torch.randn(N, generator=torch.Generator().manual_seed(0)) + 2.0
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with pv.ParameterStore().active():
-        yield
 
 
 def make():

@@ -13,18 +13,12 @@ from pyrovae.evidence.chains import annealed_path as annealing
 from pyrovae.evidence.chains import tuned_chunks as tuned
 from pyrovae.evidence.chains.annealed_path import anneal, power_schedule
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.programs import ParameterStore, inspect_program, seeded
+from pyrovae.programs import inspect_program, seeded
 from pyrovae.programs.memory import bytes_per_pair
 
 from . import handwritten as hw
 
 F64 = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 def f(value):

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import pyrovae as pv
-from pyrovae.programs import ParameterStore
 
 N = 6
 X = torch.randn(N, generator=torch.Generator().manual_seed(0))
@@ -21,10 +20,8 @@ LENGTHS = torch.tensor([4, 3, 3, 2, 1, 1])
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with ParameterStore().active():
-        yield
 
 
 def pair(shifts):

@@ -7,18 +7,12 @@ import torch
 
 import pyrovae as pv
 from pyrovae.models import ground_truths as gt
-from pyrovae.programs import ParameterStore, inspect_program
+from pyrovae.programs import inspect_program
 from pyrovae.programs.latents.closed_kl import closed_sites
 
 from . import handwritten as hw
 
 F64 = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 def pair(law=dist.Normal):

@@ -10,7 +10,7 @@ import torch
 
 import pyrovae as pv
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.programs import ParameterStore, inspect_program, seeded
+from pyrovae.programs import inspect_program, seeded
 from pyrovae.programs.compile.compiled_densities import CompiledDensities
 from pyrovae.programs.compile.partition import partition, placeholders
 from pyrovae.programs.latents.densities import Densities
@@ -22,12 +22,6 @@ compiles = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
     reason="no C++ compiler: nothing compiles here",
 )
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 def f(value):

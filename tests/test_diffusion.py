@@ -22,18 +22,12 @@ from pyrovae.models.diffusing.emissions import Continuous, GreyLevels
 from pyrovae.models.diffusing.noise_schedules import GivenSchedule, LearnedSchedule, LinearSchedule
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.objectives import check_objective
-from pyrovae.programs import ParameterStore, inspect_program, reconstruct, seeded, simulate
+from pyrovae.programs import inspect_program, reconstruct, seeded, simulate
 from pyrovae.training import measure
 
 F64 = torch.float64
 V, ENDS = 2.5, (-8.0, 5.0)  # MATH.md 4.10
 ENTROPY = 0.5 * math.log(2 * math.pi * math.e * V)
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 @pytest.fixture(scope="module")

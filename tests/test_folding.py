@@ -9,7 +9,7 @@ from pyro.nn import PyroModule
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.programs import ParameterStore, inspect_program
+from pyrovae.programs import inspect_program
 from pyrovae.programs.latents.densities import Densities
 
 from .by_hand import log_joint
@@ -22,10 +22,8 @@ SERIES = torch.randn(N, D, 2, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with ParameterStore().active():
-        yield
 
 
 class Normed(nn.Module):

@@ -21,12 +21,6 @@ N, T = 8, (0.5, 1.0, 2.0)
 kl_divergence = torch.distributions.kl_divergence
 
 
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
-
-
 def guide_log_prob(truth, values):
     """ln q of given values, `[..., N]`, summed over sites."""
     trace = pyro.poutine.trace(pyro.poutine.condition(truth.guide, values)).get_trace(truth.x)

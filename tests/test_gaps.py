@@ -14,7 +14,6 @@ from pyrovae.evidence import Sharing
 from pyrovae.evidence.estimators import own_guides
 from pyrovae.evidence.gaps.local_fit import LocalFlow
 from pyrovae.models.vae import VAE
-from pyrovae.programs import ParameterStore
 from pyrovae.programs.compile.compiled_gradients import CompiledGradients
 
 from . import handwritten as hw
@@ -23,12 +22,6 @@ F64 = torch.float64
 QUICK = pv.LocalFit(steps=250, num_particles=16, lr=0.05)
 W = torch.tensor([[1.0, 0.9], [0.2, 1.1], [0.7, -0.3]], dtype=F64)
 NOISE = 0.5
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 def linear(num_data=16, width=1.0, shift=0.0, diagonal=False):

@@ -30,12 +30,6 @@ DEPTHS = (2, 3, 5)
 SMALL = Perceptrons((16,))
 
 
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
-
-
 @pytest.fixture(scope="module")
 def bits():
     return pv.data.load("digits", binarise="static")

@@ -11,7 +11,7 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.programs import ParameterStore, inspect_program, module_mode, seeded
+from pyrovae.programs import inspect_program, module_mode, seeded
 
 from .by_hand import log_joint, log_weight
 
@@ -22,10 +22,8 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with ParameterStore().active():
-        yield
 
 
 def drawn(model, guide, *args, seed=0, **options):

@@ -35,12 +35,6 @@ OBJECTIVES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
-
-
 def iwae(log_weights):
     return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
 

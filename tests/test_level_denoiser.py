@@ -17,19 +17,13 @@ from pyrovae.models.diffusing.level_denoiser import LevelDenoiser, log_marginals
 from pyrovae.models.diffusing.level_networks import LevelMLP, LevelUNet
 from pyrovae.models.diffusing.noise_schedules import LinearSchedule
 from pyrovae.models.diffusion import DiffusionBound
-from pyrovae.programs import ParameterStore, inspect_program, module_mode
+from pyrovae.programs import inspect_program, module_mode
 from pyrovae.training import measure
 
 F64 = torch.float64
 P = torch.tensor(
     [[0.7, 0.2, 0.1], [1 / 3, 1 / 3, 1 / 3], [1.0 - 2e-6, 1e-6, 1e-6], [0.1, 0.0 + 0.3, 0.6]], dtype=F64
 )
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 @pytest.fixture(scope="module")

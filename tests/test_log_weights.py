@@ -25,13 +25,6 @@ F64 = torch.float64
 CHUNK = pv.Chunk(4, 128)
 
 
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    """Each test its own store, whatever Pyro's global one holds."""
-    with ParameterStore().active():
-        yield
-
-
 @pytest.fixture(params=hw.CASES)
 def case(request):
     with warnings.catch_warnings():

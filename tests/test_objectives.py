@@ -24,12 +24,6 @@ F64 = torch.float64
 ZERO = torch.zeros((), dtype=F64)
 
 
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
-
-
 def check(model, guide, objective, x=hw.X, *context):
     check_objective(objective, inspect_program(model, guide, x, *context))
 

@@ -18,7 +18,6 @@ import pyrovae as pv
 from pyrovae.evidence import Chunk
 from pyrovae.models import ground_truths as gt
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.programs import ParameterStore
 
 HERE = Path(__file__).parent
 F64 = torch.float64
@@ -84,12 +83,6 @@ DEFECTS = {
         "test_peers::test_loss_and_evidence_have_one_density"
     ],
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

@@ -21,12 +21,6 @@ F64 = torch.float64
 EXACT = hw.plain_guide(False)
 
 
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
-
-
 def refused(match, model=hw.plain_model, guide=EXACT, x=hw.X, error=ValueError, **options):
     """The program is refused by the weights, by the evidence and by training alike."""
     with pytest.raises(error, match=match):

@@ -11,7 +11,7 @@ from pyro.infer import SVI, Trace_ELBO, autoguide
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.programs import ParameterStore, inspect_program, module_mode, seeded
+from pyrovae.programs import inspect_program, module_mode, seeded
 
 from .by_hand import log_joint
 
@@ -20,10 +20,8 @@ X = torch.randn(N, D, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with ParameterStore().active():
-        yield
 
 
 def model(x):

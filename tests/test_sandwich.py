@@ -9,18 +9,11 @@ import torch
 
 import pyrovae as pv
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.programs import ParameterStore
 from pyrovae.programs.generate.simulated import simulate_pairs
 
 from . import handwritten as hw
 
 F64 = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 def f(value):

@@ -10,17 +10,10 @@ import torch
 import pyrovae as pv
 from pyrovae.models.ground_truths import discrete
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.programs import ParameterStore
 
 from . import handwritten as hw
 
 F64 = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 def scalar_pair(scale=0.6):

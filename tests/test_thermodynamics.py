@@ -8,17 +8,10 @@ import torch
 import pyrovae as pv
 from pyrovae.evidence.chains.annealed_path import power_schedule
 from pyrovae.models.linear_gaussian import LinearGaussian
-from pyrovae.programs import ParameterStore
 from pyrovae.thermodynamics.rate_distortion import Records
 
 F64 = torch.float64
 N, NOISE = 10, 0.4
-
-
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with ParameterStore().active():
-        yield
 
 
 def closed_form(m, x, betas):

@@ -232,7 +232,7 @@ def load_run(
 
 
 def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
-    """The programs that a run's configuration names, for `pyrovae.runs.load`.
+    """The programs that a run's configuration names, for `pv.load`.
 
     Raises:
         ValueError: options that this version does not know.
@@ -242,6 +242,9 @@ def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
     if not isinstance(train, dict) or type(seed) is not int or not 0 <= seed < 2**63:
         raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
     return build(options_from(ModelOptions, options), data, train["seed"])
+
+
+runs.register_builder(rebuild)
 
 
 def plain_options(data: DataOptions, model: ModelOptions, train: TrainOptions) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .folder import read_config as read_config
 from .folder import remove_results as remove_results
 from .folder import write_config as write_config
 from .loading import load as load
+from .loading import register_builder as register_builder
 from .lock import FolderInUse as FolderInUse
 from .run import Run as Run
 from .saving import save as save

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,17 @@ from .folder import CONFIG, WEIGHTS, read_config
 from .run import Run
 from .weights import load_weights
 
-# Who rebuilds the programs that options in a configuration name. A string, since the library does not
-# import its scripts; and this one only, since a folder of somebody else's is not to choose what is run.
-BUILDER = "pyrovae.inference.running.work:rebuild"
-
 Device = torch.device | Literal["auto", "cpu", "cuda"]
 Program = Callable[..., Any]
+
+# Rebuilds the programs that options in a configuration name. One function, of the code that is installed: a folder
+# of somebody else's is not to choose what is run.
+_builders: list[Callable[[dict[str, Any], Any], Any]] = []
+
+
+def register_builder(rebuild: Callable[[dict[str, Any], Any], Any]) -> None:
+    """Makes `rebuild(config, data)` what gives the programs of a run folder that names them by options."""
+    _builders[:] = [rebuild]
 
 
 @checked
@@ -164,9 +168,12 @@ def _reference(config: dict[str, Any], folder: Path) -> str:
 
 
 def _rebuilt(config: dict[str, Any], given: Data | None, folder: Path) -> tuple[Program, Program]:
-    module, _, name = BUILDER.partition(":")
-    rebuild = getattr(importlib.import_module(module), name)
-    return as_pair(rebuild(config, _needed(given, DataSpec.from_json(config["spec"]), folder)), "the run")
+    if not _builders:
+        raise ValueError(
+            f"expected the builder of the programs of {folder}, got none; try pv.load in place of runs.load"
+        )
+    data = _needed(given, DataSpec.from_json(config["spec"]), folder)
+    return as_pair(_builders[0](config, data), "the run")
 
 
 def _needed(given: Data | None, spec: DataSpec, folder: Path) -> Data:
