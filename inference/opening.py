@@ -1,0 +1,5 @@
+"""`pv.load`: run folders are opened with the builder of the programs that their options name."""
+
+from pyrovae.runs import load as load
+
+from .running import work as work  # registers the builder
