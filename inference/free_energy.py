@@ -101,7 +101,7 @@ def run(options: Options) -> None:
         "exact": pv.Exact(),
     }
     with progress(options.machine.quiet, "free energies", 4) as update:
-        free = pv.free_energy(
+        free = pv.thermodynamics.free_energy(
             model,
             guide,
             x,
@@ -112,12 +112,12 @@ def run(options: Options) -> None:
         )
         update(completed=1, note="integration")
         ais = pv.AIS(options.steps, options.chains, "prior", options.leapfrog)
-        tempered = pv.tempered_likelihood(model, guide, x, ais=ais, seed=options.seed)
+        tempered = pv.thermodynamics.tempered_likelihood(model, guide, x, ais=ais, seed=options.seed)
         update(completed=2, note="work")
         ais = pv.AIS(options.work_steps, options.work_chains, "prior", options.leapfrog)
         work = pv.work_distributions(model, guide, x, simulate=options.simulate, ais=ais, seed=options.seed)
         update(completed=3, note="surgery")
-        surgery = pv.elbo_surgery(model, guide, x, seed=options.seed)
+        surgery = pv.divergences.elbo_surgery(model, guide, x, seed=options.seed)
         update(completed=4, note="")
     known = None if exact is None else exact(x)
     at_work = None if exact is None else exact(work.x)
@@ -145,12 +145,14 @@ def truth_rows(options: Options) -> list[str]:
     lines = [head, "|---|---:|---:|---:|---:|"]
     for case in ground_truths(12, seed=options.seed):
         asked: dict[str, Any] = {"temperatures": (0.5, 1.0, 2.0), "num_samples": options.num_samples}
-        exact = pv.free_energy(case.model, case.guide, case.x, estimator=pv.Exact(), **asked)
+        exact = pv.thermodynamics.free_energy(case.model, case.guide, case.x, estimator=pv.Exact(), **asked)
         gap, _, gap_se = exact.mean("gap")
         other, cells = None, [("–", "–")] * 3
         if case.continuous:
             estimator = pv.AIS(30, 32, "guide", options.leapfrog)
-            other = pv.free_energy(case.model, case.guide, case.x, estimator=estimator, **asked)
+            other = pv.thermodynamics.free_energy(
+                case.model, case.guide, case.x, estimator=estimator, **asked
+            )
             value, _, se = other.mean("gap")
             error = (other.helmholtz - exact.helmholtz).mean(-1) / other.mean("helmholtz")[2]
             cells = [(f"≥ {v:.4f} ± {e:.4f}", f"{z:+.1f}") for v, e, z in zip(value, se, error, strict=True)]

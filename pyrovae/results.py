@@ -91,7 +91,7 @@ class PosteriorLike(Protocol):
 
 
 class FreeEnergyLike(Protocol):
-    """Free energies at several temperatures: `pv.FreeEnergy`."""
+    """Free energies at several temperatures: `pv.thermodynamics.FreeEnergy`."""
 
     @property
     def temperatures(self) -> Tensor: ...
@@ -101,7 +101,7 @@ class FreeEnergyLike(Protocol):
 
 
 class TemperedLike(Protocol):
-    """The family p(z) p(x|z)^beta: `pv.TemperedLikelihood`."""
+    """The family p(z) p(x|z)^beta: `pv.thermodynamics.TemperedLikelihood`."""
 
     @property
     def betas(self) -> Tensor: ...

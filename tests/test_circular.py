@@ -64,7 +64,7 @@ def test_every_estimator_counts_one_period(guide, estimator):
 
 
 def test_free_energies_and_sandwich():
-    free = pv.free_energy(model, circular, X, estimator=pv.Exact(), num_samples=50)
+    free = pv.thermodynamics.free_energy(model, circular, X, estimator=pv.Exact(), num_samples=50)
     expected = torch.stack([-T * truth(1 / T) for T in free.temperatures.tolist()])
     torch.testing.assert_close(free.helmholtz, expected, rtol=0, atol=2e-6)
     bracket = pv.sandwich(model, circular, X, simulate=16, ais=pv.AIS(16, 16, leapfrog=3)).brackets[-1]

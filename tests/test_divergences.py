@@ -48,17 +48,17 @@ def within(result, value, sigmas=4):
 
 def test_registered_closed_form_is_taken():
     p, q = dist.Normal(tensor(0.0), tensor(1.0)), dist.Normal(tensor(1.0), tensor(2.0))
-    result = pv.kl(p, q)
+    result = pv.divergences.kl(p, q)
     assert result.method == "closed form"
     assert float(result) == pytest.approx(math.log(2) + (1 + 1) / 8 - 0.5, abs=1e-12)
     assert float(result.se) == 0
-    within(pv.kl(p, q, exact=False), float(result))
+    within(pv.divergences.kl(p, q, exact=False), float(result))
 
 
 def test_closed_forms_of_the_library_are_taken():
     p = pdist.MultivariateNormal(torch.zeros(3, dtype=F64), torch.eye(3, dtype=F64) * 2)
     q = pdist.Normal(torch.zeros(3, dtype=F64), torch.ones(3, dtype=F64)).to_event(1)
-    result = pv.kl(p, q)
+    result = pv.divergences.kl(p, q)
     assert result.method == "closed form"
     assert float(result) == pytest.approx(1.5 * (2 - 1 - math.log(2)), abs=1e-12)
 
@@ -66,14 +66,14 @@ def test_closed_forms_of_the_library_are_taken():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_mixture_equals_quadrature(seed):
     p, q = mixture(), dist.Normal(tensor(0.5).squeeze(), tensor(2.0).squeeze())
-    within(pv.kl(p, q, seed=seed), kl_by_quadrature(p, q))
-    within(pv.kl(q, p, seed=seed), kl_by_quadrature(q, p))
-    within(pv.js(p, q, seed=seed), js_by_quadrature(p, q))
+    within(pv.divergences.kl(p, q, seed=seed), kl_by_quadrature(p, q))
+    within(pv.divergences.kl(q, p, seed=seed), kl_by_quadrature(q, p))
+    within(pv.divergences.js(p, q, seed=seed), js_by_quadrature(p, q))
 
 
 def test_standard_error_is_the_spread_over_seeds():
     p, q = mixture(), dist.Normal(torch.tensor(0.5, dtype=F64), torch.tensor(2.0, dtype=F64))
-    for divergence in (pv.kl, pv.js):
+    for divergence in (pv.divergences.kl, pv.divergences.js):
         runs = [divergence(p, q, 200, seed=s) for s in range(200)]
         spread = torch.stack([r.value for r in runs]).std()
         mean_se = torch.stack([r.se for r in runs]).mean()
@@ -83,35 +83,37 @@ def test_standard_error_is_the_spread_over_seeds():
 
 def test_js_is_symmetric_and_at_most_ln_2():
     p, q = mixture(), dist.Normal(torch.tensor(3.0, dtype=F64), torch.tensor(0.5, dtype=F64))
-    there, back = pv.js(p, q), pv.js(q, p)
+    there, back = pv.divergences.js(p, q), pv.divergences.js(q, p)
     assert abs(float(there) - float(back)) < 4 * math.hypot(float(there.se), float(back.se))
     for shift in (0.0, 1.0, 5.0, 100.0, 1e6):
-        value = float(pv.js(p, dist.Normal(torch.tensor(shift, dtype=F64), 1.0), 500))
+        value = float(pv.divergences.js(p, dist.Normal(torch.tensor(shift, dtype=F64), 1.0), 500))
         assert value <= math.log(2)
     assert value == pytest.approx(math.log(2), abs=1e-12)
-    assert float(pv.js(p, p)) == pytest.approx(0, abs=1e-12)
+    assert float(pv.divergences.js(p, p)) == pytest.approx(0, abs=1e-12)
 
 
 def test_disjoint_supports():
     p, q = dist.Uniform(tensor(0.0), tensor(1.0)), dist.Uniform(tensor(2.0), tensor(3.0))
-    assert float(pv.kl(p, q)) == math.inf
-    drawn = pv.kl(p, q, exact=False)
+    assert float(pv.divergences.kl(p, q)) == math.inf
+    drawn = pv.divergences.kl(p, q, exact=False)
     assert float(drawn) == math.inf
     assert math.isnan(float(drawn.se))
-    assert float(pv.js(p, q)) == pytest.approx(math.log(2), abs=1e-15)
-    assert float(pv.js(p, q).se) == 0
+    assert float(pv.divergences.js(p, q)) == pytest.approx(math.log(2), abs=1e-15)
+    assert float(pv.divergences.js(p, q).se) == 0
     # torch would raise (validation) where a Gamma is asked for negative numbers
-    half = pv.kl(dist.Normal(tensor(0.0), tensor(1.0)), dist.Gamma(tensor(2.0), tensor(1.0)), exact=False)
+    half = pv.divergences.kl(
+        dist.Normal(tensor(0.0), tensor(1.0)), dist.Gamma(tensor(2.0), tensor(1.0)), exact=False
+    )
     assert float(half) == math.inf
 
 
 def test_nested_supports_are_finite_in_one_direction():
     p, q = dist.Uniform(tensor(0.0), tensor(1.0)), dist.Uniform(tensor(0.0), tensor(2.0))
-    assert float(pv.kl(p, q, exact=False)) == pytest.approx(math.log(2), abs=1e-12)
-    assert float(pv.kl(q, p, exact=False)) == math.inf
+    assert float(pv.divergences.kl(p, q, exact=False)) == pytest.approx(math.log(2), abs=1e-12)
+    assert float(pv.divergences.kl(q, p, exact=False)) == math.inf
     # m is 3/4 on [0, 1] and 1/4 on [1, 2]
     exact = 0.5 * math.log(4 / 3) + 0.25 * math.log(2 / 3) + 0.25 * math.log(2)
-    within(pv.js(p, q), exact)
+    within(pv.divergences.js(p, q), exact)
 
 
 def test_finite_supports_are_enumerated():
@@ -119,56 +121,56 @@ def test_finite_supports_are_enumerated():
     p, q = dist.Categorical(a), dist.Categorical(b)
     m = (a + b) / 2
     exact = 0.5 * float((a[:2] * (a / m)[:2].log()).sum() + (b * (b / m).log()).sum())
-    assert pv.js(p, q).method == "enumeration"
-    assert float(pv.js(p, q)) == pytest.approx(exact, abs=1e-7)
-    assert float(pv.js(p, q)) == float(pv.js(q, p))
-    within(pv.js(p, q, exact=False), exact)
+    assert pv.divergences.js(p, q).method == "enumeration"
+    assert float(pv.divergences.js(p, q)) == pytest.approx(exact, abs=1e-7)
+    assert float(pv.divergences.js(p, q)) == float(pv.divergences.js(q, p))
+    within(pv.divergences.js(p, q, exact=False), exact)
 
 
 def test_batches_and_broadcasting():
     p = dist.Normal(torch.zeros(4, dtype=F64), 1.0)
     q = dist.Normal(torch.arange(3, dtype=F64)[:, None], 1.0)
-    result = pv.kl(p, q, exact=False)
+    result = pv.divergences.kl(p, q, exact=False)
     assert result.value.shape == result.se.shape == (3, 4)
-    exact = pv.kl(p, q).value
+    exact = pv.divergences.kl(p, q).value
     assert bool(((result.value - exact).abs() <= 4.5 * result.se).all())
-    assert pv.js(p, q).value.shape == (3, 4)
+    assert pv.divergences.js(p, q).value.shape == (3, 4)
     wide = dist.Independent(dist.Normal(torch.zeros(2, 5), 1.0), 1)
-    assert pv.js(wide, wide).value.shape == (2,)
+    assert pv.divergences.js(wide, wide).value.shape == (2,)
 
 
 def test_laws_that_are_no_distribution():
     p, q = IsingTorus(3, 2.0), IsingTorus(3, 3.0)
     # <ln p - ln q> needs only the exact mean energy
     exact = p.energy * (1 / q.T - 1 / p.T) + q.log_partition - p.log_partition
-    within(pv.kl(p, q), exact)
-    assert 0 < float(pv.js(p, q)) < math.log(2)
+    within(pv.divergences.kl(p, q), exact)
+    assert 0 < float(pv.divergences.js(p, q)) < math.log(2)
 
 
 def test_global_generator_is_left_alone_and_the_seed_counts():
     p, q = mixture(), dist.Normal(torch.tensor(0.0, dtype=F64), 1.0)
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    first = pv.js(p, q, 50, seed=3)
+    first = pv.divergences.js(p, q, 50, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
-    assert float(pv.js(p, q, 50, seed=3)) == float(first)
-    assert float(pv.js(p, q, 50, seed=4)) != float(first)
+    assert float(pv.divergences.js(p, q, 50, seed=3)) == float(first)
+    assert float(pv.divergences.js(p, q, 50, seed=4)) != float(first)
     assert "monte carlo" in repr(first)
-    assert math.isnan(float(pv.kl(p, q, 1).se))
+    assert math.isnan(float(pv.divergences.kl(p, q, 1).se))
 
 
 def test_bad_input():
     p = dist.Normal(torch.zeros(3), 1.0)
     with pytest.raises(TypeError, match="sample and log_prob"):
-        pv.kl(p, torch.zeros(3))
+        pv.divergences.kl(p, torch.zeros(3))
     with pytest.raises(ValueError, match="one event shape"):
-        pv.js(p, dist.Independent(p, 1))
+        pv.divergences.js(p, dist.Independent(p, 1))
     with pytest.raises(ValueError, match="num_samples >= 1"):
-        pv.js(p, p, 0)
+        pv.divergences.js(p, p, 0)
     nan = dist.Normal(torch.tensor(0.0), torch.tensor(1.0))
     nan.log_prob = lambda x: x * math.nan
     with pytest.raises(ValueError, match="NaN"):
-        pv.kl(dist.Normal(torch.tensor(0.0), torch.tensor(2.0)), nan, exact=False)
+        pv.divergences.kl(dist.Normal(torch.tensor(0.0), torch.tensor(2.0)), nan, exact=False)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +193,10 @@ def test_bad_input():
 )
 def test_kl_is_infinite_where_p_reaches_beyond_q(p, q):
     """Though no draw of p need show it."""
-    found = pv.kl(p, q, 2000, exact=False)
+    found = pv.divergences.kl(p, q, 2000, exact=False)
     assert found.value == math.inf and found.method == "supports and tails" and found.se.isnan()
     assert "q has none" in repr(found)
-    assert 0 <= float(pv.js(p, q, 2000)) <= math.log(2)
+    assert 0 <= float(pv.divergences.js(p, q, 2000)) <= math.log(2)
 
 
 def test_kl_beyond_q_batch_by_batch():
@@ -204,9 +206,9 @@ def test_kl_beyond_q_batch_by_batch():
         p = dist.TransformedDistribution(
             dist.Uniform(tensor(0.0), tensor(1.0)), [dist.AffineTransform(0.0, width)]
         )
-        found = pv.kl(p, q, 4000)
+        found = pv.divergences.kl(p, q, 4000)
         assert found.value[0] == pytest.approx(truth, abs=1e-9)
-    both = pv.kl(
+    both = pv.divergences.kl(
         dist.HalfNormal(tensor(1.0, 0.1)), dist.Uniform(tensor(-3.0, -3.0), tensor(4.0, math.inf)), 1000
     )
     assert both.value[0] == math.inf
@@ -225,7 +227,7 @@ def test_kl_within_bounds_is_left_alone():
             math.log(4 / math.pi / 1.2660658777520082) + 0.5651591039924851 / 1.2660658777520082,
         ),
     ]:
-        found = pv.kl(p, q, 20_000, exact=False)
+        found = pv.divergences.kl(p, q, 20_000, exact=False)
         assert abs(float(found) - truth) < 5 * float(found.se) + 1e-3
 
 
@@ -249,13 +251,22 @@ def one(value):
 @pytest.mark.filterwarnings("ignore")
 def test_kl_is_infinite_where_ln_p_over_q_has_no_mean(p, q, endless):
     """E|x| of a Cauchy is infinite, and so is its KL to a logistic; every run gave some finite number."""
-    value = pv.kl(p, q, 20_000, exact=False).value
+    value = pv.divergences.kl(p, q, 20_000, exact=False).value
     assert bool(value.isinf()) == endless
-    assert 0 <= float(pv.js(p, q, 2000)) <= math.log(2)
+    assert 0 <= float(pv.divergences.js(p, q, 2000)) <= math.log(2)
 
 
 def test_kl_of_vectors_with_tails_without_a_mean_is_refused():
     p = pdist.MultivariateStudentT(one(1.0), torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
     q = dist.MultivariateNormal(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
     with pytest.raises(ValueError, match=r"tail index k-hat = .* the KL may be infinite"):
-        pv.kl(p, q)
+        pv.divergences.kl(p, q)
+
+
+def test_the_former_short_names_say_where_they_are_now():
+    for room, names in pv._MOVED.items():
+        for name in names.split():
+            with pytest.warns(DeprecationWarning, match=rf"pv\.{room}\.{name} now"):
+                assert getattr(pv, name) is getattr(getattr(pv, room), name)
+    with pytest.raises(AttributeError):
+        pv.no_such_name  # noqa: B018

@@ -93,13 +93,15 @@ NAMES = [f"{make.__name__}-{args[0]}" for make, args, _ in KL]
 def test_gap_is_t_times_kl_on_every_exact_program(make, args, kl):
     truth = make(*args)
     exact = torch.stack([t * kl(truth, t) for t in T])
-    free = pv.free_energy(truth.model, truth.guide, truth.x, estimator=pv.Exact(), num_samples=2000)
+    free = pv.thermodynamics.free_energy(
+        truth.model, truth.guide, truth.x, estimator=pv.Exact(), num_samples=2000
+    )
     assert free.direction == free.gap_direction == "~"
     torch.testing.assert_close(free.helmholtz[1], -truth.log_evidence.double(), rtol=1e-8, atol=1e-8)
     mean, _, se = free.mean("gap")
     assert ((mean - exact.mean(1)).abs() < 4 * se).all() and (se < 0.05).all()
     # By importance: the average of e^{-F_p / T} is right, where its variance is finite.
-    weighed = pv.free_energy(truth.model, truth.guide, truth.x, num_samples=2000)
+    weighed = pv.thermodynamics.free_energy(truth.model, truth.guide, truth.x, num_samples=2000)
     assert weighed.direction == ">=" and weighed.gap_direction == "<=" and (weighed.gap >= -1e-9).all()
     torch.testing.assert_close(weighed.variational, free.variational)
     t = free.temperatures.unsqueeze(-1)
@@ -118,9 +120,11 @@ def test_gap_is_t_times_kl_on_every_exact_program(make, args, kl):
 def test_annealing_reaches_every_temperature(make, start):
     """Constrained latents too: the power is of the density of z, not of that of its unconstrained form."""
     truth = make(N)
-    exact = pv.free_energy(truth.model, truth.guide, truth.x, estimator=pv.Exact(), num_samples=500)
+    exact = pv.thermodynamics.free_energy(
+        truth.model, truth.guide, truth.x, estimator=pv.Exact(), num_samples=500
+    )
     ais = pv.AIS(16, 32, start, 3)
-    free = pv.free_energy(truth.model, truth.guide, truth.x, estimator=ais, num_samples=500)
+    free = pv.thermodynamics.free_energy(truth.model, truth.guide, truth.x, estimator=ais, num_samples=500)
     t = free.temperatures.unsqueeze(-1)
     ratio = ((exact.helmholtz - free.helmholtz) / t).exp()
     error = (ratio.square() * free.variances["helmholtz"] / t.square()).sum(1).sqrt() / N
@@ -131,7 +135,9 @@ def test_annealing_reaches_every_temperature(make, start):
 def test_gaussian_energy_entropy_and_heat_capacity():
     """p_T of D quadratic coordinates: <E> = E_0 + D T / 2, C = D / 2."""
     truth = gt.linear_gaussian(N)
-    free = pv.free_energy(truth.model, truth.guide, truth.x, temperatures=(0.8, 1.0, 1.25), num_samples=8000)
+    free = pv.thermodynamics.free_energy(
+        truth.model, truth.guide, truth.x, temperatures=(0.8, 1.0, 1.25), num_samples=8000
+    )
     assert (free.heat_capacity.mean(1) - 1.5).abs().max() < 0.15
     assert (free.equilibrium_energy.diff(dim=0).mean(1) / free.temperatures.diff() - 1.5).abs().max() < 0.15
     # dF_p/dT = -S_p = (F_p - <E>) / T
@@ -159,18 +165,20 @@ def test_at_one_it_is_minus_the_elbo_and_minus_the_evidence(name):
     """Of the same draws, whatever the idiom; at the exact guide the gap is 0: equality is reached."""
     case = hw.CASES[name]()
     asked = {"temperatures": (1.0,), "num_samples": 20, **case.options}
-    free = pv.free_energy(case.model, case.wrong, *case.args, **asked)
+    free = pv.thermodynamics.free_energy(case.model, case.wrong, *case.args, **asked)
     ev = pv.evidence(case.model, case.wrong, *case.args, estimators=[pv.ELBO(20), pv.IS(20)], **case.options)
     torch.testing.assert_close(free.variational[0], -ev["ELBO"].per_datum, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(free.helmholtz[0], -ev["IS"].per_datum, rtol=1e-9, atol=1e-9)
     assert free.gap.mean() > 0.01
-    exact = pv.free_energy(case.model, case.exact, *case.args, **asked)
+    exact = pv.thermodynamics.free_energy(case.model, case.exact, *case.args, **asked)
     assert exact.gap.abs().max() < 1e-9
 
 
 def test_result_table_and_plot(tmp_path):
     truth = gt.psis_tail(0.8, N)
-    free = pv.free_energy(truth.model, truth.guide, truth.x, num_samples=400, temperatures=(0.5, 1.0, 3.0))
+    free = pv.thermodynamics.free_energy(
+        truth.model, truth.guide, truth.x, num_samples=400, temperatures=(0.5, 1.0, 3.0)
+    )
     assert any("overstates F_p" in w for w in free.warnings) and any("T = 3" in w for w in free.warnings)
     assert (
         free.table("markdown").count("≥") == 3 and "F_q" in free.table() and "F_q − F_p by IS" in repr(free)
@@ -199,20 +207,22 @@ def test_result_table_and_plot(tmp_path):
 def test_bad_temperatures(temperatures, message):
     truth = gt.psis_tail(0.8, 2)
     with pytest.raises(ValueError, match=message):
-        pv.free_energy(truth.model, truth.guide, truth.x, temperatures=temperatures)
+        pv.thermodynamics.free_energy(truth.model, truth.guide, truth.x, temperatures=temperatures)
     with pytest.raises(ValueError, match="from 1" if len(temperatures) < 2 else f"{message}|rise"):
-        pv.tempered_likelihood(truth.model, truth.guide, truth.x, temperatures=(*temperatures, 7.0))
+        pv.thermodynamics.tempered_likelihood(
+            truth.model, truth.guide, truth.x, temperatures=(*temperatures, 7.0)
+        )
 
 
 def test_other_refusals():
     truth = gt.nonlinear(2, 4)
     with pytest.raises(ValueError, match=r"pv.IS, pv.AIS or pv.Exact"):
-        pv.free_energy(truth.model, truth.guide, truth.x, estimator=pv.ELBO())
+        pv.thermodynamics.free_energy(truth.model, truth.guide, truth.x, estimator=pv.ELBO())
     with pytest.raises(ValueError, match="whose draws serve both"):
-        pv.free_energy(truth.model, truth.guide, truth.x, estimator=pv.IS(10), num_samples=20)
+        pv.thermodynamics.free_energy(truth.model, truth.guide, truth.x, estimator=pv.IS(10), num_samples=20)
     case = hw.CASES["enumerated in the model"]()
     with pytest.raises(ValueError, match="summed out in the model"):
-        pv.free_energy(case.model, case.wrong, *case.args)
+        pv.thermodynamics.free_energy(case.model, case.wrong, *case.args)
 
     def quartic(x):
         with pyro.plate("data", len(x)):
@@ -224,13 +234,17 @@ def test_other_refusals():
             pyro.sample("z", dist.Normal(torch.zeros(len(x), 3, dtype=F64), 1.0).to_event(1))
 
     with pytest.raises(ValueError, match="quadratic"):
-        pv.free_energy(quartic, guide, torch.ones(3, dtype=F64), estimator=pv.Exact())
+        pv.thermodynamics.free_energy(quartic, guide, torch.ones(3, dtype=F64), estimator=pv.Exact())
     ais = {"ais": pv.AIS(3, 4, schedule=(0, 0.5, 1), start="prior")}
     with pytest.raises(ValueError, match="got both"):
-        pv.tempered_likelihood(quartic, guide, torch.ones(3, dtype=F64), temperatures=(1, math.inf), **ais)
+        pv.thermodynamics.tempered_likelihood(
+            quartic, guide, torch.ones(3, dtype=F64), temperatures=(1, math.inf), **ais
+        )
     for start, chains, message in (("guide", 4, 'start="prior"'), ("prior", 1, "2 chains")):
         with pytest.raises(ValueError, match=message):
-            pv.tempered_likelihood(quartic, guide, torch.ones(3, dtype=F64), ais=pv.AIS(3, chains, start))
+            pv.thermodynamics.tempered_likelihood(
+                quartic, guide, torch.ones(3, dtype=F64), ais=pv.AIS(3, chains, start)
+            )
     with pytest.raises(ValueError, match="moves"):
         pv.work_distributions(truth.model, truth.guide, truth.x, moves=-1)
     with pytest.raises(ValueError, match="2 chains"):
@@ -245,7 +259,7 @@ def tempered():
     truth = gt.linear_gaussian(N)
     with ParameterStore().active():
         ais = pv.AIS(30, 100, "prior", 3)
-        return truth, pv.tempered_likelihood(truth.model, truth.guide, truth.x, ais=ais)
+        return truth, pv.thermodynamics.tempered_likelihood(truth.model, truth.guide, truth.x, ais=ais)
 
 
 def test_integration_is_ais_is_exact(tempered):
@@ -304,10 +318,10 @@ def test_energy_and_heat_capacity_in_closed_form(tempered):
 
 def test_given_temperatures_are_the_schedule():
     truth = gt.psis_tail(0.8, 3)
-    run = pv.tempered_likelihood(
+    run = pv.thermodynamics.tempered_likelihood(
         truth.model, truth.guide, truth.x, temperatures=(1, 2, 8, math.inf), ais=pv.AIS(9, 4, "prior", 1)
     )
-    assert run.betas.tolist() == [0, 0.125, 0.5, 1] and isinstance(run, pv.TemperedLikelihood)
+    assert run.betas.tolist() == [0, 0.125, 0.5, 1] and isinstance(run, pv.thermodynamics.TemperedLikelihood)
     # The likelihood does not look at z: every energy is ln p(x), and so is the integral.
     torch.testing.assert_close(run.thermodynamic_integration, truth.log_evidence)
     torch.testing.assert_close(run.lower, run.upper)
@@ -440,7 +454,7 @@ def test_errors_of_energies_are_those_of_repeated_runs():
     assert abs(found.mean.mean() - 1e4 - 0.5) < 0.01 and abs(found.variance.mean() - 0.5) < 0.02
     for value, error in ((found.mean, found.mean_error), (found.variance, found.variance_error)):
         assert float(error.mean().sqrt() / value.std()) == pytest.approx(1.0, abs=0.1)
-    free = pv.free_energy(*linear_pair(), temperatures=(1.0, 2.0), num_samples=500)
+    free = pv.thermodynamics.free_energy(*linear_pair(), temperatures=(1.0, 2.0), num_samples=500)
     mean, _, se = free.mean("heat_capacity")
     assert mean.shape == se.shape == (2,) and (se > 0).all() and (se < 0.2).all()
     assert (free.mean("equilibrium_energy")[2] > 0).all()

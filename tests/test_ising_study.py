@@ -131,7 +131,7 @@ def test_measured_kl_of_a_vae_equals_the_enumerated_one():
     law = IsingTorus(4, T_CRITICAL)
     assert float(torch.logsumexp(log_q(every_configuration(4)), 0)) == pytest.approx(0, abs=1e-4)
     exact, deviation = enumerated(law, log_q)
-    found = pv.forward_kl(data, fit.model, fit.guide, estimator=pv.IS(500))
+    found = pv.divergences.forward_kl(data, fit.model, fit.guide, estimator=pv.IS(500))
     error = deviation / math.sqrt(3000)  # the true error, not the estimated one
     assert found.se_data == pytest.approx(error, rel=0.3)
     assert abs(found.value - found.bias - exact) < 4 * math.hypot(error, found.se_mc)
@@ -157,9 +157,11 @@ def test_measured_kl_of_an_rbm_equals_the_enumerated_one():
     log_z = torch.logsumexp(log_f, 0)  # over the visible layer; the library sums over the hidden one
     exact, deviation = enumerated(IsingTorus(4, 3.0), lambda _: log_f - log_z)
     error = deviation / math.sqrt(3000)
-    by_sum = pv.forward_kl(data, fit.model, fit.guide, estimator=pv.Exact())
+    by_sum = pv.divergences.forward_kl(data, fit.model, fit.guide, estimator=pv.Exact())
     assert abs(by_sum.value - exact) < 4 * error
-    by_ais = pv.forward_kl(data, fit.model, fit.guide, estimator=pv.Normalised(betas=300, num_chains=100))
+    by_ais = pv.divergences.forward_kl(
+        data, fit.model, fit.guide, estimator=pv.Normalised(betas=300, num_chains=100)
+    )
     assert abs(by_ais.value - by_sum.value) < 4 * by_ais.se_mc + 1e-3
     assert by_ais.direction == "<="  # ln Z too small: the likelihood overstated, the KL understated
     assert exact < independent_spins_kl(IsingTorus(4, 3.0))

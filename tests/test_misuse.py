@@ -192,7 +192,7 @@ EVIDENCE = {
     "gaps fit text": lambda: pv.gaps(model, guide, X, fit="fast"),
     "sandwich x None": lambda: pv.sandwich(model, guide, None, simulate=3),
     "sandwich simulate 1.5": lambda: pv.sandwich(model, guide, X, simulate=1.5),
-    "free_energy temperatures 0": lambda: pv.free_energy(model, guide, X, temperatures=(0.0,)),
+    "free_energy temperatures 0": lambda: pv.thermodynamics.free_energy(model, guide, X, temperatures=(0.0,)),
     "posterior K 0": lambda: pv.posterior(model, guide, X, num_samples=0),
     "merge of nothing": lambda: pv.merge_evidence([]),
     "merge of None": lambda: pv.merge_evidence(None),

@@ -37,7 +37,7 @@ def run():
     torch.manual_seed(2)
     m = LinearGaussian(torch.randn(4, 2).double(), noise=NOISE)
     x = m.likelihood(torch.randn(N, 2, dtype=F64)).sample().detach()
-    rd = pv.rate_distortion(m.model, m.guide, x, ais=pv.AIS(60, 300, "prior", 3), seed=1)
+    rd = pv.thermodynamics.rate_distortion(m.model, m.guide, x, ais=pv.AIS(60, 300, "prior", 3), seed=1)
     return m, x, rd
 
 
@@ -89,7 +89,9 @@ def test_points_lie_above_the_curve_however_short_the_run():
     torch.manual_seed(3)
     m = LinearGaussian(torch.randn(6, 3).double() * 1.5, noise=NOISE)
     x = m.likelihood(torch.randn(60, 3, dtype=F64)).sample().detach()
-    rd = pv.rate_distortion(m.model, m.guide, x, ais=pv.AIS(8, 4, "prior", 1, power_schedule(8, 2.0)))
+    rd = pv.thermodynamics.rate_distortion(
+        m.model, m.guide, x, ais=pv.AIS(8, 4, "prior", 1, power_schedule(8, 2.0))
+    )
     fine = torch.linspace(0, 1, 4001, dtype=F64) ** 3 * 3  # beyond beta = 1: chains may overshoot
     d, r, _, _ = closed_form(m, x, fine)
     # Legendre: any q has KL(q || p) >= -ln Z_beta - beta D(q), for every beta.
@@ -119,4 +121,6 @@ def test_energies_of_weight_zero_do_not_count():
 def test_the_path_starts_at_the_prior():
     m = LinearGaussian(torch.randn(4, 2).double())
     with pytest.raises(ValueError, match='start="prior"'):
-        pv.rate_distortion(m.model, m.guide, torch.zeros(2, 4, dtype=F64), ais=pv.AIS(5, 4, "guide"))
+        pv.thermodynamics.rate_distortion(
+            m.model, m.guide, torch.zeros(2, 4, dtype=F64), ais=pv.AIS(5, 4, "guide")
+        )

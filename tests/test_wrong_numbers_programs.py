@@ -179,7 +179,7 @@ CALLS = {
     "AIS": lambda m, g, x=X: pv.evidence(m, g, x, estimators=[pv.AIS(4, 2)]),
     "posterior": lambda m, g, x=X: pv.posterior(m, g, x, num_samples=5),
     "sandwich": lambda m, g, x=X: pv.sandwich(m, g, x, simulate=3),
-    "free_energy": lambda m, g, x=X: pv.free_energy(m, g, x, temperatures=[1.0, 2.0]),
+    "free_energy": lambda m, g, x=X: pv.thermodynamics.free_energy(m, g, x, temperatures=[1.0, 2.0]),
     "gaps": lambda m, g, x=X: pv.gaps(m, g, x, num_samples=5),
     "fit": lambda m, g, x=X: pv.fit(m, g, x, epochs=1),
 }

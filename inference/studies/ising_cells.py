@@ -132,8 +132,8 @@ def _evidence(run: pv.Run, question: Question) -> dict[str, Any]:
     assert data.log_evidence is not None
     log_p = data.log_evidence["test"][:n]
 
-    def against(estimator: Any) -> pv.ForwardKL:
-        return pv.forward_kl(
+    def against(estimator: Any) -> pv.divergences.ForwardKL:
+        return pv.divergences.forward_kl(
             data.test[:n],
             run.model,
             run.guide,

@@ -21,7 +21,7 @@ T_CRITICAL: Final = 2 / math.log1p(math.sqrt(2))
 class IsingTorus:
     """p(x) = exp(−E(x) / T) / Z, E = −Σ s_i s_j over the bonds of the L x L torus, s = 2x − 1, J = k_B = 1.
 
-    A density with draws, as `pv.kl` and `pv.js` want it: `sample`, `log_prob`. All extensive figures are of
+    A density with draws, as `pv.divergences.kl` and `js` want it: `sample`, `log_prob`. All extensive figures are of
     the whole lattice; float64. L = 2 counts each pair of neighbours twice.
 
     Args:
