@@ -259,3 +259,21 @@ def test_a_captured_step_is_made_anew_where_its_optimizer_changes(monkeypatch):
     svi.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
     svi.step(bits())
     assert len(svi._static.rates) == 2 and svi.compiled_steps == 5
+
+
+def test_a_torch_without_guards_over_many_tensors_gives_the_same_steps(monkeypatch):
+    """They are torch's own, under a name that may go; a change of layout is seen without them, too."""
+    from pyrovae.programs.watch import layouts
+
+    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
+    losses, weights = trained(Pair(), True)
+    monkeypatch.setattr(layouts, "TensorGuards", None)
+    others, those = trained(Pair(), True)
+    torch.testing.assert_close(others, losses)
+    for name, value in weights.items():
+        torch.testing.assert_close(those[name], value)
+    t = torch.zeros(2, 3)
+    same = layouts.Layouts([t])
+    assert same.hold()
+    t.data = t.T
+    assert not same.hold()

@@ -256,7 +256,9 @@ class SVI:
     def static_step(self, compiled: StepObjective, args: Sequence[Tensor]) -> StaticStep:
         """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
         update = self.update.fused(compiled.parameters)
-        idle = [p for p in getattr(compiled, "idle", ()) if self.update.has_moved(p)]
+        without = set(map(id, getattr(compiled, "idle", ())))
+        idle = [p for p in compiled.parameters if id(p) in without and self.update.has_moved(p)]
+        self.update.will_move(p for p in compiled.parameters if id(p) not in without)
         return StaticStep(compiled, update, args, self.before_step, idle)
 
     def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:

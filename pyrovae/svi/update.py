@@ -69,7 +69,7 @@ class Update:
             for p in parameters:
                 if p.grad is not None:
                     self._moved.add(id(p))
-                elif id(p) in self._moved:
+                elif self.has_moved(p):
                     p.grad = torch.zeros_like(p)
         if before is not None:
             before(parameters)
@@ -85,8 +85,12 @@ class Update:
         optimizer.zero_grad(set_to_none=True)
 
     def has_moved(self, p: Tensor) -> bool:
-        """Whether a parameter had a gradient before, so that momentum moves it."""
-        return id(p) in self._moved
+        """Whether a parameter had a gradient before, in a run that was resumed too: momentum moves it."""
+        return id(p) in self._moved or (self.optimizer is not None and bool(self.optimizer.state.get(p)))
+
+    def will_move(self, parameters: Iterable[Tensor]) -> None:
+        """Notes parameters that others give gradients, and move by this optimizer."""
+        self._moved.update(map(id, parameters))
 
     def fused(self, parameters: list[Tensor]) -> FusedStep:
         """The update without the optimizer's bookkeeping."""

@@ -88,7 +88,6 @@ class Trainer:
                 "expected data whose context is tensors with one row per datum for several ranks or micro-batches, got "
                 "other context; try one rank, or functools.partial for what all data share"
             )
-        compile = compile and self.source.plain  # a compiled epoch picks its rows on the device
 
         base = objective if objective is not None else Trace_ELBO()
         check_objective(base, self.program)
@@ -137,7 +136,8 @@ class Trainer:
             if not self.svi.prepare(rows[0], parameters, self.modules):
                 return None
             more = [self.svi.compile_for(r, parameters, self.modules) for r in rows[1:]]
-        if self.svi.optimizer is None:  # one of Pyro's, which keep a state by parameter
+        # One of Pyro's optimizers keeps a state by parameter; an epoch picks rows of tensors on the device.
+        if self.svi.optimizer is None or not self.source.plain:
             return None
         compiled = [c for c in (self.svi.compiled_objective, *more) if c is not None]
         return StaticEpoch(self.svi, self.batches, compiled, self.average, parameters, self.seed)

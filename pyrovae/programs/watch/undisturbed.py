@@ -94,8 +94,14 @@ class NoWrites(TorchDispatchMode):
 
 @contextmanager
 def known_literals(numel: int) -> Iterator[None]:
-    """Numbers in tensors of up to `numel` elements that a program makes of literals are known to the tracer."""
-    former = proxy_tensor.CONSTANT_NUMEL_LIMIT
+    """Lets the tracer know numbers in tensors of up to `numel` elements that a program makes of literals.
+
+    A torch without that setting knows single numbers alone: programs whose course depends on more run eagerly.
+    """
+    former = getattr(proxy_tensor, "CONSTANT_NUMEL_LIMIT", None)
+    if former is None:
+        yield
+        return
     proxy_tensor.CONSTANT_NUMEL_LIMIT = numel
     try:
         yield
