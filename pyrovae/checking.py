@@ -28,6 +28,8 @@ FAILURES = (
 # What Pyro says of a law whose last dim is of one datum, and was not declared so.
 _PLATE = re.compile(r"Shape mismatch inside plate\('(.+?)'\) at site (\S+) dim (-?\d+), (\d+) vs (\d+)")
 
+_TWICE = re.compile(r"Multiple sample sites named '(.+?)'")
+
 
 def checked(fn: Callable[P, R]) -> Callable[P, R]:
     """Checks the arguments whose names are in `KINDS` before `fn` runs; numpy arrays become tensors.
@@ -86,6 +88,13 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
                 f"expected a law of {site!r} with one row per datum in the plate {plate!r} (size {size} here), got "
                 f"{got} in the plate's dim; try .to_event(1) on the law, if these {got} are of one datum, in model and "
                 "guide"
+            ) from error
+        twice = _TWICE.search(text)
+        if twice is not None:
+            name = twice.group(1)
+            raise ValueError(
+                f"expected a name of its own for every site and plate, got {name!r} twice in one program; try to open "
+                f"one plate object again (data = pyro.plate({name!r}, ...), and `with data:` twice), or two names"
             ) from error
         more = f" and {len(context)} arguments more" if context else ""
         raise ValueError(

@@ -556,3 +556,73 @@ def test_a_factor_in_the_guide_is_said_to_be_there():
         pv.log_weights(model, with_loss, X, LABELS, num_samples=3)
     found = pv.log_weights(model, poutine.block(with_loss, hide=["loss"]), X, LABELS, num_samples=3)
     assert torch.equal(found, pv.log_weights(model, guide, X, LABELS, num_samples=3))
+
+
+# Found by combining features ---------------------------------------------------------------------
+
+
+def test_given_where_the_guide_draws_globals_alone():
+    """All that is left of the guide is nothing: the latents inside of the plate are summed out."""
+    x = torch.tensor([0.3, -1.0, 2.0])
+
+    def model(x):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(torch.tensor([0.6, 0.4])), infer={"enumerate": "parallel"})
+            pyro.sample("x", dist.Normal(torch.tensor([-1.0, 1.5])[c] + w, 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("w", dist.Normal(0.0, 1.0))
+
+    terms = torch.tensor([0.6, 0.4]).log() + dist.Normal(torch.tensor([-0.8, 1.7]), 1.0).log_prob(x[:, None])
+    ev = pv.evidence(
+        model, guide, x, estimators=[pv.IS(3), pv.Exact()], given={"w": torch.tensor(0.2)}
+    ).per_datum
+    for found in ev.values():
+        torch.testing.assert_close(found, terms.logsumexp(1).double(), rtol=0, atol=1e-5)
+
+
+def test_a_name_that_is_used_twice_is_said_to_be():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def again(x):
+        data = pyro.plate("data", len(x))
+        with data:
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with data:
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+
+    x = torch.tensor([0.3, -1.0])
+    with pytest.raises(ValueError, match="a name of its own for every site and plate, got 'data' twice"):
+        pv.log_weights(model, guide, x, num_samples=2)
+    truth = dist.Normal(0.0, 2**0.5).log_prob(x).double()
+    found = pv.log_weights(again, guide, x, num_samples=2)  # as the error advises
+    torch.testing.assert_close(found, truth.expand(2, -1), rtol=0, atol=1e-5)
+
+
+def test_reparameterised_latents_leave_the_measure_known_and_observed_ones_are_refused():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros_like(x), 2.0))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z_decentered", dist.Normal(x / 2, 1.0))
+
+    x = torch.tensor([0.3, -1.0])
+    config = pyro.infer.reparam.LocScaleReparam(0.0)
+    ev = pv.evidence(pyro.poutine.reparam(model, {"z": config}), guide, x, estimators=[pv.IS(10), pv.Exact()])
+    assert ev.measure.kind == "density" and not any("not known" in w for w in ev.warnings)
+    truth = dist.Normal(0.0, 4.25**0.5).log_prob(x).double()
+    torch.testing.assert_close(ev["Exact"].per_datum, truth, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"in the units of the data, got \['x'\] under LocScaleReparam"):
+        pv.log_weights(pyro.poutine.reparam(model, {"x": config}), guide, x, num_samples=2)

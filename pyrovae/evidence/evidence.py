@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,22 @@ class Evidence(Mapping[str, Estimate]):
     about: tuple[str, ...] = ()
     partials: tuple[Path, ...] = field(default=(), repr=False)
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """Estimators that refuse this program, and why: a row in the table, and no estimate."""
+        return dict(self.attributes.get("refused", {}))
+
     def __getitem__(self, name: str) -> Estimate:
+        """The estimate of this name.
+
+        Raises:
+            ValueError: one that was refused, with the reason.
+            KeyError: one that was not asked for.
+        """
+        if name in self.refused:
+            raise ValueError(
+                f"expected an estimator that serves this program, got {name}: {self.refused[name]}"
+            )
         if name not in self.estimates:
             raise KeyError(f"expected one of {list(self.estimates)}, got {name!r}")
         return self.estimates[name]
@@ -202,6 +218,9 @@ def evidence(
     before its numbers are seen: m = 1. To pick among evidences of several programs costs the same again
     (`Estimate.certificate_among`).
 
+    Of several estimators one that refuses the program does not end the call: its reason is in `Evidence.refused`, the
+    warnings and a row of the table. Where all refuse, and in shards and shared evaluations, the first reason is raised.
+
     Args:
         model, guide, x, *context, seed, plate, chunk, budget, compile, progress: as in `log_weights`.
         estimators: e.g. `[ELBO(), IS(5000)]`.
@@ -265,23 +284,38 @@ def evidence(
         check_observations(program, budget)
     results: dict[str, PerDatum] = {}
     stored: list[Partials] = []
+    refused: dict[str, ValueError] = {}
+    alone = len(estimators) == 1 or sharing is not None or shard is not None
+
+    @contextmanager
+    def refusing(names: Sequence[str]) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            if alone:
+                raise
+            refused.update(dict.fromkeys(names, error))
+
     if weighted:
         if resume is not None:
             stored.append(Partials(resume, program, strict=sharing is not None, **what))
-        results |= from_weights(
-            program,
-            weighted,
-            drawn,
-            seed=seed,
-            chunk=chunk,  # type: ignore[arg-type]
-            chunks=chunks,
-            compile=pays,
-            partials=stored[0] if stored else None,
-            sharing=sharing,
-            label=label,
-            surrogate=surrogate,
-            progress=progress,
-        )
+        with refusing([e.name for e in weighted]):
+            results |= from_weights(
+                program,
+                weighted,
+                drawn,
+                seed=seed,
+                chunk=chunk,  # type: ignore[arg-type]
+                chunks=chunks,
+                compile=pays,
+                partials=stored[0] if stored else None,
+                sharing=sharing,
+                label=label,
+                surrogate=surrogate,
+                progress=progress,
+            )
+        if refused:  # for a reason that others may not look at
+            check_observations(program, budget)
     for e in others:
         kept = None
         if resume is not None:
@@ -290,18 +324,23 @@ def evidence(
             own |= {"budget": budget, "estimator": repr(e), "compile": compile}
             kept = Partials(resume, program, strict=sharing is not None, **own)
             stored.append(kept)
-        results |= from_program(
-            e,  # type: ignore[arg-type]
-            program,
-            partials=kept,
-            sharing=sharing,
-            label=label,
-            budget=budget,
-            seed=seed,
-            compile=compile,
-            progress=progress,
-        )
-    results = {e.name: within_reach(e, results[e.name], program.narrower) for e in estimators}
+        with refusing([e.name]):
+            results |= from_program(
+                e,  # type: ignore[arg-type]
+                program,
+                partials=kept,
+                sharing=sharing,
+                label=label,
+                budget=budget,
+                seed=seed,
+                compile=compile,
+                progress=progress,
+            )
+    if certify in refused or not results:
+        raise refused[certify if certify in refused else next(iter(refused))]
+    results = {
+        e.name: within_reach(e, results[e.name], program.narrower) for e in estimators if e.name in results
+    }
     normalised = surrogate or program.declaration.density in (None, "exact")
     knows = {e.name: normalised or _normalises(e, program) for e in estimators}
     estimates = assemble(estimators, results, drawn, delta, knows, certify)
@@ -324,10 +363,14 @@ def evidence(
         "pyro": pyro.__version__,
         "seconds": time.perf_counter() - started,
     }
-    attributes |= {k: v for k, v in (("label", label), ("shard", shard)) if v is not None}
+    reasons = {name: str(error) for name, error in refused.items()} or None
+    attributes |= {
+        k: v for k, v in (("label", label), ("shard", shard), ("refused", reasons)) if v is not None
+    }
     about = tuple(program_notes(program, modules))
     files = tuple(sorted(f for p in stored for f in p.used))
-    notes = [*about, *estimate_notes(estimates)]
+    notes = [f"{name} is refused: {error}" for name, error in refused.items()]
+    notes += [*about, *estimate_notes(estimates)]
     return Evidence(estimates, notes, attributes, kept_x, results, rows, about, files)
 
 

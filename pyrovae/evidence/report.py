@@ -61,7 +61,8 @@ def _heads(ev: Evidence, against: Evidence | None) -> list[str]:
 def rows(ev: Evidence, against: Evidence | None = None) -> list[list[str]]:
     """Cells of the table, one row an estimator."""
     heads = _heads(ev, against)
-    return [[_cells(e, ev, against)[head] for head in heads] for e in ev.estimates.values()]
+    found = [[_cells(e, ev, against)[head] for head in heads] for e in ev.estimates.values()]
+    return found + [[name, "refused", *[NONE] * (len(heads) - 2)] for name in ev.refused]
 
 
 def _cells(e: Estimate, ev: Evidence, against: Evidence | None) -> dict[str, str]:

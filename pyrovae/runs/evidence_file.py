@@ -66,6 +66,8 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
     attributes["vectorised"] = bool(attributes.get("vectorised", True))
     if isinstance(attributes.get("chunk"), str):
         attributes["chunk"] = tuple(parse_json(attributes["chunk"]))
+    if isinstance(attributes.get("refused"), str):
+        attributes["refused"] = parse_json(attributes["refused"])
     if isinstance(attributes.get("observed"), str):
         attributes["observed"] = parse_json(attributes["observed"])
         measure = Measure.from_json(attributes["observed"])

@@ -14,7 +14,8 @@ from torch import Tensor
 from ..evidence.chains.annealed_path import anneal
 from ..evidence.chains.tuned_chunks import Ticks, chunks
 from ..evidence.estimators.ais import AIS
-from ..evidence.estimators.exact import PAIRS, Exact, refuse_unsettled
+from ..evidence.estimators.exact import PAIRS, Exact
+from ..evidence.estimators.settled import refuse_unsettled
 from ..evidence.weights.delete_one import is_variance, jackknife_shift
 from ..evidence.weights.diagnostics import effective_sample_size, pareto_khat
 from ..evidence.weights.moments import weighted_moments

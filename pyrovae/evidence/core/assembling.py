@@ -189,6 +189,8 @@ def assemble(
     certified = able if certify is None else [certify]
     out = {}
     for e in estimators:
+        if e.name not in results:  # refused; its part of delta is spent on none
+            continue
         result = join([results[e.name]])
         out[e.name] = Estimate(
             name=e.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,16 +14,13 @@ from ...programs import Program, module_mode, seeded, store_of
 from ...programs.latents.joint import Joint
 from ..core.compile_when import Compile
 from ..core.estimator import Direction, PerDatum
-from ..core.log_weights import draw
-from ..weights.diagnostics import effective_sample_size
 from .quadrature import Integral, integrate
+from .settled import OTHERWISE, check_by_draws, refuse_unsettled
 
-MOST_ROUNDING = 1.0  # nats: beyond it a value says nothing
-OTHERWISE = "pv.IS or pv.AIS (command line: is or ais in place of exact)"
-# (datum, node) pairs evaluated at once.
+# (datum, node) pairs of a chunk of data in its coarsest grid, and those evaluated at once, which caches hold.
 PAIRS = 2**19
+AT_ONCE = 2**15
 SCOUTS = 64  # draws of the guide, and of the prior, that say where to integrate
-CHECKS = 256  # draws of each that the integral is held against
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,11 @@ class Exact:
        unconstrained space, which starts where draws of guide and prior lie. Not exact: `details["numerical_error"]`,
        per datum in nats, holds the rule's error, tails beyond the grid, the prior's mass that no node has met (the
        prior is integrated over the same panels, and must give 1) times the largest likelihood seen, and rounding.
-       Importance sampling from prior and guide must not find more than the integral. A peak of the likelihood that no
-       node and none of these draws has met, on a flank that falls off at once, is in no error.
+       Peaks are searched for by Newton's steps from draws of both and from a grid; where densities have no gradients
+       `details["method"]` says so. Importance sampling from prior and guide must not find more than the integral. A
+       peak of the likelihood that no node, draw or climb has met, on a flank that falls off at once, is in no error.
+
+    2 and 3 run in float64, and count the program's numbers as exact, where its code allows that.
 
     Args:
         tolerance: largest numerical error of a datum, nats, without rounding.
@@ -101,9 +100,9 @@ class Exact:
             for i, indices in enumerate(chunks):
                 with seeded(seed, "exact", i, device=args.x.device):
                     integral = self.integral(joint, indices)
-                    refuse_unsettled(integral, indices, self.tolerance)
+                    refuse_unsettled(integral, indices, self.tolerance, joint=joint)
                     if joint.dim:
-                        self._check_by_draws(joint, indices, integral, seed, i)
+                        check_by_draws(joint, indices, integral, seed, i)
                 found.append(integral)
                 if progress is not None:
                     progress(int(indices[-1]) + 1, args.num_data)
@@ -111,6 +110,8 @@ class Exact:
         if not joint.dim:
             return _result(value, error, {"method": f"enumeration of {', '.join(joint.discrete)}"})
         method = f"quadrature, at most {max(part.nodes for part in found):,} nodes"
+        if not all(part.climbed for part in found):
+            method += ", no search for peaks: the densities have no gradients"
         return _result(value, error, {"method": method})
 
     def _declared(self, program: Program) -> Tensor:
@@ -126,17 +127,16 @@ class Exact:
     def integral(self, joint: Joint, indices: Tensor, temperature: float = 1.0) -> Integral:
         """ln of the integral of p(x, z)^{1/T} over z, and its numerical error, `[n]`."""
         if not joint.dim:
-            nowhere = torch.zeros(1, len(indices), 0, device=indices.device)
-            raw = joint(indices, nowhere, temperature)[0]
-            value = raw.double()
-            rounding = torch.finfo(raw.dtype).eps * (1 + torch.nan_to_num(value.abs(), posinf=0.0))
+            nowhere = torch.zeros(1, len(indices), 0, dtype=joint.dtype, device=indices.device)
+            value = joint(indices, nowhere, temperature)[0].double()
+            rounding = torch.finfo(joint.dtype).eps * (1 + torch.nan_to_num(value.abs(), posinf=0.0))
             return Integral(value, rounding, rounding, torch.zeros_like(value), 0)
         prior_draws = joint.prior_draws(indices, SCOUTS)
         guide_draws = _some(joint.draws(indices, SCOUTS))
         # A guide that reaches beyond the prior's support draws what has no place there.
         inside = guide_draws.isfinite().all(-1, keepdim=True)
         scouts = torch.stack([torch.where(inside, guide_draws, prior_draws), prior_draws])
-        dtype, args = scouts.dtype, joint.program.arguments
+        dtype, args = joint.dtype, joint.program.arguments
         normalised = not joint.program.factors and joint.program.declaration.density != "unnormalised"
 
         def log_densities(u: Tensor, rows: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class Exact:
                 u, given = whole, indices
             else:
                 given = indices[rows]
-            size = max(1, PAIRS // len(given))
+            size = max(1, AT_ONCE // len(given))
             parts = [joint.with_prior(given, v.to(dtype), temperature) for v in u.split(size)]
             both = torch.cat(parts, 1)[: 1 + normalised]
             return both if args.calling == "sliced" else both[:, :, rows]
@@ -160,74 +160,19 @@ class Exact:
         covariance = covariance + torch.diag_embed(floor.unsqueeze(-1).expand_as(mean))
         eps = torch.finfo(dtype).eps
         return integrate(
-            log_densities, mean, covariance, self.tolerance, scouts, eps=eps, likelihood=temperature == 1
+            log_densities,
+            mean,
+            covariance,
+            self.tolerance,
+            scouts,
+            eps=eps,
+            likelihood=temperature == 1,
         )
-
-    def _check_by_draws(self, joint: Joint, indices: Tensor, found: Integral, seed: int, chunk: int) -> None:
-        """Refuses an integral that importance sampling, from prior or guide, finds more than."""
-        program = joint.program
-        u = joint.prior_draws(indices, CHECKS)
-        total, prior = joint.with_prior(indices, u).double()
-        weights = {
-            "the prior": total - prior,
-            "the guide": draw(program, indices, CHECKS, seed, "exact check", chunk),
-        }
-        for source, lw in weights.items():
-            if program.factors and source == "the prior":
-                continue
-            lw = torch.nan_to_num(lw.double(), nan=-torch.inf)
-            relative = (1 / effective_sample_size(lw) - 1 / CHECKS).clamp(min=0.0).sqrt()
-            low = lw.logsumexp(0) - math.log(CHECKS) + (1 - 6 * relative).clamp(min=0.0).log()
-            missed = low - (found.value + found.error)
-            missed = torch.where(low == -torch.inf, -torch.inf, missed)
-            if bool((missed > 0).any()):
-                n = int(torch.nan_to_num(missed, nan=-torch.inf).argmax())
-                raise ValueError(
-                    f"expected a quadrature that draws do not contradict, got ln p(x) = {found.value[n]:.4f} for datum "
-                    f"{int(indices[n])} where draws of {source} give at least {low[n]:.4f}: it has missed a mode; try "
-                    f"a guide that reaches it, or {OTHERWISE}"
-                )
 
 
 def _some(draws: Tensor) -> Tensor:
     """Keeps as many draws as were asked for, where enumeration has made more."""
     return draws[:: len(draws) // SCOUTS][:SCOUTS]
-
-
-def refuse_unsettled(found: Integral, indices: Tensor, tolerance: float, at: str = "") -> None:
-    """Refuses an integral whose error, rounding apart, is beyond the tolerance.
-
-    Raises:
-        ValueError: saying whether the prior is no density over its support, or nodes have not met all of it, or the
-            integrand is not smooth enough.
-    """
-    lost = found.rounding > MOST_ROUNDING
-    if bool(lost.any()):
-        n = int(torch.where(lost, found.rounding, -1.0).argmax())
-        raise ValueError(
-            f"expected densities that rounding leaves standing, got an error of {found.rounding[n]:.2g} nats by it for "
-            f"datum {int(indices[n])}{at} ({int(lost.sum())} of {len(lost)} data), where ln p(x) would be "
-            f"{found.value[n]:.4g}: some law's density is no number at far values of the latents; try float64 "
-            f"(x.double(), and .double() of the modules), or {OTHERWISE}"
-        )
-    error = found.error - 2 * found.rounding
-    bad = ~(error <= tolerance)
-    if not bool(bad.any()):
-        return
-    n = int(torch.where(bad, torch.nan_to_num(error, nan=torch.inf), -1.0).argmax())
-    where = f"datum {int(indices[n])}{at} ({int(bad.sum())} of {len(bad)} data)"
-    mass = float(found.prior[n].exp())
-    if not abs(mass - 1) <= 1e-3:
-        raise ValueError(
-            f"expected a prior whose density integrates to 1 over the support that its laws declare, got {mass:.4g} "
-            f"for {where} with {found.nodes:,} nodes: a law that is no density there (periodic, truncated, improper), "
-            f"or mass in a place that no node has met; try laws that are normalised over their support, or {OTHERWISE}"
-        )
-    raise ValueError(
-        f"expected an integral that settles within {tolerance:g} nats, got an error of {error[n]:.2g} nats for {where} "
-        f"with {found.nodes:,} nodes; it may be infinite or have jumps; try a guide that is closer to the posterior, a "
-        f"larger tolerance, {OTHERWISE}"
-    )
 
 
 def _result(value: Tensor, error: Tensor, details: dict[str, Any]) -> PerDatum:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 At = Callable[[Tensor, Tensor], Tensor]  # ln of the integrands [C, K, n'] at t [K, n', d] of the data at [n']
 
+SAFETY = 4.0  # on the rules' difference: of smooth integrands it is far too large already, of jumps it may be too small
 NEAR = 40.0  # nats below the prior's peak where a place still counts as one of the prior's
 UNITS = 4.0  # that a tail goes on for past an edge, as high as it is there: enough for u^-5/4 and what falls faster
 
@@ -45,16 +47,16 @@ _G = (
 _NODES = torch.tensor([*(-x for x in _X), 0.0, *_X[::-1]], dtype=torch.float64)
 _KRONROD = torch.tensor([*_K, 0.209482141084727828012999174891714, *_K[::-1]], dtype=torch.float64)
 _GAUSS = torch.tensor([*_G, 0.417959183673469387755102040816327, *_G[::-1]], dtype=torch.float64)
-# A jump between two nodes is in the rules' difference; one past the last node is not. So points beyond the ends are
-# looked at too, with weight zero: there the polynomial through the nodes must meet the integrand.
+# A jump between two nodes is in the rules' difference; one past the last node is not, nor a flank that rises there.
+# So the ends are looked at too, with weight zero: there the polynomial through the nodes must meet the integrand.
 _LAST = float(1 - _NODES[-1])
-_BEYOND = torch.tensor([1 + _LAST], dtype=torch.float64)
-_POINTS = torch.cat([-_BEYOND, _NODES, _BEYOND])
+_END = torch.ones(1, dtype=torch.float64)
+_POINTS = torch.cat([-_END, _NODES, _END])
 _KRONROD_AT, _GAUSS_AT = (torch.nn.functional.pad(w, (1, 1)) for w in (_KRONROD, _GAUSS))
 
 
 def _to_end(end: float) -> Tensor:
-    """Weights at the points of (the polynomial through the nodes, past an end) - (the integrand there)."""
+    """Weights at the points of (the polynomial through the nodes, at an end) - (the integrand there)."""
     others = [torch.cat([_NODES[:i], _NODES[i + 1 :]]) for i in range(len(_NODES))]
     lagrange = [((end - x) / (_NODES[i] - x)).prod() for i, x in enumerate(others)]
     weights = torch.nn.functional.pad(torch.stack(lagrange), (1, 1))
@@ -62,7 +64,7 @@ def _to_end(end: float) -> Tensor:
     return weights
 
 
-_ENDS = (_to_end(float(-_BEYOND)), _to_end(float(_BEYOND)))
+_ENDS = (_to_end(-1.0), _to_end(1.0))
 
 
 @dataclass
@@ -72,12 +74,13 @@ class Panels:
     Attributes:
         centre, half: `[P, n, d]`.
         log_value: ln of the integral on each, `[P, n, C]`.
-        log_error: ln of the difference to the Gauss rule in each dim, and of what a jump past the last node would
-            make, `[P, n, C, d]`.
+        log_error: ln of `SAFETY` times the difference to the Gauss rule in each dim, and of what a jump past the last
+            node would make; of halves not more than the larger of these once and the whole's change, `[P, n, C, d]`.
         edge: where the first integrand ends: at the end of the grid, or where it is no number, `[P, n]`.
         top: the largest ln of the first integrand on each, and there of the second, `[P, n, 2]`.
+        place: of that, `[P, n, d]`.
         high: the largest ln (first / second), and there of the second, `[P, n, 2]`.
-        hidden: ln of what peaks between nodes may hold: see `_hidden`, `[P, n]`.
+        hidden: ln of what peaks between nodes may hold, by dim: see `_hidden`, `[P, n, d]`.
         end: of the grid.
         eps: of the numbers that the integrands are computed in.
         num_nodes: evaluated for a datum so far.
@@ -89,6 +92,7 @@ class Panels:
     log_error: Tensor
     edge: Tensor
     top: Tensor
+    place: Tensor
     high: Tensor
     hidden: Tensor
     end: float
@@ -98,13 +102,8 @@ class Panels:
     @classmethod
     def over(cls, at: At, edges: Tensor, end: float, eps: float = torch.finfo(torch.float64).eps) -> Panels:
         """The products of the pieces between `edges` `[B, n, d]`, sorted."""
-        low, high = edges[:-1], edges[1:]
-        pieces = list(itertools.product(range(len(low)), repeat=edges.shape[-1]))
-        index = torch.tensor(pieces, device=edges.device)  # [P, d]
-        pick = torch.stack([v[:, :, j][index[:, j]] for v in (low, high) for j in range(edges.shape[-1])], -1)
-        low, high = pick.chunk(2, -1)
         rows = torch.arange(edges.shape[1], device=edges.device)
-        return _measured(at, 0.5 * (low + high), 0.5 * (high - low), rows, end, eps)
+        return _measured(at, *_products(edges), rows, end, eps)
 
     @property
     def num_panels(self) -> int:
@@ -120,17 +119,18 @@ class Panels:
         """ln of the integrals `[C, n]`; relative to the first, the rule's error and what lies beyond edges, `[n]`."""
         total = self.log_value.logsumexp(0)
         rule = torch.nan_to_num((self.log_error[:, :, 0] - total[:, :1]).exp()).sum((0, 2))
-        return total.T, rule, self._tails(total).sum(0)
+        beyond, between = self._tails(total)
+        return total.T, rule, beyond.sum(0) + between.amax(-1).sum(0)
 
-    def _tails(self, total: Tensor) -> Tensor:
-        """Mass beyond a panel at an edge, as if it went on for a few units of t, and between nodes, `[P, n]`."""
+    def _tails(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Mass beyond panels at an edge, as if it went on for a few units of t, `[P, n]`; between nodes."""
         width = (2 * self.half).amin(-1).clamp(min=1e-12, max=1.0)
         share = torch.nan_to_num((self.log_value - total).exp())[..., 0]
         hidden = self.hidden
         if self.num_densities == 2:  # no peak holds more than the prior's mass times the largest likelihood
-            hidden = hidden.minimum(self.log_value[..., 1] + self.peak()[3])
-        between = torch.nan_to_num((hidden - total[..., 0]).clamp(max=0.0).exp())
-        return torch.where(self.edge, UNITS * share / width, 0.0) + between
+            hidden = hidden.minimum((self.log_value[..., 1] + self.peak()[3]).unsqueeze(-1))
+        between = torch.nan_to_num((hidden - total[..., :1]).clamp(max=0.0).exp())
+        return torch.where(self.edge, UNITS * share / width, 0.0), between
 
     def peak(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """ln of the first integrand's peak; |ln| of prior and of likelihood there; the largest ln likelihood, `[n]`.
@@ -145,6 +145,10 @@ class Panels:
         ratio = torch.where(prior >= prior.amax(0) - NEAR, ratio, -torch.inf).amax(0)
         return first, second.abs(), (first - second).abs(), ratio
 
+    def highest(self) -> Tensor:
+        """Where the first integrand's peak is, `[n, d]`."""
+        return self.place[self.top[..., 0].argmax(0), torch.arange(self.top.shape[1], device=self.top.device)]
+
     def halve(self, at: At, rows: Tensor, weight: Tensor, missing: Tensor, scouts: Tensor | None) -> None:
         """Halves the panels with the largest errors of the data in `rows` (bool `[n]`), in the worse dim.
 
@@ -156,9 +160,10 @@ class Panels:
         error = shares[:, :, 0]
         if self.num_densities == 2:
             error = error + shares[:, :, 1] * weight.unsqueeze(-1)
-        # Tails and what no node has met ask for halves of the longer side.
+        # What lies beyond, and what no node has met, ask for halves of the longer side.
+        beyond, between = self._tails(total)
         long = self.half / self.half.sum(-1, keepdim=True).clamp(min=1e-300)
-        error = error + (self._tails(total) + weight * self._unmet(scouts, missing)).unsqueeze(-1) * long
+        error = error + between + (beyond + weight * self._unmet(scouts, missing)).unsqueeze(-1) * long
         width = self.half.shape[-1]
         count = min(max(4, self.num_panels // (12 if width == 1 else 4)), self.num_panels)
         index = rows.nonzero()[:, 0]
@@ -168,11 +173,22 @@ class Panels:
         step = torch.zeros_like(half).scatter(-1, dim, 0.5 * half.gather(-1, dim))
         both = torch.cat([centre - step, centre + step])
         new = _measured(at, both, (half - step).repeat(2, 1, 1), index, self.end, self.eps)
-        for name in ("centre", "half", "log_value", "log_error", "edge", "top", "high", "hidden"):
+        # Halves are hardly further off than the whole that they replace: two signs of an error in place of a factor.
+        whole, halves = self.log_value[worst, index], torch.logaddexp(*new.log_value.chunk(2))
+        moved = _log_difference(whole, halves).unsqueeze(-1).repeat(2, 1, 1, 1)
+        known = torch.maximum(new.log_error - math.log(SAFETY), moved)
+        new.log_error = torch.minimum(new.log_error, known)
+        self._replace(worst, index, new)
+
+    def _replace(self, which: Tensor, index: Tensor, new: Panels) -> None:
+        """Puts `new` panels of the data at `index` in the place of `which` `[m, n']`, and what is over behind."""
+        count = len(which)
+        for name in ("centre", "half", "log_value", "log_error", "edge", "top", "place", "high", "hidden"):
             old, made = getattr(self, name), getattr(new, name)
             # Data that are done get panels of no width.
-            more = torch.full_like(old[:count], -torch.inf if name.startswith(("log", "top", "hi")) else 0)
-            old[worst, index], more[:, index] = made[:count], made[count:]
+            fill = -torch.inf if name.startswith(("log", "top", "hi")) else 0
+            more = torch.full_like(old[:1], fill).repeat(len(made) - count, *[1] * (old.dim() - 1))
+            old[which, index], more[:, index] = made[:count], made[count:]
             setattr(self, name, torch.cat([old, more]))
         self.num_nodes += new.num_nodes
 
@@ -188,6 +204,16 @@ class Panels:
             for c, h in zip(self.centre, self.half, strict=True)
         ]
         return (torch.stack(shares) - self.log_value[..., 1].exp()).clamp(min=0.0).minimum(missing)
+
+
+def _products(edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and halves `[P, n, d]` of all products of the pieces between edges `[B, n, d]`."""
+    low, high = edges[:-1], edges[1:]
+    pieces = list(itertools.product(range(len(low)), repeat=edges.shape[-1]))
+    index = torch.tensor(pieces, device=edges.device)  # [P, d]
+    pick = torch.stack([v[:, :, j][index[:, j]] for v in (low, high) for j in range(edges.shape[-1])], -1)
+    low, high = pick.chunk(2, -1)
+    return 0.5 * (low + high), 0.5 * (high - low)
 
 
 def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float, eps: float) -> Panels:
@@ -207,10 +233,8 @@ def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float, ep
     errors = []
     for j in range(dim):
         gauss = _sum(values, [_GAUSS_AT if i == j else _KRONROD_AT for i in range(dim)]) + log_half
-        larger = torch.maximum(kronrod, gauss)
-        difference = ((kronrod - larger).exp() - (gauss - larger).exp()).abs().log() + larger
-        difference = torch.where(larger == -torch.inf, -torch.inf, difference)
-        errors.append(torch.logaddexp(difference, _jump(shares, j).log() + highest + log_half))
+        jump = _jump(shares, j).log() + highest + log_half
+        errors.append(math.log(SAFETY) + torch.logaddexp(_log_difference(kronrod, gauss), jump))
     at_end = ((centre.abs() + half) >= end * (1 - 1e-12)).any(-1)
     edge = (at_end | bad.any(0)) & (half > 0).all(-1)
     first, second = values[0], values[-1]
@@ -224,8 +248,9 @@ def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float, ep
         torch.stack(errors, -1).movedim(0, 2),
         edge,
         torch.stack([top, second.gather(0, where.unsqueeze(0))[0]], -1),
+        t.gather(0, where[None, ..., None].expand(1, *where.shape, dim))[0],
         torch.stack([high, second.gather(0, highest.unsqueeze(0))[0]], -1),
-        _hidden(first.unflatten(0, [len(_POINTS)] * dim), eps) + log_half,
+        _hidden(first.unflatten(0, [len(_POINTS)] * dim), eps) + log_half.unsqueeze(-1),
         end,
         eps,
         len(t) * t.shape[1],
@@ -233,20 +258,27 @@ def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float, ep
 
 
 def _hidden(values: Tensor, eps: float) -> Tensor:
-    """The largest ln that a peak between the points may reach, `[P, n]`, of ln of the integrand `[Q.., P, n]`.
+    """The largest ln that a peak between the points may reach in each dim, `[P, n, d]`, of ln of the integrand.
 
     A steep flank says that there is a peak long before a point meets it. On a parabola the peak is above the highest
     of three neighbours by at most a quarter of the larger drop to the other two; four times that is allowed for.
     Where points are closer than the peak is wide (drops within a nat, or rounding), nothing is hidden.
     """
-    found = torch.full_like(values.flatten(0, -3)[0], -torch.inf)
+    found = []
     for j in range(values.dim() - 2):
         line = values.movedim(j, 0)
         middle, one, other = line[1:-1], line[:-2], line[2:]
         drop = middle - torch.minimum(one, other)
         peak = (middle >= one) & (middle >= other) & (drop > 1 + 64 * eps * middle.abs()) & drop.isfinite()
-        found = torch.maximum(found, torch.where(peak, middle + drop, -torch.inf).flatten(0, -3).amax(0))
-    return found
+        found.append(torch.where(peak, middle + drop, -torch.inf).flatten(0, -3).amax(0))
+    return torch.stack(found, -1)
+
+
+def _log_difference(one: Tensor, other: Tensor) -> Tensor:
+    """ln |e^one - e^other|."""
+    larger = torch.maximum(one, other)
+    difference = ((one - larger).exp() - (other - larger).exp()).abs().log() + larger
+    return torch.where(larger == -torch.inf, -torch.inf, difference)
 
 
 def _jump(shares: Tensor, dim: int) -> Tensor:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .panels import Panels
+from .panels import At, Panels
+from .peaks import Peaks, climb, has_gradients
 
 # [C, K, n'] at u [K, n', d] for the data at positions [n'].
 LogDensities = Callable[[Tensor, Tensor], Tensor]
@@ -17,10 +18,13 @@ LogDensities = Callable[[Tensor, Tensor], Tensor]
 REACH = 60.0  # of the search for the integrand's place, in standard deviations
 NODES = {1: 65, 2: 33}  # of that search, a dim
 END = 36.0  # in t = asinh((u - m) / s): 1e15 standard deviations, past which a Cauchy tail has 1e-15 of its mass
-FIXED = {1: (0.5, 2.0, 8.0), 2: (6.0,)}  # first edges of panels, beside the scouts' quantiles
-QUANTILES = {1: 8, 2: 3}  # panels between which scouts are divided
+FIXED = {1: (0.5, 2.0, 8.0), 2: (2.5, 8.0)}  # first edges of panels, beside the scouts' quantiles
+QUANTILES = {1: 8, 2: 0}  # edges between which scouts are divided
+ROUGH = 8.0  # on how much it typically is off a line
+AROUND = {1: (0.0, 3.0, 8.0), 2: (9.0,)}  # edges around a peak, in its own standard deviations
+MAXIMA = 8  # of the coarse grid, from which the search for peaks starts
+CLIMBERS = (8, 16)  # scouts of guide and prior from which it starts too
 MOST = {1: 600, 2: 1200}  # panels of a datum
-SAFETY = 4.0  # on the rules' difference: of smooth integrands it is far too large already, of jumps it may be too small
 FINER = 1e-2  # of the tolerance, while panels are few
 
 
@@ -35,6 +39,7 @@ class Integral:
         prior: ln of the prior's integral over the same panels: 0, if it is a density and all of it was visited. 0 where
             no prior was given.
         nodes: evaluated for a datum.
+        climbed: whether peaks were searched for by gradients.
     """
 
     value: Tensor
@@ -42,6 +47,7 @@ class Integral:
     rounding: Tensor
     prior: Tensor
     nodes: int
+    climbed: bool = False
 
 
 def integrate(
@@ -53,6 +59,7 @@ def integrate(
     *,
     eps: float = torch.finfo(torch.float64).eps,
     likelihood: bool = True,
+    gradients: bool = True,
 ) -> Integral:
     """ln of the integral over R^d of exp of the first density, d = 1 or 2, and the prior's for its error.
 
@@ -62,6 +69,8 @@ def integrate(
     1976 in several dims, https://doi.org/10.1016/0771-050X(76)90005-X). The sinh turns algebraic tails into
     exponential ones (Takahasi & Mori 1974, https://doi.org/10.2977/prims/1195192451). m and L L^T are the integrand's
     own moments (Naylor & Smith 1982, https://doi.org/10.2307/2347995); the first edges are quantiles of the scouts.
+    Every peak that Newton's steps from scouts and from the maxima of a coarse grid lead to has panels of its own width:
+    one of 1e-5 of the prior's would else be met by luck.
 
     What no node has met is counted too. The prior, integrated over the same panels, must give 1: what is missing times
     the largest likelihood met is an error, and panels that hold more scouts of the prior than mass are halved. A panel
@@ -75,10 +84,13 @@ def integrate(
         tolerance: nats, rounding not counted.
         scouts: draws `[2, S, n, d]` of guide and prior.
         eps: of the numbers that the densities are computed in.
+        gradients: whether to search for peaks, if the densities have gradients.
         likelihood: whether the first density is the prior times a likelihood; else the prior's missing mass is an
             error as it is.
     """
     dim = mean.shape[-1]
+    peaks = _peaks(log_densities, mean, covariance, scouts) if gradients else None
+    mean, covariance = _start(peaks, mean, covariance)
     mean, factor = _place(log_densities, mean, covariance)
     inverse = torch.linalg.inv(factor)
 
@@ -92,10 +104,12 @@ def integrate(
         return log_densities(u, rows).double() + (t.cosh().log().sum(-1) + log_scale[rows])
 
     places = None if scouts is None else to_t(scouts)
-    panels = Panels.over(at, _edges(places, mean.shape, mean.device), END, eps)
+    edges = _edges(places, mean.shape, mean.device)
+    if peaks is not None and len(peaks.place):
+        edges = torch.cat([edges, _around(peaks, mean, inverse)]).sort(0).values
+    panels = Panels.over(at, edges, END, eps)
     while True:
         total, rule, tail = panels.totals()
-        rule = SAFETY * rule
         peak, prior_size, likelihood_size, largest = panels.peak()
         rounding = eps * (1 + prior_size + likelihood_size)
         missing, weight = torch.zeros_like(rule), torch.zeros_like(rule)
@@ -111,8 +125,69 @@ def integrate(
         open_ = ~(error - rounding <= aim)
         if panels.num_panels >= MOST[dim] or not bool(open_.any()):
             prior = total[1] if panels.num_densities == 2 else torch.zeros_like(rule)
-            return Integral(total[0], error + rounding, rounding, prior, panels.num_nodes)
+            rounding = rounding + _roughness(at, panels.highest(), eps)
+            return Integral(total[0], error + rounding, rounding, prior, panels.num_nodes, peaks is not None)
         panels.halve(at, open_, weight, missing, None if places is None else places[1])
+
+
+def _roughness(at: At, t: Tensor, eps: float) -> Tensor:
+    """Rounding at the peak `[n, d]`, `[n]`, nats: how far the density is from a line over steps of a few numbers.
+
+    eps times the size of densities does not know what a law loses on its way (`GaussianHMM` at small noise). The
+    median of second differences: a peak may stand at a jump, which is in two of them.
+    """
+    rows = torch.arange(len(t), device=t.device)
+    k = torch.arange(-8.0, 9.0, dtype=torch.float64, device=t.device)[:, None]
+    values = at(t + k.unsqueeze(-1) * 4 * eps * t.abs().clamp(min=1.0), rows)[0]
+    bent = (values[2:] - 2 * values[1:-1] + values[:-2]).abs()
+    bent = torch.where(bent < torch.inf, bent, torch.nan)
+    return ROUGH * bent.nanmedian(0).values.nan_to_num(0.0)
+
+
+def _peaks(
+    log_densities: LogDensities, mean: Tensor, covariance: Tensor, scouts: Tensor | None
+) -> Peaks | None:
+    """From the mean, from scouts, and from maxima of a grid over where scouts of both kinds lie."""
+    rows = torch.arange(len(mean), device=mean.device)
+
+    def log_density(u: Tensor) -> Tensor:
+        return log_densities(u, rows)[0].double()
+
+    starts = [mean.unsqueeze(0)]
+    if scouts is not None:
+        starts += [part[:most] for part, most in zip(scouts, CLIMBERS, strict=True)]
+        both = scouts.flatten(0, 1).nan_to_num(0.0, posinf=0.0, neginf=0.0)
+        covariance = covariance + torch.diag_embed((both - mean).square().mean(0))
+    if not has_gradients(log_density, torch.cat(starts)):
+        return None
+    u, log_terms = _terms(log_densities, mean, torch.linalg.cholesky(covariance), rows)
+    side = NODES[mean.shape[-1]]
+    grid = log_terms.mT.unflatten(-1, (side,) * mean.shape[-1]).unsqueeze(1).nan_to_num(neginf=-1e300)
+    pool = torch.nn.functional.max_pool1d if grid.dim() == 3 else torch.nn.functional.max_pool2d
+    highest = (pool(grid, 3, 1, 1) <= grid).flatten(1).mT
+    best = torch.where(highest, log_terms, -torch.inf).topk(MAXIMA, 0).indices
+    starts.append(u.gather(0, best.unsqueeze(-1).expand(-1, -1, u.shape[-1])))
+    return climb(log_density, torch.cat(starts))
+
+
+def _start(peaks: Peaks | None, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest peak's own moments, where there is one."""
+    if peaks is None or not len(peaks.place):
+        return mean, covariance
+    found = peaks.found[0] & (torch.linalg.cholesky_ex(peaks.covariance[0]).info == 0)
+    return (
+        torch.where(found[:, None], peaks.place[0], mean),
+        torch.where(found[:, None, None], peaks.covariance[0], covariance),
+    )
+
+
+def _around(peaks: Peaks, mean: Tensor, inverse: Tensor) -> Tensor:
+    """Edges around every peak, in t, `[B, n, d]`; where there is none, at the end of the grid."""
+    place = (inverse @ (peaks.place - mean).unsqueeze(-1)).squeeze(-1)
+    width = torch.diagonal(inverse @ peaks.covariance @ inverse.mT, dim1=-2, dim2=-1).clamp(min=0.0).sqrt()
+    steps = sorted({s * v for v in AROUND[mean.shape[-1]] for s in (-1, 1)})
+    edges = torch.stack([(place + v * width).asinh().clamp(-END, END) for v in steps])
+    return torch.where(peaks.found.unsqueeze(-1), edges, END).flatten(0, 1)
 
 
 def _edges(places: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:

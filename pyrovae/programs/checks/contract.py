@@ -14,6 +14,7 @@ from ..arguments.marks import tensors_in
 from ..declaration import Declaration
 from ..plates import PARTICLES
 from ..sites import is_factor, sample_sites
+from .measure import is_computed
 
 
 def check_arguments(x: Any, context: tuple[Any, ...] = (), missing: bool = False) -> None:
@@ -107,6 +108,13 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
         raise ValueError("expected a model with an observed site (obs=x), got none")
     if declared.observed is not None and declared.observed not in observed:
         raise ValueError(f"expected the declared observed site {declared.observed!r}, got {observed}")
+
+    moved = [n for n in observed if is_computed(model_sites[n]["fn"]) and f"{n}_decentered" in observed]
+    if moved:
+        raise ValueError(
+            f"expected observed sites in the units of the data, got {moved} under LocScaleReparam: its density is that "
+            "of (x - loc) / scale^(1 - centered), without the Jacobian; try to reparameterise latents alone"
+        )
 
     missing = [
         n for n, s in latents.items() if n not in guide_sites and s["infer"].get("enumerate") != "parallel"

@@ -111,7 +111,7 @@ def measure_of(model_trace: Any, declared: Declaration) -> Measure:
     """
     kinds, laws = {}, {}
     for name, site in sample_sites(model_trace):
-        if not site["is_observed"]:
+        if not site["is_observed"] or is_computed(site["fn"]):
             continue
         if is_factor(site):
             if declared.density in (None, "exact"):
@@ -119,6 +119,15 @@ def measure_of(model_trace: Any, declared: Declaration) -> Measure:
             continue
         kinds[name], laws[name] = kind_of(site["fn"]), type(_law(site["fn"])).__name__
     return Measure(kinds, laws, declared.measure)
+
+
+def is_computed(fn: Any) -> bool:
+    """Whether a site is a value that others make, as reparameterisers leave it: a point mass that counts nothing."""
+    masked = False
+    while isinstance(fn, dist.MaskedDistribution | dist.Independent | dist.ExpandedDistribution):
+        masked |= getattr(fn, "_mask", None) is False
+        fn = fn.base_dist
+    return masked and isinstance(fn, dist.Delta)
 
 
 def kind_of(fn: Any) -> Kind:

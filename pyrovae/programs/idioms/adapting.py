@@ -71,7 +71,8 @@ def adapt(
         Exception
     ):  # a program fails in any way its author's code can fail: where it is run in earnest, it says so
         return Adapted(model, guide)
-    own = [n for n in outside(q, plate) if n in known]
+    inside = {n for n, s in sample_sites(q) if any(f.name == plate for f in s["cond_indep_stack"])}
+    own = [n for n, _ in sample_sites(q) if n in known and n not in inside]  # a guide may draw globals alone
     if own:
         guide = given_to(guide, {n: known[n] for n in own})
         own += _spare(guide, args, q, plate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import Tensor
 from ..checks.contract import base_of
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
+from ..particles.rounding import InFloat64, narrowest
 from ..sites import collect, reduce_to, sample_sites
+from .edges import AsGiven, log_density_of_u
 from .supports import bijection
 
 # A table of a program's discrete latents beyond this many entries a datum is not enumerated.
@@ -50,9 +53,14 @@ class Joint:
     over u in R^dim is p(x_n). Masks count for observed sites alone: a latent that a mask leaves out has its own
     factor, which integrates to one. The guide only says where to look (`draws`).
 
+    All is computed in float64, whatever the program's tensors are stored in (they count as exact numbers), where its
+    code allows that.
+
     Attributes:
         dim: number of unconstrained continuous numbers a datum has; 0 for a discrete program.
         discrete: names of the sites summed out.
+        wide: whether it runs in float64.
+        dtype: of its numbers.
 
     Raises:
         ValueError: a discrete latent without a finite list of values, or too many values in all.
@@ -76,6 +84,22 @@ class Joint:
         if self.discrete:
             model = pyro.infer.config_enumerate(model, default="parallel")  # type: ignore[attr-defined]
         self._model = replace(program, model=model, guide=_nothing, enumerated=bool(self.discrete))
+        self.wide = True
+        self.dtype = torch.float64
+        if not self._runs_in_float64(rows):
+            self.wide, self.dtype = False, narrowest(program.run(rows, 1))
+
+    def _runs_in_float64(self, rows: Tensor) -> bool:
+        """Whether the model runs with all its numbers as float64; kernels and checks of dtypes may not."""
+        try:
+            nowhere = torch.zeros(1, len(rows), 0, dtype=torch.float64, device=rows.device)
+            at = self.prior_draws(rows, 1) if self.dim else nowhere
+            return self(rows, at).dtype == at.dtype == torch.float64
+        except Exception:
+            return False
+
+    def _precision(self) -> Any:
+        return InFloat64() if self.wide else nullcontext()
 
     def __call__(self, indices: Tensor, u: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-density at u `[K, n, dim]`, for the data at `indices`.
@@ -98,32 +122,57 @@ class Joint:
         given = Substitute(values, unconstrained=True)
         program = self._model
         # Outermost: what enumerates must have seen a site before its value is set.
-        with program.on(indices) as arguments, given:
+        with self._precision(), program.on(indices) as arguments, given:
             traces = program.traces(arguments, len(u))
-        options: dict[str, Any] = {"plate": program.plate, "particles": PARTICLES, "normalised": True}
-        total = collect(*traces, power=1 / temperature, **options).log_weights()
-        for _, site in sample_sites(traces[1]):
-            if site["is_observed"]:
-                site["mask"] = False
-        prior = collect(*traces, **options).log_weights()
-        both = torch.stack([total, prior.expand_as(total)])
-        for name, jacobian in given.log_jacobian.items():
+            jacobians = self._in_coordinates(traces[1], given, temperature)
+            both = self._collected(traces, len(u), temperature)
+        for name, jacobian in jacobians.items():
             datum = next(f.dim for f in traces[1].nodes[name]["cond_indep_stack"] if f.name == program.plate)
-            both = both + reduce_to(jacobian, (self._dim, datum), tuple(total.shape))  # type: ignore[arg-type]
+            both = both + reduce_to(jacobian, (self._dim, datum), tuple(both.shape[1:]))  # type: ignore[arg-type]
         return both[..., : len(indices)]
+
+    def _in_coordinates(self, trace: Any, given: Substitute, temperature: float) -> dict[str, Tensor]:
+        """Puts closed forms of densities of u in place of those of z that are at its edge no number; the Jacobians."""
+        jacobians = dict(given.log_jacobian)
+        for name in jacobians:
+            site = trace.nodes[name]
+            known = log_density_of_u(site["fn"], given.values[name])
+            if known is not None and temperature == 1:
+                site["fn"] = AsGiven(site["fn"], known)
+                jacobians[name] = torch.zeros_like(known)
+            elif known is not None:
+                site["fn"] = AsGiven(site["fn"], known - jacobians[name])
+        return jacobians
+
+    def _collected(self, traces: Any, number: int, temperature: float) -> Tensor:
+        """ln p(x, z)^{1/T} and ln p(z), `[2, K, n]`, without Jacobians."""
+        options: dict[str, Any] = {"plate": self.program.plate, "particles": PARTICLES, "normalised": True}
+        if self.discrete:
+            total = collect(*traces, power=1 / temperature, **options).log_weights()
+            for _, site in sample_sites(traces[1]):
+                if site["is_observed"]:
+                    site["mask"] = False
+            prior = collect(*traces, **options).log_weights()
+        else:
+            sites = collect(*traces, **options)
+            prior = _sum(sites.prior)
+            total = (prior + _sum(sites.likelihood)) / temperature
+        sizes = torch.broadcast_shapes(total.shape, prior.shape)
+        return torch.stack([total.expand(sizes), prior.expand(sizes)])
 
     def draws(self, indices: Tensor, num_samples: int) -> Tensor:
         """The guide's draws as u, `[K, n, dim]`."""
         with self.program.on(indices) as given:
             guide_trace, model_trace = self.program.traces(given, num_samples)
-        return self._read(guide_trace, model_trace, num_samples)[:, : len(indices)]
+        with self._precision():
+            return self._read(guide_trace, model_trace, num_samples)[:, : len(indices)]
 
     def prior_draws(self, indices: Tensor, num_samples: int) -> Tensor:
         """Draws of the prior as u, `[K, n, dim]`; discrete latents are drawn too."""
         program = replace(self.program, guide=_nothing, enumerated=False)
-        with program.on(indices) as given:
+        with self._precision(), program.on(indices) as given:
             _, trace = program.traces(given, num_samples)
-        return self._read(trace, trace, num_samples)[:, : len(indices)]
+            return self._read(trace, trace, num_samples)[:, : len(indices)]
 
     def _read(self, source: Any, model_trace: Any, num_samples: int) -> Tensor:
         out = []
@@ -180,6 +229,10 @@ class Joint:
                 raise ValueError(
                     f"expected at most {MAX_STATES:,} values of a discrete latent, got {states:,} at {name!r}"
                 )
+
+
+def _sum(terms: dict[str, Tensor]) -> Tensor:
+    return sum((v.double() for v in terms.values()), torch.zeros((), dtype=torch.float64))
 
 
 def is_discrete(site: Any) -> bool:

@@ -91,12 +91,12 @@ def _of_terms(program: Program, indices: Tensor, num_samples: int, seed: int) ->
         assert narrow.traces is not None
         size = _size(narrow).nan_to_num(nan=0.0, posinf=0.0)  # a weight of zero has no error
         lw = narrow.log_weights()
-        if _dtype(narrow) == torch.float64 or program.random:  # whose second run has other random numbers
-            return torch.finfo(_dtype(narrow)).eps * size
+        if narrowest(narrow) == torch.float64 or program.random:  # whose second run has other random numbers
+            return torch.finfo(narrowest(narrow)).eps * size
         try:
             wide = _again(program, narrow, indices, num_samples)
         except Exception:  # kernels without float64, checks of dtypes in the program's own code
-            return torch.finfo(_dtype(narrow)).eps * size
+            return torch.finfo(narrowest(narrow)).eps * size
     return (lw[: len(wide)] - wide).abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
 
 
@@ -182,8 +182,8 @@ def _size(sites: Sites) -> Tensor:
     return total.amax(0)
 
 
-def _dtype(sites: Sites) -> torch.dtype:
-    """The narrowest of the sites' log-probabilities."""
+def narrowest(sites: Sites) -> torch.dtype:
+    """The narrowest dtype of the sites' log-probabilities."""
     if sites.marginal is not None:
         return sites.marginal.dtype
     terms = [*sites.prior.values(), *sites.likelihood.values(), *sites.guide.values()]
