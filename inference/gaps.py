@@ -33,6 +33,7 @@ from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs
 from pyrovae.inference.running.reusing import code_of
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.json_files import read_json
+from pyrovae.text import visible
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def run(options: Options) -> None:
         here = stack.enter_context(attending(partial, options.claim_expiry)) if options.shared else None
         if options.shared and _kept(loaded) == (loaded.weights_hash, asked):
             console.print(f"{loaded.folder}: gaps.md, of these very weights and options")
-            print((loaded.folder / "gaps.md").read_text(encoding="utf-8"))
+            print(visible((loaded.folder / "gaps.md").read_text(encoding="utf-8"), "\n"))
             return
         gaps = _measured(options, loaded, x, fit, estimators)
         print(gaps.table("markdown" if options.markdown else "terminal"))
