@@ -82,12 +82,12 @@ def check_claim(path: str | os.PathLike[str], claimed: int) -> None:
     size = os.stat(path).st_size
     if claimed > max(HARMLESS, INFLATED * size):
         raise ValueError(
-            f"expected arrays of about the size of their file, got {os.fspath(path)} of {size:,} bytes, which claims to "
-            f"hold {claimed:,}; where that is right, try to write it without compression"
+            f"expected arrays of about the size of their file, got {os.fspath(path)} of {size:,} bytes, which claims "
+            f"to hold {claimed:,}; where that is right, try to write it without compression"
         )
     if claimed > _memory():
         raise ValueError(
-            f"expected arrays that fit into the {_memory():,} bytes of memory here, got {os.fspath(path)}, which claims "
+            f"expected arrays that fit into {_memory():,} bytes of memory, got {os.fspath(path)}, which claims "
             f"to hold {claimed:,}; try fewer data"
         )
 
