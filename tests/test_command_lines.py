@@ -179,6 +179,7 @@ OWN = [
     ("train", ["--out", "run"]),
     ("train", ["--tensorboard", "--out", "run"]),
     ("train", ["--hidden", "1000000", "1000000"]),
+    ("train", ["--epochs", "9" * 30]),
     ("compare", ["--out", "run"]),
     ("compare", ["--only-runs"]),
     ("compare", ["--runs", "nowhere"]),

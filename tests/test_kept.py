@@ -27,6 +27,7 @@ from pyrovae.inference import compare, evaluate, gaps, sample, train
 from pyrovae.inference.running.attending import Attendance, attending, remove
 from pyrovae.inference.running.workers import run_side_by_side
 from pyrovae.runs import read_evidence
+from pyrovae.tensor_files import hash_of_tensors, read_tensors, write_tensors
 from pyrovae.training import Checkpoints
 
 from .small import EVALUATE, FLAGS, GRID, QUICK
@@ -93,6 +94,26 @@ def test_a_flipped_bit_is_seen(run, capsys):
     for place in (len(content) - 9, len(content) // 2, 60):
         part.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
         again = pv.evidence(loaded.model, loaded.guide, x, **ask)
+        assert torch.equal(again["IS"].per_datum, first["IS"].per_datum)
+
+
+def test_partial_results_of_another_version_are_computed_again(run):
+    """Their checksum is right, and their content is not what this version writes."""
+    loaded = pv.load(run, device="cpu")
+    ask = {"estimators": [pv.IS(20)], "resume": run / "partial"}
+    first = pv.evidence(loaded.model, loaded.guide, loaded.data.test[:30], **ask)
+    (part,) = (run / "partial").iterdir()
+    tensors, metadata = read_tensors(part)
+    about = json.loads(metadata["pyrovae"])
+    for other in (
+        [about],
+        {},
+        {**about, "tree": 3},
+        {**about, "tree": {"items": [["IS", {"items": [["a", 1]]}]]}},
+    ):
+        text = json.dumps(other)
+        write_tensors(part, tensors, {"pyrovae": text, "sha256": hash_of_tensors(tensors, text)})
+        again = pv.evidence(loaded.model, loaded.guide, loaded.data.test[:30], **ask)
         assert torch.equal(again["IS"].per_datum, first["IS"].per_datum)
 
 
