@@ -203,6 +203,8 @@ OWN = [
     ("evaluate", ["--shard", "0/2", "--resume", "--estimators", "ais"]),
     ("evaluate", ["--out", "nowhere/table.md"]),
     ("evaluate", ["--out", "run"]),
+    ("evaluate", ["--out", "run/config.json"]),
+    ("evaluate", ["--out", "mine.py"]),
     ("evaluate", ["--baseline", "nowhere"]),
     ("evaluate", ["--out-dir", "mine.py"]),
     ("evaluate", ["--status", "nowhere"]),

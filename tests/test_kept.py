@@ -28,7 +28,7 @@ from pyrovae.inference.running.attending import Attendance, attending, remove
 from pyrovae.inference.running.workers import run_side_by_side
 from pyrovae.runs import read_evidence
 from pyrovae.tensor_files import hash_of_tensors, read_tensors, write_tensors
-from pyrovae.training import Checkpoints
+from pyrovae.training import Checkpoints, loop
 
 from .small import EVALUATE, FLAGS, GRID, QUICK
 
@@ -141,6 +141,32 @@ def test_checkpoints_are_in_the_order_of_their_numbers(tmp_path):
     (tmp_path / "checkpoint-mine.safetensors").write_text("not one of ours")
     assert store.save({"n": 2}).name == "checkpoint-1000001.safetensors"
     assert store.load()["n"] == 2 and (tmp_path / "checkpoint-mine.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "metrics.csv", "training.png"])
+def test_files_of_the_names_of_a_run_are_not_replaced_unasked(tmp_path, capsys, name):
+    """The folder holds no run, but something of the user's: they did not ask for it to go."""
+    (tmp_path / name).write_text("mine")
+    for more in ([], ["--resume"]):
+        assert train.main(["--out", str(tmp_path), *QUICK, *more]) == 2
+        err = capsys.readouterr().err
+        assert name in err and "--overwrite" in err and err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(tmp_path, monkeypatch):
+    """So that the next start finds a free folder."""
+    real = loop.write_history
+
+    def interrupted(path, history):
+        real(path, history)
+        raise KeyboardInterrupt
+
+    argv = ["--out", str(tmp_path / "run"), *QUICK, "--checkpoint-every", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_history", interrupted)
+        assert train.main(argv) == 130
+    assert not (tmp_path / "run").exists()
 
 
 # Locks.
