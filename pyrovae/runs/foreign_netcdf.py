@@ -22,7 +22,8 @@ def check_netcdf(path: str | os.PathLike[str]) -> None:
     """
     import h5py
 
-    claimed, groups, seen = 0, 1, set()
+    claimed, groups = 0, 1
+    seen: set[int] = set()
     with h5py.File(path, "r") as file:
         left = [file["/"]]
         while left:
