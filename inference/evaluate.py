@@ -120,6 +120,10 @@ def _run(options: Options, world: World | None) -> None:
         folders.insert(0, options.baseline)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise ValueError(f"expected a file in a folder that exists for --out, got {options.out}")
+    if options.out is not None and options.out.exists() and options.out.suffix not in (".md", ".txt"):
+        raise ValueError(
+            f"expected a new file, or a .md or .txt to replace, for --out, got {options.out}; try another name"
+        )
     if options.out is not None:
         check_writable(options.out.parent)
     estimators, shard = options.estimate.build(), shard_of(options.shard)

@@ -18,21 +18,22 @@ import tyro
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae import plots, runs
+from pyrovae import plots
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.core.compile_when import DRAWS
 from pyrovae.evidence.evidence import data_hash
-from pyrovae.files import check_writable, write_whole
+from pyrovae.files import write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions, describe
 from pyrovae.inference.options.options import MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.attending import attending, remove
-from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs
+from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs, place_of, prepare
 from pyrovae.inference.running.reusing import code_of
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.json_files import read_json
+from pyrovae.text import visible
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,13 @@ class Options:
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
     """Print the table as Markdown."""
+    out_dir: Path | None = None
+    """Folder for what is written, in a folder of the run's name (default: the run folder itself)."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(options: Options) -> None:
-    """Writes gaps.png, gaps.md and gaps.json into the run folder."""
+    """Writes gaps.png, gaps.md and gaps.json into the run folder, or --out-dir."""
     fit = pv.LocalFit(options.steps, options.particles, options.lr)
     estimators = options.estimate.build()
     refuse_unasked(options.estimate, options.estimate.estimators)
@@ -107,45 +110,43 @@ def run(options: Options) -> None:
         options.limit,
         options.trust,
     )
-    check_writable(loaded.folder)
-    runs.check_own(loaded.folder, PARTIAL)
+    place = place_of(loaded, options.out_dir)
+    prepare(place)
     # What figures depend on: who comes late to a shared command shows what the others have found.
     asked = repr((fit, estimators, options.flow, options.draws, options.seed, data_hash(x), code_of(loaded)))
-    partial = loaded.folder / PARTIAL
+    partial = place / PARTIAL
     with ExitStack() as stack:
         here = stack.enter_context(attending(partial, options.claim_expiry)) if options.shared else None
-        if options.shared and _kept(loaded) == (loaded.weights_hash, asked):
-            console.print(f"{loaded.folder}: gaps.md, of these very weights and options")
-            print((loaded.folder / "gaps.md").read_text(encoding="utf-8"))
+        if options.shared and _kept(place) == (loaded.weights_hash, asked):
+            console.print(f"{place}: gaps.md, of these very weights and options")
+            print(visible((place / "gaps.md").read_text(encoding="utf-8"), "\n"))
             return
-        gaps = _measured(options, loaded, x, fit, estimators)
+        gaps = _measured(options, loaded, x, fit, estimators, partial)
         print(gaps.table("markdown" if options.markdown else "terminal"))
         about = {"weights_hash": loaded.weights_hash, "asked": asked}
         figures = json.dumps(gaps.summary() | about, indent=1)
         write_all(
             [
-                lambda: plots.save(
-                    gaps.plot(loaded.label[1]), loaded.folder / "gaps.png", loaded.weights_hash
-                ),
-                lambda: write_whole(loaded.folder / "gaps.md", gaps.table("markdown")),
-                lambda: write_whole(loaded.folder / "gaps.json", figures),
+                lambda: plots.save(gaps.plot(loaded.label[1]), place / "gaps.png", loaded.weights_hash),
+                lambda: write_whole(place / "gaps.md", gaps.table("markdown")),
+                lambda: write_whole(place / "gaps.json", figures),
             ]
         )
         remove(gaps.partials, here)
-    console.print(f"{loaded.folder}: gaps.png, gaps.md, gaps.json", highlight=False)
+    console.print(f"{place}: gaps.png, gaps.md, gaps.json", highlight=False)
 
 
-def _kept(run: pv.Run) -> tuple[Any, Any]:
+def _kept(place: Path) -> tuple[Any, Any]:
     """Weights and question that gaps.json belongs to; empty where it cannot be read."""
     try:
-        found = read_json(run.folder / "gaps.json")
+        found = read_json(place / "gaps.json")
         return found.get("weights_hash"), found.get("asked")
     except (OSError, ValueError, AttributeError):
         return None, None
 
 
 def _measured(
-    options: Options, loaded: pv.Run, x: Tensor, fit: pv.LocalFit, estimators: list[Any]
+    options: Options, loaded: pv.Run, x: Tensor, fit: pv.LocalFit, estimators: list[Any], partial: Path
 ) -> pv.Gaps:
     draws = len(x) * options.steps * options.particles
     with progress(options.machine.quiet, "weights, then optimisation steps", 1) as update:
@@ -161,7 +162,7 @@ def _measured(
             compile=options.compile == "on" or (options.compile == "auto" and draws >= DRAWS),
             label=options.label or describe(loaded.spec, options.split, len(x)),
             progress=lambda done, total: update(completed=done, total=total),
-            resume=loaded.folder / PARTIAL if options.resume or options.shared else None,
+            resume=partial if options.resume or options.shared else None,
             sharing=Sharing(options.claim_expiry) if options.shared else None,
         )
 

@@ -18,11 +18,11 @@ import tyro
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.evidence.core.compile_when import MOVES
-from pyrovae.files import check_writable, write_whole
+from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.options import MachineOptions
 from pyrovae.inference.options.ranges import MANY
-from pyrovae.inference.running.evaluating import SANDWICH, CompileName, load_runs
+from pyrovae.inference.running.evaluating import SANDWICH, CompileName, load_runs, place_of, prepare
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 
 
@@ -57,11 +57,13 @@ class Options:
     """Folder of data sets, where it differs from the run's."""
     markdown: bool = False
     """Print the table as Markdown."""
+    out_dir: Path | None = None
+    """Folder for what is written, in a folder of the run's name (default: the run folder itself)."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
 def run(options: Options) -> None:
-    """Writes sandwich.png, sandwich.md and sandwich.json into the run folder."""
+    """Writes sandwich.png, sandwich.md and sandwich.json into the run folder, or --out-dir."""
     if not options.temperatures:
         raise ValueError(
             "expected at least one number of --temperatures, got none; try --temperatures 100 300"
@@ -69,7 +71,8 @@ def run(options: Options) -> None:
     ais = pv.AIS(max(options.temperatures), options.chains, options.start, options.leapfrog)
     device = device_of(options.machine.device)
     (loaded,), x = load_runs([options.folder], options.root, device, "test", 1, options.trust)
-    check_writable(loaded.folder)
+    place = place_of(loaded, options.out_dir)
+    prepare(place)
     moves = 2 * options.simulate * options.chains * options.leapfrog * sum(options.temperatures)
     with progress(options.machine.quiet, "chains x temperatures", 1) as update:
         result = pv.sandwich(
@@ -94,12 +97,12 @@ def run(options: Options) -> None:
     summary = json.dumps(summarise(result) | {"weights_hash": loaded.weights_hash}, indent=1)
     write_all(
         [
-            lambda: plots.save(figure, loaded.folder / "sandwich.png", loaded.weights_hash),
-            lambda: write_whole(loaded.folder / "sandwich.md", f"{title}\n\n{result.table('markdown')}"),
-            lambda: write_whole(loaded.folder / SANDWICH, summary),
+            lambda: plots.save(figure, place / "sandwich.png", loaded.weights_hash),
+            lambda: write_whole(place / "sandwich.md", f"{title}\n\n{result.table('markdown')}"),
+            lambda: write_whole(place / SANDWICH, summary),
         ]
     )
-    console.print(f"{loaded.folder}: sandwich.png, sandwich.md, sandwich.json", highlight=False)
+    console.print(f"{place}: sandwich.png, sandwich.md, sandwich.json", highlight=False)
 
 
 def summarise(result: pv.Sandwich) -> dict[str, Any]:

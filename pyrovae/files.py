@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What a file may claim to hold, before it is read: so many bytes, or so many times its own size. Deflated zeros take a
+# thousandth of their room, and a header nothing at all.
+HARMLESS = 1 << 28
+INFLATED = 100
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -62,6 +67,37 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
             f.flush()
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(folder)) from None
+
+
+def check_claim(path: str | os.PathLike[str], claimed: int) -> None:
+    """Refuses a file whose arrays would fill the memory, before any of them is read.
+
+    Args:
+        path: the file.
+        claimed: bytes that its headers say are in it, once they are inflated.
+
+    Raises:
+        ValueError: for more than this machine has, or than an honest file of that size holds.
+    """
+    size = os.stat(path).st_size
+    if claimed > max(HARMLESS, INFLATED * size):
+        raise ValueError(
+            f"expected arrays of about the size of their file, got {os.fspath(path)} of {size:,} bytes, which claims "
+            f"to hold {claimed:,}; where that is right, try to write it without compression"
+        )
+    if claimed > _memory():
+        raise ValueError(
+            f"expected arrays that fit into {_memory():,} bytes of memory, got {os.fspath(path)}, which claims "
+            f"to hold {claimed:,}; try fewer data"
+        )
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory; without end where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

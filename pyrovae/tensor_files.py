@@ -12,8 +12,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .files import write_whole
+from .files import check_claim, write_whole
 from .json_files import parse_json
+
+LARGEST_HEADER = 100_000_000  # bytes; the format allows no more
 
 
 class DamagedFile(ValueError):
@@ -55,13 +57,22 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         DamagedFile: for what was read and is no whole safetensors file.
         OSError: for what could not be read, which says nothing of the file: too many open files, say.
     """
-    content = Path(path).read_bytes()
-    size = int.from_bytes(content[:8], "little")
+    _check_header(Path(path))
     try:
-        if not 8 <= 8 + size <= len(content):
-            raise DamagedFile(f"a header of {size:,} bytes in a file of {len(content):,}")
-        metadata = parse_json(content[8 : 8 + size]).get("__metadata__") or {}
+        content = Path(path).read_bytes()
+        header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header.get("__metadata__") or {}
         tensors = {k: v.clone() for k, v in safetensors.torch.load(content).items()}
         return tensors, {str(k): str(v) for k, v in metadata.items()}
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFile(str(error)) from None
+
+
+def _check_header(path: Path) -> None:
+    """Refuses sizes that cannot be, before the file is read: of the header, and of all it may hold here."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if not 8 <= 8 + header <= size or header > LARGEST_HEADER:
+        raise DamagedFile(f"a header of {header:,} bytes in a file of {size:,}")
+    check_claim(path, size)

@@ -251,6 +251,32 @@ def test_all_checkpoints_damaged(tmp_path, whole):
         assert_same(fit(tmp_path / "c", resume=True), whole)
 
 
+OTHERS = {
+    "nothing": lambda s: {},
+    "a list": lambda s: [s],
+    "no arguments": lambda s: {k: v for k, v in s.items() if k != "arguments"},
+    "no trainer": lambda s: {k: v for k, v in s.items() if k != "trainer"},
+    "less progress": lambda s: s | {"progress": None},
+    "more progress": lambda s: s | {"progress": {**s["progress"], "moon": 3}},
+    "less of the trainer": lambda s: s | {"trainer": {k: v for k, v in s["trainer"].items() if k != "peak"}},
+    "another optimizer": lambda s: s | {"trainer": {**s["trainer"], "optimizer": {"param_groups": 3}}},
+    "other versions": lambda s: s | {"versions": "2.11"},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_checkpoints_of_other_versions_are_one_error(tmp_path, kind):
+    """Whole, with a checksum that is right, and not what this version writes: they say so, and stay."""
+    folder = tmp_path / "c"
+    fit(folder, epochs=1)
+    file = Checkpoints(folder).files()[-1]
+    write_checkpoint(file, OTHERS[kind](read_checkpoint(file)))
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(ValueError, match="expected"):
+        fit(folder, resume=True)
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+
+
 def test_another_run_is_refused(tmp_path):
     folder = tmp_path / "c"
     fit(folder, epochs=1)

@@ -14,6 +14,7 @@ import pytest
 import pyrovae as pv
 from pyrovae import files
 from pyrovae.inference import compare, evaluate, free_energy, gaps, sample, sandwich, train
+from pyrovae.inference.running import evaluating
 from pyrovae.runs import read_evidence
 from pyrovae.tensor_files import read_tensors
 
@@ -183,8 +184,31 @@ def test_the_place_is_probed_before_the_work(run, monkeypatch, capsys):
     assert "Read-only file system" in err and "--out-dir" in err and err.count("\n") == 1
 
 
-def test_out_dir(run, tmp_path, capsys):
-    before = {p.name for p in run.iterdir()}
-    assert evaluate.main([str(run), *EVALUATE, "--resume", "--out-dir", str(tmp_path / "else")]) == 0
-    assert {p.name for p in run.iterdir()} == before
-    assert {p.name for p in (tmp_path / "else" / "run").iterdir()} == {"evidence.nc", "evidence.png"}
+SMALL_GAPS = ["--limit", "3", "--steps", "3", "--compile", "off", *FLAGS]
+SMALL_SANDWICH = ["--simulate", "3", "--temperatures", "3", "--chains", "2", "--leapfrog", "1", *FLAGS]
+ELSEWHERE = {
+    "evaluate": (evaluate.main, [*EVALUATE, "--resume"], {"evidence.nc", "evidence.png"}),
+    "gaps": (gaps.main, [*SMALL_GAPS, "--resume"], {"gaps.json", "gaps.md", "gaps.png"}),
+    "sandwich": (sandwich.main, SMALL_SANDWICH, {"sandwich.json", "sandwich.md", "sandwich.png"}),
+}
+
+
+@pytest.mark.parametrize("script", ELSEWHERE)
+def test_out_dir(run, tmp_path, capsys, script, monkeypatch):
+    """Of a run folder that cannot be written nothing is lost: another place is asked for before the work."""
+    main, argv, wanted = ELSEWHERE[script]
+    before = {p.name: p.read_bytes() for p in run.iterdir()}
+    real = files.check_writable
+
+    def refuse(folder):
+        if Path(folder) == run:
+            raise OSError(errno.EROFS, "Read-only file system", str(folder))
+        real(folder)
+
+    monkeypatch.setattr(evaluating, "check_writable", refuse)
+    assert main([str(run), *argv]) == 2
+    err = capsys.readouterr().err
+    assert "--out-dir" in err and err.count("\n") == 1
+    assert main([str(run), *argv, "--out-dir", str(tmp_path / "else")]) == 0
+    assert {p.name: p.read_bytes() for p in run.iterdir()} == before
+    assert {p.name for p in (tmp_path / "else" / "run").iterdir()} == wanted

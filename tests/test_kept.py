@@ -27,7 +27,8 @@ from pyrovae.inference import compare, evaluate, gaps, sample, train
 from pyrovae.inference.running.attending import Attendance, attending, remove
 from pyrovae.inference.running.workers import run_side_by_side
 from pyrovae.runs import read_evidence
-from pyrovae.training import Checkpoints
+from pyrovae.tensor_files import hash_of_tensors, read_tensors, write_tensors
+from pyrovae.training import Checkpoints, loop
 
 from .small import EVALUATE, FLAGS, GRID, QUICK
 
@@ -96,6 +97,26 @@ def test_a_flipped_bit_is_seen(run, capsys):
         assert torch.equal(again["IS"].per_datum, first["IS"].per_datum)
 
 
+def test_partial_results_of_another_version_are_computed_again(run):
+    """Their checksum is right, and their content is not what this version writes."""
+    loaded = pv.load(run, device="cpu")
+    ask = {"estimators": [pv.IS(20)], "resume": run / "partial"}
+    first = pv.evidence(loaded.model, loaded.guide, loaded.data.test[:30], **ask)
+    (part,) = (run / "partial").iterdir()
+    tensors, metadata = read_tensors(part)
+    about = json.loads(metadata["pyrovae"])
+    for other in (
+        [about],
+        {},
+        {**about, "tree": 3},
+        {**about, "tree": {"items": [["IS", {"items": [["a", 1]]}]]}},
+    ):
+        text = json.dumps(other)
+        write_tensors(part, tensors, {"pyrovae": text, "sha256": hash_of_tensors(tensors, text)})
+        again = pv.evidence(loaded.model, loaded.guide, loaded.data.test[:30], **ask)
+        assert torch.equal(again["IS"].per_datum, first["IS"].per_datum)
+
+
 def test_a_passing_read_error_is_no_damage(tmp_path, monkeypatch):
     """Too many open files say nothing of a checkpoint: it keeps its name, and nothing starts anew."""
     store = Checkpoints(tmp_path)
@@ -120,6 +141,32 @@ def test_checkpoints_are_in_the_order_of_their_numbers(tmp_path):
     (tmp_path / "checkpoint-mine.safetensors").write_text("not one of ours")
     assert store.save({"n": 2}).name == "checkpoint-1000001.safetensors"
     assert store.load()["n"] == 2 and (tmp_path / "checkpoint-mine.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "metrics.csv", "training.png"])
+def test_files_of_the_names_of_a_run_are_not_replaced_unasked(tmp_path, capsys, name):
+    """The folder holds no run, but something of the user's: they did not ask for it to go."""
+    (tmp_path / name).write_text("mine")
+    for more in ([], ["--resume"]):
+        assert train.main(["--out", str(tmp_path), *QUICK, *more]) == 2
+        err = capsys.readouterr().err
+        assert name in err and "--overwrite" in err and err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(tmp_path, monkeypatch):
+    """So that the next start finds a free folder."""
+    real = loop.write_history
+
+    def interrupted(path, history):
+        real(path, history)
+        raise KeyboardInterrupt
+
+    argv = ["--out", str(tmp_path / "run"), *QUICK, "--checkpoint-every", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_history", interrupted)
+        assert train.main(argv) == 130
+    assert not (tmp_path / "run").exists()
 
 
 # Locks.

@@ -342,6 +342,42 @@ def test_links_in_a_folder_lead_nowhere(archive, tmp_path, script, name):
         assert target.read_bytes() == b"mine"
 
 
+HARD = [
+    "config.json",
+    "gaps.json",
+    "samples.npz",
+    "partial/a.claim-0",
+    "partial/.a.here",
+    "partial/x.safetensors",
+]
+HARD += [
+    "checkpoints/checkpoint-000001.safetensors",
+    *(n for names in LINKS.values() for n in names if "." in n),
+]
+
+
+def test_hard_links_in_a_folder_lead_nowhere(archive, tmp_path):
+    """Other names of the user's files, which tar makes: their content stays, and they are not truncated."""
+    folder, _ = archive
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    kept = {}
+    for number, name in enumerate(dict.fromkeys(HARD)):
+        place, target = folder / name, mine / str(number)
+        target.write_bytes(place.read_bytes() if place.exists() else b"mine")
+        kept[target] = target.read_bytes()
+        place.unlink(missing_ok=True)
+        place.parent.mkdir(exist_ok=True)
+        os.link(target, place)
+    before = outside(folder)
+    evaluate.main(["run", "--num-samples", "5", "--limit", "9", "--resume", *FLAGS])
+    sample.main(["run", "--num", "2", "--only", "samples", *FLAGS])
+    leave_unfinished(folder)
+    train.main(["--out", "run", "--resume", "--tensorboard", *FLAGS])
+    assert train.main(["--out", "run", "--overwrite", *QUICK]) == 0
+    assert {p: p.read_bytes() for p in kept} == kept and outside(folder) == before
+
+
 def test_dangling_links_make_nothing(archive, tmp_path):
     folder, _ = archive
     for name in (".writable", "partial", "checkpoints", "tensorboard", "samples.npz", ".lock"):

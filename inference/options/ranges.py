@@ -52,7 +52,7 @@ def check_ranges(options: Any, own: dict[str, Any] | None = None) -> None:
             if not math.isfinite(number):
                 raise ValueError(f"expected a finite number for {flag}, got {number}")
             if limits is not None and not _within(number, limits):
-                raise ValueError(f"expected {flag} {_words(limits)}, got {number}")
+                raise ValueError(f"expected {flag} {_words(limits, number)}, got {number}")
 
 
 def check_text(options: Any) -> None:
@@ -79,8 +79,10 @@ def _within(number: float, limits: Any) -> bool:
     return least < number < greatest if len(limits) == 3 else least <= number <= greatest
 
 
-def _words(limits: Any) -> str:
+def _words(limits: Any, number: float) -> str:
     least, greatest = limits[:2]
+    if number > greatest:
+        return f"<= {greatest:,}"
     sign = ">" if len(limits) == 3 else ">="
     if greatest in (math.inf, MANY, SEEDS):
         return f"{sign} {least}"

@@ -71,10 +71,7 @@ class Question:
 
     def place(self, run: pv.Run) -> Path:
         """Folder in which results of a run are written."""
-        if self.out_dir is not None:
-            return self.out_dir / Path(os.path.realpath(run.folder)).name
-        runs.check_own(run.folder, PARTIAL)
-        return run.folder
+        return place_of(run, self.out_dir)
 
     def prepare(self, run: pv.Run) -> None:
         """Makes that place, and tells before any work if it cannot be written.
@@ -82,13 +79,7 @@ class Question:
         Raises:
             OSError: it cannot be made or written.
         """
-        if self.out_dir is not None:
-            self.place(run).mkdir(parents=True, exist_ok=True)
-        try:
-            check_writable(self.place(run))
-        except OSError as error:
-            reason = f"{error.strerror}: {error.filename}; try --out-dir with a folder that can be written"
-            raise OSError(reason) from None
+        prepare(self.place(run))
 
     @property
     def asked(self) -> list[Any]:
@@ -101,6 +92,28 @@ class Question:
         if self.compile == "auto":
             return self.num_samples * len(self.x) >= PAIRS
         return self.compile == "on"
+
+
+def place_of(run: pv.Run, out_dir: Path | None) -> Path:
+    """Where results of a run are written: in a folder of its name within `out_dir`, or in the run folder."""
+    if out_dir is not None:
+        return out_dir / Path(os.path.realpath(run.folder)).name
+    runs.check_own(run.folder, PARTIAL)
+    return run.folder
+
+
+def prepare(place: Path) -> None:
+    """Makes that place, and tells before any work if it cannot be written.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        check_writable(place)
+    except OSError as error:
+        reason = f"{error.strerror}: {error.filename}; try --out-dir with a folder that can be written"
+        raise OSError(reason) from None
 
 
 def some(x: Tensor, limit: int | None) -> Tensor:

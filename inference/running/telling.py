@@ -15,6 +15,7 @@ import pyrovae
 from pyrovae import inference, models
 from pyrovae.text import visible
 
+LONGEST = 1500  # characters of an error that are shown
 OURS = tuple(
     str(Path(str(p)).resolve())
     for p in (
@@ -34,7 +35,9 @@ def one_line(error: BaseException) -> str:
     """The error's text in one line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return visible(f"{error.strerror}: {os.fsdecode(error.filename)}")
-    return visible(" ".join(str(error).split())) or type(error).__name__
+    text = visible(" ".join(str(error).split())) or type(error).__name__
+    # What a file holds may be of any length; the remedy comes last.
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} [...] {text[-300:]}"
 
 
 def in_users_code(error: BaseException) -> tuple[str, int, str] | None:

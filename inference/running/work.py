@@ -102,6 +102,7 @@ def _train_in(
     load: Callable[[], Dataset],
 ) -> pv.Fit:
     store, started = Checkpoints(folder / runs.CHECKPOINTS, keep.keep), False
+    former = (folder / runs.HISTORY).exists()
 
     def each_epoch(row: Row) -> None:
         nonlocal started
@@ -143,6 +144,8 @@ def _train_in(
         # With a checkpoint the run is unfinished; without one there is no run.
         if not store.files() and not resume:
             (folder / runs.UNFINISHED).unlink(missing_ok=True)
+            if started or not former:
+                (folder / runs.HISTORY).unlink(missing_ok=True)
         raise
     if on_end is not None:  # before anything is written: a full disk costs files, and not what was found
         on_end(fit)

@@ -1,15 +1,20 @@
 """Arrays from files, without ever unpickling."""
 
+import math
 import pickle
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from ..files import check_claim
 
 SUFFIXES = (".npy", ".npz", ".pt")
+MAGIC = b"\x93NUMPY"
 # Everything that numpy and torch raise on files which are cut short or overwritten.
 UNREADABLE = (
     ValueError,
@@ -34,15 +39,16 @@ def read_file(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the suffix is unknown, the file is cut short or corrupt, or it holds pickled objects,
-            which could run code when they are loaded.
+        ValueError: If the suffix is unknown, the file is cut short or corrupt, claims to hold more than it
+            can (before that is read), or holds pickled objects, which could run code when they are loaded.
     """
     if not path.exists():
         raise FileNotFoundError(f"expected a data file at {path}, found none")
     if not path.is_file() or path.suffix not in SUFFIXES:
         raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
+    check_claim(path, max(path.stat().st_size, _inflated(path)))
     try:
-        return _read_torch(path) if path.suffix == ".pt" else _read_numpy(path)
+        found = _read_torch(path) if path.suffix == ".pt" else _read_numpy(path)
     except PermissionError:
         raise
     except UNREADABLE as error:
@@ -56,6 +62,20 @@ def read_file(path: Path) -> Any:
             f"expected a readable {path.suffix} file, got {path}, which is cut short or corrupt "
             f"({type(error).__name__}); try to write it again"
         ) from error
+    tensors = [t for t in (found.values() if isinstance(found, dict) else [found]) if isinstance(t, Tensor)]
+    # One number can stand for all, by strides of 0.
+    check_claim(path, sum(t.numel() * t.element_size() for t in tensors))
+    return found
+
+
+def _inflated(path: Path) -> int:
+    if not zipfile.is_zipfile(path):
+        return 0
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except UNREADABLE:
+        return 0  # which reading it will tell
 
 
 def _read_torch(path: Path) -> Any:
@@ -63,11 +83,28 @@ def _read_torch(path: Path) -> Any:
 
 
 def _read_numpy(path: Path) -> Any:
+    with path.open("rb") as file:
+        _check_header(file, path.stat().st_size)
     loaded = np.load(path, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:
+        for member in loaded.zip.infolist():
+            with loaded.zip.open(member) as file:
+                _check_header(file, member.file_size)
         return {key: loaded[key] for key in loaded.files}
+
+
+def _check_header(file: IO[bytes], size: int) -> None:
+    """Refuses a .npy header that claims more than follows it: numpy makes room for all of it before it reads."""
+    start = file.read(len(MAGIC) + 2)
+    if not start.startswith(MAGIC):
+        return
+    first = start[len(MAGIC) :] == b"\1\0"
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"shape {shape} of {dtype} in {size:,} bytes")
 
 
 def _holds_objects(path: Path, error: Exception) -> bool:

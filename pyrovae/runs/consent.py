@@ -15,6 +15,7 @@ from pathlib import Path
 from ..files import replacing
 from ..json_files import read_json
 
+LARGEST = 1 << 26  # bytes of a file of code
 # Programs that pyrovae brings; every other name of a model is somebody's code.
 BUILT_IN = ("vae", "hierarchical", "diffusion", "rbm", "linear-gaussian")
 
@@ -47,6 +48,8 @@ class Code:
         digest = hashlib.sha256(self.reference.rpartition(":")[2].encode() + b"\0")
         try:
             for file in self.files:
+                if not file.is_file() or file.stat().st_size > LARGEST:  # a pipe or device may never end
+                    return None
                 digest.update(f"{file}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
         except OSError:
             return None

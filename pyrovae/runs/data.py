@@ -147,3 +147,18 @@ def check_same(spec: DataSpec, given: Data, folder: Path) -> None:
             f"expected the data {folder} was trained on ({spec.name}, event shape {spec.event_shape}, hash "
             f"{spec.hash[:12]}), got {found.name} of event shape {found.event_shape}, hash {found.hash[:12]}"
         )
+
+
+def check_described(spec: DataSpec, found: DataSpec, folder: Path) -> None:
+    """Refuses a description that is not of the data it names: titles and tables would say it.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    wrong = [k for k, told in spec.to_json().items() if told != found.to_json()[k]]
+    if wrong:
+        told = ", ".join(f"{k} {spec.to_json()[k]!r} and not {found.to_json()[k]!r}" for k in wrong)
+        raise ValueError(
+            f"expected the description of the data that {folder} was trained on, got {told}: its "
+            "configuration is damaged"
+        )

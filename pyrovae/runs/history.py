@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..training.logging.history import Row
 
+LARGEST = 1 << 28  # bytes, of a million epochs
+
 
 def read_history(path: str | os.PathLike[str]) -> list[Row]:
     """Rows of metrics.csv, one an epoch; figures that a row does not have are left out.
@@ -20,6 +22,8 @@ def read_history(path: str | os.PathLike[str]) -> list[Row]:
     if not file.is_file():
         raise FileNotFoundError(f"expected the history of a run, got {file}, which does not exist")
     try:
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"it has {file.stat().st_size:,} bytes")
         with file.open(newline="", encoding="utf-8") as f:
             rows = [
                 {k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(f, strict=True)

@@ -13,7 +13,7 @@ from ..checking import checked
 from ..data import DataSpec
 from ..programs import ParameterStore, inspect_program, module_mode, store_of
 from .consent import check_consent
-from .data import Data, as_data, check_same, check_sizes, load_again, moved, training_rows
+from .data import Data, as_data, check_described, check_same, check_sizes, load_again, moved, training_rows
 from .folder import CONFIG, WEIGHTS, read_config
 from .run import Run
 from .weights import load_weights
@@ -86,6 +86,7 @@ def load(
         check_sizes(spec, config["data"], folder)
         loaded = load_again(config["data"], root)
         check_same(spec, loaded, folder)
+        check_described(spec, loaded.spec, folder)
         given = loaded.to(where)
     if model is not None and guide is not None:
         pair = model, guide

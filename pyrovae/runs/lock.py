@@ -60,6 +60,10 @@ def _acquire(path: Path) -> int:
     while True:
         # No link is followed: a folder of somebody else's may hold one.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        if os.fstat(handle).st_nlink > 1:  # another name of some file of the user's: an archive may bring one
+            os.close(handle)
+            path.unlink()
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..distributed import World
 from .bad_steps import BadStep
@@ -85,16 +87,17 @@ class Loop:
                 naming the difference.
         """
         state = None
-        with self.world.together():
+        with self.world.together(), _of_this_version():
             if self.checkpoints is not None:
                 state = self.checkpoints.load()
                 self._compare({} if state is None else state["arguments"], self.checkpoints.folder)
         state = shared_state(self.world, state)
         if state is None:
             return
-        self.trainer.load_state_dict(state["trainer"])
-        self._good = self.trainer.state_dict() if state["good"] is None else state["good"]
-        self.progress = Progress(**state["progress"])
+        with _of_this_version():
+            self.trainer.load_state_dict(state["trainer"])
+            self._good = self.trainer.state_dict() if state["good"] is None else state["good"]
+            self.progress = Progress(**state["progress"])
         if self.log is not None and self.progress.history:
             write_history(self.log, self.progress.history)
 
@@ -223,3 +226,17 @@ class Loop:
             RuntimeWarning,
             stacklevel=4,
         )
+
+
+@contextmanager
+def _of_this_version() -> Iterator[None]:
+    """Tells of a checkpoint that is whole, and has not what this version looks for."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"expected the checkpoint of a run of this version, got one of another ({type(error).__name__}: {error}); "
+            "try the version it was started with, or start anew with --overwrite"
+        ) from error

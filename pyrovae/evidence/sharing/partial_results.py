@@ -102,7 +102,9 @@ class Partials:
             if metadata.get("sha256") != hash_of_tensors(tensors, text):
                 raise DamagedFile("its checksum is wrong")
             about = parse_json(text)
-        except ValueError as error:
+            probe, tree = tensors["probe"], _decode(about["tree"], tensors)
+            results = {str(name): PerDatum(**fields) for name, fields in tree.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if self.strict:
                 raise ValueError(
                     f"expected a whole unit, got {path}, which is truncated or damaged ({error}); delete it, and "
@@ -117,14 +119,13 @@ class Partials:
                     "it again"
                 )
             return None
-        if not torch.allclose(tensors["probe"], self._probe, rtol=1e-4, atol=1e-4, equal_nan=True):
+        if not torch.allclose(probe, self._probe, rtol=1e-4, atol=1e-4, equal_nan=True):
             raise ValueError(
                 f"expected partial results of this program in {self.folder}, got those of one with the same "
                 "parameters and other log-weights (its code has changed); try another folder"
             )
         self.used.add(path)
-        tree = _decode(about["tree"], tensors)
-        return {name: PerDatum(**fields) for name, fields in tree.items()}
+        return results
 
 
 def _clean(folder: Path) -> None:
