@@ -75,7 +75,12 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
         yield
     except FAILURES as error:
         text = str(error).strip().split("\n")[0]
-        if text.startswith("expected "):
+        # Torch has errors that begin like ours: "expected m1 and m2 to have the same dtype, but got: ...".
+        if (
+            text.startswith("expected ")
+            and "but got" not in text
+            and isinstance(error, ValueError | TypeError)
+        ):
             if str(error) == text:
                 raise
             raise ValueError(text) from error  # Pyro has added the shapes of all sites
@@ -87,10 +92,13 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
                 f"{got} in the plate's dim; try .to_event(1) on the law, if these {got} are of one datum, in model and "
                 "guide"
             ) from error
+        hint = "to call guide(x, ...) and model(x, ...) by themselves"
+        if "dtype" in text or "scalar type" in text:
+            hint = "one dtype for x, its context and all modules: x.float(), module.float()"
         more = f" and {len(context)} arguments more" if context else ""
         raise ValueError(
             f"expected a model and a guide that run on x of shape {tuple(x.shape)} ({x.dtype}, {x.device}){more}, got "
-            f"{type(error).__name__}: {text}; try to call guide(x, ...) and model(x, ...) by themselves"
+            f"{type(error).__name__}: {text}; try {hint}"
         ) from error
 
 
@@ -120,6 +128,11 @@ def as_tensors(value: Any) -> Any:
         return {k: as_tensors(v) for k, v in value.items()}
     if type(value) in (tuple, list):
         return type(value)(map(as_tensors, value))
+    if hasattr(value, "to_numpy"):  # its rows would not be known to be of the data
+        raise TypeError(
+            f"expected context of tensors, numpy arrays, lists and numbers, got a {type(value).__name__}; try "
+            ".to_numpy(), or .to_list() for texts"
+        )
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind not in "fiub":
@@ -146,14 +159,24 @@ def _data(value: Any, name: str, _: Any) -> Any:
     value = as_tensor(value, name)
     if not isinstance(value, Tensor):
         hint = f"; try {name}.test" if hasattr(value, "test") else "; try torch.as_tensor(...)"
+        hint = f"; try {name}.to_numpy()" if hasattr(value, "to_numpy") else hint
         raise _wrong(name, "a torch.Tensor (or a numpy array) [N, *event]", value, hint)
     return value
 
 
 def _rows(value: Any, name: str, _: Any) -> Any:
     if isinstance(value, tuple | list) and not hasattr(value, "_fields") and value:
-        return type(value)((as_tensor(value[0], name), *map(as_tensors, value[1:])))
+        return type(value)((_rows(value[0], name, _), *map(as_tensors, value[1:])))
+    if hasattr(value, "to_numpy"):
+        words = "a data set, a tensor or a numpy array [N, *event], or a tuple (x, *context)"
+        raise _wrong(name, words, value, "; try .to_numpy()")
     return as_tensor(value, name)
+
+
+def _given(value: Any, name: str, _: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "values by name of a latent", value, '; try {"w": torch.tensor(0.5)}')
+    return {k: torch.tensor(v) if isinstance(v, int | float) else as_tensors(v) for k, v in value.items()}
 
 
 def _whole(least: int) -> Callable[[Any, str, Any], int]:
@@ -283,5 +306,6 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     "groups": _groups,
     "estimators": _estimators,
     "shard": _shard,
+    "given": _given,
     "chunk": _like("data", "samples", try_="pv.Chunk(data=100, samples=128)"),
 }
