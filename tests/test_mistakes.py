@@ -391,3 +391,24 @@ def test_a_latent_that_is_conditioned_on_leaves_the_guide():
         -1
     )
     assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("side", ["model", "guide"])
+def test_validation_is_named_where_it_stops_a_compiled_step(side):
+    """The program has no branch: torch has one, where a law checks its parameters and values."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            law = dist.Normal(x.new_zeros(x.shape), 1.0, validate_args=side == "model" or None)
+            z = pyro.sample("z", law.to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        shift = pyro.param("shift", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            law = dist.Normal(x / 2 + shift, HALF, validate_args=side == "guide" or None)
+            pyro.sample("z", law.to_event(1))
+
+    with pytest.warns(UserWarning, match="validates its numbers"):
+        fit = pv.fit(model, guide, X, epochs=1, batch_size=3, compile=True)
+    assert "validate_args=True" in fit.refused and "test_mistakes.py" in fit.refused
