@@ -87,6 +87,11 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
         shapes = _PLATE.search(text)
         if shapes is not None:
             plate, site, _, size, got = shapes.groups()
+            if int(got) == len(x) != int(size):
+                raise ValueError(
+                    f"expected the plate {plate!r} to hold the len(x) = {got} data, or to pick a subsample of the rows "
+                    f"of x, got one of {size} at {site!r}; try pyro.plate({plate!r}, len(x))"
+                ) from error
             raise ValueError(
                 f"expected a law of {site!r} with one row per datum in the plate {plate!r} (size {size} here), got "
                 f"{got} in the plate's dim; try .to_event(1) on the law, if these {got} are of one datum, in model and "
@@ -95,7 +100,7 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
         hint = "to call guide(x, ...) and model(x, ...) by themselves"
         if "dtype" in text or "scalar type" in text:
             hint = "one dtype for x, its context and all modules: x.float(), module.float()"
-        more = f" and {len(context)} arguments more" if context else ""
+        more = f" and {len(context)} more argument(s)" if context else ""
         raise ValueError(
             f"expected a model and a guide that run on x of shape {tuple(x.shape)} ({x.dtype}, {x.device}){more}, got "
             f"{type(error).__name__}: {text}; try {hint}"

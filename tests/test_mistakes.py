@@ -1,12 +1,16 @@
 """Mistakes that Pyro's users make: refused with the true reason, and the remedy works as it is written."""
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import config_enumerate
 from pyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation, AutoNormal, AutoStructured
 from pyro.infer.reparam import LocScaleReparam, TransformReparam
+from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
 import pyrovae as pv
@@ -129,6 +133,54 @@ def given_indices(rows):
     return run(model), run(guide)
 
 
+def bits(kind):
+    """Bits of a latent's sign, observed as some kind of number."""
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(x.shape), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+            pyro.sample("y", dist.Bernoulli(x.new_zeros(len(x)) + 0.5), obs=y.to(kind))
+
+    return model, pair()[1]
+
+
+def penalised():
+    """A term of a parameter, as one adds it to a loss."""
+
+    def model(x):
+        pyro.factor("penalty", -(pyro.param("b", torch.tensor(1.0)) ** 2))
+        pair()[0](x)
+
+    return model, pair()[1]
+
+
+def random_weights():
+    """A Bayesian layer: its weights are latents of all data."""
+
+    class Model(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.scale = PyroSample(dist.LogNormal(0.0, 1.0))
+
+        def forward(self, x):
+            scale = self.scale
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(x.shape), scale).to_event(1))
+                pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    return Model(), pair()[1]
+
+
+def of_fixed_size(size):
+    def model(x):
+        with pyro.plate("data", size):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(x.shape), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    return model, pair()[1]
+
+
 def known(guide):
     """The latent observed by `pyro.condition`: what is left is p(x, z)."""
     return pyro.condition(pair()[0], {"z": torch.zeros(2)}), guide
@@ -142,7 +194,6 @@ def column():
     return pytest.importorskip("pandas").Series(range(N))
 
 
-GOOD = (pair, X)
 SHARED = r"\['w'\] outside: with global variables .*given="
 # Name to: the pair and its arguments, the reason, the pair and its arguments after the remedy, with options.
 MISTAKES = {
@@ -175,6 +226,36 @@ MISTAKES = {
         pair,
     ),
     "no plate in the model": (lambda: pair((None, "data")), (X,), "in the model; got plates: none", pair),
+    "a plate of another size": (
+        lambda: of_fixed_size(100),
+        (X,),
+        r"hold the len\(x\) = 6 data.*got one of 100 at 'z'; try pyro.plate\('data', len\(x\)\)",
+        pair,
+    ),
+    "bools under a Bernoulli": (
+        lambda: bits(torch.bool),
+        (X, torch.ones(N)),
+        r"'y' of which Bernoulli has a density, got torch.bool .*try \.to\(torch\.float32\)",
+        lambda: (*bits(torch.float32), {"context": (torch.ones(N),), "more": math.log(0.5)}),
+    ),
+    "whole numbers under a Bernoulli": (
+        lambda: bits(torch.long),
+        (X, torch.ones(N)),
+        r"got torch.int64 .*try \.to\(torch\.float32\)",
+        lambda: (*bits(torch.float32), {"context": (torch.ones(N),), "more": math.log(0.5)}),
+    ),
+    "a penalty of all data": (
+        penalised,
+        (X,),
+        r"pyro\.factor at \['penalty'\], a term of all data.*block\(model, hide=\['penalty'\]\)",
+        lambda: (poutine.block(penalised()[0], hide=["penalty"]), penalised()[1]),
+    ),
+    "weights that are drawn": (
+        random_weights,
+        (X,),
+        r"\['scale'\] outside.*given=",
+        lambda: (*random_weights(), {"given": {"scale": 1.0}}),
+    ),
     "a sequential plate": (sequential, (X,), "got a sequential one", pair),
     "a latent of the model alone": (
         lambda: pair(extra=lambda: pyro.sample("s", dist.Normal(0.0, 1.0))),
@@ -294,8 +375,8 @@ def calls(model, guide, x, *context, **options):
     }
 
 
-def truth(x):
-    return dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1)
+def truth(x, more=0.0):
+    return dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1) + more
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -311,19 +392,20 @@ def test_a_mistake_is_named_and_its_remedy_works(name):
     model, guide, *more = right()
     options = dict(more[0]) if more else {}
     x, context, sure = options.pop("x", X), options.pop("context", ()), options.pop("sure", True)
+    more = options.pop("more", 0.0)
     drawn, found = options.pop("drawn", False), {}  # of a program that draws which data a step is of
     for what, call in calls(model, guide, x, *context, **options).items():
         pyro.clear_param_store()
         found[what] = call()
     if sure:
-        assert (found["log_weights"] - truth(x)).abs().max() < 1e-4
-        assert (found["evidence"]["IS"].per_datum - truth(x)).abs().max() < 1e-4
-        assert (found["posterior"].log_weights - truth(x)).abs().max() < 1e-4
+        assert (found["log_weights"] - truth(x, more)).abs().max() < 1e-4
+        assert (found["evidence"]["IS"].per_datum - truth(x, more)).abs().max() < 1e-4
+        assert (found["posterior"].log_weights - truth(x, more)).abs().max() < 1e-4
         if not drawn:
-            assert found["fit"].history[0]["loss"] == pytest.approx(-float(truth(x).mean()), abs=1e-3)
+            assert found["fit"].history[0]["loss"] == pytest.approx(-float(truth(x, more).mean()), abs=1e-3)
     else:
         weights = pv.log_weights(model, guide, x, num_samples=20_000)
-        assert (weights.logsumexp(0) - torch.tensor(20_000.0).log() - truth(x)).abs().max() < 0.2
+        assert (weights.logsumexp(0) - torch.tensor(20_000.0).log() - truth(x, more)).abs().max() < 0.2
 
 
 def reparametrised():
@@ -412,3 +494,22 @@ def test_validation_is_named_where_it_stops_a_compiled_step(side):
     with pytest.warns(UserWarning, match="validates its numbers"):
         fit = pv.fit(model, guide, X, epochs=1, batch_size=3, compile=True)
     assert "validate_args=True" in fit.refused and "test_mistakes.py" in fit.refused
+
+
+def test_latents_of_which_no_draw_is_left_are_refused():
+    """Each has one value a class: draws were returned that had no latents."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Bernoulli(x.new_zeros(len(x)) + 0.3))
+            z = pyro.sample("z", dist.Normal(c, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Bernoulli(x.new_zeros(len(x)) + 0.5))
+            pyro.sample("z", dist.Normal((x[:, 0] + c) / 2, HALF))
+
+    with pytest.raises(ValueError, match=r"draws of its own, got \['c', 'z'\]"):
+        pv.posterior(model, config_enumerate(guide, "parallel"), X, num_samples=3)
+    assert set(pv.posterior(model, guide, X, num_samples=3).draws) == {"c", "z"}

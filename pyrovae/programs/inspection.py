@@ -24,6 +24,7 @@ from .checks.agreement import check_latents, refuse_inner_subsampling
 from .checks.contract import (
     base_of,
     check_arguments,
+    check_kind_of_numbers,
     data_frame,
     not_finite_data,
     outside_of_prior,
@@ -196,6 +197,7 @@ def inspect_program(
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
         _check_observed_shapes(prior_trace)
+        check_kind_of_numbers(prior_trace)
         sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
         frame = data_frame(prior_trace, plate)
         program = Program(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -129,6 +130,27 @@ def check_kind(trace: Any) -> None:
     """
     for name, site, support in _observations(trace):
         _check_kind(name, site, support)
+
+
+def check_kind_of_numbers(trace: Any) -> None:
+    """Refuses observations in a dtype that their law has no density for, such as bools under a Bernoulli.
+
+    Raises:
+        ValueError: for the first such site.
+    """
+    for name, site in sample_sites(trace):
+        value = site["value"]
+        if not site["is_observed"] or not isinstance(value, Tensor) or value.is_floating_point():
+            continue
+        try:
+            with pyro.validation_enabled(False):
+                site["fn"].log_prob(value)
+        except (RuntimeError, NotImplementedError) as error:
+            why = " ".join(str(error).split())[:120]
+            raise ValueError(
+                f"expected values of {name!r} of which {type(base_of(site['fn'])).__name__} has a density, got "
+                f"{value.dtype} ({why}); try .to(torch.float32) on what is observed"
+            ) from error
 
 
 def _check_kind(name: str, site: Any, support: Any) -> None:

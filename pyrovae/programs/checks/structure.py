@@ -31,6 +31,12 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
     _check_names(latents, observed, guide_sites, plate)
     for source, sites in (("model", model_sites), ("guide", guide_sites)):
         outside = _outside(sites, plate)
+        factors = [n for n in outside if is_factor(sites[n])]
+        if factors:  # there is no value to condition them on
+            raise ValueError(
+                f"expected every site of the {source} inside the plate {plate!r}, got pyro.factor at {factors}, a term "
+                f"of all data, which is no part of any ln p(x_n); try poutine.block({source}, hide={factors})"
+            )
         if outside:
             raise ValueError(_all_share(source, plate, outside))
     for n, site in latents.items():
