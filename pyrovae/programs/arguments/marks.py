@@ -29,7 +29,8 @@ def per_datum(value: Any) -> Marked:
     Raises:
         TypeError: for a value that has no rows.
     """
-    value, leaves = as_tensors(value), []
+    value = as_tensors(value)
+    leaves: list[Any] = []
     change(value, leaves.append)
     tensors = [v for v in leaves if isinstance(v, Tensor)]
     listed = isinstance(value, list) and len(value) > 0
