@@ -77,13 +77,23 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
         yield
     except FAILURES as error:
         text = str(error).strip().split("\n")[0]
-        if text.startswith("expected "):
+        # Torch has errors that begin like ours: "expected m1 and m2 to have the same dtype, but got: ...".
+        if (
+            text.startswith("expected ")
+            and "but got" not in text
+            and isinstance(error, ValueError | TypeError)
+        ):
             if str(error) == text:
                 raise
             raise ValueError(text) from error  # Pyro has added the shapes of all sites
         shapes = _PLATE.search(text)
         if shapes is not None:
             plate, site, _, size, got = shapes.groups()
+            if int(got) == len(x) != int(size):
+                raise ValueError(
+                    f"expected the plate {plate!r} to hold the len(x) = {got} data, or to pick a subsample of the rows "
+                    f"of x, got one of {size} at {site!r}; try pyro.plate({plate!r}, len(x))"
+                ) from error
             raise ValueError(
                 f"expected a law of {site!r} with one row per datum in the plate {plate!r} (size {size} here), got "
                 f"{got} in the plate's dim; try .to_event(1) on the law, if these {got} are of one datum, in model and "
@@ -96,10 +106,13 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
                 f"expected a name of its own for every site and plate, got {name!r} twice in one program; try to open "
                 f"one plate object again (data = pyro.plate({name!r}, ...), and `with data:` twice), or two names"
             ) from error
-        more = f" and {len(context)} arguments more" if context else ""
+        hint = "to call guide(x, ...) and model(x, ...) by themselves"
+        if "dtype" in text or "scalar type" in text:
+            hint = "one dtype for x, its context and all modules: x.float(), module.float()"
+        more = f" and {len(context)} more argument(s)" if context else ""
         raise ValueError(
             f"expected a model and a guide that run on x of shape {tuple(x.shape)} ({x.dtype}, {x.device}){more}, got "
-            f"{type(error).__name__}: {text}; try to call guide(x, ...) and model(x, ...) by themselves"
+            f"{type(error).__name__}: {text}; try {hint}"
         ) from error
 
 
@@ -129,6 +142,11 @@ def as_tensors(value: Any) -> Any:
         return {k: as_tensors(v) for k, v in value.items()}
     if type(value) in (tuple, list):
         return type(value)(map(as_tensors, value))
+    if hasattr(value, "to_numpy"):  # its rows would not be known to be of the data
+        raise TypeError(
+            f"expected context of tensors, numpy arrays, lists and numbers, got a {type(value).__name__}; try "
+            ".to_numpy(), or .to_list() for texts"
+        )
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind not in "fiub":
@@ -155,14 +173,24 @@ def _data(value: Any, name: str, _: Any) -> Any:
     value = as_tensor(value, name)
     if not isinstance(value, Tensor):
         hint = f"; try {name}.test" if hasattr(value, "test") else "; try torch.as_tensor(...)"
+        hint = f"; try {name}.to_numpy()" if hasattr(value, "to_numpy") else hint
         raise _wrong(name, "a torch.Tensor (or a numpy array) [N, *event]", value, hint)
     return value
 
 
 def _rows(value: Any, name: str, _: Any) -> Any:
     if isinstance(value, tuple | list) and not hasattr(value, "_fields") and value:
-        return type(value)((as_tensor(value[0], name), *map(as_tensors, value[1:])))
+        return type(value)((_rows(value[0], name, _), *map(as_tensors, value[1:])))
+    if hasattr(value, "to_numpy"):
+        words = "a data set, a tensor or a numpy array [N, *event], or a tuple (x, *context)"
+        raise _wrong(name, words, value, "; try .to_numpy()")
     return as_tensor(value, name)
+
+
+def _given(value: Any, name: str, _: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "values by name of a latent", value, '; try {"w": torch.tensor(0.5)}')
+    return {k: torch.tensor(v) if isinstance(v, int | float) else as_tensors(v) for k, v in value.items()}
 
 
 def _whole(least: int) -> Callable[[Any, str, Any], int]:
@@ -292,5 +320,6 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     "groups": _groups,
     "estimators": _estimators,
     "shard": _shard,
+    "given": _given,
     "chunk": _like("data", "samples", try_="pv.Chunk(data=100, samples=128)"),
 }

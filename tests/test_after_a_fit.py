@@ -8,6 +8,7 @@ import pytest
 import torch
 from pyro.distributions import constraints
 from pyro.infer import SVI, Predictive, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
 import pyrovae as pv
@@ -105,3 +106,38 @@ def test_a_second_fit_says_that_it_starts_anew():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(done.model, done.guide)
+
+
+def said(call):
+    """What a call says of programs that were trained before."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        done = call()
+    return done, [str(w.message) for w in caught if "anew" in str(w.message)]
+
+
+def test_that_it_starts_anew_is_said_once_a_fit():
+    model, guide = make()
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO())
+    for _ in range(5):
+        svi.step(X)
+    for _ in range(2):
+        assert len(said(lambda: fit(model, guide, valid=X))[1]) == 1
+
+
+def test_a_fit_goes_on_with_an_autoguide_that_pyro_has_trained():
+    """Its parameters are the guide's own, not the store's: nothing starts anew."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    guide = AutoNormal(model)
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    for _ in range(200):
+        svi.step(X)
+    before = guide.median()["z"].clone()
+    _, words = said(lambda: pv.fit(model, guide, X, epochs=1, lr=1e-9, compile=False))
+    assert not words and before.abs().max() > 0.5
+    assert (guide.median()["z"] - before).abs().max() < 1e-6

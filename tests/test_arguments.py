@@ -50,7 +50,7 @@ def sums(parts):
 
 
 def packed(lengths=LENGTHS):
-    rows = torch.arange(N * 4.0).reshape(N, 4) / 10
+    rows = (torch.arange(N * 4.0).reshape(N, 4) / 10)[: len(lengths)]
     return pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=False)
 
 
@@ -81,6 +81,11 @@ KINDS = {
         (NAMES,),
         torch.tensor([TABLE[n] for n in NAMES]),
     ),
+    "lists of different lengths": (
+        lambda x, c: torch.tensor([float(sum(v)) for v in c]),
+        ([[1.0], [1.0, 0.5], [], [2.0], [0.1, 0.1, 0.1], [-1.0]],),
+        torch.tensor([1.0, 1.5, 0.0, 2.0, 0.3, -1.0]),
+    ),
     "a list of numbers": (lambda x, c: torch.tensor(c), (SHIFTS.tolist(),), SHIFTS),
     "packed sequences": (of_packed, (packed(),), PADDED.sum(1) / 3),
     "a numpy array": (lambda x, c: c, (SHIFTS.double().numpy(),), SHIFTS),
@@ -105,7 +110,17 @@ def test_context_of_every_kind(kind):
         assert row["loss"] == pytest.approx(-float(truth(expected).mean()), abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["ragged sequences", "labels", "packed sequences", "a tuple"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ragged sequences",
+        "labels",
+        "packed sequences",
+        "a tuple",
+        "a numpy array",
+        "lists of different lengths",
+    ],
+)
 def test_context_may_be_marked(kind):
     shifts, context, expected = KINDS[kind]
     model, guide = pair(shifts)
@@ -152,6 +167,16 @@ def test_a_list_that_may_be_columns_or_items_is_refused():
     square = [torch.ones(N)] * N
     with pytest.raises(ValueError, match="one item a datum, or columns"):
         pv.log_weights(model, guide, X, pv.per_datum(square), num_samples=2)
+
+
+@pytest.mark.parametrize(
+    "wrong", [["a", "b"], {"names": ["a", "b"], "shift": SHIFTS}, SHIFTS[:2], packed(LENGTHS[:3])]
+)
+def test_marked_context_of_other_rows_is_refused(wrong):
+    """A list that is no item a datum reached the program whole."""
+    model, guide = pair(lambda x, c: 0.0)
+    with pytest.raises(ValueError, match=r"len\(x\) = 6 rows, got .*pv\.shared"):
+        pv.log_weights(model, guide, X, pv.per_datum(wrong), num_samples=2)
 
 
 def test_a_tensor_with_other_rows_names_the_mark():

@@ -31,6 +31,16 @@ def test_a_deep_markov_model_of_sequences_of_different_lengths(scope):
     assert program.vectorised
 
 
+def test_own_guides_of_a_deep_markov_model(scope):
+    """They win over the amortised guide; weights from both have one mean, p(x); padding does not count."""
+    gaps = scope["markov_gaps"]
+    assert gaps.amortisation.mean > 4 * gaps.amortisation.se_mc
+    assert gaps.conditional == ("z1", "z2", "z3", "z4")
+    amortised, own = (e for e in gaps.bounds)
+    error = (amortised.variance + own.variance).sqrt()
+    assert ((amortised.per_datum - own.per_datum).abs() < 4 * error + 0.3).all()
+
+
 def test_padding_does_not_count(scope):
     markov, x, lengths = scope["markov"], scope["x"].clone(), scope["lengths"]
     with ParameterStore().active():

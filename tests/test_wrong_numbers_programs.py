@@ -658,7 +658,7 @@ def test_marks_reach_every_function():
 
 def test_marks_that_do_not_fit_are_refused():
     model, guide, (x, book, own), _ = book_of(6, rows=4)
-    with pytest.raises(ValueError, match=r"pv\.per_datum to have len\(x\) = 6 rows, got shapes \[\(4, 3\)\]"):
+    with pytest.raises(ValueError, match=r"pv\.per_datum to have len\(x\) = 6 rows, got shape \(4, 3\)"):
         pv.log_weights(model, guide, x, pv.per_datum(book), own, num_samples=5)
     with pytest.raises(TypeError, match="tensor"):
         pv.per_datum("rows")

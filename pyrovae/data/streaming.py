@@ -5,78 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-SAMPLE = (
-    2048  # rows that are held in memory: the structure of a program, its support and metrics are seen on them
-)
+from ..checking import KINDS, as_tensors
+from ..programs import Marked, shared, tensors_in
+from ..programs.arguments.marks import change, num_rows, others_in, wrong_rows
+from ..programs.plates import take
+from .mapped_rows import MappedRows
 
-
-class MappedRows(torch.utils.data.Dataset[Tensor]):
-    """Rows of a `.npy` file as float32, read where they are asked for; the file is never in memory as a whole.
-
-    Args:
-        path: of an array `[N, *event]` of real numbers.
-        scale: factor on the values: 1/255 for bytes that stand for [0, 1].
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file that is no such array, or is cut short.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], scale: float = 1.0) -> None:
-        self.path, self.scale = Path(path), scale
-        if not self.path.is_file():
-            raise FileNotFoundError(f"expected a .npy file at {self.path}, found none")
-        self._array = self._open()
-        if self._array.ndim < 2 or self._array.dtype.kind not in "buif" or 0 in self._array.shape:
-            raise ValueError(
-                f"expected real numbers of shape [N, *event] in {self.path}, got {self._array.dtype} of shape "
-                f"{self._array.shape}"
-            )
-
-    def _open(self) -> np.ndarray[Any, Any]:
-        try:
-            found: np.ndarray[Any, Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(
-                f"expected a readable .npy array in {self.path}, got a file that is cut short or no array ({error})"
-            ) from error
-        return found
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.rows(np.asarray([index]))[0]
-
-    def __getitems__(self, indices: list[int]) -> Tensor:
-        """A whole batch by one read; what `DataLoader` asks for."""
-        return self.rows(np.asarray(indices))
-
-    def rows(self, indices: np.ndarray[Any, Any]) -> Tensor:
-        """Rows at `indices`, float32."""
-        picked = torch.from_numpy(self._array[indices])
-        picked = picked.to(torch.float32)
-        return picked if self.scale == 1.0 else picked.mul_(self.scale)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker maps the file itself; the array would travel as a copy of all of it.
-        return {k: v for k, v in self.__dict__.items() if k != "_array"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._array = self._open()
-
-    def __repr__(self) -> str:
-        return (
-            f"MappedRows({str(self.path)!r}, {self._array.dtype} {self._array.shape}, scale={self.scale:g})"
-        )
+# Rows that are held in memory: the structure of a program, its support and metrics are seen on them.
+SAMPLE = 2048
 
 
 class Stream:
@@ -89,27 +31,35 @@ class Stream:
     Args:
         source: a path of a `.npy` array `[N, *event]` (memory-mapped), or a torch Dataset with a length
             whose items are tensors `[*event]` (or tuples that begin with one).
-        valid: rows to validate on, in memory.
+        valid: rows to validate on, in memory: x, or `(x, *context)`.
+        context: what programs take after x, in memory, as for `pv.fit`: tensors have one row per datum; what all
+            data share is marked by `pv.shared`, and rows in containers or lists by `pv.per_datum`.
+        parts: leading parts of a Dataset's items that programs take: 2 for items `(x, label)`. They come before
+            `context`; further parts are left out.
         workers: processes that read ahead; 0 reads in this one. A mapped file on a local disk is served
             by 0; decoding images needs some.
         scale: factor on the values of a mapped array: 1/255 for bytes that stand for [0, 1].
         device: where batches go.
 
     Raises:
-        FileNotFoundError, ValueError: for a file that is no array of rows; a Dataset without a length.
+        FileNotFoundError, ValueError: for a file that is no array of rows; a Dataset without a length; context
+            with other than N rows, or of which it does not show whether it is per datum.
+        TypeError: for items that are no tensors, or of fewer parts.
     """
 
     def __init__(
         self,
         source: str | os.PathLike[str] | torch.utils.data.Dataset[Any],
-        valid: Tensor | None = None,
+        valid: Any = None,
         *,
+        context: Sequence[Any] = (),
+        parts: int = 1,
         workers: int = 0,
         scale: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if workers < 0:
-            raise ValueError(f"expected workers >= 0, got {workers}")
+        if workers < 0 or parts < 1:
+            raise ValueError(f"expected workers >= 0 and parts >= 1, got {workers} and {parts}")
         given: Any = source
         self.dataset: Any = MappedRows(given, scale) if isinstance(given, str | os.PathLike) else given
         if isinstance(self.dataset, torch.utils.data.IterableDataset) or not hasattr(self.dataset, "__len__"):
@@ -118,41 +68,88 @@ class Stream:
             )
         if len(self.dataset) < 1:
             raise ValueError("expected at least one datum, got an empty Dataset")
-        self.workers, self.device = workers, torch.device(device)
-        few = list(range(min(SAMPLE, len(self.dataset))))
-        self.sample = self.get(few)
-        self.valid = None if valid is None else valid.to(self.device)
+        if parts > 1 and isinstance(self.dataset, MappedRows):
+            raise ValueError(f"expected parts=1 for an array, got {parts}; try context=(labels,)")
+        self.workers, self.parts, self.device = workers, parts, torch.device(device)
+        if not isinstance(context, tuple | list):
+            raise TypeError(
+                f"expected context to be a tuple, got {type(context).__name__}; try context=(labels,)"
+            )
+        self.context = tuple(self._marked(as_tensors(c)) for c in context)
+        few = torch.arange(min(SAMPLE, len(self.dataset)))
+        x, *read = self.read(few.tolist())
+        self.sample: tuple[Any, ...] = (x, *read, *(_rows(c, few, len(self)) for c in self.context))
+        self.valid = None if valid is None else self._moved(KINDS["valid"](valid, "valid", None))
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def get(self, indices: list[int]) -> Tensor:
-        """Rows, read here and now."""
-        if hasattr(self.dataset, "__getitems__"):
-            return stacked(self.dataset.__getitems__(indices)).to(self.device)
-        return stacked([self.dataset[i] for i in indices]).to(self.device)
+    def read(self, indices: list[int]) -> tuple[Tensor, ...]:
+        """Rows of the source, x and further `parts`, read here and now."""
+        whole = hasattr(self.dataset, "__getitems__")
+        items = self.dataset.__getitems__(indices) if whole else [self.dataset[i] for i in indices]
+        return tuple(t.to(self.device) for t in stacked(items, self.parts))
+
+    def beside(self, indices: Tensor) -> tuple[Any, ...]:
+        """The context in memory that belongs to these rows, without marks."""
+        return tuple(take(c, indices, len(self)) for c in self.context)
 
     @property
     def hash(self) -> str:
-        """Hash of the number of rows and of the sample: all of the data are not read for it."""
-        digest = hashlib.sha256(f"{len(self)} {tuple(self.sample.shape)}".encode())
-        digest.update(self.sample.cpu().numpy().data)
+        """Hash of the number of rows, the sample and the context: all of the data are not read for it."""
+        digest = hashlib.sha256(f"{len(self)} {tuple(self.sample[0].shape)}".encode())
+        digest.update(self.sample[0].cpu().numpy().data)
+        for tensor in tensors_in((self.sample[1 : self.parts], self.context)):
+            digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(others_in(self.context).encode() if self.context else b"")
         return digest.hexdigest()
 
-    def batches(self, order: Callable[[], Iterator[list[int]]]) -> Iterator[Tensor]:
-        """Rows of the index lists of `order()`, in their order, read ahead by the workers."""
+    def batches(self, order: Callable[[], Iterator[list[int]]]) -> Iterator[tuple[Tensor, ...]]:
+        """Rows of the index lists of `order()`, as `read`, in their order, read ahead by the workers."""
         sampler: Any = _Order(order)
         loader = torch.utils.data.DataLoader(
             self.dataset,
             batch_sampler=sampler,
             num_workers=self.workers,
-            collate_fn=stacked,
+            collate_fn=_Stack(self.parts),
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if self.workers else None,
             generator=torch.Generator(),  # its seeds for the workers are not of the run's noise
         )
         for rows in loader:
-            yield rows.to(self.device, non_blocking=True)
+            yield tuple(t.to(self.device, non_blocking=True) for t in rows)
+
+    def _moved(self, value: Any) -> Any:
+        def leaf(v: Any) -> Any:
+            if isinstance(v, Marked):
+                return Marked(self._moved(v.value), v.per_datum)
+            return v.to(self.device) if isinstance(v, Tensor) else v
+
+        return change(value, leaf)
+
+    def _marked(self, value: Any) -> Any:
+        """Context with each part marked: what has N rows has to say whose they are, unless it is a tensor."""
+        n, value = len(self), self._moved(value)
+        if isinstance(value, Tensor):
+            value = Marked(value, True)
+        whose: list[Any] = []
+        change(value, whose.append, items=n)
+        for leaf in whose:
+            if not isinstance(leaf, Marked):
+                if num_rows(leaf) == n:
+                    raise ValueError(
+                        f"expected a mark on what has N = {n} rows in a container or a list, got none; try "
+                        "pv.per_datum(...) or pv.shared(...)"
+                    )
+                continue
+            wrong = wrong_rows(leaf.value, n) if leaf.per_datum else []
+            if wrong:
+                raise ValueError(
+                    f"expected context with one row for each of the {n} data, got {wrong[0]}; try pv.shared(...) for "
+                    "what all data share"
+                )
+        return change(value, lambda v: v if isinstance(v, Marked) else shared(v), items=n)
 
     def __repr__(self) -> str:
         return f"Stream({self.dataset!r}, {len(self):,} rows, workers={self.workers})"
@@ -166,17 +163,49 @@ class _Order:
         return self.order()
 
 
-def stacked(items: Tensor | Sequence[Any]) -> Tensor:
-    """Items of a Dataset as one float32 tensor `[n, *event]`.
+class _Stack:
+    """`stacked` for a number of parts; a worker gets it by itself."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+
+    def __call__(self, items: Tensor | Sequence[Any]) -> tuple[Tensor, ...]:
+        return stacked(items, self.parts)
+
+
+def _rows(value: Any, indices: Tensor, num_data: int) -> Any:
+    """Rows of context, with its marks."""
+
+    def leaf(v: Any) -> Any:
+        return Marked(take(v, indices, num_data), v.per_datum) if isinstance(v, Marked) else v
+
+    return change(value, leaf)
+
+
+def stacked(items: Tensor | Sequence[Any], parts: int = 1) -> tuple[Tensor, ...]:
+    """Leading parts of a Dataset's items, each as one tensor `[n, *event]`: real numbers and x as float32.
 
     Raises:
-        TypeError: for items that are no tensors or arrays.
+        TypeError: for items that are no tensors or arrays, or of fewer parts.
     """
-    if not isinstance(items, Tensor):
-        events = [i[0] if isinstance(i, tuple | list) else i for i in items]
-        if not all(isinstance(e, Tensor | np.ndarray) for e in events):
-            raise TypeError(
-                f"expected items that are tensors, or tuples that begin with one, got {type(events[0]).__name__}"
-            )
-        items = torch.stack([torch.as_tensor(e) for e in events])
-    return items.to(torch.float32)
+    if isinstance(items, Tensor):
+        columns: list[Any] = [items]
+    else:
+        short = [i for i in items if (len(i) if isinstance(i, tuple | list) else 1) < parts]
+        if short:
+            raise TypeError(f"expected items of at least {parts} parts, got {type(short[0]).__name__}")
+        tuples = [tuple(i)[:parts] if isinstance(i, tuple | list) else (i,) for i in items]
+        columns = list(zip(*tuples, strict=True))
+    if len(columns) < parts:
+        raise TypeError(f"expected items of at least {parts} parts, got tensors")
+    x, *others = (c if isinstance(c, Tensor) else _column(c, first=i == 0) for i, c in enumerate(columns))
+    return (x.to(torch.float32), *(o.to(torch.float32) if o.is_floating_point() else o for o in others))
+
+
+def _column(values: Sequence[Any], first: bool) -> Tensor:
+    numbers = Tensor | np.ndarray if first else Tensor | np.ndarray | np.number | int | float
+    if not all(isinstance(v, numbers) for v in values):
+        raise TypeError(
+            f"expected items that are tensors, or tuples that begin with one, got {type(values[0]).__name__}"
+        )
+    return torch.stack([torch.as_tensor(v) for v in values])

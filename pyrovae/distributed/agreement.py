@@ -56,7 +56,7 @@ def check_in_step(world: World, tensors: list[Tensor], when: str) -> None:
         RuntimeError: on every rank.
     """
     sums = torch.stack(
-        [t.detach().contiguous().view(torch.uint8).sum(dtype=torch.long) for t in tensors]
+        [t.detach().reshape(-1).view(torch.uint8).sum(dtype=torch.long) for t in tensors]
     ).cpu()
     found = sums.new_empty(world.size * len(sums))
     world.gather(sums, found)

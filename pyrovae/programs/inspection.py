@@ -24,7 +24,7 @@ from .checks.agreement import check_latents, refuse_inner_subsampling
 from .checks.contract import (
     base_of,
     check_arguments,
-    check_structure,
+    check_kind_of_numbers,
     data_frame,
     not_finite_data,
     outside_of_prior,
@@ -32,6 +32,7 @@ from .checks.contract import (
 from .checks.masked import check_masked, has_masks
 from .checks.measure import Measure, measure_of
 from .checks.narrower import bounds_vary, narrower_latents
+from .checks.structure import check_structure
 from .declaration import Declaration, declaration_of
 from .idioms.adapting import adapt
 from .idioms.dtypes import cast, fitting, say
@@ -196,6 +197,7 @@ def inspect_program(
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
         _check_observed_shapes(prior_trace)
+        check_kind_of_numbers(prior_trace)
         sites = [s for t in (guide_trace, prior_trace) for _, s in sample_sites(t)]
         frame = data_frame(prior_trace, plate)
         program = Program(
@@ -273,10 +275,14 @@ def _check_observed_shapes(trace: Any) -> None:
         loose = [i - len(batch) for i, size in enumerate(batch) if size > 1 and i - len(batch) not in plates]
         if loose:
             what = f"values {tuple(value.shape)} under a law {tuple(wanted)}"
+            hint = "x of the law's own shape (x[:, 0], x.squeeze(-1)), or .to_event(1) on the law"
+            if plates and max(plates) < max(
+                loose
+            ):  # a plate further left than where the laws have their rows
+                hint = "a plate without dim=, which then is the last dim of the law's batch"
             raise ValueError(
                 f"expected one density for each place of the plates at site {name!r}, got {tuple(batch)} of them "
-                f"({what}, run on {_sizes(site)}); try x of the law's own shape (x[:, 0], x.squeeze(-1)), or "
-                ".to_event(1) on the law"
+                f"({what}, run on {_sizes(site)}); try {hint}"
             )
 
 

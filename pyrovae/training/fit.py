@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pyro.infer.elbo import ELBO as PyroELBO
-from torch import nn
+from torch import Tensor, nn
 
 from ..checking import checked
 from ..distributed import Split, World, agree
@@ -103,6 +103,7 @@ def fit(
     log: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
     split: Split | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Fit:
     """Trains by SVI; the fit has its own parameter store and its own noise.
 
@@ -147,6 +148,8 @@ def fit(
             All ranks call `fit` alike; the first alone writes checkpoints and log and calls
             `on_epoch`. The run is, to rounding, that of one process, and a checkpoint of any number
             of ranks is continued by any other.
+        given: values of latents outside of the plate, which all data share, by name: what is trained is the ELBO of
+            p(x | given), and `Fit.model` is conditioned on them.
 
     Returns:
         `Fit`, its modules in the mode they came in.
@@ -203,6 +206,7 @@ def fit(
                 compile == "auto" and getattr(objective, "compiles", True) and _long(data, epochs, batch_size)
             ),
             split=split,
+            given=given,
         )
         if patience is not None and trainer.valid_program is None:
             raise ValueError(f"expected validation data with patience={patience}, got none; try valid=...")

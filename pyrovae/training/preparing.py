@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..programs import (
     store_of,
 )
 from ..programs.checks.finite import not_finite
-from ..programs.idioms.conditioning import check_laws_of_globals
+from ..programs.idioms.conditioning import check_laws_of_globals, given_to
 from ..programs.trained import warn_anew
 from .batches.sources import Source
 
@@ -50,6 +50,7 @@ class Prepared:
         *,
         seed: int,
         plate: str | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         self.store = common_store(model, guide)
         self.model, self.guide = self.store.bind(model), self.store.bind(guide)
@@ -58,8 +59,10 @@ class Prepared:
         # Parameters come to life in the first run; under the fit's seed, so that it repeats.
         with seeded(seed, "initialise", device=device), self._open() as modules:
             self.program = inspect_program(
-                self.model, self.guide, *_rows(source.train), plate=plate, seed=start
+                self.model, self.guide, *_rows(source.train), plate=plate, seed=start, given=given
             )
+            if given:
+                self.model = given_to(self.model, given)
             x = self.program.arguments.x
             if x.dtype != source.train[0].dtype:  # of another precision than the program's: said there
                 source.cast(x.dtype)

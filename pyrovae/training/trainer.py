@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -68,6 +68,7 @@ class Trainer:
         metric_samples: int = 1,
         compile: bool = False,
         split: Split | None = None,
+        given: Mapping[str, Tensor] | None = None,
     ) -> None:
         derive_seed(seed, "check")
         ensure_compile_cache()
@@ -78,7 +79,8 @@ class Trainer:
         clip = clipper(clip_norm)
         self.source = Source(data, valid)
         self.device = self.source.train[0].device
-        prepared = Prepared(model, guide, self.source, seed=seed, plate=plate)
+        self.given = dict(given or {})
+        prepared = Prepared(model, guide, self.source, seed=seed, plate=plate, given=given)
         self.store, self.modules = prepared.store, prepared.modules
         self.model, self.guide = prepared.model, prepared.guide
         self.program, self.valid_program = prepared.program, prepared.valid_program

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from ...checking import checked
 from ...programs import Program, inspect_program, seeded
 from ...programs.generate.simulated import Simulated, simulate_pairs
+from ...programs.idioms.adapting import conditioned_on
 from ...programs.latents.densities import Densities
 from ..chains.annealed_path import anneal, check_num_temperatures
 from ..chains.hmc import Point
@@ -36,6 +37,7 @@ def sandwich(
     budget: int | None = None,
     compile: Compile = "auto",
     progress: Callable[[int, int], None] | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Sandwich:
     """Bidirectional Monte Carlo (Grosse et al. 2015, 2016; decoders: Wu et al. 2017).
 
@@ -55,7 +57,7 @@ def sandwich(
         ais: chains, start, leapfrog steps, temperatures.
         temperatures: several numbers of temperatures, for a curve; default: that of `ais`.
         num_samples: K of the importance-weighted bounds.
-        seed, plate, budget, compile, progress: as in `evidence`.
+        seed, plate, budget, compile, progress, given: as in `evidence`; data are drawn from p(x | given).
 
     Raises:
         ValueError: N < 1, a program that AIS does not take, an unnormalised density, an observed
@@ -67,6 +69,7 @@ def sandwich(
         check_num_temperatures(t)
     if ais.schedule is not None and efforts != [ais.num_temperatures]:
         raise ValueError("expected no fixed schedule together with several numbers of temperatures")
+    model = conditioned_on(given, model, like, plate)
     drawn, program = simulated_program(model, guide, like, simulate, seed, plate)
     ais = AIS(efforts[-1], ais.num_chains, ais.start, ais.leapfrog, ais.schedule, ais.target_acceptance)
     results: dict[int, list[tuple[Tensor, Tensor]]] = {t: [] for t in efforts}

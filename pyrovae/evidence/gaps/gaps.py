@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +42,7 @@ def gaps(
     label: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     sharing: Sharing | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Gaps:
     """ln p(x) - ELBO(q_phi) as approximation gap + amortisation gap, datum by datum (Cremer et al. 2018).
 
@@ -62,8 +63,8 @@ def gaps(
     dependence itself stays amortised: there the amortisation gap is a lower bound for this reason as well.
 
     Args:
-        model, guide, x, *context, seed, plate, budget, label, resume, sharing: as in `evidence`; the chunks of the
-            optimisation are units like those of AIS.
+        model, guide, x, *context, seed, plate, budget, label, resume, sharing, given: as in `evidence`; the
+            chunks of the optimisation are units like those of AIS.
         estimators: of ln p(x); the best of them serves, or importance sampling from the optimised guides.
         fit: steps, draws a step and learning rate.
         flow: also optimise the richer family.
@@ -78,7 +79,7 @@ def gaps(
     if not isinstance(fit, LocalFit):
         raise TypeError(f"expected fit to be a pv.LocalFit, got {fit!r}; try pv.LocalFit(steps=1000)")
     check_num_samples(num_samples)
-    program = inspect_program(model, guide, x, *context, plate=plate)
+    program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     own = OwnGuides(fit, flow, num_samples)
     own.num_chunks(program, budget)  # refuses what it cannot serve, before anything is computed
     others = [e for e in estimators if e.name != "ELBO"]
@@ -96,6 +97,7 @@ def gaps(
         label=label,
         resume=resume,
         sharing=sharing,
+        given=given,
     )
     details = first[own.name].details
     parts = own.estimates_in(details)

@@ -27,7 +27,7 @@ def find_calling(
     def look(given: tuple[Any, ...]) -> tuple[int, int, Any, Any]:
         guide_trace, prior_trace = alone(model, guide, given, plate)
         size = data_frame(prior_trace, plate).size
-        own = data_frame(guide_trace, plate).size if any(sample_sites(guide_trace)) else size
+        own = data_frame(guide_trace, plate, "guide").size if any(sample_sites(guide_trace)) else size
         return size, own, guide_trace, prior_trace
 
     def follows(rows: Tensor) -> dict[str, tuple[int, ...]] | None:
@@ -60,7 +60,8 @@ def find_calling(
         raise ValueError(
             f"expected the plate {plate!r} to hold the len(x) = {len(x)} data, or to pick a subsample of the "
             f"rows of x, got a plate of {size}; x has one row per datum; try x of shape [N, *event] "
-            "(x.T, or x.movedim), or plate=... for the plate over the rows"
+            "(x.T, or x.movedim), obs=x[indices] with the indices that a subsampled plate gives (one for each row of "
+            "x, where it is given them), or plate=... for the plate over the rows"
         )
     if own != size:
         raise ValueError(

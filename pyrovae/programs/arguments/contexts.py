@@ -20,7 +20,7 @@ from ..parameters import scratch
 from ..plates import Arguments, ChooseSubsample
 from ..seeds import seeded
 from ..sites import collect, sample_sites
-from .marks import Marked, change, num_rows
+from .marks import Marked, change, num_rows, wrong_rows
 
 # Beyond so many data the program is not run on all of them to decide; of more tensors than these only that all are
 # per datum is held against the run on all.
@@ -40,13 +40,14 @@ def decide(model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: s
     """
     n = len(x)
     for mark in _marked(context):
-        leaves: list[Any] = []
-        change(mark.value, leaves.append, items=n)
-        wrong = [_shape(v) for v in leaves if mark.per_datum and num_rows(v) not in (n, None)]
+        wrong = wrong_rows(mark.value, n) if mark.per_datum else []
         if wrong:
             raise ValueError(
-                f"expected context marked pv.per_datum to have len(x) = {n} rows, got shapes {wrong}"
+                f"expected context marked pv.per_datum to have len(x) = {n} rows, got {', '.join(wrong)}; try "
+                "pv.shared(...) for what all data share"
             )
+        leaves: list[Any] = []
+        change(mark.value, leaves.append, items=n)
         if mark.per_datum and isinstance(mark.value, list) and len(mark.value) == n and len(leaves) == n > 1:
             raise ValueError(
                 f"expected to see whether a list of {n} tensors of {n} rows is one item a datum, or columns with one "

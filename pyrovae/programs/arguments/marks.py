@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from ...checking import as_tensors
+
 
 @dataclass(frozen=True, eq=False)
 class Marked:
@@ -21,12 +23,13 @@ class Marked:
 def per_datum(value: Any) -> Marked:
     """Marks context that has one row per datum.
 
-    A tensor `[N, ...]`, or a tuple, list or dict of such tensors; a packed sequence of N; a list of N items, one a
-    datum: sequences of different lengths, labels, numbers.
+    A tensor (or numpy array) `[N, ...]`, or a tuple, list or dict of such tensors; a packed sequence of N; a list of
+    N items, one a datum: sequences of different lengths, labels, numbers.
 
     Raises:
         TypeError: for a value that has no rows.
     """
+    value = as_tensors(value)
     leaves: list[Any] = []
     change(value, leaves.append)
     tensors = [v for v in leaves if isinstance(v, Tensor)]
@@ -66,11 +69,14 @@ def change(value: Any, leaf: Callable[[Any], Any], items: int | None = None) -> 
 
 
 def is_items(value: Any, n: int) -> bool:
-    """Whether it is a list of n things that are no tensors of n rows each: sequences, labels, numbers."""
+    """Whether it is a list of n things that are no tensors of n rows each: sequences, labels, lists of numbers."""
     if not isinstance(value, list) or len(value) != n:
         return False
     if any(isinstance(v, tuple | list | dict | Marked | PackedSequence) for v in value):
-        return False
+        leaves: list[Any] = []
+        for v in value:
+            change(v, leaves.append)
+        return not any(isinstance(v, Tensor | Marked | PackedSequence) for v in leaves)
     return not all(isinstance(v, Tensor) and v.dim() and len(v) == n for v in value)
 
 
@@ -81,6 +87,19 @@ def num_rows(leaf: Any) -> int | None:
     if isinstance(leaf, list):
         return len(leaf)
     return len(leaf) if isinstance(leaf, Tensor) and leaf.dim() else None
+
+
+def wrong_rows(value: Any, n: int) -> list[str]:
+    """What in a value that is per datum has other than n rows, in words."""
+    if isinstance(value, Tensor | PackedSequence):
+        shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{num_rows(value)} sequences"
+        return [] if num_rows(value) == n else [shown]
+    if is_items(value, n) or not isinstance(value, tuple | list | dict):
+        return []
+    if isinstance(value, list) and next(tensors_in(value), None) is None:  # items, but not one a datum
+        return [f"a list of {len(value)}"]
+    parts = value.values() if isinstance(value, dict) else value
+    return [found for part in parts for found in wrong_rows(part, n)]
 
 
 def pick_rows(leaf: Any, indices: Tensor) -> Any:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
 from ..arguments.marks import tensors_in
-from ..declaration import Declaration
 from ..plates import PARTICLES
 from ..sites import is_factor, sample_sites
-from .measure import is_computed
 
 
 def check_arguments(x: Any, context: tuple[Any, ...] = (), missing: bool = False) -> None:
@@ -60,8 +59,13 @@ def not_finite_data(x: Tensor, where: str) -> ValueError:
     )
 
 
-def data_frame(trace: Any, plate: str) -> Any:
+def data_frame(trace: Any, plate: str, source: str = "model") -> Any:
     """The frame of the data plate.
+
+    Args:
+        trace: of model or guide.
+        plate: its name.
+        source: whose trace it is, in words.
 
     Raises:
         ValueError: where no site is in a plate of that name; lists the plates there are.
@@ -85,87 +89,15 @@ def data_frame(trace: Any, plate: str) -> Any:
         if s["type"] == "sample" and type(s["fn"]).__name__ == "_Subsample" and n not in names
     }
     found = ", ".join(f"{n!r} (size {s})" for n, s in names.items()) or "none"
+    hint = f"`with pyro.plate({plate!r}, len(x)):` around the sites of the {source}"
+    if names:
+        hint = (
+            f"plate={next(iter(names))!r}, @pyrovae.program(plate=...), or this name in model and guide alike"
+        )
     raise ValueError(
-        f"expected a pyro.plate named {plate!r} over data, with every latent inside; got plates: {found}; "
-        "try plate=... or @pyrovae.program(plate=...)"
+        f"expected a pyro.plate named {plate!r} over data, with every latent inside, in the {source}; got plates: "
+        f"{found}; try {hint}"
     )
-
-
-def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: Declaration) -> None:
-    """Compares a guide trace with a trace of the model run alone (from its prior).
-
-    Raises:
-        ValueError: for the first breach of the contract that is found.
-    """
-    model_sites = dict(sample_sites(prior_trace))
-    guide_sites = {n: s for n, s in sample_sites(guide_trace) if not s["is_observed"]}
-    fixed = [n for n, s in sample_sites(guide_trace) if s["is_observed"] and not is_factor(s)]
-    if fixed:
-        raise ValueError(f"expected a guide without observed sites, got {fixed}; obs= belongs in the model")
-    latents = {n: s for n, s in model_sites.items() if not s["is_observed"]}
-    observed = [n for n, s in model_sites.items() if s["is_observed"]]
-    if not observed:
-        raise ValueError("expected a model with an observed site (obs=x), got none")
-    if declared.observed is not None and declared.observed not in observed:
-        raise ValueError(f"expected the declared observed site {declared.observed!r}, got {observed}")
-
-    moved = [n for n in observed if is_computed(model_sites[n]["fn"]) and f"{n}_decentered" in observed]
-    if moved:
-        raise ValueError(
-            f"expected observed sites in the units of the data, got {moved} under LocScaleReparam: its density is that "
-            "of (x - loc) / scale^(1 - centered), without the Jacobian; try to reparameterise latents alone"
-        )
-
-    missing = [
-        n for n, s in latents.items() if n not in guide_sites and s["infer"].get("enumerate") != "parallel"
-    ]
-    if missing:
-        raise ValueError(
-            f"expected every latent of the model in the guide, got a guide without {missing}; without its "
-            "density the weights (and the ELBO) are wrong; try pyro.sample in the guide, or enumerate it "
-            '(infer={"enumerate": "parallel"}) if it is discrete'
-        )
-    auxiliary = [n for n, s in guide_sites.items() if s["infer"].get("is_auxiliary")]
-    extra = [n for n in guide_sites if n not in latents and n not in auxiliary]
-    if extra:
-        raise ValueError(
-            f"expected guide sites that the model has too, got {extra}; a guide variable without a place "
-            "in the model needs one there (its reverse density), or is_auxiliary=True if a Delta maps it"
-        )
-    points = [
-        n for n in latents if n in guide_sites and isinstance(base_of(guide_sites[n]["fn"]), dist.Delta)
-    ]
-    if points and not auxiliary:
-        raise ValueError(f"expected a guide with a density, got a point estimate (Delta) at {points}")
-    loose = [n for n in auxiliary if n not in latents]
-    if loose and not points:
-        raise ValueError(
-            f"expected auxiliary guide sites to be mapped to latents by Delta sites, got {loose} with none; "
-            "the model has no density for them, so p(x, z)/q(a, z) integrates to infinity"
-        )
-
-    for source, sites in (("model", model_sites), ("guide", guide_sites)):
-        outside = [n for n, s in sites.items() if plate not in {f.name for f in s["cond_indep_stack"]}]
-        if outside:
-            raise ValueError(
-                f"expected every site of the {source} inside the plate {plate!r}, got {outside} outside: "
-                f"{_ADVICE[source]}"
-            )
-    for n, site in latents.items():
-        if n in guide_sites and site["fn"].event_shape != guide_sites[n]["fn"].event_shape:
-            raise ValueError(
-                f"expected the guide to draw {n!r} with the model's event shape "
-                f"{tuple(site['fn'].event_shape)}, got {tuple(guide_sites[n]['fn'].event_shape)}"
-            )
-
-
-_ADVICE = {
-    "model": "with global variables the evidence does not factorise over data; condition on them first, by "
-    'pyro.condition(model, {"name": value}) before the plate, or given={"name": value} of pv.evidence and '
-    "pv.log_weights",
-    "guide": "one draw for all data has no density for each; try a guide that draws in the plate (amortised, or "
-    "AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal of a model whose latents are all in the plate)",
-}
 
 
 def check_support(trace: Any) -> None:
@@ -198,6 +130,27 @@ def check_kind(trace: Any) -> None:
     """
     for name, site, support in _observations(trace):
         _check_kind(name, site, support)
+
+
+def check_kind_of_numbers(trace: Any) -> None:
+    """Refuses observations in a dtype that their law has no density for, such as bools under a Bernoulli.
+
+    Raises:
+        ValueError: for the first such site.
+    """
+    for name, site in sample_sites(trace):
+        value = site["value"]
+        if not site["is_observed"] or not isinstance(value, Tensor) or value.is_floating_point():
+            continue
+        try:
+            with pyro.validation_enabled(False):
+                site["fn"].log_prob(value)
+        except (RuntimeError, NotImplementedError) as error:
+            why = " ".join(str(error).split())[:120]
+            raise ValueError(
+                f"expected values of {name!r} of which {type(base_of(site['fn'])).__name__} has a density, got "
+                f"{value.dtype} ({why}); try .to(torch.float32) on what is observed"
+            ) from error
 
 
 def _check_kind(name: str, site: Any, support: Any) -> None:

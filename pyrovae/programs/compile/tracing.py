@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..watch.reachable import Reach
-from ..watch.reading import Ran, place_of, recording
+from ..watch.reading import Ran, is_of_validation, place_of, recording
 from ..watch.snapshot import Snapshot
 from ..watch.undisturbed import UntraceableError, known_literals, undisturbed
 from .decompositions import TABLE
@@ -60,6 +60,9 @@ def _constants(module: fx.GraphModule) -> list[Tensor]:
     return [c for c in (getattr(module, name) for name in names) if isinstance(c, Tensor)]
 
 
+VALIDATION = "a law of it validates its numbers (validate_args=True), which reads them"
+
+
 def trace(
     fn: Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]],
     parameters: Sequence[Tensor],
@@ -94,10 +97,12 @@ def trace(
             traced = make_fx(mode.guard(fn), TABLE, tracing_mode="fake", _allow_non_fake_inputs=True)
             module = traced(leaves, list(inputs))
     except UntraceableError as error:
-        raise UntraceableError(f"{error}{place_of(error)}") from error
+        why = VALIDATION if is_of_validation(error) else str(error)
+        raise UntraceableError(f"{why}{place_of(error)}") from error
     except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode) as error:
         # `if z.sum() > 0`, `.item()`, boolean indexing: one graph cannot hold both ways.
-        raise UntraceableError(f"its course depends on values that it computes{place_of(error)}") from error
+        why = VALIDATION if is_of_validation(error) else "its course depends on values that it computes"
+        raise UntraceableError(f"{why}{place_of(error)}") from error
     except NotImplementedError as error:  # said by an objective
         raise UntraceableError(f"{error}{place_of(error)}") from error
     except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,20 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 from ..arguments.marks import unmarked
 from ..checks.contract import check_arguments
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
+from ..idioms.conditioning import outside
 from ..inspection import inspect_program
 from ..modes import module_mode
+from ..parameters import scratch
 from ..plates import ChooseSubsample
 from ..seeds import seeded
-from ..sites import sample_sites
+from ..sites import is_factor, sample_sites
 
 ROWS = 1024  # data run at once
 
@@ -61,7 +64,8 @@ def simulate(
         ValueError: for a model with several observed sites and none named.
     """
     check_arguments(like)
-    return _generate(poutine.uncondition(model), model, (like, *context), seed, observed)
+    args = (like, *context)
+    return _generate(_unobserved(model, args), model, args, seed, observed)
 
 
 def reconstruct(
@@ -78,13 +82,15 @@ def reconstruct(
         ValueError: for a model with several observed sites and none named.
     """
     check_arguments(x)
+    args = (x, *context)
+    unobserved = _unobserved(model, args)
 
     def program(*args: Any) -> Any:
         with poutine.block():  # the trace around this program is to see the model alone
             trace = poutine.trace(guide).get_trace(*args)
-        return poutine.uncondition(poutine.replay(model, trace=trace))(*args)
+        return poutine.replay(unobserved, trace=trace)(*args)
 
-    return _generate(program, model, (x, *context), seed, observed)
+    return _generate(program, model, args, seed, observed)
 
 
 def decode(
@@ -113,8 +119,9 @@ def decode(
     """
     check_arguments(like)
     substitute = Substitute(latents)
-    program = substitute(poutine.uncondition(model))
-    made = _generate(_AtMean(latents)(program) if means else program, model, (like, *context), seed, observed)
+    args = (like, *context)
+    program = substitute(_unobserved(model, args))
+    made = _generate(_AtMean(latents)(program) if means else program, model, args, seed, observed)
     unused = [n for n in latents if n not in substitute.used]
     if unused:
         raise ValueError(f"expected latents of the model ({list(made.latents)}), got {unused}")
@@ -172,6 +179,35 @@ def aggregate_posterior(
     return join(parts)
 
 
+class _Unobserved(UnconditionMessenger):
+    """Draws what is observed, but for sites that are `known`."""
+
+    def __init__(self, known: Collection[str]) -> None:
+        super().__init__()
+        self.known = known
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] not in self.known:
+            super()._pyro_sample(msg)
+
+
+def _unobserved(model: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+    """The model with its data to be drawn; latents outside of the data plate that are conditioned on stay so."""
+    with (
+        seeded(0, "known", device=args[0].device),
+        torch.no_grad(),
+        module_mode(model, training=False),
+        pyro.validation_enabled(False),
+        scratch(model),
+        poutine.block(),
+    ):
+        trace = poutine.trace(model).get_trace(*unmarked(args))
+    sites = outside(trace, declaration_of(model).plate or "data")
+    known = [n for n, s in sites.items() if s["is_observed"] and not is_factor(s)]
+    changed: Callable[..., Any] = _Unobserved(known)(model)
+    return changed
+
+
 class _AtMean(Messenger):
     """Continuous latents other than those `given` take the mean of their distribution."""
 
@@ -227,7 +263,11 @@ def _generate(
     if torch.isnan(mean).any():  # torch's answer for a Categorical
         mean = site["value"]
     plate = declaration_of(model).plate or "data"
-    latents = {n: _rows_first(s, s["value"], plate) for n, s in sample_sites(trace) if n not in was_observed}
+    latents = {
+        n: _rows_first(s, s["value"], plate)
+        for n, s in sample_sites(trace)
+        if n not in was_observed and not s["is_observed"]
+    }
     return Generated(_rows_first(site, site["value"], plate), _rows_first(site, mean, plate), latents)
 
 

@@ -15,6 +15,7 @@ from ..arguments.marks import Marked, change, unmarked
 from ..checks.contract import check_arguments
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
+from ..idioms.conditioning import outside
 from ..modes import module_mode
 from ..plates import take
 from ..seeds import seeded
@@ -87,7 +88,10 @@ def _check(model: Any, args: tuple[Any, ...], latents: dict[str, Tensor], drawn:
         pyro.validation_enabled(False),
     ):
         trace = poutine.trace(Substitute(latents)(model)).get_trace(*args)
-    observed = {n: s for n, s in sample_sites(trace) if s["is_observed"]}
+    shared = outside(trace, declaration_of(model).plate or "data")  # latents that are conditioned on
+    observed = {
+        n: s for n, s in sample_sites(trace) if s["is_observed"] and (is_factor(s) or n not in shared)
+    }
     factors = [n for n, s in observed.items() if is_factor(s)]
     if factors:
         raise ValueError(f"expected a model that can be drawn from, got pyro.factor at {factors}; {_REMEDY}")

@@ -12,7 +12,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ...checking import explained
 from ..checks.contract import base_of
+from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
 from ..modes import with_modules
 from ..parameters import scratch
@@ -57,10 +59,7 @@ def adapt(
     """
     whole = Arguments(x, context, plate, "whole").whole()
     guide = plain_guide(guide, whole, plate)
-    if given:
-        with scratch(model, guide):
-            check_given(_look(model, guide, x, context, plate)[1][1], plate, given)
-        model = given_to(model, given)
+    model = conditioned_on(given, model, (x, *context), plate)
     try:
         with scratch(model, guide):
             args, (q, p), again = _look(model, guide, x, context, plate)
@@ -90,6 +89,38 @@ def adapt(
     modes = [modes_of_transforms(trace) for trace in (p, q)]
     model, guide = (with_modules(f, m) if m else f for f, m in zip((model, guide), modes, strict=True))
     return Adapted(model, guide, tuple(known), tuple(ignored))
+
+
+def conditioned_on(
+    given: Mapping[str, Any] | None,
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    plate: str | None,
+) -> Callable[..., Any]:
+    """The model with latents outside of the data plate observed at the values `given`.
+
+    Args:
+        given: values by name; None or none: the model is returned as it is.
+        model: its model.
+        args: `(x, *context)`.
+        plate: the data plate; None: the one that the model declares.
+
+    Raises:
+        ValueError, TypeError: for what are no latents outside of the plate.
+    """
+    if not given:
+        return model
+    if not args:
+        raise ValueError("expected data x beside given, got none; try an example x of one row or more")
+    plate = plate or declaration_of(model).plate or "data"
+    x, *context = args
+    with torch.no_grad(), scratch(model), explained(x, context):
+        check_given(_look(model, _nothing, x, tuple(context), plate)[1][1], plate, given)
+    return given_to(model, given)
+
+
+def _nothing(*args: Any) -> None:
+    pass
 
 
 def _spare(guide: Any, args: tuple[Any, ...], trace: Any, plate: str) -> list[str]:

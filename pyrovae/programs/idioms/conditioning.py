@@ -38,15 +38,25 @@ def conditioned(trace: Any, again: Any, plate: str, args: Iterable[Any]) -> dict
     data = {t.untyped_storage().data_ptr() for t in args if isinstance(t, Tensor)}
     found = {}
     for name, site in outside(trace, plate).items():
-        value = site["value"]
-        if not site["is_observed"] or is_factor(site) or not isinstance(value, Tensor):
+        value, other = (_as_tensor(t.nodes.get(name, {}).get("value")) for t in (trace, again))
+        if not site["is_observed"] or is_factor(site) or value is None:
             continue
-        other = again.nodes.get(name, {}).get("value")
-        fixed = isinstance(other, Tensor) and torch.equal(value, other)
+        fixed = other is not None and torch.equal(value, other)
         own = value.untyped_storage().data_ptr() not in data
         if fixed and own and (first is None or order.index(name) < first):
             found[name] = value
     return found
+
+
+def _as_tensor(value: Any) -> Tensor | None:
+    """A value of a site; numbers as tensors, since `pyro.condition` takes both."""
+    return (
+        torch.tensor(value)
+        if isinstance(value, int | float)
+        else value
+        if isinstance(value, Tensor)
+        else None
+    )
 
 
 def check_given(trace: Any, plate: str, given: Mapping[str, Any]) -> None:
@@ -96,7 +106,7 @@ def check_laws_of_globals(model: Callable[..., Any], program: Any) -> None:
         trace = poutine.trace(model).get_trace(*given)
     for name in program.globals:
         site: Any = trace.nodes[name]
-        if site["fn"].log_prob(site["value"]).requires_grad:
+        if site["fn"].log_prob(_as_tensor(site["value"])).requires_grad:
             raise ValueError(
                 f"expected a law of the conditioned latent {name!r} without parameters, got one that has some: its "
                 "density is left out of p(x | given), and they would never be trained; try to observe it in the plate"

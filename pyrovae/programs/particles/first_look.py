@@ -10,8 +10,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
-from ..checks.contract import check_structure
 from ..checks.refusals import refuse, refuse_density, refuse_hidden_density, refuse_own_noise
+from ..checks.structure import check_structure
 from ..declaration import declaration_of
 from ..layers import layers
 from ..modes import module_mode

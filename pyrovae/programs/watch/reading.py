@@ -80,6 +80,21 @@ def place_of(error: BaseException) -> str:
     return at
 
 
+def is_of_validation(error: BaseException) -> bool:
+    """Whether an error came up where a law of torch checks its parameters, or a value."""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        module = str(frame.f_globals.get("__name__"))
+        if module == "torch.distributions.distribution" and frame.f_code.co_name in _CHECKS:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+_CHECKS = ("__init__", "_validate_sample")
+
+
 def place_here() -> str:
     """The same of the line of a user's that is running."""
     frame: types.FrameType | None = sys._getframe(1)

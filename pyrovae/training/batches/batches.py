@@ -63,14 +63,14 @@ class Batches:
         self._prepare(epoch)
         picked = self.indices(epoch, batch)
         if self.source.stream is not None and picked is not None:
-            return (self.source.stream.get(picked.tolist()),)
+            return (*self.source.stream.read(picked.tolist()), *self.source.stream.beside(picked))
         if self.source.plain:
             return self._rows if picked is None else tuple(r[picked] for r in self._rows)
         return self._arguments.whole() if picked is None else self._arguments.slice(picked)
 
     def next_rows(self, epoch: int, batch: int) -> tuple[Any, ...]:
         """The same in the course of a run, where streamed rows are read ahead."""
-        return self.rows(epoch, batch) if self.feed is None else (self.feed.rows(epoch, batch),)
+        return self.rows(epoch, batch) if self.feed is None else self.feed.rows(epoch, batch)
 
     def size(self, epoch: int, batch: int) -> int:
         """Number of data in a batch; all of them where the program draws its own."""

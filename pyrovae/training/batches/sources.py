@@ -44,7 +44,7 @@ class Source:
         self.dataset = data if isinstance(data, DataLike) else None
         self.stream = data if isinstance(data, Stream) else None
         if self.stream is not None:
-            self.train: tuple[Any, ...] = (self.stream.sample,)
+            self.train: tuple[Any, ...] = _rows(self.stream.sample)
             valid = self.stream.valid if valid is None else valid
         else:
             self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)

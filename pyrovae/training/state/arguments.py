@@ -50,6 +50,9 @@ def _data_hash(trainer: Trainer) -> str:
         *(None if r is None else tuple(tensors_in(r)) for r in (source.train, source.valid))
     )
     other = "" if source.plain else f" {others_in(source.train)}"
+    if trainer.given:
+        names = sorted(trainer.given)
+        other += f" given {names} {hash_of_rows(tuple(trainer.given[n] for n in names))[:16]}"
     return f"{known[:16]} {content[:16]}{other}"
 
 
