@@ -95,7 +95,7 @@ class Question:
 
 
 def place_of(run: pv.Run, out_dir: Path | None) -> Path:
-    """Where results of a run are written: in a folder of its name within `out_dir`, or in the run folder."""
+    """Folder of a run's results: one of its name within `out_dir`, or the run folder."""
     if out_dir is not None:
         return out_dir / Path(os.path.realpath(run.folder)).name
     runs.check_own(run.folder, PARTIAL)

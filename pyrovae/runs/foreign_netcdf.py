@@ -1,4 +1,4 @@
-"""What a netCDF file claims to be, looked at before any of it is read: it may have been made to fill the memory."""
+"""Claims of a netCDF file, looked at before any of it is read: it may have been made to fill the memory."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Panels:
         return first, second.abs(), (first - second).abs(), ratio
 
     def highest(self) -> Tensor:
-        """Where the first integrand's peak is, `[n, d]`."""
+        """Place of the first integrand's peak, `[n, d]`."""
         return self.place[self.top[..., 0].argmax(0), torch.arange(self.top.shape[1], device=self.top.device)]
 
     def halve(self, at: At, rows: Tensor, weight: Tensor, missing: Tensor, scouts: Tensor | None) -> None:

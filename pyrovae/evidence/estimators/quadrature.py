@@ -147,7 +147,7 @@ def _roughness(at: At, t: Tensor, eps: float) -> Tensor:
 def _peaks(
     log_densities: LogDensities, mean: Tensor, covariance: Tensor, scouts: Tensor | None
 ) -> Peaks | None:
-    """From the mean, from scouts, and from maxima of a grid over where scouts of both kinds lie."""
+    """Starts: the mean, scouts, and maxima of a grid over where scouts of both kinds lie."""
     rows = torch.arange(len(mean), device=mean.device)
 
     def log_density(u: Tensor) -> Tensor:

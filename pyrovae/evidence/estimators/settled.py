@@ -1,4 +1,4 @@
-"""What is refused of an integral: one that has not settled, or that draws contradict."""
+"""Refusals of an integral that has not settled, or that draws contradict."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def num_rows(leaf: Any) -> int | None:
 
 
 def wrong_rows(value: Any, n: int) -> list[str]:
-    """What in a value that is per datum has other than n rows, in words."""
+    """Parts of a value per datum that have other than n rows, in words."""
     if isinstance(value, Tensor | PackedSequence):
         shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{num_rows(value)} sequences"
         return [] if num_rows(value) == n else [shown]

@@ -49,7 +49,7 @@ def log_density_of_u(fn: Any, u: Tensor) -> Tensor | None:
 
 
 def _of_base(fn: Any, u: Tensor) -> Tensor | None:
-    """Where a law is another one, pushed through the bijection: the other's density."""
+    """Density of the other law, where a law is that one pushed through the bijection."""
     transforms = getattr(fn, "transforms", None)
     if not isinstance(fn, torch.distributions.TransformedDistribution) or not transforms:
         return None
@@ -86,5 +86,5 @@ class AsGiven:
         self._log_prob = log_prob
 
     def log_prob(self, _: Tensor) -> Tensor:
-        """At the value that it was made for."""
+        """Log-density at the value that it was made for."""
         return self._log_prob
