@@ -13,10 +13,8 @@ from .test_idioms import GLOBALS, D, W, X, exact_with_globals, with_globals
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with ParameterStore().active():
-        yield
 
 
 def pair():

@@ -14,7 +14,6 @@ from pyro.nn import PyroModule, PyroSample
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.programs import ParameterStore
 
 N = 6
 X = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
@@ -22,10 +21,8 @@ HALF = 0.5**0.5
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with ParameterStore().active():
-        yield
 
 
 def pair(

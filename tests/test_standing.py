@@ -11,12 +11,6 @@ X = torch.linspace(-2.0, 3.0, 6)
 SCALES = torch.linspace(0.3, 3.0, 6)
 
 
-@pytest.fixture(autouse=True)
-def _own_parameters():
-    with pv.ParameterStore().active():
-        yield
-
-
 def guide(x):
     with pyro.plate("data", len(x)):
         pyro.sample("z", dist.Normal(x / 2, 1.0))

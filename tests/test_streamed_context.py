@@ -6,16 +6,13 @@ import torch
 
 import pyrovae as pv
 from pyrovae.distributed import Split
-from pyrovae.programs import ParameterStore
 
 from .test_arguments import KINDS, SHIFTS, N, X, pair, truth
 
 
 @pytest.fixture(autouse=True)
-def _own_parameters():
+def _seed():
     pyro.set_rng_seed(0)
-    with ParameterStore().active():
-        yield
 
 
 class Items(torch.utils.data.Dataset):
