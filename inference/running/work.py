@@ -73,6 +73,8 @@ def train_run(
     with ExitStack() as stack:
         with world.together():
             folder = stack.enter_context(runs.occupied(out, overwrite, keep.resume))
+            if not overwrite:
+                runs.check_strays(folder)
         return _train_in(
             folder,
             options,

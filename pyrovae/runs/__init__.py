@@ -18,6 +18,7 @@ from .folder import UNFINISHED as UNFINISHED
 from .folder import WEIGHTS as WEIGHTS
 from .folder import check_free as check_free
 from .folder import check_own as check_own
+from .folder import check_strays as check_strays
 from .folder import is_unfinished as is_unfinished
 from .folder import occupied as occupied
 from .folder import read_config as read_config

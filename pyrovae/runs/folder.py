@@ -97,13 +97,18 @@ def check_free(folder: Path, overwrite: bool = False, resume: bool = False) -> N
         raise FileExistsError(
             f"expected a new run folder, got {folder}, which holds a run; try another --out, or --overwrite"
         )
-    elif not overwrite:
-        for name in (WEIGHTS, HISTORY, TRAINING):  # somebody's, or all that is left of a run
-            if (folder / name).is_file() and not (folder / CONFIG).exists():
-                raise FileExistsError(
-                    f"expected a new run folder, got {folder}, which holds {name} and no run; try another --out, or "
-                    "--overwrite"
-                )
+
+
+def check_strays(folder: Path) -> None:
+    """Raises FileExistsError for files of a run's names without a run: somebody's, or all that is left of one."""
+    if is_unfinished(folder) or (folder / CONFIG).exists():
+        return
+    for name in (WEIGHTS, HISTORY, TRAINING):
+        if (folder / name).is_file():
+            raise FileExistsError(
+                f"expected a new run folder, got {folder}, which holds {name} and no run; try another --out, or "
+                "--overwrite"
+            )
 
 
 def check_own(folder: Path, name: str) -> Path:
