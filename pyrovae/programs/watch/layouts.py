@@ -7,10 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+TensorGuards: Any = None
 try:  # torch's own guards, of some 50 ns a tensor; names with an underscore may go
-    from torch._C._dynamo.guards import TensorGuards
-except ImportError:  # pragma: no cover
-    TensorGuards = None
+    from torch._C._dynamo import guards
+
+    TensorGuards = guards.TensorGuards
+except (ImportError, AttributeError):  # pragma: no cover
+    pass
 
 Layout = tuple[Any, ...]
 
