@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
 from ..checking import checked
-from ..programs import inspect_program, module_mode, seeded
+from ..programs import inspect_program
 from ..programs.latents.latent_draws import LatentDraws, latent_draws
 from .core.log_weights import check_density, check_num_samples, pairs_in
 from .weights.diagnostics import effective_sample_size, smoothed_log_weights
@@ -81,12 +80,7 @@ def posterior(
     picked: list[Tensor] = []
     khat: list[Tensor] = []
     for i, indices in enumerate(program.arguments.chunks(rows)):
-        with (
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
-            seeded(seed, "posterior", i, device=x.device),
-        ):
+        with program.quiet(seed, "posterior", i):
             part = latent_draws(program, indices, num_samples)
             smooth, k = smoothed_log_weights(part.log_weights)
             weights = smooth.softmax(0)

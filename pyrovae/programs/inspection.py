@@ -114,6 +114,27 @@ class Program:
         return stack_samples([self._run(indices, None) for _ in range(num_samples)])
 
     @contextmanager
+    def quiet(
+        self, seed: int | None = None, stream: str = "", *counters: int, grad: bool = False
+    ) -> Iterator[None]:
+        """Lets it run in eval mode and without Pyro's checks; with a seed, under noise of its own.
+
+        Args:
+            seed: of the noise; None leaves torch's generators as they are.
+            stream, counters: tell this noise from other noise of that seed.
+            grad: whether gradients are kept.
+        """
+        with (
+            torch.set_grad_enabled(grad),
+            module_mode(self.model, self.guide, training=False),
+            pyro.validation_enabled(False),
+            nullcontext()
+            if seed is None
+            else seeded(seed, stream, *counters, device=self.arguments.x.device),
+        ):
+            yield
+
+    @contextmanager
     def on(self, indices: Tensor) -> Iterator[tuple[Any, ...]]:
         """Yields the arguments for the data at `indices`; in the body the plate holds just these.
 
@@ -398,12 +419,7 @@ RANDOM = "it draws random numbers outside of pyro.sample"
 
 def drawn_outside(program: Program, indices: Tensor) -> list[str]:
     """Latents that the guide draws outside of the model's support, in words."""
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(0, "support", device=indices.device),
-    ):
+    with program.quiet(0, "support"):
         traces = program.run(indices, 64 if program.vectorised else 8).traces
     return [] if traces is None else outside_of_prior(traces[1])
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-import pyro
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .inspection import Program
-from .modes import module_mode
-from .seeds import seeded
 
 
 class LiveBytes(TorchDispatchMode):
@@ -58,10 +54,7 @@ def bytes_per_pair(program: Program) -> int:
     low, high = 32, 96
     for num_samples in (low, high):
         with (
-            seeded(0, "memory", device=args.x.device),
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
+            program.quiet(0, "memory"),
             LiveBytes() as counter,
         ):
             program.run(indices, num_samples).log_weights()

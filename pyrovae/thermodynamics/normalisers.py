@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from ..evidence.estimators.settled import refuse_unsettled
 from ..evidence.weights.delete_one import is_variance, jackknife_shift
 from ..evidence.weights.diagnostics import effective_sample_size, pareto_khat
 from ..evidence.weights.moments import weighted_moments
-from ..programs import Program, module_mode, seeded
+from ..programs import Program, seeded
 from ..programs.latents.joint import Joint
 from .quadratic import quadratic_log_integrals
 
@@ -134,11 +133,7 @@ def exact(program: Program, method: Exact, temperatures: Tensor, *, seed: int) -
         ValueError: where none applies, or an integral does not settle (p^{1/T} may have none for T > 1).
     """
     args = program.arguments
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-    ):
+    with program.quiet():
         with seeded(seed, "exact", device=args.x.device):
             joint = Joint(program)
         if joint.dim <= 2:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pyro
-import torch
 from torch import Tensor
 
-from ...programs import Program, module_mode, seeded
+from ...programs import Program
 from ...programs.memory import bytes_per_pair
 from ...programs.particles.alone import AloneError, agree
 from ...programs.sites import Sites
@@ -65,11 +63,6 @@ def check_apart(program: Program) -> None:
     if not program.takes:
         return
     rows = program.arguments.chunks(min(DATA, program.arguments.num_data))[0]
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(0, "apart", device=rows.device),
-    ):
+    with program.quiet(0, "apart"):
         fit = BYTES // (bytes_per_pair(program) * len(rows))
         Apart(program).run(rows, min(SAMPLES, max(FEW, fit)))

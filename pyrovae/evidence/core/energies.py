@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import pyro
 import torch
 from torch import Tensor
 
-from ...programs import Program, Sites, check_support, drawn_outside, module_mode, seeded
+from ...programs import Program, Sites, check_support, drawn_outside, seeded
 from .log_weights import Chunk, check_density, check_num_samples, choose_chunk
 
 
@@ -37,12 +36,7 @@ def drawn_discretes(program: Program) -> Program:
     if not program.enumerated:
         return program
     plain = replace(program, enumerated=False)
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(0, "energies", device=program.arguments.x.device),
-    ):
+    with program.quiet(0, "energies"):
         sites = plain.run(program.arguments.chunks(1)[0], 1)
     missing = [n for n in sites.prior if n not in sites.guide]
     if missing:
@@ -76,11 +70,7 @@ def energies(
     done = 0
     for i, indices in enumerate(args.chunks(chunk.data)):
         blocks: list[tuple[Tensor, Tensor]] = []
-        with (
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
-        ):
+        with program.quiet():
             for j, start in enumerate(range(0, num_samples, chunk.samples)):
                 k = min(chunk.samples, num_samples - start)
                 with seeded(seed, "weights", i, j, device=args.x.device):

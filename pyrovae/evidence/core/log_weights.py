@@ -19,7 +19,6 @@ from ...programs import (
     check_support,
     drawn_outside,
     inspect_program,
-    module_mode,
     seeded,
 )
 from ...programs.compile.compiled_weights import CompiledWeights
@@ -197,12 +196,7 @@ def _parts(
         k = min(chunk.samples, num_samples - start)
         # Nothing is held open across a yield: an abandoned generator would leave it on.
         # Shapes and supports are checked by us, once; Pyro would check at every site, every run.
-        with (
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
-            seeded(seed, "weights", number, j, device=program.arguments.x.device),
-        ):
+        with program.quiet(seed, "weights", number, j):
             weights = None
             if compiled is not None and k == chunk.samples:
                 if j == 0:  # no graph shows observed values
@@ -255,12 +249,7 @@ def draw(
     program: Program, indices: Tensor, num_samples: int, seed: int, stream: str, *counters: int
 ) -> Tensor:
     """One chunk's log-weights `[K, n]` under its own seed, eagerly; `indices` may repeat data."""
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(seed, stream, *counters, device=program.arguments.x.device),
-    ):
+    with program.quiet(seed, stream, *counters):
         sites = program.run(indices, num_samples)
         weights = sites.log_weights()
     if sites.traces is not None:
@@ -281,12 +270,7 @@ def check_observations(program: Program, budget: int | None = None) -> None:
     if not program.vectorised:
         return
     for indices in program.arguments.chunks(choose_chunk(program, 1, budget).data):
-        with (
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
-            seeded(0, "observations", device=program.arguments.x.device),
-        ):
+        with program.quiet(0, "observations"):
             sites = program.run(indices, 1)
         if sites.traces is not None:
             check_kind(sites.traces[1])

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pyro
 import torch
 from torch import Tensor
 
-from ...programs import Program, module_mode, seeded
+from ...programs import Program, seeded
 from ...programs.latents.closed_kl import closed_sites, closed_terms
 from ..core.compile_when import Compile
 from ..core.estimator import Direction, PerDatum
@@ -69,11 +68,7 @@ class ClosedELBO:
         changes: list[Tensor] = []
         elbos: list[Tensor] = []
         variances: list[Tensor] = []
-        with (
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
-        ):
+        with program.quiet():
             for number, indices in enumerate(args.chunks(size)):
                 with seeded(seed, "closed KL", number, device=args.x.device):
                     # A program that does not broadcast runs draw by draw.

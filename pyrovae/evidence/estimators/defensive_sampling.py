@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-import pyro
 import torch
 from torch import Tensor
 
-from ...programs import Program, module_mode, seeded
+from ...programs import Program
 from ...programs.particles.defensive import defensive_weights
 from ..core.log_weights import check_density, check_weights, choose_chunk
 
@@ -50,12 +49,7 @@ def iterate_defensive(
             stop = min(start + chunk.samples, num_samples)
             # Shares differ by one draw between blocks at most, and add up to those of K.
             own = prior * stop // num_samples - prior * start // num_samples
-            with (
-                torch.no_grad(),
-                module_mode(program.model, program.guide, training=False),
-                pyro.validation_enabled(False),
-                seeded(seed, "defensive", number, block, device=args.x.device),
-            ):
+            with program.quiet(seed, "defensive", number, block):
                 blocks.append(
                     defensive_weights(program, indices, stop - start - own, own, share=prior / num_samples)
                 )

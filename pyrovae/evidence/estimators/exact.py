@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import pyro
 import torch
 from torch import Tensor
 
-from ...programs import Program, module_mode, seeded, store_of
+from ...programs import Program, seeded, store_of
 from ...programs.latents.joint import Joint
 from ..core.compile_when import Compile
 from ..core.estimator import Direction, PerDatum
@@ -79,11 +78,7 @@ class Exact:
                 support; latents on a sphere; a declared evidence of another shape.
         """
         args = program.arguments
-        with (
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
-        ):
+        with program.quiet():
             if program.declaration.log_evidence is not None:
                 value, details = self._declared(program), {"method": "declared"}
                 return _result(value, torch.zeros_like(value), details)

@@ -56,7 +56,7 @@ class CompiledDensities:
                     )
 
             inputs = [given[i] for i in self._tensors]
-            with densities._quiet(grad=True):
+            with densities.program.quiet(grad=True):
                 leaf = u.detach().requires_grad_()
                 self.graph = trace(compute, [leaf, *self._leaves], inputs, modules)
         # A plate that subsamples draws indices that nobody uses.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -16,8 +14,6 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
 from ..inspection import Program, inspect_program
-from ..modes import module_mode
-from ..seeds import seeded
 from ..sites import sample_sites
 from .predictive import ROWS, Generated, decode, join
 
@@ -77,7 +73,7 @@ class LatentSpace:
         for i, rows in enumerate(program.arguments.chunks(ROWS)):
             mean: Any = 0.0
             for k in range(draws):
-                with _quiet(program, seed, i, k), program.on(rows) as given:
+                with program.quiet(seed, "latent space", i, k), program.on(rows) as given:
                     q = poutine.trace(program.guide).get_trace(*given)
                     p = poutine.trace(poutine.replay(program.model, trace=q)).get_trace(*given)
                 mean = mean + self._rows(_mean_of(q.nodes[self.site]))[: len(rows)] / draws
@@ -133,7 +129,7 @@ class LatentSpace:
         rows = torch.zeros(size, dtype=torch.long, device=args.x.device)
         draws: list[Tensor] = []
         while sum(map(len, draws)) < PRIOR_DRAWS:
-            with _quiet(program, seed, len(draws)), program.on(rows) as given:
+            with program.quiet(seed, "latent space", len(draws)), program.on(rows) as given:
                 trace = poutine.trace(program.model).get_trace(*given)
             site: Any = trace.nodes[self.site]
             first = next(n for n, s in sample_sites(trace) if not s["is_observed"])
@@ -173,7 +169,7 @@ def latent_space(
     """
     program = inspect_program(model, guide, x, *context, plate=plate, vectorised=True)
     rows = program.arguments.chunks(2)[0]
-    with _quiet(program, 0), program.on(rows) as given:
+    with program.quiet(0, "latent space"), program.on(rows) as given:
         q = poutine.trace(guide).get_trace(*given)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*given)
     latents = {n: s for n, s in sample_sites(p) if not s["is_observed"] and n in q.nodes}
@@ -193,18 +189,6 @@ def latent_space(
     frame = next(f for f in latents[site]["cond_indep_stack"] if f.name == program.plate)
     exact = drawn[0] == site and _has_mean(q.nodes[site]["fn"])
     return LatentSpace(program, site, tuple(fn.event_shape), frame.dim, exact, observed)
-
-
-@contextmanager
-def _quiet(program: Program, seed: int, *counters: int) -> Iterator[None]:
-    """Own noise, eval mode, no gradients, no validation."""
-    with (
-        seeded(seed, "latent space", *counters, device=program.arguments.x.device),
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-    ):
-        yield
 
 
 def _refusal(site: Any, plate: str) -> str | None:

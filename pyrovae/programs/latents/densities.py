@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,8 +16,6 @@ from ..checks.contract import data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import without_inverse
 from ..inspection import PARTICLES, Program
-from ..modes import module_mode
-from ..seeds import seeded
 from ..sites import is_factor, reduce_to, sample_sites, unscaled_log_prob
 from .layout import Slot, latent_sites, refuse_discrete
 
@@ -87,7 +84,7 @@ class Densities:
         self.program, self.indices, self.num_chains = program, indices, num_chains
         self.temperature = temperature
         self._inverts = False  # known of the guide
-        with self._quiet(), seeded(0, "densities", device=indices.device), program.on(indices) as given:
+        with program.quiet(0, "densities"), program.on(indices) as given:
             trace = self._model_trace(given, None)
         refuse_discrete(trace)
         frame = data_frame(trace, program.plate)
@@ -101,7 +98,7 @@ class Densities:
 
         NaN in the coordinates of a draw of the guide that lies outside of the model's support.
         """
-        with self._quiet(), self.program.on(self.indices) as given:
+        with self.program.quiet(), self.program.on(self.indices) as given:
             if from_ == "prior":
                 return self._read(self._model_trace(given, None))
             guide = poutine.trace(self._plated(self.program.guide)).get_trace(*given)
@@ -116,7 +113,7 @@ class Densities:
         Their shapes are those of a run without chains.
         """
         width = self.program.max_plate_nesting
-        with self._quiet(), self.program.on(self.indices) as given:
+        with self.program.quiet(), self.program.on(self.indices) as given:
             values = {}
             for name, slot in self.slots.items():
                 value = latents[name]
@@ -128,7 +125,7 @@ class Densities:
 
     def latents(self, u: Tensor) -> dict[str, Tensor]:
         """Constrained values by site, `[K, *batch, *event]`."""
-        with self._quiet(), self.program.on(self.indices) as given:
+        with self.program.quiet(), self.program.on(self.indices) as given:
             trace = self._model_trace(given, Substitute(self._unpack(u), unconstrained=True))
         return {name: trace.nodes[name]["value"] for name in self.slots}
 
@@ -148,7 +145,7 @@ class Densities:
 
     def terms(self, u: Tensor, guide: bool = False) -> Terms:
         """All densities at u; that of the guide if asked for. Differentiable by u."""
-        with self._quiet(torch.is_grad_enabled()), self.program.on(self.indices) as given:
+        with self.program.quiet(grad=torch.is_grad_enabled()), self.program.on(self.indices) as given:
             return self.terms_given(u, given, guide)
 
     def terms_given(self, u: Tensor, given: tuple[Any, ...], guide: bool) -> Terms:
@@ -184,7 +181,7 @@ class Densities:
         From the prior: base = ln p(z), slope = ln p(x|z). From the guide: base = ln q(z|x),
         slope = ln p(x,z) - ln q(z|x). At a temperature other than 1, ln p(x,z) / T takes the place of ln p(x,z).
         """
-        with self._quiet(grad=True), self.program.on(self.indices) as given:
+        with self.program.quiet(grad=True), self.program.on(self.indices) as given:
             return differentiate(lambda v: self.terms_given(v, given, start == "guide"), u, self.temperature)
 
     def check_guide(self, trace: Any) -> None:
@@ -224,15 +221,6 @@ class Densities:
             n: slot.unflat(part)
             for (n, slot), part in zip(self.slots.items(), u.split(sizes, -1), strict=True)
         }
-
-    @contextmanager
-    def _quiet(self, grad: bool = False) -> Iterator[None]:
-        with (
-            torch.set_grad_enabled(grad),
-            module_mode(self.program.model, self.program.guide, training=False),
-            pyro.validation_enabled(False),
-        ):
-            yield
 
 
 def differentiate(

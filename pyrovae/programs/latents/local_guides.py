@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -16,7 +15,6 @@ from torch import Tensor
 from ..checks.contract import base_of
 from ..checks.validity import dependencies
 from ..inspection import PARTICLES, Program
-from ..modes import module_mode
 from ..seeds import seeded
 from ..sites import collect, is_factor, sample_sites
 from .families import free_parameters, moved
@@ -59,14 +57,10 @@ class LocalGuide:
     def __init__(self, program: Program, indices: Tensor) -> None:
         refuse(program)
         self.given, self.indices = program, indices
-        device = program.arguments.x.device
         self.offsets: Offsets = {}
         self._axes: dict[str, int] = {}
         with (
-            torch.no_grad(),
-            module_mode(program.model, program.guide, training=False),
-            pyro.validation_enabled(False),
-            seeded(0, "local guide", device=device),
+            program.quiet(0, "local guide"),
             program.on(indices) as given,
         ):
             trace = poutine.trace(program.guide).get_trace(*given)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +14,6 @@ from ..checks.contract import check_support, data_frame
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
 from ..memory import LiveBytes
-from ..modes import module_mode
-from ..seeds import seeded
 from ..sites import Sites, is_factor, reduce_to, sample_sites, unscaled_log_prob
 
 
@@ -51,7 +47,7 @@ class PairwiseGuide:
         # An enumerated site is drawn here: the aggregate is one of all latents.
         self.program = replace(program, enumerated=False)
         rows = program.arguments.chunks(1)[0]
-        with self._quiet(0), program.on(rows) as given:
+        with program.quiet(0, "pairwise"), program.on(rows) as given:
             guide = poutine.trace(program.guide).get_trace(*given)
             model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(*given)
         drawn = {n: s for n, s in sample_sites(guide)}
@@ -77,7 +73,7 @@ class PairwiseGuide:
         """K draws for the data at `indices`; counters go into the seed."""
         if not self.program.vectorised:  # the traces kept would be of the first draw alone
             return self._one_by_one(indices, num_samples, seed, *counters)
-        with self._quiet(seed, *counters):
+        with self.program.quiet(seed, "pairwise", *counters):
             sites = self.program.run(indices, num_samples)
         traces = sites.traces
         assert traces is not None
@@ -95,7 +91,7 @@ class PairwiseGuide:
         for i in range(k):  # one draw of each datum at a time: no chains are needed
             each = {m: v.unflatten(0, (k, n))[i] for m, v in draws.values.items()}
             values = {m: self._alone(m, v, len(indices)) for m, v in each.items()}
-            with self._quiet(0), self.program.on(indices) as given:
+            with self.program.quiet(0, "pairwise"), self.program.on(indices) as given:
                 trace = poutine.trace(Substitute(values)(self.program.model)).get_trace(*given)
                 dims = (-1 - self.program.max_plate_nesting, data_frame(trace, self.program.plate).dim)
                 size = data_frame(trace, self.program.plate).size
@@ -118,7 +114,7 @@ class PairwiseGuide:
         guide: Any = program.guide
         if program.vectorised:
             guide = pyro.plate(PARTICLES, count, dim=particle)(guide)
-        with self._quiet(0), program.on(indices) as given:
+        with program.quiet(0, "pairwise"), program.on(indices) as given:
             size = (program.arguments.subsample_size or n) if program.arguments.calling == "indexed" else n
             wide = {m: self._wide(m, v, size) for m, v in values.items()}
             trace = poutine.trace(Substitute(wide)(guide)).get_trace(*given)
@@ -170,7 +166,7 @@ class PairwiseGuide:
     def _one_by_one(self, indices: Tensor, num_samples: int, seed: int, *counters: int) -> GuideDraws:
         parts: list[tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor]]] = []
         for k in range(num_samples):
-            with self._quiet(seed, *counters, k):
+            with self.program.quiet(seed, "pairwise", *counters, k):
                 sites = self.program.run(indices, 1)
             assert sites.traces is not None
             check_support(sites.traces[1])
@@ -182,16 +178,6 @@ class PairwiseGuide:
             parts.append((values, _sums(sites)))
         every = {n: torch.cat([v[n] for v, _ in parts]) for n in self.latents}
         return GuideDraws(every, *(torch.cat(s) for s in zip(*(s for _, s in parts), strict=True)))
-
-    @contextmanager
-    def _quiet(self, seed: int, *counters: int) -> Iterator[None]:
-        with (
-            torch.no_grad(),
-            module_mode(self.program.model, self.program.guide, training=False),
-            pyro.validation_enabled(False),
-            seeded(seed, "pairwise", *counters, device=self.program.arguments.x.device),
-        ):
-            yield
 
 
 def _sums(sites: Sites) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -16,8 +15,6 @@ from torch.utils._pytree import tree_map
 from ..checks.contract import base_of
 from ..handlers.substitute import Substitute
 from ..inspection import Program
-from ..modes import module_mode
-from ..seeds import seeded
 from ..sites import Sites, reduce_to, sample_sites
 
 DRAWS = 4  # a few tell the size of the error, which has one sign for most draws
@@ -81,12 +78,7 @@ def rounding(program: Program, indices: Tensor, num_samples: int = DRAWS, seed: 
 
 
 def _of_terms(program: Program, indices: Tensor, num_samples: int, seed: int) -> Tensor:
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(seed, "rounding", device=indices.device),
-    ):
+    with program.quiet(seed, "rounding"):
         narrow = program.run(indices, num_samples)
         assert narrow.traces is not None
         size = _size(narrow).nan_to_num(nan=0.0, posinf=0.0)  # a weight of zero has no error
@@ -106,12 +98,7 @@ def _at_the_end(program: Program, indices: Tensor, seed: int) -> Tensor:
     Beta(5, 0.1) has a fifth of its mass within 6e-8 of 1, which float32 puts at one number: weights there are that
     number's, whatever their mean over the mass it stands for.
     """
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(seed, "ends of the numbers", device=indices.device),
-    ):
+    with program.quiet(seed, "ends of the numbers"):
         with program.on(indices) as given:
             guide_trace = poutine.trace(program.guide).get_trace(*given)
         found = {name: _ends(site["fn"]) for name, site in sample_sites(guide_trace)}

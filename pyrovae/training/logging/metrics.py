@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import pyro
 import torch
 from torch import Tensor
 
-from ...programs import Program, module_mode, seeded
+from ...programs import Program, seeded
 from ...programs.latents.site_means import site_means
 
 # A latent dim is active where its posterior mean moves with the data (Burda et al. 2016).
@@ -76,11 +75,7 @@ def measure(
     terms: dict[str, float] = {}
     means: dict[str, list[Tensor]] = {}
     count, split, nothing = 0, True, torch.zeros((), device=args.x.device)
-    with (
-        torch.no_grad(),
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-    ):
+    with program.quiet():
         for i, indices in enumerate(chunks):
             with seeded(seed, "metrics", i, device=args.x.device):
                 sites = program.run(indices, num_samples)
