@@ -18,18 +18,19 @@ Calling = Literal["sliced", "indexed", "whole"]
 
 
 class ChooseSubsample(Messenger):
-    """Makes the plate `name` take `indices` (None: the first ones) where it would draw a subsample.
+    """Makes the plate `name` (None: every one) take `indices` (None: the first ones) where it would draw a subsample.
 
     Indices that the program gives its plate itself (`subsample=ind`) are kept.
     """
 
-    def __init__(self, name: str, indices: Tensor | None) -> None:
+    def __init__(self, name: str | None, indices: Tensor | None) -> None:
         super().__init__()
         self.name = name
         self.indices = indices
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] == self.name and isinstance(msg["fn"], _Subsample) and msg["value"] is None:
+        own = self.name is None or msg["name"] == self.name
+        if own and isinstance(msg["fn"], _Subsample) and msg["value"] is None:
             fn = msg["fn"]
             first = fn.size if fn.subsample_size is None else fn.subsample_size
             msg["value"] = torch.arange(first, device=fn.device) if self.indices is None else self.indices

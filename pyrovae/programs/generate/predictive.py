@@ -200,6 +200,7 @@ def _unobserved(model: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..
         pyro.validation_enabled(False),
         scratch(model),
         poutine.block(),
+        ChooseSubsample(None, None),  # a random one may not fit data of another size
     ):
         trace = poutine.trace(model).get_trace(*unmarked(args))
     sites = outside(trace, declaration_of(model).plate or "data")
