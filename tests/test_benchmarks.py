@@ -42,6 +42,15 @@ def bench(monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Graphs run as they were traced: generating code takes some ten seconds, and one step below does so."""
+    for room in ("codegen", "compiled_weights"):
+        place = f"pyrovae.programs.compile.{room}.compile_module"
+        monkeypatch.setattr(place, lambda module, *rest, **more: module)
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+
+
 def tiny(**fields):
     from settings import Settings
 
@@ -144,16 +153,18 @@ def test_a_last_smaller_chunk_is_served(bench):
 
 
 @pytest.mark.parametrize("hidden", [(16,), ()], ids=["mlp", "conv"])
-def test_a_step_has_all_rows(bench, hidden):
+def test_a_step_has_all_rows(bench, hidden, request):
     import steps
     from nets import Net
 
+    if not hidden:
+        request.getfixturevalue("interpreted")
     rows = steps.bench_step(Net(64, hidden, 2, 4), tiny())
     whole(rows, absent={"NumPyro, jitted", "Pythae, its trainer's step"})
     assert len(rows) == 11 and {r.ratio for r in rows if r.what == "pv.SVI, compiled"} == {1.0}
 
 
-def test_an_epoch_has_all_rows(bench):
+def test_an_epoch_has_all_rows(bench, interpreted):
     import steps
     from nets import Net
 
@@ -161,7 +172,7 @@ def test_an_epoch_has_all_rows(bench):
     whole(rows, absent={"NumPyro, lax.scan over the epoch"})
 
 
-def test_streaming_and_scaling_have_all_rows(bench):
+def test_streaming_and_scaling_have_all_rows(bench, interpreted):
     import scaling
     import streaming
     from nets import Net
@@ -207,7 +218,7 @@ def test_families_are_the_same_loss_by_hand(bench, monkeypatch):
         assert error < 2e-3 * float(ours.mean())
 
 
-def test_importance_has_all_rows(bench):
+def test_importance_has_all_rows(bench, interpreted):
     import importance
     from nets import Net
 
@@ -220,7 +231,7 @@ def test_importance_has_all_rows(bench):
     whole(importance.bench_test_set(net, tiny(), size=4, num_samples=256))
 
 
-def test_growth_and_its_figure(bench, tmp_path):
+def test_growth_and_its_figure(bench, interpreted, tmp_path):
     import growth
     from nets import Net
 

@@ -292,6 +292,7 @@ def test_three_ways_are_the_same_code(tmp_path):
     for name, way in ways.items():
         out = tmp_path / name
         argv = ["--out", str(out), *QUICK, "--priors", "mixture", "--guides", "full", "--num-samples", "10"]
+        argv += ["--jobs", "1"]
         done = subprocess.run(
             [*way, *argv], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "COLUMNS": "140"}
         )
