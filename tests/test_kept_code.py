@@ -198,7 +198,7 @@ def test_auto_is_decided_by_counts(made):
     "ask", [weights, lambda pair, x, **options: pv.evidence(pair.model, pair.guide, x, **options)]
 )
 def test_auto_compiles_large_jobs(made, monkeypatch, ask):
-    for name in ("log_weights", "evidence"):
+    for name in ("core.log_weights", "evidence"):
         monkeypatch.setattr(importlib.import_module(f"pyrovae.evidence.{name}"), "PAIRS", 10)
     options = {"estimators": [pv.IS(K)], "chunk": CHUNK} if ask is not weights else {"compile": "auto"}
     ask(Pair(), x_of(), **options)
