@@ -40,8 +40,7 @@ def _leave(words: str, number: int, _: FrameType | None) -> NoReturn:
 def _is_command() -> bool:
     """Whether this process is `pyrovae ...`, `python inference/x.py ...` or `python -m pyrovae.inference.x ...`."""
     # A worker of `compare` has its command's arguments, and ends by SIGTERM when the work is done.
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
+    if "--multiprocessing-fork" in sys.orig_argv:
         return False
     first = sys.argv[0] if sys.argv else ""
     if first == "-m":  # as it is while the packages around the module are imported

@@ -113,11 +113,9 @@ def test_an_error_before_the_first_step_stands_alone(monkeypatch):
 
 def test_a_worker_is_no_command(monkeypatch):
     """It has the arguments of `compare`, ends by SIGTERM when all is done, and said "terminated" under the table."""
-    import multiprocessing.process
-
     from pyrovae import starting
 
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "/somewhere/bin/pyrovae", raising=False)
     assert starting._is_command()
-    monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: object())
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", "spawn_main()", "--multiprocessing-fork"])
     assert not starting._is_command()
