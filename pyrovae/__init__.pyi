@@ -1,4 +1,6 @@
 from . import data as data
+from . import distributed as distributed
+from . import distributions as distributions
 from . import divergences as divergences
 from . import guides as guides
 from . import likelihoods as likelihoods
@@ -6,6 +8,8 @@ from . import networks as networks
 from . import objectives as objectives
 from . import plots as plots
 from . import priors as priors
+from . import programs as programs
+from . import runs as runs
 from . import thermodynamics as thermodynamics
 from .evidence import AIS as AIS
 from .evidence import ELBO as ELBO

@@ -109,7 +109,7 @@ def test_a_second_fit_says_that_it_starts_anew():
 
 
 def said(call):
-    """What a call says of programs that were trained before."""
+    """Warnings of a call on programs that were trained before."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         done = call()

@@ -195,7 +195,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("script", ELSEWHERE)
 def test_out_dir(run, tmp_path, capsys, script, monkeypatch):
-    """Of a run folder that cannot be written nothing is lost: another place is asked for before the work."""
+    """Loses nothing where a run folder cannot be written: another place is asked for before the work."""
     main, argv, wanted = ELSEWHERE[script]
     before = {p.name: p.read_bytes() for p in run.iterdir()}
     real = files.check_writable

@@ -83,3 +83,20 @@ def test_data_outside_of_a_support_are_refused_by_all():
 
     with pytest.raises(ValueError, match="in the support of Bernoulli"):
         pv.evidence(bits, own, torch.tensor([0.0, 0.5]), estimators=[pv.IS(5), pv.Exact()])
+
+
+def test_a_program_that_the_weights_refuse_has_no_figures_at_all():
+    """Its scale goes by all draws at once: quadrature would give a number for it."""
+
+    def widened(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            scale = torch.where(z.abs().max() < 2.5, 1.0, 2.0)
+            pyro.sample("x", dist.Normal(z, scale), obs=x)
+
+    def own(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.7))
+
+    with pytest.raises(ValueError, match="log-density of one sample is its own"):
+        pv.evidence(widened, own, X, estimators=[pv.IS(4000), pv.Exact()], chunk=pv.Chunk(3, 4000))

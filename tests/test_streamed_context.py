@@ -27,14 +27,14 @@ class Items(torch.utils.data.Dataset):
 
 
 def marked(value):
-    """As a stream is told: tensors are per datum, all else that has rows is marked."""
+    """Marks context for a stream: tensors are per datum, all else that has rows is marked."""
     if isinstance(value, dict):
         return {k: pv.per_datum(v) if k == "shift" else v for k, v in value.items()}
     return pv.per_datum(value) if isinstance(value, tuple | list) or hasattr(value, "batch_sizes") else value
 
 
 def losses(data, shifts, **options):
-    """Of a fit whose modules and noise start alike."""
+    """Result of a fit whose modules and noise start alike."""
     pyro.set_rng_seed(0)
     model, guide = pair(shifts)
     options = {"epochs": 3, "batch_size": 4, "lr": 0.05, "compile": False} | options

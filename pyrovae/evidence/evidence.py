@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -218,8 +217,9 @@ def evidence(
     before its numbers are seen: m = 1. To pick among evidences of several programs costs the same again
     (`Estimate.certificate_among`).
 
-    Of several estimators one that refuses the program does not end the call: its reason is in `Evidence.refused`, the
-    warnings and a row of the table. Where all refuse, and in shards and shared evaluations, the first reason is raised.
+    Of several estimators one that runs the program itself (AIS, Exact, ...) and refuses it does not end the call: its
+    reason is in `Evidence.refused`, the warnings and a row of the table. Where all refuse, where the weights are
+    refused, and in shards and shared evaluations, the reason is raised.
 
     Args:
         model, guide, x, *context, seed, plate, chunk, budget, compile, progress: as in `log_weights`.
@@ -287,35 +287,25 @@ def evidence(
     refused: dict[str, ValueError] = {}
     alone = len(estimators) == 1 or sharing is not None or shard is not None
 
-    @contextmanager
-    def refusing(names: Sequence[str]) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            if alone:
-                raise
-            refused.update(dict.fromkeys(names, error))
-
     if weighted:
         if resume is not None:
             stored.append(Partials(resume, program, strict=sharing is not None, **what))
-        with refusing([e.name for e in weighted]):
-            results |= from_weights(
-                program,
-                weighted,
-                drawn,
-                seed=seed,
-                chunk=chunk,  # type: ignore[arg-type]
-                chunks=chunks,
-                compile=pays,
-                partials=stored[0] if stored else None,
-                sharing=sharing,
-                label=label,
-                surrogate=surrogate,
-                progress=progress,
-            )
-        if refused:  # for a reason that others may not look at
-            check_observations(program, budget)
+        assert chunk is not None
+        # What the weights refuse is the program or its data, of which no other estimator is to give a number.
+        results |= from_weights(
+            program,
+            weighted,
+            drawn,
+            seed=seed,
+            chunk=chunk,
+            chunks=chunks,
+            compile=pays,
+            partials=stored[0] if stored else None,
+            sharing=sharing,
+            label=label,
+            surrogate=surrogate,
+            progress=progress,
+        )
     for e in others:
         kept = None
         if resume is not None:
@@ -324,7 +314,7 @@ def evidence(
             own |= {"budget": budget, "estimator": repr(e), "compile": compile}
             kept = Partials(resume, program, strict=sharing is not None, **own)
             stored.append(kept)
-        with refusing([e.name]):
+        try:
             results |= from_program(
                 e,  # type: ignore[arg-type]
                 program,
@@ -336,6 +326,10 @@ def evidence(
                 compile=compile,
                 progress=progress,
             )
+        except ValueError as error:
+            if alone:
+                raise
+            refused[e.name] = error
     if certify in refused or not results:
         raise refused[certify if certify in refused else next(iter(refused))]
     results = {

@@ -43,6 +43,8 @@ def climb(log_density: LogDensity, starts: Tensor) -> Peaks | None:
     scale = _scale(starts)
     try:
         v, f, g, h = _climbed(log_density, starts / scale, scale)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, NotImplementedError):
         return None
     curvature, axes = torch.linalg.eigh(-h.nan_to_num(0.0))
@@ -65,6 +67,8 @@ def has_gradients(log_density: LogDensity, at: Tensor) -> bool:
         with torch.enable_grad():
             value = log_density(v * scale)
             (slope,) = torch.autograd.grad(value.sum(), v)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, NotImplementedError):
         return False
     step = 1e-6 * torch.ones_like(v)
@@ -144,5 +148,5 @@ def _distinct(
         mass[best, pick] = -torch.inf
     if not places:
         n, d = v.shape[1:]
-        return v.new_zeros(0, n, d), v.new_zeros(0, n, d, d), torch.zeros(0, n, dtype=torch.bool)
+        return v.new_zeros(0, n, d), v.new_zeros(0, n, d, d), v.new_zeros(0, n, dtype=torch.bool)
     return torch.stack(places), torch.stack(covariances), torch.stack(found)

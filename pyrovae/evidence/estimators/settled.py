@@ -82,15 +82,16 @@ def refuse_unsettled(
     n = int(torch.where(bad, torch.nan_to_num(error, nan=torch.inf), -1.0).argmax())
     where = f"datum {int(indices[n])}{at} ({int(bad.sum())} of {len(bad)} data)"
     mass = float(found.prior[n].exp())
-    at_edge = 0 if joint is None or abs(mass - 1) <= 1e-3 else _at_an_edge(joint, indices[n : n + 1])
-    if at_edge:
+    unmet = not abs(mass - 1) <= 1e-3
+    at_edge = _at_an_edge(joint, indices[n : n + 1]) if unmet and joint is not None else 0
+    if at_edge and joint is not None:
         raise ValueError(
-            f"expected a prior whose mass lies where numbers of {str(joint.dtype).removeprefix('torch.')} do, got "  # type: ignore[union-attr]
+            f"expected a prior whose mass lies where numbers of {str(joint.dtype).removeprefix('torch.')} do, got "
             f"{at_edge} of {CHECKS} draws put at the last number before an edge of its support for {where}, where its "
             f"density is no number: nodes have met {mass:.4g} of its mass; try a law of the logit or logarithm of this "
             f"latent (LogNormal, LogitNormal), or {OTHERWISE}"
         )
-    if not abs(mass - 1) <= 1e-3:
+    if unmet:
         raise ValueError(
             f"expected a prior whose density integrates to 1 over the support that its laws declare, got {mass:.4g} "
             f"for {where} with {found.nodes:,} nodes: a law that is no density there (periodic, truncated, improper), "
