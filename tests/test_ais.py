@@ -12,6 +12,7 @@ import pyrovae as pv
 from pyrovae.evidence.chains import annealed_path as annealing
 from pyrovae.evidence.chains import tuned_chunks as tuned
 from pyrovae.evidence.chains.annealed_path import anneal, power_schedule
+from pyrovae.evidence.core.execution import Execution
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import inspect_program, seeded
 from pyrovae.programs.memory import bytes_per_pair
@@ -139,7 +140,7 @@ def test_weights_are_unbiased_for_p(name, start):
     ais = pv.AIS(6, 400, start, leapfrog=2)
     program = inspect_program(model, guide, x, *context)
     ratios = []
-    for chunk in tuned.chunks(program, ais, seed=3, budget=2**40, compile=False):
+    for chunk in tuned.chunks(program, ais, Execution(3, 2**40)):
         with seeded(3, "test", chunk.number):
             run = anneal(chunk.evaluate, chunk.start(), chunk.betas(6), chunk.tuning.steps, 2)
         truth = exact[chunk.indices].detach()
@@ -203,7 +204,7 @@ def test_an_exact_guide_gives_weights_without_variance():
 def test_two_temperatures_are_importance_sampling():
     m, wide, x, _ = linear()
     program = inspect_program(m.model, wide, x)
-    chunk = next(tuned.chunks(program, pv.AIS(2, 50), seed=0, budget=2**40, compile=False))
+    chunk = next(tuned.chunks(program, pv.AIS(2, 50), Execution(0, 2**40)))
     with seeded(7, "test"):
         run = anneal(chunk.evaluate, chunk.start(), chunk.betas(2), chunk.tuning.steps, 8)
     with seeded(7, "test"), torch.no_grad():
@@ -229,11 +230,11 @@ def test_results_do_not_depend_on_what_ran_before():
     program = inspect_program(m.model, wide, x)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first = ais.run(program, seed=4).log_evidence
+    first = ais.run(program, Execution(4)).log_evidence
     assert torch.equal(torch.get_rng_state(), before)
     torch.randn(17)
-    assert torch.equal(ais.run(program, seed=4).log_evidence, first)
-    assert not torch.equal(ais.run(program, seed=5).log_evidence, first)
+    assert torch.equal(ais.run(program, Execution(4)).log_evidence, first)
+    assert not torch.equal(ais.run(program, Execution(5)).log_evidence, first)
 
 
 def test_chunks_of_data_by_budget():
@@ -242,19 +243,19 @@ def test_chunks_of_data_by_budget():
     program = inspect_program(m.model, wide, x)
     ais = pv.AIS(15, 32, leapfrog=2)
     budget = 4 * tuned.BACKWARD * bytes_per_pair(program) * 32
-    parts = list(tuned.chunks(program, ais, seed=0, budget=budget, compile=False))
+    parts = list(tuned.chunks(program, ais, Execution(0, budget)))
     assert [len(c.indices) for c in parts] == [4, 4, 4] and [c.num_data for c in parts] == [4, 4, 3]
-    result = ais.run(program, seed=0, budget=budget)
+    result = ais.run(program, Execution(0, budget))
     assert ((result.log_evidence - exact).abs() < 5 * result.variance.sqrt() + 0.02).all()
     with pytest.raises(ValueError, match="at least one byte"):
-        ais.run(program, seed=0, budget=-1)
+        ais.run(program, Execution(0, -1))
 
 
 def test_nothing_adapts_in_the_measured_run(monkeypatch):
     """The steps of the measured run are the same whatever its chains do (adapting there biases Z)."""
     m, wide, x, _ = linear(4)
     program = inspect_program(m.model, wide, x)
-    chunk = next(tuned.chunks(program, pv.AIS(8, 6), seed=0, budget=2**40, compile=False))
+    chunk = next(tuned.chunks(program, pv.AIS(8, 6), Execution(0, 2**40)))
     frozen = [t.clone() for t in (chunk.tuning.log_step, chunk.tuning.log_scale, chunk.tuning.betas)]
     steps = []
 
@@ -290,7 +291,7 @@ def test_a_guide_off_the_support_loses_weight_and_nothing_else():
     x = f([0.0, 2.0])
     with pyro.validation_enabled(False):
         program = inspect_program(model, guide, x, vectorised=True)
-        result = pv.AIS(8, 2000, leapfrog=2).run(program, seed=0)
+        result = pv.AIS(8, 2000, leapfrog=2).run(program, Execution(0))
     exact = dist.GammaPoisson(f(2.0), f(1.0)).log_prob(x)
     assert (result.ess < 1900).all()
     assert ((result.log_evidence - exact).abs() < 4 * result.variance.sqrt()).all()
@@ -317,8 +318,8 @@ def test_compiled_gives_the_same_estimates():
     program = inspect_program(m.model, wide, x)
     ais = pv.AIS(6, 5, leapfrog=2)
     torch.testing.assert_close(
-        ais.run(program, seed=0, compile=True).log_evidence,
-        ais.run(program, seed=0).log_evidence,
+        ais.run(program, Execution(0, compile=True)).log_evidence,
+        ais.run(program, Execution(0)).log_evidence,
         rtol=1e-8,
         atol=1e-8,
     )
@@ -328,7 +329,7 @@ def test_what_cannot_be_compiled_runs_eagerly():
     case = hw.CASES["fixed plate"]()
     program = inspect_program(case.model, case.wrong, *case.args)
     with pytest.warns(UserWarning, match="runs eagerly"):
-        result = pv.AIS(8, 64, leapfrog=2).run(program, seed=0, compile=True)
+        result = pv.AIS(8, 64, leapfrog=2).run(program, Execution(0, compile=True))
     assert ((result.log_evidence - case.log_evidence).abs() < 5 * result.variance.sqrt() + 0.02).all()
 
 
@@ -394,7 +395,7 @@ def test_surrogate_densities_are_refused():
 def test_auxiliary_guides_can_start_from_the_prior():
     case = hw.CASES["auxiliary guide site"]()
     program = inspect_program(case.model, case.wrong, *case.args)
-    result = pv.AIS(20, 64, "prior", leapfrog=3).run(program, seed=0)
+    result = pv.AIS(20, 64, "prior", leapfrog=3).run(program, Execution(0))
     assert ((result.log_evidence - case.log_evidence).abs() < 5 * result.variance.sqrt() + 0.02).all()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pyrovae as pv
+from pyrovae.evidence.core.execution import Execution
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import inspect_program, seeded
 from pyrovae.programs.compile.compiled_densities import CompiledDensities
@@ -266,7 +267,7 @@ def test_refusals(name, message):
     case = hw.CASES[name]()
     program = inspect_program(case.model, case.wrong, *case.args)
     with pytest.raises(ValueError, match=message):
-        pv.AIS(3, 4).run(program, seed=0)
+        pv.AIS(3, 4).run(program, Execution())
 
 
 def test_discrete_latents_are_refused():

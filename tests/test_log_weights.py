@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import pyrovae as pv
+from pyrovae.evidence.core.execution import Execution
 from pyrovae.evidence.core.log_weights import choose_chunk, iterate
 from pyrovae.evidence.estimators.importance_sampling import block_curve
 from pyrovae.evidence.weights.diagnostics import effective_sample_size
@@ -173,7 +174,7 @@ def test_equal_chunks_give_equal_numbers(oracle):
     assert torch.equal(first, again)
     # A chunk's noise depends on its place alone: any part is what it is in the whole.
     program = inspect_program(model.model, wrong, x)
-    for indices, block in reversed(list(iterate(program, 300, chunk=CHUNK, seed=3))):
+    for indices, block in reversed(list(iterate(program, 300, Execution(3), chunk=CHUNK))):
         assert torch.equal(first[:, indices], block)
     shorter = pv.log_weights(model.model, wrong, x[:8], num_samples=256, chunk=CHUNK, seed=3)
     assert torch.equal(first[:256, :8], shorter)

@@ -23,6 +23,7 @@ from .core.assembling import assemble, from_program, from_weights
 from .core.compile_when import PAIRS, Compile, compiles
 from .core.estimate import SANDWICH, Comparison, Estimate, paired_difference
 from .core.estimator import PerDatum, ProgramEstimator, WeightEstimator
+from .core.execution import Execution
 from .core.log_weights import Chunk, check_density, check_observations, choose_chunk
 from .estimators.elbo import ELBO
 from .estimators.importance_sampling import IS
@@ -254,7 +255,7 @@ def evidence(
         )
     if sharing is not None and (resume is None or shard is not None):
         raise ValueError("expected a folder and no shard for a shared evaluation; try resume=folder")
-    started = time.perf_counter()
+    started, execution = time.perf_counter(), Execution(seed, budget, compile, progress)
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
         program = inspect_program(model, guide, x, *context, plate=plate, given=given)
@@ -296,15 +297,13 @@ def evidence(
             program,
             weighted,
             drawn,
-            seed=seed,
+            replace(execution, compile=pays),
             chunk=chunk,
             chunks=chunks,
-            compile=pays,
             partials=stored[0] if stored else None,
             sharing=sharing,
             label=label,
             surrogate=surrogate,
-            progress=progress,
         )
     for e in others:
         kept = None
@@ -318,13 +317,10 @@ def evidence(
             results |= from_program(
                 e,  # type: ignore[arg-type]
                 program,
+                execution,
                 partials=kept,
                 sharing=sharing,
                 label=label,
-                budget=budget,
-                seed=seed,
-                compile=compile,
-                progress=progress,
             )
         except ValueError as error:
             if alone:

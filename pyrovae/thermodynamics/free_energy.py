@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..checking import checked
 from ..evidence.core.energies import drawn_discretes, energies
+from ..evidence.core.execution import Execution
 from ..evidence.core.log_weights import Chunk, check_density
 from ..evidence.estimators.ais import AIS
 from ..evidence.estimators.exact import Exact
@@ -83,21 +85,20 @@ def free_energy(
     check_density(program)
     if getattr(estimator, "draws_from_guide", True):
         warn_narrower(program)
+    execution = Execution(seed, budget, progress=progress)
     rest = None  # refusals come before the work
     if isinstance(estimator, Exact):
         drawn_discretes(program)
         rest = exact(program, estimator, grid, seed=seed)
     elif isinstance(estimator, AIS):
-        rest = annealed(program, estimator, grid, seed=seed, budget=budget, progress=progress)
+        rest = annealed(program, estimator, grid, execution)
     by_draws = _by_draws(
         program,
         grid,
         rest is None,
-        num_samples=num_samples,
-        seed=seed,
-        chunk=chunk,
-        budget=budget,
-        progress=progress if rest is None else None,
+        num_samples,
+        execution if rest is None else replace(execution, progress=None),
+        chunk,
     )
     return _assemble(grid, estimator, num_samples, program.measure.kind, rest, *by_draws)
 
@@ -135,7 +136,7 @@ def check_rising(temperatures: Sequence[float] | Tensor) -> list[float]:
 
 
 def _by_draws(
-    program: Program, grid: Tensor, weigh: bool, **options: Any
+    program: Program, grid: Tensor, weigh: bool, num_samples: int, execution: Execution, chunk: Chunk | None
 ) -> tuple[Tensor, Normalisers | None]:
     """Moments of the guide's draws, one a row `[rows, N]`, and IS where it is asked for.
 
@@ -143,7 +144,7 @@ def _by_draws(
     """
     t = grid.unsqueeze(-1)
     moments, rows = [], []
-    for block in energies(program, **options):
+    for block in energies(program, num_samples, execution, chunk=chunk):
         log_joint, log_guide = block.log_joint.cpu(), block.log_guide.cpu()
         k = len(log_joint)
         free = torch.stack([-log_joint - v * -log_guide for v in grid])  # F_q, draw by draw: [T, K, n]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..evidence.chains.annealed_path import anneal
 from ..evidence.chains.tuned_chunks import Ticks, chunks
+from ..evidence.core.execution import Execution
 from ..evidence.estimators.ais import AIS
 from ..evidence.estimators.exact import PAIRS, Exact
 from ..evidence.estimators.settled import refuse_unsettled
@@ -84,25 +84,16 @@ def annealed(
     program: Program,
     ais: AIS,
     temperatures: Tensor,
-    *,
-    seed: int,
-    budget: int | None,
-    progress: Callable[[int, int], None] | None,
+    execution: Execution,
 ) -> Normalisers:
     """AIS from the guide (or prior) to p(x, z)^{1/T}, a run with a pilot of its own for each T."""
     rows, acceptance = [], []
     pairs = len(temperatures) * program.arguments.num_data * ais.num_chains
-    ticks = Ticks(progress, pairs, ais.num_temperatures - 1)
+    ticks = Ticks(execution, pairs, ais.num_temperatures - 1)
     for i, temperature in enumerate(temperatures.tolist()):
         parts, accepted = [], []
-        options: dict[str, Any] = {
-            "seed": seed,
-            "budget": budget,
-            "compile": False,
-            "temperature": temperature,
-        }
-        for chunk in chunks(program, ais, **options):
-            with seeded(seed, "free energy", chunk.number, i, device=program.arguments.x.device):
+        for chunk in chunks(program, ais, execution, temperature=temperature):
+            with seeded(execution.seed, "free energy", chunk.number, i, device=program.arguments.x.device):
                 run = anneal(
                     chunk.evaluate,
                     chunk.start(),

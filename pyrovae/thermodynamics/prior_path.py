@@ -12,7 +12,7 @@ from torch import Tensor
 from ..evidence.chains.annealed_path import anneal
 from ..evidence.chains.hmc import Point
 from ..evidence.chains.tuned_chunks import Ticks, chunks
-from ..evidence.core.compile_when import Compile
+from ..evidence.core.execution import Execution
 from ..evidence.core.log_weights import check_density
 from ..evidence.estimators.ais import AIS
 from ..programs import Program, seeded
@@ -51,11 +51,7 @@ def run_prior_path(
     program: Program,
     ais: AIS,
     recorder: Callable[[Tensor], Recorder],
-    *,
-    seed: int,
-    budget: int | None,
-    compile: Compile,
-    progress: Callable[[int, int], None] | None,
+    execution: Execution,
 ) -> PriorPath:
     """Runs it; `recorder(betas)` makes a recorder for each chunk of data.
 
@@ -68,15 +64,15 @@ def run_prior_path(
         )
     check_density(program)
     if ais.schedule is None:  # one grid for all data, so that means over data mean something
-        first = next(iter(chunks(program, ais, seed=seed, budget=budget, compile=False)))
+        first = next(iter(chunks(program, ais, replace(execution, compile=False))))
         ais = replace(ais, schedule=first.betas(ais.num_temperatures))
     betas = tuple(float(b) for b in ais.schedule or ())
     grid = torch.tensor(betas, dtype=torch.float64)
-    ticks = Ticks(progress, program.arguments.num_data * ais.num_chains, len(betas) - 1)
+    ticks = Ticks(execution, program.arguments.num_data * ais.num_chains, len(betas) - 1)
     parts: list[list[Tensor]] = []
-    for chunk in chunks(program, ais, seed=seed, budget=budget, compile=compile):
+    for chunk in chunks(program, ais, execution):
         records = recorder(grid)
-        with seeded(seed, "ais", chunk.number, device=program.arguments.x.device):
+        with seeded(execution.seed, "ais", chunk.number, device=program.arguments.x.device):
             run = anneal(
                 chunk.evaluate,
                 chunk.start(),

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checking import checked
 from ..evidence.chains.hmc import Point
 from ..evidence.core.compile_when import Compile
+from ..evidence.core.execution import Execution
 from ..evidence.estimators.ais import AIS
 from ..evidence.weights.moments import weighted_moments
 from ..programs import inspect_program
@@ -138,15 +139,8 @@ def rate_distortion(
         ValueError: `ais` that starts from the guide; what `AIS` refuses.
     """
     program = inspect_program(model, guide, x, *context, plate=plate)
-    path = run_prior_path(
-        program,
-        ais,
-        lambda _: Records(),
-        seed=seed,
-        budget=budget,
-        compile=compile,
-        progress=progress,
-    )
+    execution = Execution(seed, budget, compile, progress)
+    path = run_prior_path(program, ais, lambda _: Records(), execution)
     grid, (distortion, variance, log_z, distortion_error, variance_error) = path.betas, path.recorded
     high = -(grid.diff().unsqueeze(-1) * distortion[1:]).cumsum(0)
     high = torch.cat([torch.zeros_like(high[:1]), high])

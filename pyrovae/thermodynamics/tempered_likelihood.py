@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checking import checked
 from ..evidence.chains.hmc import Point
 from ..evidence.core.compile_when import Compile
+from ..evidence.core.execution import Execution
 from ..evidence.estimators.ais import AIS
 from ..evidence.weights.diagnostics import effective_sample_size
 from ..programs import inspect_program
@@ -159,8 +160,7 @@ def tempered_likelihood(
             )
         ais = replace(ais, num_temperatures=len(values), schedule=[1 / t for t in reversed(values)])
     program = inspect_program(model, guide, x, *context, plate=plate)
-    options: dict[str, Any] = {"seed": seed, "budget": budget, "compile": compile, "progress": progress}
-    path = run_prior_path(program, ais, _Errors, **options)
+    path = run_prior_path(program, ais, _Errors, Execution(seed, budget, compile, progress))
     energy, variance, log_z, energy_error, variance_error, log_z_error, integral_error = path.recorded
     step = path.betas.diff().unsqueeze(-1)
     rule = (-0.5 * step * (energy[1:] + energy[:-1])).cumsum(0)

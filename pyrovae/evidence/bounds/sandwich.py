@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from ..chains.annealed_path import anneal, check_num_temperatures
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
 from ..core.compile_when import Compile
-from ..core.log_weights import check_density, check_num_samples, choose_chunk, iterate
+from ..core.execution import Execution
+from ..core.log_weights import check_density, check_num_samples, iterate
 from ..estimators.ais import AIS
 from .bracket import Bracket, Sandwich
 
@@ -74,8 +76,9 @@ def sandwich(
     ais = AIS(efforts[-1], ais.num_chains, ais.start, ais.leapfrog, ais.schedule, ais.target_acceptance)
     results: dict[int, list[tuple[Tensor, Tensor]]] = {t: [] for t in efforts}
     acceptance: list[Tensor] = []
-    ticks = Ticks(progress, 2 * simulate * ais.num_chains, sum(t - 1 for t in efforts))
-    for chunk in chunks(program, ais, seed=seed, budget=budget, compile=compile):
+    execution = Execution(seed, budget, compile, progress)
+    ticks = Ticks(execution, 2 * simulate * ais.num_chains, sum(t - 1 for t in efforts))
+    for chunk in chunks(program, ais, execution):
         for t in efforts:
             lower, upper, accepted = _bracket(chunk, t, drawn, seed, ticks)
             results[t].append((lower, upper))
@@ -86,7 +89,7 @@ def sandwich(
     )
     return Sandwich(
         brackets,
-        _importance(program, drawn, num_samples, seed, budget, compile),
+        _importance(program, drawn, num_samples, replace(execution, progress=None)),
         drawn.args[0],
         drawn.latents,
         torch.cat(acceptance).cpu(),
@@ -156,12 +159,9 @@ def _bracket(
     return lower[:n], upper[:n], accepted[:n]
 
 
-def _importance(
-    program: Program, drawn: Simulated, num_samples: int, seed: int, budget: int | None, compile: Compile
-) -> Bracket:
+def _importance(program: Program, drawn: Simulated, num_samples: int, execution: Execution) -> Bracket:
     lower, upper = [], []
-    chunk = choose_chunk(program, num_samples, budget)
-    for indices, weights in iterate(program, num_samples, seed=seed, chunk=chunk, compile=compile):
+    for indices, weights in iterate(program, num_samples, execution):
         densities = Densities(program, indices, 1)
         with torch.no_grad():
             terms = densities.terms(densities.from_latents(drawn.latents), guide=True)

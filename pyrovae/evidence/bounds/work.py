@@ -17,6 +17,7 @@ from ..chains.annealed_path import anneal
 from ..chains.hmc import Point, move
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
 from ..core.compile_when import Compile
+from ..core.execution import Execution
 from ..estimators.ais import AIS
 from ..weights.narrower_guides import warn_narrower
 from .bennett import MIN_OVERLAP, Bennett, CrooksFit, bennett_acceptance_ratio, crooks_fit, overlap
@@ -152,9 +153,10 @@ def work_distributions(
     drawn, program = simulated_program(model, guide, like, simulate, seed, plate)
     if ais.draws_from_guide:
         warn_narrower(program)
-    ticks = Ticks(progress, simulate * ais.num_chains, 2 * (ais.num_temperatures - 1))
+    execution = Execution(seed, budget, compile, progress)
+    ticks = Ticks(execution, simulate * ais.num_chains, 2 * (ais.num_temperatures - 1))
     parts: list[list[Tensor]] = []
-    for chunk in chunks(program, ais, seed=seed, budget=budget, compile=compile):
+    for chunk in chunks(program, ais, execution):
         betas, n = chunk.betas(ais.num_temperatures), chunk.num_data
         device = chunk.indices.device
         advance = ticks.of(n * ais.num_chains)

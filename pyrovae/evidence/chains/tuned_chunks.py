@@ -16,7 +16,8 @@ from ...programs.compile.compiled_densities import CompiledDensities
 from ...programs.compile.tracing import UntraceableError
 from ...programs.latents.densities import Densities, Start
 from ...programs.memory import bytes_per_pair
-from ..core.compile_when import MOVES, Compile, compiles
+from ..core.compile_when import MOVES, compiles
+from ..core.execution import Execution
 from ..core.log_weights import BUDGET
 from .annealed_path import power_schedule
 from .hmc import Evaluate, Point
@@ -58,16 +59,15 @@ class AnnealedRun(Protocol):
 class Ticks:
     """Progress in (datum, chain, temperature) triples."""
 
-    def __init__(self, progress: Callable[[int, int], None] | None, pairs: int, temperatures: int) -> None:
-        self.progress, self.total, self.done = progress, pairs * temperatures, 0
+    def __init__(self, execution: Execution, pairs: int, temperatures: int) -> None:
+        self.execution, self.total, self.done = execution, pairs * temperatures, 0
 
     def of(self, pairs: int) -> Callable[[], None]:
         """Function to call after each temperature of a chunk."""
 
         def advance() -> None:
             self.done += pairs
-            if self.progress is not None:
-                self.progress(min(self.done, self.total), self.total)
+            self.execution.tell(min(self.done, self.total), self.total)
 
         return advance
 
@@ -114,10 +114,8 @@ def _start(densities: Densities, evaluate: Evaluate, start: Start) -> Point:
 def chunks(
     program: Program,
     ais: AnnealedRun,
+    execution: Execution,
     *,
-    seed: int,
-    budget: int | None,
-    compile: Compile,
     temperature: float = 1.0,
     numbers: Iterable[int] | None = None,
 ) -> Iterator[TunedChunk]:
@@ -127,9 +125,9 @@ def chunks(
     """
     device = program.arguments.x.device
     moves = program.arguments.num_data * ais.num_chains * ais.leapfrog * ais.num_temperatures
-    compile = compiles(compile, moves, MOVES)
+    compile = compiles(execution.compile, moves, MOVES)
     compiled: CompiledDensities | None = None
-    parts = split(program, ais, budget)
+    parts = split(program, ais, execution.budget)
     for number in range(len(parts)) if numbers is None else numbers:
         indices, num_data = parts[number]
         densities = Densities(program, indices, ais.num_chains, temperature)
@@ -152,7 +150,7 @@ def chunks(
             grid = sorted({*grid[:: max(1, len(grid) // size)], *power_schedule(10).tolist(), 1.0})
         else:
             grid = power_schedule(size, 4.0 if ais.start == "prior" else 2.0).tolist()
-        with seeded(seed, "ais pilot", number, device=device):
+        with seeded(execution.seed, "ais pilot", number, device=device):
             tuning = tune(on, _start(pilot, on, ais.start).u, grid, ais.leapfrog, ais.target_acceptance)
         yield TunedChunk(ais, number, indices, num_data, densities, evaluate, tuning)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...programs import Program
@@ -15,9 +15,9 @@ from ..sharing.claims import Sharing, Units
 from ..sharing.partial_results import Partials
 from ..weights.rounding import KEY, SAFETY, rounding_of_all, with_rounding
 from .collecting import Collected
-from .compile_when import Compile
 from .estimate import Estimate
-from .estimator import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator
+from .estimator import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator, join
+from .execution import Execution
 from .log_weights import Chunk, iterate
 
 
@@ -25,14 +25,12 @@ def from_weights(
     program: Program,
     estimators: Sequence[Any],
     drawn: int,
+    execution: Execution,
     *,
-    seed: int,
     chunk: Chunk,
     chunks: Sequence[int],
-    compile: Compile,
     partials: Partials | None,
     surrogate: bool,
-    progress: Callable[[int, int], None] | None,
     sharing: Sharing | None = None,
     label: str | None = None,
 ) -> dict[str, PerDatum]:
@@ -66,12 +64,10 @@ def from_weights(
     blocks = iterate(
         program,
         drawn,
-        seed=seed,
+        replace(execution, compile=execution.compile and bool(missing)),
         chunk=chunk,
         chunks=order,
-        compile=compile and bool(missing),
         surrogate=surrogate,
-        progress=progress,
     )
     # Progress is told before a block is yielded: what it interrupts is a chunk not yet saved.
     for indices, weights in blocks:
@@ -98,17 +94,16 @@ def from_weights(
 def from_program(
     e: ProgramEstimator,
     program: Program,
+    execution: Execution,
     *,
     partials: Partials | None,
     sharing: Sharing | None,
     label: str | None,
-    budget: int | None,
-    **run: Any,
 ) -> dict[str, PerDatum]:
     """An estimator that runs the program itself: a unit for each of its chunks of data, or one in all."""
-    run["budget"] = budget
+    budget = execution.budget
     if partials is None:
-        return {e.name: _rounded(e.run(program, **run), program, budget)}
+        return {e.name: _rounded(e.run(program, execution), program, budget)}
     number = e.num_chunks(program, budget) if isinstance(e, ChunkedEstimator) else 1
     names = [partials.unit(f"{e.name}-{part_name(j)}") for j in range(number)]
     found = [partials.load(name) for name in names]
@@ -117,9 +112,9 @@ def from_program(
         units = Units(partials, names, sharing, f"{label or 'evidence'}, {e.name}")
         missing = map(names.index, units)
     if isinstance(e, ChunkedEstimator):
-        results = e.run_chunks(program, missing, **run)
+        results = e.run_chunks(program, missing, execution)
     else:
-        results = ((j, e.run(program, **run)) for j in missing)
+        results = ((j, e.run(program, execution)) for j in missing)
     for j, part in results:
         partials.save(names[j], {e.name: part})
     parts = [(part or partials.load(name) or {})[e.name] for name, part in zip(names, found, strict=True)]
@@ -137,29 +132,6 @@ def part_name(chunk: int) -> str:
 
 def _on_cpu(part: PerDatum) -> PerDatum:
     return join([part])
-
-
-def join(parts: Sequence[PerDatum], order: Tensor | None = None) -> PerDatum:
-    """Results of disjoint sets of data as one; `order` then puts the rows in place."""
-
-    def cat(tensors: list[Any]) -> Any:
-        if tensors[0] is None:
-            return None
-        rows = torch.cat([t.cpu() for t in tensors])
-        return rows if order is None else rows[order]
-
-    def details(values: list[Any]) -> Any:
-        return cat(values) if isinstance(values[0], Tensor) and values[0].dim() else values[0]
-
-    return PerDatum(
-        cat([p.log_evidence for p in parts]),
-        cat([p.variance for p in parts]),
-        cat([p.bias for p in parts]),
-        ess=cat([p.ess for p in parts]),
-        khat=cat([p.khat for p in parts]),
-        curve={k: cat([p.curve[k] for p in parts]) for k in parts[0].curve},
-        details={k: details([p.details[k] for p in parts]) for k in parts[0].details},
-    )
 
 
 def assemble(

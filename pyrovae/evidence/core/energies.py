@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ...programs import Program, Sites, check_support, drawn_outside, seeded
+from .execution import Execution
 from .log_weights import Chunk, check_density, check_num_samples, choose_chunk
 
 
@@ -51,11 +52,9 @@ def drawn_discretes(program: Program) -> Program:
 def energies(
     program: Program,
     num_samples: int,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
     *,
-    seed: int = 0,
     chunk: Chunk | None = None,
-    budget: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[EnergyDraws]:
     """One chunk of data at a time; the noise is that of `log_weights` with the same seed and chunk.
 
@@ -66,22 +65,21 @@ def energies(
     check_density(program)
     program = drawn_discretes(program)
     args = program.arguments
-    chunk = chunk or choose_chunk(program, num_samples, budget)
+    chunk = chunk or choose_chunk(program, num_samples, execution.budget)
     done = 0
     for i, indices in enumerate(args.chunks(chunk.data)):
         blocks: list[tuple[Tensor, Tensor]] = []
         with program.quiet():
             for j, start in enumerate(range(0, num_samples, chunk.samples)):
                 k = min(chunk.samples, num_samples - start)
-                with seeded(seed, "weights", i, j, device=args.x.device):
+                with seeded(execution.seed, "weights", i, j, device=args.x.device):
                     sites = program.run(indices, k)
                 if j == 0 and sites.traces is not None:
                     check_support(sites.traces[1])
                 blocks.append(_split(sites))
                 del sites  # its tensors would crowd the caches of the next run
                 done += k * len(indices)
-                if progress is not None:
-                    progress(done, num_samples * args.num_data)
+                execution.tell(done, num_samples * args.num_data)
         log_joint, log_guide = (torch.cat(parts) for parts in zip(*blocks, strict=True))
         _check(log_joint, log_guide, indices, program)
         yield EnergyDraws(indices, log_joint, log_guide)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from ...programs import Program
-from .compile_when import Compile
+from .execution import Execution
 
 Direction = Literal["<=", ">=", "~", "none"]
 
@@ -78,15 +80,7 @@ class ProgramEstimator(Estimator, Protocol):
     `normalises(program) -> bool`.
     """
 
-    def run(
-        self,
-        program: Program,
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PerDatum:
+    def run(self, program: Program, execution: Execution) -> PerDatum:
         """All data of the program, in their order.
 
         Raises:
@@ -95,23 +89,43 @@ class ProgramEstimator(Estimator, Protocol):
         ...
 
 
-@runtime_checkable
-class ChunkedEstimator(ProgramEstimator, Protocol):
-    """One whose chunks of data can be run apart, and kept one by one."""
+class ChunkedEstimator(ABC):
+    """Base of one whose chunks of data can be run apart, and kept one by one."""
 
+    @abstractmethod
     def num_chunks(self, program: Program, budget: int | None) -> int:
-        """How many there are."""
-        ...
+        """Into how many chunks the data are divided; a chunk's result does not depend on the others."""
 
+    @abstractmethod
     def run_chunks(
-        self,
-        program: Program,
-        numbers: Iterable[int],
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
+        self, program: Program, numbers: Iterable[int], execution: Execution
     ) -> Iterator[tuple[int, PerDatum]]:
-        """Number and result of each chunk wanted, in the order asked for."""
-        ...
+        """Number and result of each chunk wanted, in the order asked for; raises as `run`."""
+
+    def run(self, program: Program, execution: Execution) -> PerDatum:
+        """All data of the program, in their order."""
+        every = range(self.num_chunks(program, execution.budget))
+        return join([part for _, part in self.run_chunks(program, every, execution)])
+
+
+def join(parts: Sequence[PerDatum], order: Tensor | None = None) -> PerDatum:
+    """Results of disjoint sets of data as one; `order` then puts the rows in place."""
+
+    def cat(tensors: list[Any]) -> Any:
+        if tensors[0] is None:
+            return None
+        rows = torch.cat([t.cpu() for t in tensors])
+        return rows if order is None else rows[order]
+
+    def details(values: list[Any]) -> Any:
+        return cat(values) if isinstance(values[0], Tensor) and values[0].dim() else values[0]
+
+    return PerDatum(
+        cat([p.log_evidence for p in parts]),
+        cat([p.variance for p in parts]),
+        cat([p.bias for p in parts]),
+        ess=cat([p.ess for p in parts]),
+        khat=cat([p.khat for p in parts]),
+        curve={k: cat([p.curve[k] for p in parts]) for k in parts[0].curve},
+        details={k: details([p.details[k] for p in parts]) for k in parts[0].details},
+    )

@@ -28,6 +28,7 @@ from ...programs.sites import Sites
 from ..weights.narrower_guides import warn_narrower
 from .apart import Apart, check_apart
 from .compile_when import PAIRS, Compile, compiles
+from .execution import Execution
 
 # Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
 # enough rows to fill it.
@@ -107,11 +108,8 @@ def log_weights(
     blocks = iterate(
         program,
         num_samples,
-        seed=seed,
+        Execution(seed, budget, compile, progress),
         chunk=chunk,
-        budget=budget,
-        compile=compile,
-        progress=progress,
     )
     out: Tensor | None = None
     for indices, block in blocks:
@@ -125,14 +123,11 @@ def log_weights(
 def iterate(
     program: Program,
     num_samples: int,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
     *,
-    seed: int = 0,
     chunk: Chunk | None = None,
     chunks: Iterable[int] | None = None,
-    budget: int | None = None,
-    compile: Compile = False,
     surrogate: bool = False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(indices [n], log-weights [K, n])`, one chunk of data at a time.
 
@@ -153,8 +148,8 @@ def iterate(
             stacklevel=3,
         )
     done = 0
-    chunk = chunk or choose_chunk(program, num_samples, budget)
-    pays = compiles(compile, num_samples * args.num_data, PAIRS) and num_samples > chunk.samples
+    chunk = chunk or choose_chunk(program, num_samples, execution.budget)
+    pays = compiles(execution.compile, num_samples * args.num_data, PAIRS) and num_samples > chunk.samples
     compiled = _compiled(program, chunk) if pays else None
     parts, apart = args.chunks(chunk.data), Apart(program)
     wanted: Iterable[int] = range(len(parts)) if chunks is None else chunks
@@ -167,13 +162,14 @@ def iterate(
         block: Tensor | None = None
         while block is None:
             try:
-                for start, weights in _parts(program, indices, i, num_samples, seed, chunk, compiled, apart):
+                for start, weights in _parts(
+                    program, indices, i, num_samples, execution.seed, chunk, compiled, apart
+                ):
                     if block is None:
                         block = weights.new_empty(num_samples, len(indices))
                     block[start : start + len(weights)] = weights
                     done += len(weights) * len(indices)
-                    if progress is not None:
-                        progress(done, total)
+                    execution.tell(done, total)
             except torch.OutOfMemoryError as error:
                 block, done, chunk = None, before, _halved(chunk, error)
                 compiled = None if compiled is None else _compiled(program, chunk)

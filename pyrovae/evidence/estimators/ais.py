@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,15 +14,14 @@ from ...programs.latents.densities import Start
 from ..chains.annealed_path import anneal, check_num_temperatures, check_schedule
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, chunks, split
-from ..core.assembling import join
-from ..core.compile_when import Compile
-from ..core.estimator import Direction, PerDatum
+from ..core.estimator import ChunkedEstimator, Direction, PerDatum
+from ..core.execution import Execution
 from ..core.log_weights import check_density
 from .importance_sampling import IS
 
 
 @dataclass(frozen=True)
-class AIS:
+class AIS(ChunkedEstimator):
     """ln p(x) >= E ln (1/K) sum_k w_k, with w = prod_t pi_{beta_t}(z_{t-1}) / pi_{beta_{t-1}}(z_{t-1}).
 
     Chains go from the prior, pi_beta = p(z) p(x|z)^beta, or from the guide,
@@ -93,17 +92,17 @@ class AIS:
         """K, the chains."""
         return self.num_chains
 
-    def run(
-        self,
-        program: Program,
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PerDatum:
-        """ln of the mean weight per datum; variance by leaving out one chain; bias as of the jackknife.
+    def num_chunks(self, program: Program, budget: int | None) -> int:
+        """Into how many chunks the data are divided; a chunk's result does not depend on the others."""
+        check_density(program)
+        return len(split(program, self, budget))
 
+    def run_chunks(
+        self, program: Program, numbers: Iterable[int], execution: Execution
+    ) -> Iterator[tuple[int, PerDatum]]:
+        """Number and result of some chunks: ln of the mean weight per datum.
+
+        The variance is by leaving out one chain, the bias as of the jackknife.
         Details: `acceptance` and that of the worst chain `[N]`, `thermodynamic_integration` `[N]`
         (trapezoid over beta of the mean slope of the weighted chains, which stand for pi_beta however fast the path
         is: a check without direction).
@@ -112,32 +111,12 @@ class AIS:
             ValueError: discrete or enumerated latents, auxiliary guide sites (from the guide), a
                 program that does not broadcast, a density that is no density.
         """
-        every = range(self.num_chunks(program, budget))
-        found = self.run_chunks(program, every, seed=seed, budget=budget, compile=compile, progress=progress)
-        return join([part for _, part in found])
-
-    def num_chunks(self, program: Program, budget: int | None) -> int:
-        """Into how many chunks the data are divided; a chunk's result does not depend on the others."""
         check_density(program)
-        return len(split(program, self, budget))
-
-    def run_chunks(
-        self,
-        program: Program,
-        numbers: Iterable[int],
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Iterator[tuple[int, PerDatum]]:
-        """Number and result of some chunks; raises as `run`."""
-        check_density(program)
-        ticks = Ticks(progress, program.arguments.num_data * self.num_chains, self.num_temperatures - 1)
-        for chunk in chunks(program, self, seed=seed, budget=budget, compile=compile, numbers=numbers):
+        ticks = Ticks(execution, program.arguments.num_data * self.num_chains, self.num_temperatures - 1)
+        for chunk in chunks(program, self, execution, numbers=numbers):
             means: list[Tensor] = []
             betas = chunk.betas(self.num_temperatures)
-            with seeded(seed, "ais", chunk.number, device=program.arguments.x.device):
+            with seeded(execution.seed, "ais", chunk.number, device=program.arguments.x.device):
                 run = anneal(
                     chunk.evaluate,
                     chunk.start(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from ...programs import Program, seeded
 from ...programs.latents.closed_kl import closed_sites, closed_terms
-from ..core.compile_when import Compile
 from ..core.estimator import Direction, PerDatum
+from ..core.execution import Execution
 from ..core.log_weights import check_num_samples, pairs_in
 
 ERRORS = 6  # standard errors by which a closed form may differ from the densities that it is of
@@ -41,15 +40,7 @@ class ClosedELBO:
     def __post_init__(self) -> None:
         check_num_samples(self.num_samples)
 
-    def run(
-        self,
-        program: Program,
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PerDatum:
+    def run(self, program: Program, execution: Execution) -> PerDatum:
         """All data of the program, in their order; runs eagerly.
 
         Raises:
@@ -58,19 +49,19 @@ class ClosedELBO:
         """
         if program.enumerated:
             raise ValueError("expected continuous latents, got enumerated ones; try pv.ELBO")
-        with seeded(seed, "closed KL", device=program.arguments.x.device):
+        with seeded(execution.seed, "closed KL", device=program.arguments.x.device):
             sites = closed_sites(program)
         if not sites:
             raise ValueError("expected a latent site whose KL has a closed form, got none; try pv.ELBO")
         args = program.arguments
         k = self.num_samples if program.vectorised else 1
-        size = max(1, pairs_in(program, budget) // k) if args.calling == "sliced" else args.num_data
+        size = max(1, pairs_in(program, execution.budget) // k) if args.calling == "sliced" else args.num_data
         changes: list[Tensor] = []
         elbos: list[Tensor] = []
         variances: list[Tensor] = []
         with program.quiet():
             for number, indices in enumerate(args.chunks(size)):
-                with seeded(seed, "closed KL", number, device=args.x.device):
+                with seeded(execution.seed, "closed KL", number, device=args.x.device):
                     # A program that does not broadcast runs draw by draw.
                     runs = [closed_terms(program, indices, k, sites) for _ in range(self.num_samples // k)]
                 change = torch.cat([c for c, _ in runs], 1).double()
@@ -78,8 +69,7 @@ class ClosedELBO:
                 changes.append(change.mean(1))
                 elbos.append(lw.mean(0))
                 variances.append(lw.var(0) / len(lw) if len(lw) > 1 else torch.full_like(lw[0], torch.nan))
-                if progress is not None:
-                    progress(int(indices[-1]) + 1, args.num_data)
+                execution.tell(int(indices[-1]) + 1, args.num_data)
         _check(torch.cat(changes, 1), sites)
         mean, variance = torch.cat(elbos), torch.cat(variances)
         details = {"closed": ", ".join(sites)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from ...programs import Program
 from ...programs.particles.defensive import defensive_weights
+from ..core.execution import Execution
 from ..core.log_weights import check_density, check_weights, choose_chunk
 
 
@@ -22,10 +23,7 @@ def iterate_defensive(
     num_samples: int,
     share: float,
     numbers: Iterable[int],
-    *,
-    seed: int,
-    budget: int | None,
-    progress: Callable[[int, int], None] | None,
+    execution: Execution,
 ) -> Iterator[tuple[int, Tensor]]:
     """Number and log-weights `[K, n]` of chunks of data; the same shares in each block of samples.
 
@@ -40,7 +38,7 @@ def iterate_defensive(
             f"{share:g}; try a larger num_samples"
         )
     args = program.arguments
-    chunk = choose_chunk(program, num_samples, budget)
+    chunk = choose_chunk(program, num_samples, execution.budget)
     parts = args.chunks(chunk.data)
     done = 0
     for number in numbers:
@@ -49,12 +47,11 @@ def iterate_defensive(
             stop = min(start + chunk.samples, num_samples)
             # Shares differ by one draw between blocks at most, and add up to those of K.
             own = prior * stop // num_samples - prior * start // num_samples
-            with program.quiet(seed, "defensive", number, block):
+            with program.quiet(execution.seed, "defensive", number, block):
                 blocks.append(
                     defensive_weights(program, indices, stop - start - own, own, share=prior / num_samples)
                 )
             check_weights(blocks[-1], indices, program)
             done += (stop - start) * len(indices)
-            if progress is not None:
-                progress(done, num_samples * args.num_data)
+            execution.tell(done, num_samples * args.num_data)
         yield number, torch.cat(blocks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from ...programs import Program, seeded, store_of
 from ...programs.latents.joint import Joint
-from ..core.compile_when import Compile
 from ..core.estimator import Direction, PerDatum
+from ..core.execution import Execution
 from .quadrature import Integral, integrate
 from .settled import OTHERWISE, check_by_draws, refuse_unsettled
 
@@ -61,15 +60,7 @@ class Exact:
         """A declared log_evidence is ln p(x) itself, whatever the program's own density is."""
         return program.declaration.log_evidence is not None
 
-    def run(
-        self,
-        program: Program,
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PerDatum:
+    def run(self, program: Program, execution: Execution) -> PerDatum:
         """All data, in their order; variance and bias 0.
 
         Raises:
@@ -82,7 +73,7 @@ class Exact:
             if program.declaration.log_evidence is not None:
                 value, details = self._declared(program), {"method": "declared"}
                 return _result(value, torch.zeros_like(value), details)
-            with seeded(seed, "exact", device=args.x.device):
+            with seeded(execution.seed, "exact", device=args.x.device):
                 joint = Joint(program)
             if joint.dim > 2:
                 raise ValueError(
@@ -93,14 +84,13 @@ class Exact:
             rows = max(1, PAIRS // 33**2) if joint.dim else PAIRS
             chunks = args.chunks(rows)
             for i, indices in enumerate(chunks):
-                with seeded(seed, "exact", i, device=args.x.device):
+                with seeded(execution.seed, "exact", i, device=args.x.device):
                     integral = self.integral(joint, indices)
                     refuse_unsettled(integral, indices, self.tolerance, joint=joint)
                     if joint.dim:
-                        check_by_draws(joint, indices, integral, seed, i)
+                        check_by_draws(joint, indices, integral, execution.seed, i)
                 found.append(integral)
-                if progress is not None:
-                    progress(int(indices[-1]) + 1, args.num_data)
+                execution.tell(int(indices[-1]) + 1, args.num_data)
         value, error = (torch.cat([getattr(part, name) for part in found]) for name in ("value", "error"))
         if not joint.dim:
             return _result(value, error, {"method": f"enumeration of {', '.join(joint.discrete)}"})

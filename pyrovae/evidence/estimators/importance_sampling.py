@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
-from ..core.assembling import join
-from ..core.compile_when import Compile
-from ..core.estimator import Direction, PerDatum
+from ..core.estimator import ChunkedEstimator, Direction, PerDatum
+from ..core.execution import Execution
 from ..core.log_weights import check_num_samples
 from ..weights.delete_one import is_variance, jackknife_shift
 from ..weights.diagnostics import effective_sample_size, pareto_khat
@@ -22,7 +21,7 @@ from .defensive_sampling import iterate_defensive, num_chunks
 
 
 @dataclass(frozen=True)
-class IS:
+class IS(ChunkedEstimator):
     """ln p(x) >= E ln (1/K) sum_k w_k, non-decreasing in K (Burda et al. 2016).
 
     exp of the estimate is unbiased for p(x); the estimate itself has bias -mu_2 / (2 mu^2 K) to
@@ -85,39 +84,15 @@ class IS:
             details={"tail_allowance": tail_allowance(lw, khat)},
         )
 
-    def run(
-        self,
-        program: Program,
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PerDatum:
-        """All data of the program, with the defensive share; runs eagerly. Raises as `iterate_defensive`."""
-        every = range(self.num_chunks(program, budget))
-        return join(
-            [part for _, part in self.run_chunks(program, every, seed=seed, budget=budget, progress=progress)]
-        )
-
     def num_chunks(self, program: Program, budget: int | None) -> int:
-        """Into how many chunks `run` divides the data."""
+        """Into how many chunks the data are divided."""
         return num_chunks(program, self.num_samples, budget)
 
     def run_chunks(
-        self,
-        program: Program,
-        numbers: Iterable[int],
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
+        self, program: Program, numbers: Iterable[int], execution: Execution
     ) -> Iterator[tuple[int, PerDatum]]:
-        """Number and result of some chunks of `run`."""
-        draws = iterate_defensive(
-            program, self.num_samples, self.defensive, numbers, seed=seed, budget=budget, progress=progress
-        )
+        """Number and result of some chunks, with the defensive share; runs eagerly. Raises as `iterate_defensive`."""
+        draws = iterate_defensive(program, self.num_samples, self.defensive, numbers, execution)
         for number, log_weights in draws:
             yield number, self.estimate(log_weights)
 

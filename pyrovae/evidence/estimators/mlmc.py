@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...programs import Program, seeded
-from ..core.compile_when import Compile
 from ..core.estimator import Direction, PerDatum
+from ..core.execution import Execution
 from ..core.log_weights import check_density, draw, pairs_in
 from ..weights.diagnostics import effective_sample_size, pareto_khat
 from ..weights.tail import least_tail_index, tail_allowance
@@ -90,28 +90,20 @@ class MLMC:
         """P(level >= this)."""
         return 2.0 ** (-self.rate * level) if level <= self.max_level else 0.0
 
-    def run(
-        self,
-        program: Program,
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PerDatum:
+    def run(self, program: Program, execution: Execution) -> PerDatum:
         """All data, in their order.
 
         Noise is seeded per chunk of data, level and part of it: equal budgets give equal numbers.
-        `compile` has no use here (levels differ in shape).
+        `execution.compile` has no use here (levels differ in shape).
 
         Raises:
             ValueError: as `log_weights`.
         """
         check_density(program)
         device = program.arguments.x.device
-        pairs = pairs_in(program, budget)
+        pairs = pairs_in(program, execution.budget)
         chunks = program.arguments.chunks(ROWS)
-        levels = [self._levels(len(rows), seed, i) for i, rows in enumerate(chunks)]
+        levels = [self._levels(len(rows), execution.seed, i) for i, rows in enumerate(chunks)]
         total, done = sum(int((2**level).sum()) for level in levels) * self.base, 0
         values, base, offset = [], [], 0
         sums = LevelSums(self.max_level, sum(map(len, chunks)))
@@ -121,14 +113,13 @@ class MLMC:
             for level in levels[i].unique().tolist():
                 r, n = (levels[i] == level).nonzero(as_tuple=True)
                 at = 0
-                for lw in self._draw(program, rows, n.to(device), level, (seed, i), pairs):
+                for lw in self._draw(program, rows, n.to(device), level, (execution.seed, i), pairs):
                     part = slice(at, at + lw.shape[1])
                     out[r[part], n[part]] = self._replicate(lw, sums, offset + n[part])
                     first[r[part], :, n[part]] = lw[: self.base].T
                     at = part.stop
                     done += lw.numel()
-                    if progress is not None:
-                        progress(done, total)
+                    execution.tell(done, total)
             values.append(out)
             base.append(first.flatten(0, 1))
             offset += len(rows)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 
 from ...programs import Program, annealed_family, module_mode
-from ..core.compile_when import Compile
 from ..core.estimator import Direction, PerDatum
+from ..core.execution import Execution
 from .log_partition import LogPartition, log_partition, path_of
 
 ROWS = 4096
@@ -56,15 +55,7 @@ class Normalised:
         """Whatever the program's density is."""
         return True
 
-    def run(
-        self,
-        program: Program,
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PerDatum:
+    def run(self, program: Program, execution: Execution) -> PerDatum:
         """All data, in their order.
 
         Raises:
@@ -73,7 +64,11 @@ class Normalised:
         found = self.log_partition
         if found is None:
             found = log_partition(
-                program.model, betas=self.betas, num_chains=self.num_chains, seed=seed, progress=progress
+                program.model,
+                betas=self.betas,
+                num_chains=self.num_chains,
+                seed=execution.seed,
+                progress=execution.progress,
             )
         x = program.arguments.x
         with (

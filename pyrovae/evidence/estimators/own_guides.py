@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -15,10 +15,10 @@ from ...programs.latents.densities import Densities
 from ...programs.latents.local_guides import LocalGuide, refuse
 from ...programs.memory import bytes_per_pair
 from ..chains.tuned_chunks import BACKWARD
-from ..core.assembling import join
-from ..core.compile_when import DRAWS, Compile, compiles
+from ..core.compile_when import DRAWS, compiles
 from ..core.estimate import TAIL, Estimate
-from ..core.estimator import Direction, PerDatum
+from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
+from ..core.execution import Execution
 from ..core.log_weights import BUDGET, check_density, draw, pairs_in
 from ..gaps.local_fit import LocalFit, LocalFlow
 from ..gaps.local_steps import LocalSteps
@@ -31,7 +31,7 @@ _FIELDS = ("log_evidence", "variance", "bias", "ess", "khat")
 
 
 @dataclass(frozen=True)
-class OwnGuides:
+class OwnGuides(ChunkedEstimator):
     """ELBO and importance sampling from q*, the best member of the guide's families for each datum, and a richer one.
 
     The engine of `pv.gaps`, which explains it. Its own estimate is importance sampling from q*; `estimates_in` has
@@ -43,29 +43,14 @@ class OwnGuides:
         num_samples: fresh draws per datum of each estimate.
     """
 
+    name: ClassVar[str] = "own guides"
+    direction: ClassVar[Direction] = "<="
+    # The draws are made after the optimisation; but one among several bounds has no certificate.
+    unbiased_for_p: ClassVar[bool] = False
+
     fit: LocalFit
     flow: bool
     num_samples: int
-
-    @property
-    def name(self) -> str:
-        """`"own guides"`."""
-        return "own guides"
-
-    @property
-    def direction(self) -> Direction:
-        """`"<="`."""
-        return "<="
-
-    @property
-    def unbiased_for_p(self) -> bool:
-        """The draws are made after the optimisation; but one among several bounds has no certificate."""
-        return False
-
-    def run(self, program: Program, **options: Any) -> PerDatum:
-        """All data; raises as `pv.gaps`."""
-        every = range(self.num_chunks(program, options.get("budget")))
-        return join([part for _, part in self.run_chunks(program, every, **options)])
 
     def num_chunks(self, program: Program, budget: int | None) -> int:
         """Into how many chunks the data are divided; a chunk's result does not depend on the others."""
@@ -78,16 +63,10 @@ class OwnGuides:
         return list(program.arguments.chunks(_rows(program, self.fit, budget)))
 
     def run_chunks(
-        self,
-        program: Program,
-        numbers: Iterable[int],
-        *,
-        seed: int,
-        budget: int | None = None,
-        compile: Compile = False,
-        progress: Callable[[int, int], None] | None = None,
+        self, program: Program, numbers: Iterable[int], execution: Execution
     ) -> Iterator[tuple[int, PerDatum]]:
-        """Number and result of some chunks; progress is in optimisation steps."""
+        """Number and result of some chunks; progress is in optimisation steps. Raises as `pv.gaps`."""
+        seed, budget = execution.seed, execution.budget
         chunks = self._chunks(program, budget)
         total = len(chunks) * self.fit.steps * (1 + self.flow)
         done = 0
@@ -95,11 +74,10 @@ class OwnGuides:
         def advance() -> None:
             nonlocal done
             done += 1
-            if progress is not None:
-                progress(done, total)
+            execution.tell(done, total)
 
         draws = program.arguments.num_data * self.fit.steps * self.fit.num_particles
-        steps = LocalSteps(self.fit.num_particles, compiles(compile, draws, DRAWS), len(chunks[0]))
+        steps = LocalSteps(self.fit.num_particles, compiles(execution.compile, draws, DRAWS), len(chunks[0]))
         for i in numbers:
             local = LocalGuide(program, chunks[i])
             put_back = _optimise(local, self.fit, steps, seed, i, advance)

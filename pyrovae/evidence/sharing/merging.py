@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from ..core.assembling import certificate, join
+from ..core.assembling import certificate
 from ..core.estimate import Estimate
+from ..core.estimator import join
 from ..evidence import Evidence
 from ..notes import estimate_notes
 from ..weights.rounding import KEY
