@@ -15,6 +15,7 @@ from .evidence import AIS as AIS
 from .evidence import ELBO as ELBO
 from .evidence import IS as IS
 from .evidence import MLMC as MLMC
+from .evidence import Adaptive as Adaptive
 from .evidence import Chunk as Chunk
 from .evidence import ClosedELBO as ClosedELBO
 from .evidence import Evidence as Evidence
@@ -24,6 +25,8 @@ from .evidence import Jackknife as Jackknife
 from .evidence import LocalFit as LocalFit
 from .evidence import LogPartition as LogPartition
 from .evidence import Normalised as Normalised
+from .evidence import OwnIS as OwnIS
+from .evidence import ProposalFit as ProposalFit
 from .evidence import Sandwich as Sandwich
 from .evidence import WorkDistributions as WorkDistributions
 from .evidence import bennett_acceptance_ratio as bennett_acceptance_ratio

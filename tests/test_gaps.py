@@ -12,7 +12,7 @@ from pyro.distributions import transforms
 import pyrovae as pv
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.estimators import own_guides
-from pyrovae.evidence.gaps.local_fit import LocalFlow
+from pyrovae.evidence.proposals.local_flow import LocalFlow
 from pyrovae.models.vae import VAE
 from pyrovae.programs.compile.compiled_gradients import CompiledGradients
 

@@ -26,10 +26,13 @@ from .estimators.normalised import Normalised as Normalised
 from .evidence import Evidence as Evidence
 from .evidence import evidence as evidence
 from .gaps.gaps import gaps as gaps
-from .gaps.local_fit import LocalFit as LocalFit
 from .gaps.parts import Gaps as Gaps
 from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import posterior as posterior
+from .proposals.adaptive import Adaptive as Adaptive
+from .proposals.local_fit import LocalFit as LocalFit
+from .proposals.own_is import OwnIS as OwnIS
+from .proposals.own_is import ProposalFit as ProposalFit
 from .sharing.claims import Sharing as Sharing
 from .sharing.claims import Status as Status
 from .sharing.claims import status as status

@@ -20,8 +20,9 @@ from ..core.estimate import TAIL, Estimate
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
 from ..core.execution import Execution
 from ..core.log_weights import BUDGET, check_density, draw, pairs_in
-from ..gaps.local_fit import LocalFit, LocalFlow
-from ..gaps.local_steps import LocalSteps
+from ..proposals.local_fit import LocalFit
+from ..proposals.local_flow import LocalFlow
+from ..proposals.local_steps import LocalSteps
 from .elbo import ELBO
 from .importance_sampling import IS
 

@@ -19,8 +19,8 @@ from ..estimators.elbo import ELBO
 from ..estimators.importance_sampling import IS
 from ..estimators.own_guides import OwnGuides
 from ..evidence import evidence
+from ..proposals.local_fit import LocalFit
 from ..sharing.claims import Sharing
-from .local_fit import LocalFit
 from .parts import Gaps
 
 

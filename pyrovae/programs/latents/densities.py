@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from ..checks.contract import data_frame
+from ..checks.contract import base_of, data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import without_inverse
 from ..inspection import PARTICLES, Program
@@ -183,6 +184,19 @@ class Densities:
         """
         with self.program.quiet(grad=True), self.program.on(self.indices) as given:
             return differentiate(lambda v: self.terms_given(v, given, start == "guide"), u, self.temperature)
+
+    def guide_has_density(self) -> bool:
+        """Whether ln q(z|x) can be had at any z: no auxiliary sites, no Delta, no transform without an inverse."""
+        with self.program.quiet(0, "guide"), self.program.on(self.indices) as given:
+            trace = poutine.trace(self._plated(self.program.guide)).get_trace(*given)
+        drawn = [site for _, site in sample_sites(trace) if not site["is_observed"]]
+        if any(isinstance(base_of(site["fn"]), dist.Delta) for site in drawn):
+            return False
+        try:
+            self.check_guide(trace)
+        except ValueError:
+            return False
+        return True
 
     def check_guide(self, trace: Any) -> None:
         """Refuses a guide whose density of z is none that can be computed: auxiliary sites, no inverse."""

@@ -1,60 +1,12 @@
-"""Distributions of each datum's own, optimised side by side for the ELBO."""
+"""A flow of each datum's own: full covariance, skewness and tail weight."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class LocalFit:
-    """How per-datum distributions are optimised: Adam on E_q[ln w], all data in one tensor.
-
-    Adam acts on each number alone, so data do not see each other: it is as if each were optimised by itself.
-
-    Args:
-        steps: of Adam.
-        num_particles: draws per datum and step.
-        lr: first learning rate, in unconstrained space; it falls to 0 along half a cosine, which averages the
-            noise of the gradient away.
-
-    Raises:
-        ValueError: fewer than one step, fewer than two particles, lr <= 0.
-    """
-
-    steps: int = 1000
-    num_particles: int = 16
-    lr: float = 0.03
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.num_particles < 2 or not 0 < self.lr < math.inf:
-            raise ValueError(f"expected steps >= 1, num_particles >= 2 and a finite lr > 0, got {self}")
-
-    def minimise(
-        self,
-        leaves: Sequence[Tensor],
-        gradients: Callable[[], Sequence[Tensor | None]],
-        advance: Callable[[], None] | None = None,
-    ) -> None:
-        """Moves `leaves` in place, against gradients of fresh draws, summed over data."""
-        if not leaves:
-            return
-        optimizer = torch.optim.Adam(leaves, lr=self.lr, betas=(0.9, 0.99))
-        for step in range(self.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = 0.5 * self.lr * (1 + math.cos(math.pi * step / self.steps))
-            for leaf, grad in zip(leaves, gradients(), strict=True):
-                # A datum without a finite density somewhere must not stop the others.
-                leaf.grad = None if grad is None else torch.nan_to_num(grad, posinf=0.0, neginf=0.0)
-            optimizer.step()
-            if advance is not None:
-                advance()
-        for leaf in leaves:
-            leaf.grad = None
 
 
 class LocalFlow:
@@ -71,7 +23,11 @@ class LocalFlow:
     MAX_DIM = 512
 
     def __init__(self, draws: Tensor) -> None:
-        mean, dim = draws.mean(0), draws.shape[-1]
+        dim = draws.shape[-1]
+        # A draw outside of the model's support has no place here.
+        usual = torch.nan_to_num(draws).sum(0) / torch.isfinite(draws).sum(0).clamp(min=1)
+        draws = torch.where(torch.isfinite(draws), draws, usual)
+        mean = draws.mean(0)
         if dim > self.MAX_DIM:
             raise ValueError(
                 f"expected at most {self.MAX_DIM} latent dims for a full covariance per datum, got {dim}; "
@@ -87,9 +43,27 @@ class LocalFlow:
         self.own = [mean, root]
         self.leaves = [torch.zeros_like(part).requires_grad_() for part in (mean, root, mean, mean)]
 
+    def select(self, rows: Tensor | slice) -> LocalFlow:
+        """The flows of some data, in tensors of their own, by their places among the n."""
+        flow = type(self).__new__(type(self))
+        flow.own = [part[rows] for part in self.own]
+        flow.leaves = [leaf.detach()[rows].clone() for leaf in self.leaves]
+        return flow
+
+    def put_back(self, rows: Tensor, other: LocalFlow) -> None:
+        """Gives the data at `rows` `[n]` (bool) the parameters of another flow that starts alike."""
+        with torch.no_grad():
+            for leaf, former in zip(self.leaves, other.leaves, strict=True):
+                where = rows.reshape(-1, *[1] * (leaf.dim() - 1))
+                leaf.copy_(torch.where(where, former, leaf))
+
     def draw(self, num: int, antithetic: bool = True) -> tuple[Tensor, Tensor]:
         """u `[K, n, D]`, in antithetic pairs or independent, and ln q(u) `[K, n]`, nats."""
         return self.draw_given(self.leaves, self.own, num, antithetic)
+
+    def sample(self, num: int) -> Tensor:
+        """Independent draws u `[K, n, D]`."""
+        return self.draw(num, antithetic=False)[0]
 
     @staticmethod
     def draw_given(
@@ -120,6 +94,27 @@ class LocalFlow:
         log_det = torch.diagonal(root, dim1=-2, dim2=-1).log().sum(-1) + diagonal.sum(-1)
         log_p = -0.5 * noise.square().sum(-1) - 0.5 * noise.shape[-1] * math.log(2 * math.pi)
         return u, log_p - log_slope.sum(-1) - log_det
+
+    def log_prob(self, u: Tensor) -> Tensor:
+        """ln q(u) at any u `[K, n, D]`: `[K, n]`, nats."""
+        return self.log_prob_given(u, self.leaves, self.own)
+
+    @staticmethod
+    def log_prob_given(u: Tensor, leaves: Sequence[Tensor], own: Sequence[Tensor]) -> Tensor:
+        """`log_prob`, from the leaves and (mean, factor)."""
+        shift, lower, skew, tail = leaves
+        mean, root = own
+        diagonal = torch.diagonal(lower, dim1=-2, dim2=-1)
+        factor = lower.tril(-1) + torch.diag_embed(diagonal.exp())
+        columns = torch.linalg.solve_triangular(root, (u - mean).permute(1, 2, 0), upper=False)
+        v = torch.linalg.solve_triangular(factor, columns - shift.unsqueeze(-1), upper=False)
+        inner = v.permute(2, 0, 1).asinh().clamp(-30.0, 30.0)
+        # Beyond float's reach of sinh the noise is as improbable as a number can say.
+        noise = (tail.exp() * inner - skew).clamp(-40.0, 40.0).sinh()
+        log_slope = _log_cosh(inner) - tail - 0.5 * torch.log1p(noise.square())
+        log_det = torch.diagonal(root, dim1=-2, dim2=-1).log().sum(-1) + diagonal.sum(-1)
+        log_p = -0.5 * noise.square().sum(-1) - 0.5 * noise.shape[-1] * math.log(2 * math.pi)
+        return log_p - log_slope.sum(-1) - log_det
 
 
 def _log_cosh(x: Tensor) -> Tensor:

@@ -1,0 +1,164 @@
+"""An estimator asked for by accuracy: draws and proposals go where the weights need them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ...programs import Program
+from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
+from ..core.execution import Execution
+from ..estimators.importance_sampling import IS
+from ..weights.diagnostics import MIN_ESS
+from .own_is import Fitter, ProposalFit, chunks_of
+from .proposal import Proposal
+
+LEVELS = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)  # draws
+PILOT = 5_000  # draws per datum that a decision is made on
+CHEAP = 20_000  # draws of the guide that cost less than a proposal of the datum's own
+MARGIN = 2.0  # of the draws asked for over those that the pilot says suffice: it is itself a draw
+SIGMAS = 4.0  # by which a tail is to exclude an infinite mean (`tail.TAIL_SIGMAS` is 3.5)
+AMORTISED_PRIOR = 0.1  # share of the prior's draws beside the guide's
+OWN, NUM_DRAWS = "own_proposal", "num_draws"  # keys of details
+Way = Literal["guide", "own"]
+
+
+@dataclass(frozen=True)
+class Adaptive(ChunkedEstimator):
+    """ln p(x_n) within `tolerance` for every datum, where `max_samples` draws per datum allow it.
+
+    1. A pilot of the guide's draws, a tenth of them the prior's, tells how many a datum needs: for a Monte-Carlo
+       standard error below the tolerance, for an effective sample size, and for a tail that excludes an infinite mean.
+       Where few do, they are drawn.
+    2. All other data get proposals of their own (`OwnIS`), a pilot of these, and as many draws as it says.
+
+    Every decision rests on pilots, and every figure on fresh draws of a proposal that is fixed before them: exp of the
+    estimate is unbiased for p(x), whichever way a datum goes, and the certificate holds. `Estimate.reliable` tells of
+    these draws which data are supported; what is not is a lower bound still.
+
+    Details per datum: `own_proposal` (1, or 0: the guide's draws) and `num_draws`.
+
+    Args:
+        tolerance: largest Monte-Carlo standard error of a datum, nats.
+        max_samples: most draws per datum.
+        fit: of the proposals.
+
+    Raises:
+        ValueError: tolerance <= 0, fewer draws than a pilot takes.
+    """
+
+    direction: ClassVar[Direction] = "<="  # a lower bound, in expectation
+    unbiased_for_p: ClassVar[bool] = True  # E exp(estimate) = p(x)
+    num_samples: ClassVar[None] = None
+
+    tolerance: float = 0.05
+    max_samples: int = 100_000
+    fit: ProposalFit = field(default_factory=ProposalFit)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < math.inf:
+            raise ValueError(f"expected a tolerance > 0 in nats, got {self.tolerance}")
+        if not isinstance(self.max_samples, int) or self.max_samples < PILOT:
+            raise ValueError(
+                f"expected max_samples to be a whole number >= {PILOT:,}, which a pilot takes, got {self.max_samples}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Key in the results."""
+        return "Adaptive"
+
+    def num_chunks(self, program: Program, budget: int | None) -> int:
+        """Into how many chunks the data are divided."""
+        return len(chunks_of(program, self.fit, budget))
+
+    def run_chunks(
+        self, program: Program, numbers: Iterable[int], execution: Execution
+    ) -> Iterator[tuple[int, PerDatum]]:
+        """Number and result of some chunks; progress is in data.
+
+        Raises:
+            ValueError: as `OwnIS.run_chunks`.
+        """
+        chunks = chunks_of(program, self.fit, execution.budget)
+        fitter = Fitter(program, self.fit, execution, len(chunks[0]))
+        done = 0
+        for i in numbers:
+            yield i, self._result(program, chunks[i], i, fitter, execution)
+            done += len(chunks[i])
+            execution.tell(done, program.arguments.num_data)
+
+    def _result(
+        self, program: Program, indices: Tensor, chunk: int, fitter: Fitter, execution: Execution
+    ) -> PerDatum:
+        amortised = Proposal(program, indices, [], 1 - AMORTISED_PRIOR, AMORTISED_PRIOR)
+        easy = torch.zeros(len(indices), dtype=torch.bool)
+        found = []
+        if amortised.has_guide:
+            needed = self._needed(amortised, "guide", chunk, execution)
+            easy = needed <= CHEAP
+            if program.arguments.calling != "sliced":
+                easy = easy.all().expand_as(easy)  # runs on all of its data alone
+            found += self._drawn(amortised, "guide", needed, easy, chunk, execution)
+        if not bool(easy.all()):
+            rest = (~easy).nonzero()[:, 0]
+            own = fitter(indices[rest.to(indices.device)], chunk)
+            needed = self._needed(own, "own", chunk, execution)
+            all_of_it = torch.ones_like(needed, dtype=torch.bool)
+            found += [
+                (rest[i], part) for i, part in self._drawn(own, "own", needed, all_of_it, chunk, execution)
+            ]
+        order = torch.cat([rows for rows, _ in found]).argsort()
+        return join([part for _, part in found], order)
+
+    def _needed(self, proposal: Proposal, way: Way, chunk: int, execution: Execution) -> Tensor:
+        seed, budget = execution.seed, execution.budget
+        pilot = proposal.log_weights(PILOT, seed, f"adaptive {way} pilot", chunk, budget=budget)
+        return draws_needed(pilot, self.tolerance)
+
+    def _drawn(
+        self, proposal: Proposal, way: Way, needed: Tensor, wanted: Tensor, chunk: int, execution: Execution
+    ) -> list[tuple[Tensor, PerDatum]]:
+        """Fresh draws of the data wanted, as many as each needs: their rows, and their results."""
+        levels = [*(level for level in LEVELS if level < self.max_samples), self.max_samples]
+        steps = torch.searchsorted(torch.tensor(levels, dtype=needed.dtype), needed).clamp(
+            max=len(levels) - 1
+        )
+        if proposal.program.arguments.calling != "sliced":
+            steps = steps.max().expand_as(steps)
+        found = []
+        for step, level in enumerate(levels):
+            rows = ((steps == step) & wanted).nonzero()[:, 0]
+            if len(rows):
+                some = proposal if len(rows) == len(steps) else proposal.select(rows)
+                stream, budget = f"adaptive {way} draws", execution.budget
+                lw = some.log_weights(level, execution.seed, stream, chunk, step, budget=budget)
+                part = IS(level).estimate(lw)
+                own, number = (torch.full((len(rows),), float(v)) for v in (way == "own", level))
+                details = {**part.details, OWN: own, NUM_DRAWS: number}
+                found.append((rows, replace(part, curve={}, details=details)))
+        return found
+
+
+def draws_needed(log_weights: Tensor, tolerance: float) -> Tensor:
+    """Draws with which weights such as these support their datum, `[K, n]` to `[n]`; infinite where none do.
+
+    With rate r = ESS / K and Pareto index k of the pilot, 2 (1 / r - 1) / tolerance^2 for the error, 2 x 200 / r for
+    the effective sample size, and a tail of (4 (1 + k) / (1 - k))^2 draws: k of a fit to m draws has the error
+    (1 + k) / sqrt(m).
+    """
+    pilot = IS(len(log_weights)).estimate(log_weights)
+    assert pilot.ess is not None and pilot.khat is not None
+    rate = pilot.ess.cpu() / len(log_weights)
+    error = MARGIN * (1 / rate - 1) / tolerance**2
+    khat = pilot.khat.cpu().clamp(min=0.0)
+    tail = (SIGMAS * (1 + khat) / (1 - khat)).square()
+    tail = torch.where(khat < 1, torch.maximum(5 * tail, (tail / 3).square()), torch.inf)
+    needed = torch.maximum(torch.maximum(error, MARGIN * MIN_ESS / rate), tail)
+    equal = pilot.khat.cpu() == -torch.inf
+    return torch.where(equal, error, needed).nan_to_num(nan=torch.inf)
