@@ -23,13 +23,13 @@ from .estimators.log_partition import log_partition as log_partition
 from .estimators.log_partition import spaced_betas as spaced_betas
 from .estimators.mlmc import MLMC as MLMC
 from .estimators.normalised import Normalised as Normalised
-from .evidence import Evidence as Evidence
 from .evidence import evidence as evidence
 from .gaps.gaps import gaps as gaps
 from .gaps.local_fit import LocalFit as LocalFit
 from .gaps.parts import Gaps as Gaps
 from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import posterior as posterior
+from .result import Evidence as Evidence
 from .sharing.claims import Sharing as Sharing
 from .sharing.claims import Status as Status
 from .sharing.claims import status as status
