@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from ..checking import checked
+from ..evidence.core.checks import check_num_samples
 from ..programs import Program, inspect_program, seeded
 from ..programs.latents.pairwise import GuideDraws, PairwiseGuide
+from ..programs.memory import budget_on
 
-# Live bytes of one block of (draw, datum) pairs.
-KEPT = (
-    2**23
-)  # (draw, datum) pairs whose densities are kept at once, whatever the budget: noise is drawn by chunk
-BUDGET = {"cpu": 24 * 2**20, "cuda": 2 * 2**30}
+# (draw, datum) pairs whose densities are kept at once, whatever the budget: noise is drawn by chunk
+KEPT = 2**23
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,7 @@ def elbo_surgery(
         ValueError: K < 1, fewer than two data, M outside of 3 ... N; a guide without such a density; a prior that
             depends on the data or on their context, whose aggregate has no one p(z) to be compared with.
     """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"expected num_samples (K) to be a whole number >= 1, got {num_samples!r}")
+    check_num_samples(num_samples)
     if len(x) < 2:
         raise ValueError(f"expected at least two data, of which an aggregate is made, got {len(x)}")
     count = len(x) if components is None else components
@@ -193,9 +191,7 @@ def elbo_surgery(
             f"expected sites with densities alone, got pyro.factor at {list(program.factors)}: ln p(z) is not known"
         )
     pairwise = PairwiseGuide(program)
-    budget = budget or BUDGET.get(x.device.type, BUDGET["cpu"])
-    if budget < 1:
-        raise ValueError(f"expected a budget of at least one byte, got {budget}")
+    budget = budget_on(x.device, budget)
     # A chunk's (draw, datum) matrix is kept, for the errors over data.
     rows = max(1, min(1024, KEPT // count) // num_samples)
     parts: list[tuple[Tensor, ...]] = []

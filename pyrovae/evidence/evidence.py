@@ -18,10 +18,11 @@ from ..checking import checked
 from ..programs import Program, inspect_program, module_mode, tensors_in
 from ..programs.arguments.marks import Marked, others_in
 from .core.assembling import assemble, from_program, from_weights
+from .core.checks import check_density, check_observations
+from .core.chunks import Chunk, choose_chunk
 from .core.compile_when import PAIRS, Compile, compiles
 from .core.estimator import PerDatum, ProgramEstimator, WeightEstimator
 from .core.execution import Execution
-from .core.log_weights import Chunk, check_density, check_observations, choose_chunk
 from .estimators.elbo import ELBO
 from .estimators.importance_sampling import IS
 from .notes import estimate_notes, program_notes

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import inspect_program
 from ..programs.latents.latent_draws import LatentDraws, latent_draws
-from .core.log_weights import check_density, check_num_samples, pairs_in
+from .core.checks import check_density, check_num_samples
+from .core.chunks import pairs_in
 from .weights.diagnostics import effective_sample_size, smoothed_log_weights
 from .weights.narrower_guides import warn_narrower
 

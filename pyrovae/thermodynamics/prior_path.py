@@ -12,8 +12,8 @@ from torch import Tensor
 from ..evidence.chains.annealed_path import anneal
 from ..evidence.chains.hmc import Point
 from ..evidence.chains.tuned_chunks import Ticks, chunks
+from ..evidence.core.checks import check_density
 from ..evidence.core.execution import Execution
-from ..evidence.core.log_weights import check_density
 from ..evidence.estimators.ais import AIS
 from ..programs import Program, seeded
 

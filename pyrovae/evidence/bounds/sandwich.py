@@ -18,9 +18,10 @@ from ...programs.latents.densities import Densities
 from ..chains.annealed_path import anneal, check_num_temperatures
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
+from ..core.checks import check_density, check_num_samples
 from ..core.compile_when import Compile
 from ..core.execution import Execution
-from ..core.log_weights import check_density, check_num_samples, iterate
+from ..core.log_weights import iterate
 from ..estimators.ais import AIS
 from .bracket import Bracket, Sandwich
 

@@ -14,11 +14,12 @@ from ...programs.particles.rounding import rounding
 from ..sharing.claims import Sharing, Units
 from ..sharing.partial_results import Partials
 from ..weights.rounding import KEY, SAFETY, rounding_of_all, with_rounding
+from .chunks import Chunk
 from .collecting import Collected
 from .estimate import Estimate
 from .estimator import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator, join
 from .execution import Execution
-from .log_weights import Chunk, iterate
+from .log_weights import iterate
 
 
 def from_weights(

@@ -14,9 +14,9 @@ from ...programs.latents.densities import Start
 from ..chains.annealed_path import anneal, check_num_temperatures, check_schedule
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, chunks, split
+from ..core.checks import check_density
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum
 from ..core.execution import Execution
-from ..core.log_weights import check_density
 from .importance_sampling import IS
 
 

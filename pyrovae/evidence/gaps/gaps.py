@@ -11,10 +11,10 @@ from torch import Tensor
 from ...checking import checked
 from ...programs import inspect_program
 from ...programs.latents.local_guides import conditional_sites
+from ..core.checks import check_num_samples
 from ..core.compile_when import Compile
 from ..core.estimate import Estimate
 from ..core.estimator import ProgramEstimator, WeightEstimator
-from ..core.log_weights import check_num_samples
 from ..estimators.elbo import ELBO
 from ..estimators.importance_sampling import IS
 from ..estimators.own_guides import OwnGuides
