@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..checking import checked
-from ..evidence.core.checks import check_num_samples
 from ..programs import Program, inspect_program, seeded
 from ..programs.latents.pairwise import GuideDraws, PairwiseGuide
 from ..programs.memory import budget_on
@@ -50,7 +49,6 @@ def elbo_surgery(
         ValueError: K < 1, fewer than two data, M outside of 3 ... N; a guide without such a density; a prior that
             depends on the data or on their context, whose aggregate has no one p(z) to be compared with.
     """
-    check_num_samples(num_samples)
     if len(x) < 2:
         raise ValueError(f"expected at least two data, of which an aggregate is made, got {len(x)}")
     count = len(x) if components is None else components

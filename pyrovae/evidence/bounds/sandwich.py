@@ -18,7 +18,7 @@ from ...programs.latents.densities import Densities
 from ..chains.annealed_path import anneal, check_num_temperatures
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
-from ..core.checks import check_density, check_num_samples
+from ..core.checks import check_density
 from ..core.compile_when import Compile
 from ..core.execution import Execution
 from ..core.log_weights import iterate
@@ -66,7 +66,6 @@ def sandwich(
         ValueError: N < 1, a program that AIS does not take, an unnormalised density, an observed
             site that does not map back to x.
     """
-    check_num_samples(num_samples)
     efforts = sorted({*temperatures}) or [ais.num_temperatures]
     for t in efforts:
         check_num_temperatures(t)
@@ -118,8 +117,6 @@ def simulated_program(
     Raises:
         ValueError: as `sandwich`.
     """
-    if not isinstance(simulate, int) or isinstance(simulate, bool) or simulate < 1:
-        raise ValueError(f"expected simulate (N) to be a whole number >= 1, got {simulate!r}")
     if len(like) > 1:  # which context is per datum shows on the example
         like = (like[0], *inspect_program(model, guide, *like, plate=plate).arguments.context)
     drawn = simulate_pairs(model, simulate, like, seed)

@@ -79,7 +79,6 @@ def log_weights(
             whose mask or plates differ between model and guide, a plate within a datum that subsamples,
             context of which the program does not tell whether it is per datum, or log-weights that are NaN or +inf.
     """
-    check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     warn_narrower(program)
     blocks = iterate(

@@ -11,7 +11,6 @@ from torch import Tensor
 from ...checking import checked
 from ...programs import inspect_program
 from ...programs.latents.local_guides import conditional_sites
-from ..core.checks import check_num_samples
 from ..core.compile_when import Compile
 from ..core.estimate import Estimate
 from ..core.estimator import ProgramEstimator, WeightEstimator
@@ -78,7 +77,6 @@ def gaps(
     """
     if not isinstance(fit, LocalFit):
         raise TypeError(f"expected fit to be a pv.LocalFit, got {fit!r}; try pv.LocalFit(steps=1000)")
-    check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     own = OwnGuides(fit, flow, num_samples)
     own.num_chunks(program, budget)  # refuses what it cannot serve, before anything is computed
