@@ -27,15 +27,7 @@ from .state.run_state import RunState, Weights
 
 
 class Stepping(RunState):
-    """Base of a trainer that makes its steps.
-
-    Attributes:
-        source, batches: of the data.
-        beta, rates: schedules, in epochs.
-        split, divided: how batches are divided over ranks and micro-batches, where they are.
-        static: compiled steps, where steps are compiled.
-        stopping: whether a rank asked to stop.
-    """
+    """Base of a trainer that makes its steps; schedules are in epochs, and `static` has the compiled ones."""
 
     source: Source
     batches: Batches
@@ -163,7 +155,7 @@ class Stepping(RunState):
         if self.static is None or known >= stop:
             return
         for batch, total in enumerate(self.static.losses(known, stop), start=known):
-            loss = total / self._data_in(batch)
+            loss = total / (self.program.full_size or self.batches.size(self.epoch, batch))
             fault = fault_of(loss, self.peak)
             if fault is not None:
                 raise self._bad_step(fault, batch)
@@ -172,9 +164,6 @@ class Stepping(RunState):
     def forget_compiled(self) -> None:
         """Goes on with eager steps."""
         self.static, self.compiled = None, False
-
-    def _data_in(self, batch: int) -> int:
-        return self.program.full_size or self.batches.size(self.epoch, batch)
 
     def _now(self, epoch: int, batch: int) -> float:
         return epoch + batch / self.batches_per_epoch

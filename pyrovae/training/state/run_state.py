@@ -19,21 +19,7 @@ Weights = dict[str, dict[str, Tensor]]
 
 
 class RunState:
-    """Base of a trainer: what it trains, and all that changes on the way.
-
-    Attributes:
-        model, guide, program, modules, store: see `Prepared`.
-        svi, objective: of its steps.
-        average: of the weights, where they are averaged.
-        device: of the data.
-        seed: of order and noise.
-        epoch, batch, global_step: where the run is; `batch` within the epoch.
-        losses: of this epoch's steps, nats per datum.
-        peak: the largest size of a loss in the epoch before, if there was one.
-        lr_factor: of learning rates, after bad steps.
-        compiled_steps: of this epoch.
-        compiled: whether steps are compiled.
-    """
+    """Base of a trainer: what it trains (see `Prepared`), and all that changes on the way."""
 
     model: Callable[..., Any]
     guide: Callable[..., Any]
@@ -46,12 +32,12 @@ class RunState:
     device: torch.device
     seed: int
     epoch: int
-    batch: int
+    batch: int  # of this epoch
     global_step: int
-    losses: list[float]
-    peak: float | None
-    lr_factor: float
-    compiled_steps: int
+    losses: list[float]  # of this epoch, nats per datum
+    peak: float | None  # the largest size of a loss in the epoch before
+    lr_factor: float  # after bad steps
+    compiled_steps: int  # of this epoch
     compiled: bool
 
     def collect(self, stop: int | None = None) -> None:
