@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checking import checked
-from ..programs import Program, inspect_program, module_mode, tensors_in
+from ..programs import inspect_program, module_mode, tensors_in
 from ..programs.arguments.marks import Marked, others_in
 from .core.assembling import assemble, from_program, from_weights
 from .core.checks import check_density, check_observations
@@ -179,7 +179,7 @@ def evidence(
         e.name: within_reach(e, results[e.name], program.narrower) for e in estimators if e.name in results
     }
     normalised = surrogate or program.declaration.density in (None, "exact")
-    knows = {e.name: normalised or _normalises(e, program) for e in estimators}
+    knows = {e.name: normalised or (hasattr(e, "normalises") and e.normalises(program)) for e in estimators}
     estimates = assemble(estimators, results, drawn, delta, knows, certify)
     estimates = {name: replace(e, measure=program.measure) for name, e in estimates.items()}
     kept_x = x if rows is None else x[rows.to(x.device)]
@@ -229,11 +229,6 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
             "or a smaller chunk"
         )
     return i, n
-
-
-def _normalises(e: Any, program: Program) -> bool:
-    """Whether an estimator knows ln Z of an unnormalised program."""
-    return hasattr(e, "normalises") and e.normalises(program)
 
 
 def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:

@@ -75,7 +75,7 @@ def from_weights(
         j = numbers[int(indices[0])]
         error = rounding(program, indices)
         part = {
-            e.name: _on_cpu(with_rounding(e.estimate(weights[: e.num_samples or drawn]), error))
+            e.name: join([with_rounding(e.estimate(weights[: e.num_samples or drawn]), error)])
             for e in estimators
         }
         kept.put(place[j], part)
@@ -129,10 +129,6 @@ def _rounded(result: PerDatum, program: Program, budget: int | None) -> PerDatum
 def part_name(chunk: int) -> str:
     """Name of a chunk's partial result."""
     return f"{chunk:06d}"
-
-
-def _on_cpu(part: PerDatum) -> PerDatum:
-    return join([part])
 
 
 def assemble(
