@@ -12,11 +12,11 @@ import pyro
 import torch
 from torch import Tensor
 
-from ..checking import explained
 from .arguments.calling import find_calling
 from .arguments.standing import as_it_stands
 from .checks.agreement import check_latents, refuse_inner_subsampling
 from .checks.contract import check_arguments, check_kind_of_numbers, data_frame
+from .checks.explained import explained
 from .checks.first_runs import (
     ROWS,
     RefuseImproper,
