@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import pyro
 import torch
 from torch import Tensor
 
-from ...programs import Program, module_mode, seeded
+from ...programs import Program, seeded
 from ...programs.latents.densities import Densities
 from ...programs.latents.local_guides import LocalGuide, refuse
 from ...programs.memory import budget_on, bytes_per_pair
@@ -132,11 +131,7 @@ def _optimise(
 ) -> Tensor:
     """Optimises in place; returns which data were put back to the amortised guide, `[n]`."""
     program, device = local.program, local.indices.device
-    with (
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(seed, "gaps own", chunk, device=device),
-    ):
+    with program.quiet(seed, "gaps own", chunk, grad=True):
         fit.minimise(local.leaves, steps.own(local), advance)
     # Both on the same noise, which neither was optimised on.
     before = draw(local.given, local.indices, CHECKED, seed, "gaps check", chunk).double().mean(0)
