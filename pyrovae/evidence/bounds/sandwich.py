@@ -15,7 +15,7 @@ from ...programs import Program, inspect_program, seeded
 from ...programs.generate.simulated import Simulated, simulate_pairs
 from ...programs.idioms.adapting import conditioned_on
 from ...programs.latents.densities import Densities
-from ..chains.annealed_path import anneal, check_num_temperatures
+from ..chains.annealed_path import check_num_temperatures
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
 from ..core.checks import check_density
@@ -142,14 +142,10 @@ def _bracket(
     advance = ticks.of(n * ais.num_chains)
     device = chunk.indices.device
     with seeded(seed, "sandwich forward", chunk.number, num_temperatures, device=device):
-        forward = anneal(
-            chunk.evaluate, chunk.start(), betas, chunk.tuning.steps, ais.leapfrog, advance=advance
-        )
+        forward = chunk.anneal(betas, advance=advance)
     with seeded(seed, "sandwich reverse", chunk.number, num_temperatures, device=device):
         exact = Point.at(chunk.evaluate, chunk.densities.from_latents(drawn.latents))
-        reverse = anneal(
-            chunk.evaluate, exact, betas[::-1], chunk.tuning.steps, ais.leapfrog, advance=advance
-        )
+        reverse = chunk.anneal(betas[::-1], exact, advance=advance)
     shift = math.log(ais.num_chains)
     lower = forward.log_weights.logsumexp(0) - shift
     upper = shift - reverse.log_weights.logsumexp(0)

@@ -18,7 +18,7 @@ from ...programs.latents.densities import Densities, Start
 from ...programs.memory import budget_on, bytes_per_pair
 from ..core.compile_when import MOVES, compiles
 from ..core.execution import Execution
-from .annealed_path import power_schedule
+from .annealed_path import Annealed, Observe, anneal, power_schedule
 from .hmc import Evaluate, Point
 from .pilot import Tuning, tune
 
@@ -101,6 +101,18 @@ class TunedChunk:
     def start(self) -> Point:
         """Fresh exact draws at beta = 0. One outside of the model's support has weight zero."""
         return _start(self.densities, self.evaluate, self.ais.start)
+
+    def anneal(
+        self,
+        betas: Sequence[float],
+        point: Point | None = None,
+        *,
+        observe: Observe | None = None,
+        advance: Callable[[], None] | None = None,
+    ) -> Annealed:
+        """Chains along `betas`, from `point` (default: `start()`), with the tuned steps; see `annealed_path.anneal`."""
+        point = self.start() if point is None else point
+        return anneal(self.evaluate, point, betas, self.tuning.steps, self.ais.leapfrog, observe, advance)
 
 
 def _start(densities: Densities, evaluate: Evaluate, start: Start) -> Point:
