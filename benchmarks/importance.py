@@ -16,7 +16,8 @@ from timing import Here, Row, Run, Timed, interleaved, rows
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.evidence.core.log_weights import choose_chunk, iterate
+from pyrovae.evidence.core.chunks import choose_chunk
+from pyrovae.evidence.core.log_weights import iterate
 from pyrovae.models.vae import VAE
 from pyrovae.programs import Program, inspect_program
 from pyrovae.programs.compile.compiled_weights import CompiledWeights

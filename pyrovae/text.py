@@ -25,8 +25,6 @@ def visible(text: str, kept: str = "") -> str:
     r"""The text with such characters written out, like \x1b; those in `kept` stay as they are."""
     if text.isprintable():
         return text
-    return "".join(_written(c) if acts(c) and c not in kept else c for c in text)
-
-
-def _written(sign: str) -> str:
-    return sign.encode("unicode_escape").decode("ascii")
+    return "".join(
+        c.encode("unicode_escape").decode("ascii") if acts(c) and c not in kept else c for c in text
+    )

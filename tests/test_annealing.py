@@ -10,9 +10,7 @@ from pyrovae.evidence.chains import annealed_path as annealing
 from pyrovae.evidence.chains.annealed_path import (
     anneal,
     check_schedule,
-    linear_schedule,
     power_schedule,
-    sigmoid_schedule,
 )
 from pyrovae.evidence.chains.hmc import Point, leapfrog, move
 from pyrovae.evidence.chains.pilot import tune
@@ -138,7 +136,7 @@ def test_weight_comes_before_the_move(monkeypatch):
 @pytest.mark.parametrize("leapfrogs", [1, 4])
 def test_weights_are_unbiased_both_ways(leapfrogs):
     """E[w] = Z_1/Z_0 = 1 forward from exact draws at 0, and backward from exact draws at 1."""
-    evaluate, betas = gaussians(0.8, 0.7), tuple(linear_schedule(5).tolist())
+    evaluate, betas = gaussians(0.8, 0.7), tuple(power_schedule(5, 1.0).tolist())
     step = torch.full((1, 2), 0.9, dtype=F64)
     for path, u in ((betas, draws(10_000, 1, 2)), (betas[::-1], 0.7 + 0.8 * draws(10_000, 1, 2))):
         with seeded(1, "test"):
@@ -165,7 +163,7 @@ def test_adapting_while_measuring_would_bias():
     base, slope, _, _ = spike(grid)
     truth = torch.trapezoid((base + slope).exp(), grid.squeeze(-1))
     torch.testing.assert_close(torch.trapezoid(base.exp(), grid.squeeze(-1)).item(), 1.0)
-    betas, n = linear_schedule(60).tolist(), 3_000
+    betas, n = power_schedule(60, 1.0).tolist(), 3_000
     narrow = torch.arange(n) % 2 == 0
     u = torch.where(narrow, 0.15, 1.0).to(F64).reshape(-1, 1, 1) * draws(n, 1, 1)
     start = Point.at(spike, u)
@@ -214,14 +212,14 @@ def test_tuned_temperatures_even_out_the_increments():
             increments = [(b - a).var(0).mean() for a, b in pairwise(totals)]
             return max(increments) / (sum(increments) / len(increments))
 
-        tuned, linear = worst(tuning.schedule(20)), worst(tuple(linear_schedule(20).tolist()))
+        tuned, linear = worst(tuning.schedule(20)), worst(tuple(power_schedule(20, 1.0).tolist()))
     assert tuned < 3 < 8 < linear
 
 
-@pytest.mark.parametrize("make", [linear_schedule, power_schedule, sigmoid_schedule])
-def test_schedules_rise_from_0_to_1(make):
+@pytest.mark.parametrize("power", [1.0, 2.0, 4.0])
+def test_schedules_rise_from_0_to_1(power):
     for t in (2, 3, 100):
-        assert len(check_schedule(make(t).tolist())) == t
+        assert len(check_schedule(power_schedule(t, power).tolist())) == t
 
 
 @pytest.mark.parametrize(
@@ -241,7 +239,7 @@ def test_dead_chains_stay_without_weight():
 
     u = draws(50, 2, 1)
     with seeded(0, "test"):
-        betas = linear_schedule(5).tolist()
+        betas = power_schedule(5, 1.0).tolist()
         run = anneal(evaluate, Point.at(evaluate, u), betas, lambda b: torch.ones(2, 1, dtype=F64), 3)
     assert not torch.isnan(run.log_weights).any()
     assert torch.equal(run.log_weights == -torch.inf, u[..., 0] <= 0)

@@ -1,5 +1,8 @@
 """The ELBO with its KL in closed form: the same bound, with less noise, and refused where the form is another's."""
 
+import subprocess
+import sys
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -112,3 +115,13 @@ def test_refusals():
         pv.evidence(mixture.model, mixture.guide, mixture.x, estimators=[pv.ClosedELBO(5)])
     with pytest.raises(ValueError, match="num_samples"):
         pv.ClosedELBO(0)
+
+
+def test_closed_forms_are_there_in_a_fresh_process():
+    """They were registered by a room that nothing had to import: what was closed hung on what ran before."""
+    code = (
+        "import pyrovae as pv, torch, torch.distributions as td; pv.ClosedELBO; "
+        "td.kl_divergence(td.MultivariateNormal(torch.zeros(2), torch.eye(2)), "
+        "td.Independent(td.Normal(torch.zeros(2), torch.ones(2)), 1))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

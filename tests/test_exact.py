@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.estimators.quadrature import integrate
+from pyrovae.evidence.quadrature.integrate import integrate
 from pyrovae.models import ground_truths as gt
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.programs import declaration_of

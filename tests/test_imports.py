@@ -119,8 +119,8 @@ def test_only_programs_touch_poutine():
 def test_every_room_has_its_rank():
     assert {room(m) for m in FILES} == set(RANK)
     # The check itself sees relative, absolute and nested imports.
-    assert {"pyrovae.programs.inspect_program", "pyrovae.plots.plot_evidence", "torch"} <= IMPORTS[
-        "pyrovae.evidence.evidence"
+    assert {"pyrovae.programs.Measure", "pyrovae.plots.plot_evidence", "torch.Tensor"} <= IMPORTS[
+        "pyrovae.evidence.result"
     ]
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import pyrovae as pv
+from pyrovae.evidence.core.chunks import choose_chunk
 from pyrovae.evidence.core.execution import Execution
-from pyrovae.evidence.core.log_weights import choose_chunk, iterate
+from pyrovae.evidence.core.log_weights import iterate
 from pyrovae.evidence.estimators.importance_sampling import block_curve
 from pyrovae.evidence.weights.diagnostics import effective_sample_size
 from pyrovae.models.linear_gaussian import LinearGaussian

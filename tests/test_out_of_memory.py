@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.core.log_weights import Chunk
+from pyrovae.evidence.core.chunks import Chunk
 from pyrovae.inference import train
 from pyrovae.programs import Program
 from pyrovae.training.state.checkpoint import Checkpoints

@@ -10,8 +10,9 @@ import torch
 from pyro import poutine
 
 import pyrovae as pv
-from pyrovae.evidence.estimators.panels import _GAUSS, _KRONROD, _NODES, Panels
-from pyrovae.evidence.estimators.quadrature import integrate
+from pyrovae.evidence.quadrature.integrate import integrate
+from pyrovae.evidence.quadrature.kronrod import _GAUSS, _KRONROD, _NODES
+from pyrovae.evidence.quadrature.panels import Panels
 
 F64 = torch.float64
 

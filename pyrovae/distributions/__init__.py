@@ -1,6 +1,5 @@
-"""Distributions and closed-form divergences that Pyro and torch lack; importing this registers the KLs."""
+"""Distributions that Pyro and torch lack."""
 
-from . import kl as kl
 from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .counts import Counts as Counts
 from .diagonal_gaussian_mixture import DiagonalGaussianMixture as DiagonalGaussianMixture
@@ -21,7 +20,6 @@ __all__ = [
     "Levels",
     "PathwiseMixture",
     "import_zuko",
-    "kl",
     "mixture_of",
     "rational_quadratic_spline",
 ]

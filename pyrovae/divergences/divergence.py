@@ -13,8 +13,6 @@ from torch.distributions import Distribution
 
 from ..evidence.weights.diagnostics import pareto_khat
 from ..programs import seeded
-from .elbo_surgery import ElboSurgery as ElboSurgery
-from .elbo_surgery import elbo_surgery as elbo_surgery
 from .infinite import diverges, reaches_beyond
 
 Method = Literal["closed form", "enumeration", "monte carlo", "supports and tails"]

@@ -2,9 +2,7 @@ r"""ELBO surgery: the KL to the prior as mutual information plus the KL of the a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,136 +11,11 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import Program, inspect_program, seeded
 from ..programs.latents.pairwise import GuideDraws, PairwiseGuide
+from ..programs.memory import budget_on
+from .surgery_terms import ElboSurgery
 
-# Live bytes of one block of (draw, datum) pairs.
-KEPT = (
-    2**23
-)  # (draw, datum) pairs whose densities are kept at once, whatever the budget: noise is drawn by chunk
-BUDGET = {"cpu": 24 * 2**20, "cuda": 2 * 2**30}
-
-
-@dataclass(frozen=True)
-class Term:
-    """A mean over data and draws, nats per datum.
-
-    Attributes:
-        value: the mean.
-        se: its Monte-Carlo standard error over these very data.
-        se_data: its standard error for the law of the data, Monte-Carlo noise included.
-    """
-
-    value: float
-    se: float
-    se_data: float = math.nan
-
-    def __float__(self) -> float:
-        return self.value
-
-    def __repr__(self) -> str:
-        return f"{self.value:.4f} ± {self.se_data:.4f} (data) ± {self.se:.4f} (MC)"
-
-
-@dataclass(frozen=True, eq=False)
-class ElboSurgery:
-    """mean KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)), q(z) = (1/N) sum_n q(z|x_n).
-
-    All terms are means over the same K draws for each datum, so that the identity holds to rounding, draw by draw.
-
-    Attributes:
-        log_own: ln q(z_nk | x_n), `[K, N]`, float64.
-        log_prior: ln p(z_nk), `[K, N]`.
-        log_likelihood: ln p(x_n | z_nk), `[K, N]`.
-        log_aggregate: ln of the mean of q(z_nk | x_m) over the components, x_n among them, `[K, N]`.
-        log_others: the same without x_n, `[K, N]`.
-        num_components: M, how many data make up the aggregate; N: all, and it is exact.
-        shares: c_m = sum_n mean_k q(z_nk | x_m) / sum_l q(z_nk | x_l): how many data's worth of draws fall to the
-            posterior of x_m, `[N]`, of mean 1.
-
-    Errors over data are by the infinitesimal jackknife (Jaeckel 1972; Efron 1982,
-    https://doi.org/10.1137/1.9781611970319): a datum counts by its own draws and as a component of every other datum's
-    aggregate, so that leaving x_m out moves the mean of ln q(z) by (g_m - mean g + c_m - 1) / N.
-    """
-
-    log_own: Tensor = field(repr=False)
-    log_prior: Tensor = field(repr=False)
-    log_likelihood: Tensor = field(repr=False)
-    log_aggregate: Tensor = field(repr=False)
-    log_others: Tensor = field(repr=False)
-    num_components: int
-    shares: Tensor = field(repr=False)
-
-    @property
-    def num_data(self) -> int:
-        """N."""
-        return self.log_own.shape[1]
-
-    @property
-    def exact_aggregate(self) -> bool:
-        """Whether the aggregate is that of all data given."""
-        return self.num_components == self.num_data
-
-    @property
-    def mean_kl(self) -> Term:
-        """mean KL(q(z|x_n) ‖ p(z)): the rate, what the ELBO subtracts."""
-        return _term(self.log_own - self.log_prior)
-
-    @property
-    def mutual_information(self) -> Term:
-        """I_q(x; z) with x uniform over the N data, 0 ... ln N; of M < N components a lower bound of it.
-
-        For the law of the data it is a lower bound, in expectation: N data tell apart at most ln N.
-        """
-        return _term(self.log_own - self.log_aggregate, -self.shares)
-
-    @property
-    def mutual_information_upper(self) -> Term:
-        """The same with x_n left out of its aggregate: an upper bound of both, in expectation (Poole et al. 2019)."""
-        return _term(self.log_own - self.log_others, -self.shares)
-
-    @property
-    def marginal_kl(self) -> Term:
-        """KL(q(z) ‖ p(z)) of the aggregate posterior of these data; of M < N components an upper bound of it.
-
-        For the law of the data it is an upper bound, in expectation.
-        """
-        return _term(self.log_aggregate - self.log_prior, self.shares)
-
-    @property
-    def marginal_kl_lower(self) -> Term:
-        """mean KL - `mutual_information_upper`: a lower bound of both, in expectation; may be negative."""
-        return _term(self.log_others - self.log_prior, self.shares)
-
-    @property
-    def reconstruction(self) -> Term:
-        """mean E_q[ln p(x|z)]."""
-        return _term(self.log_likelihood)
-
-    @property
-    def elbo(self) -> Term:
-        """reconstruction - I - KL(q(z) ‖ p(z)), which is the ELBO."""
-        return _term(self.log_likelihood + self.log_prior - self.log_own)
-
-    @property
-    def warnings(self) -> list[str]:
-        """Warnings that belong to the numbers."""
-        out, most = [], math.log(self.num_components)
-        if float(self.mutual_information) > most - 0.7:  # half of the data are told apart
-            out.append(
-                f"I_q is within 0.7 nats of its ceiling ln {self.num_components:,} = {most:.2f}: the data are told "
-                "apart almost surely, and for the law of the data I_q may be far larger, the marginal KL far smaller"
-            )
-        if not self.exact_aggregate:
-            out.append(
-                f"the aggregate is of {self.num_components} of {self.num_data} data: bounds of the terms of all data"
-            )
-        return out
-
-    def __repr__(self) -> str:
-        how = ("", "", "") if self.exact_aggregate else (" ≥", " ≤", f", {self.num_components} components")
-        return (
-            f"ElboSurgery(mean KL {self.mean_kl} = I_q{how[0]} {self.mutual_information} + KL(q(z) ‖ p(z)){how[1]} "
-            f"{self.marginal_kl} nats; ln N = {math.log(self.num_data):.4f}, N={self.num_data}{how[2]})"
-        )
+# (draw, datum) pairs whose densities are kept at once, whatever the budget: noise is drawn by chunk
+KEPT = 2**23
 
 
 @checked
@@ -176,8 +49,6 @@ def elbo_surgery(
         ValueError: K < 1, fewer than two data, M outside of 3 ... N; a guide without such a density; a prior that
             depends on the data or on their context, whose aggregate has no one p(z) to be compared with.
     """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"expected num_samples (K) to be a whole number >= 1, got {num_samples!r}")
     if len(x) < 2:
         raise ValueError(f"expected at least two data, of which an aggregate is made, got {len(x)}")
     count = len(x) if components is None else components
@@ -193,9 +64,7 @@ def elbo_surgery(
             f"expected sites with densities alone, got pyro.factor at {list(program.factors)}: ln p(z) is not known"
         )
     pairwise = PairwiseGuide(program)
-    budget = budget or BUDGET.get(x.device.type, BUDGET["cpu"])
-    if budget < 1:
-        raise ValueError(f"expected a budget of at least one byte, got {budget}")
+    budget = budget_on(x.device, budget)
     # A chunk's (draw, datum) matrix is kept, for the errors over data.
     rows = max(1, min(1024, KEPT // count) // num_samples)
     parts: list[tuple[Tensor, ...]] = []
@@ -276,13 +145,3 @@ def _check_prior(pairwise: PairwiseGuide, indices: Tensor, draws: GuideDraws) ->
             "expected one prior p(z) for all data, got ln p(z) that changes with the datum or its context; the "
             "aggregate posterior of such data is comparable with none"
         )
-
-
-def _term(values: Tensor, shares: Tensor | None = None) -> Term:
-    """Mean of `[K, N]`, and both its errors; `shares` are those of a datum in the aggregate, with its sign."""
-    k, n = values.shape
-    se = float((values.var(0) / k).sum().sqrt()) / n if k > 1 else math.nan
-    influence = values.mean(0)
-    if shares is not None:
-        influence = influence + shares
-    return Term(float(values.mean()), se, float(influence.std()) / math.sqrt(n))

@@ -8,9 +8,9 @@ from .bounds.bracket import Sandwich as Sandwich
 from .bounds.sandwich import sandwich as sandwich
 from .bounds.work import WorkDistributions as WorkDistributions
 from .bounds.work import work_distributions as work_distributions
+from .core.chunks import Chunk as Chunk
 from .core.estimate import Comparison as Comparison
 from .core.estimate import Estimate as Estimate
-from .core.log_weights import Chunk as Chunk
 from .core.log_weights import log_weights as log_weights
 from .estimators.ais import AIS as AIS
 from .estimators.closed_elbo import ClosedELBO as ClosedELBO
@@ -23,7 +23,6 @@ from .estimators.log_partition import log_partition as log_partition
 from .estimators.log_partition import spaced_betas as spaced_betas
 from .estimators.mlmc import MLMC as MLMC
 from .estimators.normalised import Normalised as Normalised
-from .evidence import Evidence as Evidence
 from .evidence import evidence as evidence
 from .gaps.gaps import gaps as gaps
 from .gaps.parts import Gaps as Gaps
@@ -33,6 +32,7 @@ from .proposals.adaptive import Adaptive as Adaptive
 from .proposals.local_fit import LocalFit as LocalFit
 from .proposals.own_is import OwnIS as OwnIS
 from .proposals.own_is import ProposalFit as ProposalFit
+from .result import Evidence as Evidence
 from .sharing.claims import Sharing as Sharing
 from .sharing.claims import Status as Status
 from .sharing.claims import status as status

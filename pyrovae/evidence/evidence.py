@@ -6,9 +6,8 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -16,173 +15,21 @@ import torch
 from torch import Tensor
 
 from ..checking import checked
-from ..programs import Measure, Program, inspect_program, module_mode, tensors_in
+from ..programs import inspect_program, module_mode, tensors_in
 from ..programs.arguments.marks import Marked, others_in
-from .bounds.bracket import Sandwich
 from .core.assembling import assemble, from_program, from_weights
+from .core.checks import check_density, check_observations
+from .core.chunks import Chunk, choose_chunk
 from .core.compile_when import PAIRS, Compile, compiles
-from .core.estimate import SANDWICH, Comparison, Estimate, paired_difference
 from .core.estimator import PerDatum, ProgramEstimator, WeightEstimator
 from .core.execution import Execution
-from .core.log_weights import Chunk, check_density, check_observations, choose_chunk
 from .estimators.elbo import ELBO
 from .estimators.importance_sampling import IS
 from .notes import estimate_notes, program_notes
-from .report import choose, render_evidence, verdict
+from .result import Evidence
 from .sharing.claims import Sharing
 from .sharing.partial_results import Partials
 from .weights.narrower_guides import within_reach
-
-
-@dataclass(frozen=True)
-class Evidence(Mapping[str, Estimate]):
-    """Estimates of ln p(x) of one program on one data set, by estimator name.
-
-    Attributes:
-        estimates: by name, in the order asked for.
-        warnings: what a reader of the numbers must know.
-        attributes: N, event size, seed, chunk, device, dtype, versions, data hash, seconds; `measure`: "mass",
-            "density", "mixed" or "unknown", and `observed`, the same by observed site.
-        x: the data.
-        results: per datum, by estimator: what `merge_evidence` merges.
-        rows: which of the data these are, for a shard; None: all.
-        about: the warnings that are of the program, and not of the numbers.
-        partials: files of partial results that it was put together from.
-    """
-
-    estimates: dict[str, Estimate]
-    warnings: list[str]
-    attributes: dict[str, Any]
-    x: Tensor = field(repr=False)
-    results: dict[str, PerDatum] = field(default_factory=dict, repr=False)
-    rows: Tensor | None = field(default=None, repr=False)
-    about: tuple[str, ...] = ()
-    partials: tuple[Path, ...] = field(default=(), repr=False)
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """Estimators that refuse this program, and why: a row in the table, and no estimate."""
-        return dict(self.attributes.get("refused", {}))
-
-    def __getitem__(self, name: str) -> Estimate:
-        """The estimate of this name.
-
-        Raises:
-            ValueError: one that was refused, with the reason.
-            KeyError: one that was not asked for.
-        """
-        if name in self.refused:
-            raise ValueError(
-                f"expected an estimator that serves this program, got {name}: {self.refused[name]}"
-            )
-        if name not in self.estimates:
-            raise KeyError(f"expected one of {list(self.estimates)}, got {name!r}")
-        return self.estimates[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.estimates)
-
-    def __len__(self) -> int:
-        return len(self.estimates)
-
-    @property
-    def best(self) -> Estimate:
-        """The estimate with the strongest claim on ln p(x).
-
-        In this order: the exact one; of the lower bounds that carry a certificate (IS, AIS) the one
-        with the highest mean; IS; the first that is not refused. Each lies below ln p(x) in expectation, the
-        highest of several only up to their errors; its certificate holds, since all of them hold together.
-        Means over the data are compared, not single data, of which a maximum would be no bound.
-        """
-        return choose(list(self.estimates.values()))
-
-    @property
-    def per_datum(self) -> dict[str, Tensor]:
-        """Estimator name to ln p̂(x_n), `[N]`, nats."""
-        return {name: e.per_datum for name, e in self.estimates.items()}
-
-    @property
-    def gap(self) -> float:
-        """Mean of IS - ELBO: what the ELBO loses, at least, in nats per datum."""
-        return self["IS"].log_evidence - self["ELBO"].log_evidence
-
-    @property
-    def measure(self) -> Measure | None:
-        """Whether p(x) is a mass or a density; None in files that do not say."""
-        found = self.attributes.get("observed")
-        return None if found is None else Measure.from_json(found)
-
-    @property
-    def verdict(self) -> str:
-        """Verdict of the figures, in words."""
-        return verdict(self)
-
-    def table(self, style: str = "terminal", against: Evidence | None = None) -> str:
-        """One row an estimator; `"terminal"` or `"markdown"`.
-
-        Args:
-            style: of the table.
-            against: another evidence on the same data: adds the paired difference of each estimator.
-
-        Raises:
-            ValueError: for another style, other data, or a mass against a density.
-        """
-        return render_evidence(self, style, against)
-
-    def compare(self, other: Evidence) -> Comparison:
-        """Paired difference self - other of the best estimates, ± SE, nats per datum.
-
-        Of the best of `self` among the estimators that both have; where they have none in common, of
-        the best of each.
-
-        Raises:
-            ValueError: where the data differ, or one is a mass and the other a density.
-        """
-        if self.attributes["data_hash"] != other.attributes["data_hash"]:
-            raise ValueError(
-                "expected two evidences on the same data, in the same order, got data with hashes "
-                f"{self.attributes['data_hash'][:12]} and {other.attributes['data_hash'][:12]}"
-            )
-        common = [e for name, e in self.estimates.items() if name in other.estimates]
-        mine = choose(common) if common else self.best
-        return paired_difference(mine, other.estimates.get(mine.name, other.best))
-
-    def with_sandwich(self, sandwich: Sandwich | Mapping[str, float]) -> Evidence:
-        """The same, with how wide its bounds are on simulated data: a column, and a warning of differences.
-
-        A difference that is smaller than either side's gap comes with a warning (`Comparison.warnings`).
-
-        Args:
-            sandwich: of the same program and guide; or gaps in nats by estimator name.
-
-        Raises:
-            ValueError: a gap for an estimator that is not here.
-        """
-        gaps = sandwich if isinstance(sandwich, Mapping) else sandwich.gaps
-        known = {n: {**e.details, SANDWICH: gaps[n]} for n, e in self.estimates.items() if n in gaps}
-        if not known:
-            raise ValueError(f"expected gaps for some of {list(self.estimates)}, got {list(gaps)}")
-        found = {n: replace(e, details=known.get(n, e.details)) for n, e in self.estimates.items()}
-        return replace(self, estimates=found)
-
-    def plot(self, image_shape: tuple[int, int] | None = None) -> Any:
-        """A figure: L_k against 1/k, ELBO against IS per datum, k-hat, weights; the worst-estimated images.
-
-        Args:
-            image_shape: height and width, where the data are images.
-        """
-        from ..plots import plot_evidence
-
-        return plot_evidence(self, image_shape)
-
-    def to_arviz(self) -> Any:
-        """`arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x); see `pyrovae.export`."""
-        from ..export import evidence_to_arviz
-
-        return evidence_to_arviz(self)
-
-    def __repr__(self) -> str:
-        return "Evidence(\n  " + "\n  ".join(map(repr, self.estimates.values())) + "\n)"
 
 
 @checked
@@ -332,7 +179,7 @@ def evidence(
         e.name: within_reach(e, results[e.name], program.narrower) for e in estimators if e.name in results
     }
     normalised = surrogate or program.declaration.density in (None, "exact")
-    knows = {e.name: normalised or _normalises(e, program) for e in estimators}
+    knows = {e.name: normalised or (hasattr(e, "normalises") and e.normalises(program)) for e in estimators}
     estimates = assemble(estimators, results, drawn, delta, knows, certify)
     estimates = {name: replace(e, measure=program.measure) for name, e in estimates.items()}
     kept_x = x if rows is None else x[rows.to(x.device)]
@@ -382,11 +229,6 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
             "or a smaller chunk"
         )
     return i, n
-
-
-def _normalises(e: Any, program: Program) -> bool:
-    """Whether an estimator knows ln Z of an unnormalised program."""
-    return hasattr(e, "normalises") and e.normalises(program)
 
 
 def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:

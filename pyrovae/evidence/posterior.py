@@ -12,7 +12,8 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import inspect_program
 from ..programs.latents.latent_draws import LatentDraws, latent_draws
-from .core.log_weights import check_density, check_num_samples, pairs_in
+from .core.checks import check_density
+from .core.chunks import pairs_in
 from .weights.diagnostics import effective_sample_size, smoothed_log_weights
 from .weights.narrower_guides import warn_narrower
 
@@ -71,7 +72,6 @@ def posterior(
     Raises:
         ValueError: as `log_weights`; a program that does not broadcast over samples.
     """
-    check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     check_density(program)
     warn_narrower(program)

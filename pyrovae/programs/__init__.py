@@ -31,7 +31,8 @@ from .handlers.annealed import annealed_family as annealed_family
 from .handlers.substitute import Substitute as Substitute
 from .inspection import Program as Program
 from .inspection import drawn_outside as drawn_outside
-from .inspection import inspect_program as inspect_program
+from .latents import gaussian_kl as gaussian_kl  # registers its KLs: whoever asks for one has this room
+from .looking import inspect_program as inspect_program
 from .modes import buffers_of as buffers_of
 from .modes import module_mode as module_mode
 from .parameters import ParameterStore as ParameterStore

@@ -5,11 +5,28 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .inspection import Program
+
+# Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
+# enough rows to fill it.
+BUDGET = {"cpu": 24 * 2**20, "cuda": 2 * 2**30}
+
+
+def budget_on(device: torch.device, budget: int | None = None) -> int:
+    """Bytes of live tensors of a chunk: those asked for, else the device's default.
+
+    Raises:
+        ValueError: for fewer than one.
+    """
+    budget = budget or BUDGET.get(device.type, BUDGET["cpu"])
+    if budget < 1:
+        raise ValueError(f"expected a budget of at least one byte, got {budget}")
+    return budget
 
 
 class LiveBytes(TorchDispatchMode):

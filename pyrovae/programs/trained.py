@@ -9,7 +9,6 @@ from typing import Any
 
 import pyro
 import torch
-from torch import Tensor
 
 from .layers import layers
 from .parameters import ParameterStore, store_of
@@ -79,12 +78,10 @@ def differing(here: Any, there: Any) -> list[str]:
     return [
         name
         for name, value in here.items()
-        if name in there and value.shape == there[name].shape and not _equal(value, there[name])
+        if name in there
+        and value.shape == there[name].shape
+        and not torch.equal(value.detach().cpu(), there[name].detach().cpu())
     ]
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.detach().cpu(), b.detach().cpu())
 
 
 def _owner(fn: Any) -> Any:

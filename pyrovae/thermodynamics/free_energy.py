@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..checking import checked
+from ..evidence.core.checks import check_density
+from ..evidence.core.chunks import Chunk
 from ..evidence.core.energies import drawn_discretes, energies
 from ..evidence.core.execution import Execution
-from ..evidence.core.log_weights import Chunk, check_density
 from ..evidence.estimators.ais import AIS
 from ..evidence.estimators.exact import Exact
 from ..evidence.estimators.importance_sampling import IS

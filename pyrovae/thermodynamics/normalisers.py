@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evidence.chains.annealed_path import anneal
 from ..evidence.chains.tuned_chunks import Ticks, chunks
 from ..evidence.core.execution import Execution
 from ..evidence.estimators.ais import AIS
@@ -94,12 +93,8 @@ def annealed(
         parts, accepted = [], []
         for chunk in chunks(program, ais, execution, temperature=temperature):
             with seeded(execution.seed, "free energy", chunk.number, i, device=program.arguments.x.device):
-                run = anneal(
-                    chunk.evaluate,
-                    chunk.start(),
+                run = chunk.anneal(
                     chunk.betas(ais.num_temperatures),
-                    chunk.tuning.steps,
-                    ais.leapfrog,
                     # The states at beta = 1 are moved there too: their energies are taken.
                     observe=lambda t, point, lw: None,
                     advance=ticks.of(chunk.num_data * ais.num_chains),

@@ -9,11 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..evidence.chains.annealed_path import anneal
 from ..evidence.chains.hmc import Point
 from ..evidence.chains.tuned_chunks import Ticks, chunks
+from ..evidence.core.checks import check_density
 from ..evidence.core.execution import Execution
-from ..evidence.core.log_weights import check_density
 from ..evidence.estimators.ais import AIS
 from ..programs import Program, seeded
 
@@ -73,15 +72,8 @@ def run_prior_path(
     for chunk in chunks(program, ais, execution):
         records = recorder(grid)
         with seeded(execution.seed, "ais", chunk.number, device=program.arguments.x.device):
-            run = anneal(
-                chunk.evaluate,
-                chunk.start(),
-                betas,
-                chunk.tuning.steps,
-                ais.leapfrog,
-                observe=records,
-                advance=ticks.of(chunk.num_data * ais.num_chains),
-            )
+            advance = ticks.of(chunk.num_data * ais.num_chains)
+            run = chunk.anneal(betas, observe=records, advance=advance)
         tensors = [*records.stacked(), -run.log_weights, run.acceptance]
         parts.append([v[:, : chunk.num_data].cpu() for v in tensors])
     *recorded, work, acceptance = (torch.cat(v, 1) for v in zip(*parts, strict=True))

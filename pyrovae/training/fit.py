@@ -167,15 +167,6 @@ def fit(
     world = World() if split is None else split.world
     if not world.first:
         checkpoint = log = on_epoch = None
-    if epochs < 1:
-        raise ValueError(f"expected epochs >= 1, got {epochs}")
-    if patience is not None and patience < 1:
-        raise ValueError(f"expected patience >= 1 epochs (or None), got {patience}")
-    if min(checkpoint_every, 1 if checkpoint_steps is None else checkpoint_steps) < 1 or max_returns < 0:
-        raise ValueError(
-            "expected checkpoint_every and checkpoint_steps >= 1 and max_returns >= 0, got "
-            f"{checkpoint_every}, {checkpoint_steps} and {max_returns}"
-        )
     checkpoints = None if checkpoint is None else Checkpoints(checkpoint, keep)
     if resume and checkpoints is None and world.first:
         raise ValueError("expected the folder of checkpoints to resume from, got none; try checkpoint=...")
@@ -203,7 +194,10 @@ def fit(
             metric_samples=metric_samples,
             compile=compile is True
             or (
-                compile == "auto" and getattr(objective, "compiles", True) and _long(data, epochs, batch_size)
+                compile == "auto"
+                and getattr(objective, "compiles", True)
+                # From sizes alone, so that a rerun decides alike.
+                and epochs * math.ceil(Source(data).num_data / max(1, batch_size)) >= LONG
             ),
             split=split,
             given=given,
@@ -263,8 +257,3 @@ def fit(
         sum(row.get("compiled_share", 0.0) for row in progress.history) / max(1, len(progress.history)),
         trainer.svi.refused,
     )
-
-
-def _long(data: Any, epochs: int, batch_size: int) -> bool:
-    """Whether compiling pays; from sizes alone, so that a rerun decides alike."""
-    return epochs * math.ceil(Source(data).num_data / max(1, batch_size)) >= LONG

@@ -19,7 +19,8 @@ from .interrupts import Interrupt, deferred_interrupt
 from .logging.history import Row, write_history
 from .out_of_memory import memory_for
 from .state.checkpoint import Checkpoints, shared_state
-from .trainer import Trainer, Weights
+from .state.run_state import Weights
+from .trainer import Trainer
 
 # Learning rate after a bad step.
 SLOWER = 0.5

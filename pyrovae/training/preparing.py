@@ -129,11 +129,7 @@ def _check_finite(program: Program, seed: int) -> None:
     """Refuses data without a density, such as a zero under a Gamma law, whose support has it."""
     if program.declaration.density not in (None, "exact"):
         return
-    with (
-        torch.no_grad(),
-        pyro.validation_enabled(False),
-        seeded(seed, "finite", device=program.arguments.x.device),
-    ):
+    with program.quiet(seed, "finite"):
         for indices in program.arguments.chunks(2048):
             with program.on(indices) as given:
                 found = not_finite(program.traces(given, None)[1], indices, observed=True)

@@ -13,30 +13,23 @@ from pyro.infer import Trace_ELBO
 from pyro.infer.elbo import ELBO as PyroELBO
 from torch import Tensor
 
-from ..devices import captures
 from ..distributed import Split, check_in_step
-from ..objectives import BetaELBO, check_objective, with_terms
-from ..objectives.compile.agreement import is_due
-from ..objectives.compile.compiled import StepObjective
-from ..programs import Program, buffers_of, derive_seed, ensure_compile_cache, module_mode, reseeding, seeded
-from ..programs.checks.finite import not_finite
+from ..objectives import check_objective, with_terms
+from ..programs import Program, derive_seed, ensure_compile_cache
 from ..svi.svi import SVI
-from .bad_steps import BadStep, fault_of
+from .bad_steps import BadStep
 from .batches.batches import Batches
 from .batches.sources import Source
 from .batches.split_steps import SplitSteps
-from .batches.static_epoch import StaticEpoch
 from .logging.metrics import Metrics, measure
 from .optimizers import Adam, Groups, Rates, clipper, with_groups
 from .preparing import Prepared
 from .schedules import Schedule, as_schedule
 from .state.averaging import MovingAverage
-from .state.trainer_state import restore, slowed, state_of
-
-Weights = dict[str, dict[str, Tensor]]
+from .stepping import Stepping
 
 
-class Trainer:
+class Trainer(Stepping):
     """A fit that is advanced one step (or one epoch) at a time.
 
     Its state is explicit: parameters in a store of its own, the optimizer's state, the epoch
@@ -112,149 +105,18 @@ class Trainer:
         self.average = None if ema is None else MovingAverage(self.store.unconstrained, ema)
 
         self.epoch, self.batch, self.global_step = 0, 0, 0
-        self.losses: list[float] = []
-        self.peak: float | None = None
-        self.lr_factor = 1.0
+        self.losses, self.peak, self.lr_factor = [], None, 1.0
         self.split, self.stopping = split, False
         self.compiled_steps = 0  # of this epoch
         self._compared = False
-        self._initial: Weights | None = None
+        self._initial = None
         self.divided = None if split is None else SplitSteps(self.svi, self.batches, split)
         if self.divided is not None:
-            self.static: StaticEpoch | None = self.divided.epoch(self, compile)
+            self.static = self.divided.epoch(self, compile)
             self.compiled = compile
         else:
             self.static = self._compile() if compile else None
             self.compiled = self.svi.compiled_objective is not None
-
-    def _compile(self) -> StaticEpoch | None:
-        """Compiles for full batches; on CUDA also for a smaller last one, which else runs eagerly."""
-        rows = [self.batches.rows(0, 0)]
-        last = self.batches.rows(0, self.batches_per_epoch - 1)
-        if captures(self.device) and len(last[0]) != len(rows[0][0]):
-            rows.append(last)
-        parameters = self.store.unconstrained()
-        with module_mode(self.model, self.guide, training=True):
-            if not self.svi.prepare(rows[0], parameters, self.modules):
-                return None
-            more = [self.svi.compile_for(r, parameters, self.modules) for r in rows[1:]]
-        # One of Pyro's optimizers keeps a state by parameter; an epoch picks rows of tensors on the device.
-        if self.svi.optimizer is None or not self.source.plain:
-            return None
-        compiled = [c for c in (self.svi.compiled_objective, *more) if c is not None]
-        return StaticEpoch(self.svi, self.batches, compiled, self.average, parameters, self.seed)
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Steps in an epoch. A program that subsamples by itself sets its own batch."""
-        return self.batches.per_epoch
-
-    def step(self) -> float:
-        """One gradient step; returns the loss in nats per datum.
-
-        Raises:
-            BadStep: a FloatingPointError, for a loss that is NaN, infinite or exploding, naming
-                epoch, batch and data.
-            ValueError: for a schedule whose value is out of range.
-        """
-        if self.split is not None and self.static is not None:
-            with reseeding(self.device) as reseed:
-                self._begin(self.static)
-                self._stands(self.static)
-                self._static_step(self.static, reseed, look=True)
-            return self.losses[-1]
-        now = self._now(self.epoch, self.batch)
-        if isinstance(self.objective, BetaELBO):
-            self.objective.beta = self._beta(now)
-        if self.svi.optimizer is not None:
-            self.rates.apply(self.svi.optimizer, now, self.lr_factor)
-        if self.batch == 0:
-            self.losses, self.compiled_steps = [], 0
-        self.collect()
-        rows = self.batches.next_rows(self.epoch, self.batch)
-        self._initial = self.weights() if self.global_step == 0 else None
-        try:
-            # The first step runs under Pyro's own validation, which costs about a tenth of a step.
-            with (
-                seeded(self.seed, "step", self.global_step, device=self.device),
-                self.store.active(),  # Pyro's optimizers look names up in it
-                pyro.validation_enabled(self.global_step == 0),
-            ):
-                before = self.svi.compiled_steps
-                loss = self.svi.step(*rows) / (self.program.full_size or len(rows[0]))
-                self.compiled_steps += self.svi.compiled_steps - before
-        except torch.linalg.LinAlgError as error:  # what weights without bounds do to a factorisation
-            raise self._bad_step(f"none ({error})") from error
-        fault = fault_of(loss, self.peak)
-        if fault is not None:
-            raise self._bad_step(fault)
-        if self.average is not None:
-            self.average.update(self.global_step)
-        self.losses.append(loss)
-        self._count()
-        return loss
-
-    def _count(self) -> None:
-        self.global_step += 1
-        self.batch += 1
-        if self.batch == self.batches_per_epoch:
-            self.epoch, self.batch = self.epoch + 1, 0
-            self.peak = max(map(abs, self.losses))
-
-    def collect(self, stop: int | None = None) -> None:
-        """Reads the losses of this epoch that still wait on the device, of batches before `stop`.
-
-        Raises:
-            BadStep: for the first bad one among them.
-        """
-        known, stop = len(self.losses), self.batch if stop is None else stop
-        if self.static is None or known >= stop:
-            return
-        for batch, total in enumerate(self.static.losses(known, stop), start=known):
-            loss = total / self._data_in(batch)
-            fault = fault_of(loss, self.peak)
-            if fault is not None:
-                raise self._bad_step(fault, batch)
-            self.losses.append(loss)
-
-    def _data_in(self, batch: int) -> int:
-        return self.program.full_size or self.batches.size(self.epoch, batch)
-
-    def _beta(self, now: float) -> float:
-        beta = self.beta(now)
-        if not beta >= 0:
-            raise ValueError(f"expected beta >= 0, got {beta} at epoch {now:g}")
-        return beta
-
-    def _bad_step(self, found: str, batch: int | None = None) -> BadStep:
-        batch = self.batch if batch is None else batch
-        indices = self.batches.indices(self.epoch, batch)
-        listed = None if indices is None else indices.tolist()
-        step = self.global_step + batch - self.batch
-        note = f": {self._site_without(indices)}" if step == 0 else ""
-        return BadStep(found, self.epoch, batch, step, listed, note)
-
-    def _site_without(self, indices: Tensor | None) -> str:
-        """Site without a finite density at the first step."""
-        given = self.program.arguments.chunks(2048)[0] if indices is None else indices
-        if self._initial is not None:  # an eager step has moved them
-            self.load_weights(self._initial)
-        with (
-            torch.no_grad(),
-            pyro.validation_enabled(False),
-            seeded(self.seed, "step", 0, device=self.device),
-            module_mode(self.model, self.guide, training=True),
-            self.program.on(given) as rows,
-        ):
-            try:
-                guide, model = self.program.traces(rows, None)
-            except ValueError as error:
-                return str(error)
-            found = not_finite(model, given) or not_finite(guide, given)
-        return found or "each site has a finite density at the initial parameters"
-
-    def _now(self, epoch: int, batch: int) -> float:
-        return epoch + batch / self.batches_per_epoch
 
     def last_beta(self, epoch: int) -> float:
         """The KL weight of an epoch's last step."""
@@ -300,104 +162,6 @@ class Trainer:
                 row |= {f"valid_{k}": v for k, v in self.figures(self.valid_program).items()}
         return row
 
-    def run_steps(self, after_step: Callable[[], None] | None = None) -> None:
-        """All steps left in this epoch: compiled ones on fixed tensors, others one by one.
-
-        Args:
-            after_step: called after each step but the last.
-
-        Raises:
-            BadStep: as `step`; on a GPU up to 256 steps later.
-        """
-        epoch = self.epoch
-        for module in self.modules:
-            module.training = True
-        with nullcontext(None) if self.static is None else reseeding(self.device) as reseed:
-            if self.static is not None:
-                self._begin(self.static)
-            while True:
-                static = self.static
-                if (
-                    reseed is not None
-                    and static is not None
-                    and static.serves(self.batch)
-                    and self._stands(static)
-                ):
-                    self._static_step(static, reseed)
-                else:
-                    self.step()
-                if self.epoch > epoch:
-                    break
-                if after_step is not None:
-                    after_step()
-
-    def _begin(self, static: StaticEpoch) -> None:
-        """Schedules of all steps of this epoch, on the device."""
-        assert self.svi.optimizer is not None
-        rates = []
-        for batch in range(self.batches_per_epoch):
-            now, step = self._now(self.epoch, batch), self.global_step - self.batch + batch
-            beta = self._beta(now) if isinstance(self.objective, BetaELBO) else 1.0
-            share = 0.0 if self.average is None else self.average.share(step)
-            rates.append([*self.rates.at(self.svi.optimizer, now, self.lr_factor), beta, share])
-        if self.batch == 0:
-            self.losses, self.compiled_steps = [], 0
-        static.begin(self.epoch, self.batch, rates)
-
-    def _stands(self, static: StaticEpoch) -> bool:
-        """Whether the compiled step of this batch is still the program's: looked at as `pv.SVI` does.
-
-        Compared with an eager one are steps of this process's first and those that are due by the run's own
-        count, so that a resumed run compares the same. Nothing that is compared enters the run.
-
-        Raises:
-            ValueError: it is not, and batches are divided, for which there is no eager step.
-        """
-        objective = static.objective(self.batch)
-        why = objective.changed()
-        if why is not None:
-            self.svi.discard(why)
-        elif is_due(self.global_step + 1) or not self._compared:
-            self._compare(objective)
-            self._compared = True
-        if not self.svi.discarded:
-            return True
-        if self.split is not None:
-            raise ValueError(
-                f"expected a program that stays what it was compiled as, for several ranks or micro-batches, got one "
-                f"that changes: {self.svi.refused}; try one rank without accumulation"
-            )
-        self.collect()
-        self.static, self.compiled = None, False
-        return False
-
-    def _compare(self, objective: StepObjective) -> None:
-        if isinstance(self.objective, BetaELBO):
-            self.objective.beta = self._beta(self._now(self.epoch, self.batch))
-        rows = self.batches.rows(self.epoch, self.batch)
-        for compiled, given in objective.parts(rows):
-            with (
-                seeded(self.seed, "step", self.global_step, device=self.device),
-                self.store.active(),
-                pyro.validation_enabled(False),
-            ):
-                if not self.svi.agrees(compiled, given, {}):
-                    return
-
-    def _static_step(self, static: StaticEpoch, reseed: Callable[[int], None], look: bool = False) -> None:
-        now, last = self._now(self.epoch, self.batch), self.batch == self.batches_per_epoch - 1
-        if (last or not static.fuses) and self.svi.optimizer is not None:
-            self.rates.apply(self.svi.optimizer, now, self.lr_factor)
-        try:
-            static.run(self.batch, self.global_step, reseed)
-        except torch.linalg.LinAlgError as error:
-            raise self._bad_step(f"none ({error})") from error
-        if (self.batch + 1) % static.check_every == 0 or last or look:
-            self.collect(self.batch + 1)
-            self.stopping = self.divided is not None and self.divided.stopping
-        self.compiled_steps += int(getattr(static.objective(self.batch), "generated", True))
-        self._count()
-
     def _check_weights(self) -> None:
         """A loss shows only what the steps before it did to the weights; the last step's is seen here."""
         if not all(torch.stack([p.isfinite().all() for p in self.parameters()]).tolist()):
@@ -422,52 +186,3 @@ class Trainer:
     def metrics(self, program: Program, max_data: int | None = None) -> Metrics:
         """ELBO terms under noise that is the same every epoch, so that epochs compare."""
         return measure(program, num_samples=self.metric_samples, seed=self.seed, max_data=max_data)
-
-    def weights(self, averaged: bool = False) -> Weights:
-        """Copies of all that makes the program what it is: parameters, and buffers of its modules.
-
-        With `averaged`, the averaged parameters in their place, where weights are averaged.
-        """
-        with self.average.in_place() if averaged and self.average is not None else nullcontext():
-            return {
-                "parameters": {k: v.clone() for k, v in self.store.state_dict().items()},
-                "buffers": {k: v.clone() for k, v in buffers_of(self.modules).items()},
-            }
-
-    def load_weights(self, weights: Weights) -> None:
-        """Puts `weights()` back.
-
-        Raises:
-            ValueError: for another architecture; the program is then as it was.
-        """
-        own, given = buffers_of(self.modules), weights["buffers"]
-        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
-            raise ValueError(f"expected the {len(own)} buffers of this architecture, got {len(given)} others")
-        self.store.load_state_dict(weights["parameters"])
-        with torch.no_grad():
-            for name, value in given.items():
-                own[name].copy_(value)
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that a continued run needs, as copies: tensors and plain numbers."""
-        return state_of(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from `state_dict()`, for a trainer built with the same arguments.
-
-        Raises:
-            ValueError: for another seed, architecture, optimizer or objective.
-        """
-        restore(self, state)
-
-    def roll_back(self, state: dict[str, Any], share: float) -> None:
-        """Goes back to `state` (of this run), at a share of the learning rate of now.
-
-        Raises:
-            ValueError: for one of Pyro's optimizers before its first step, whose rate is out of reach.
-        """
-        restore(self, slowed(self, state, share))
-
-    def parameters(self) -> list[Tensor]:
-        """Unconstrained leaves, in order of registration."""
-        return list(dict.fromkeys(self.store.unconstrained().values()))

@@ -77,7 +77,7 @@ def _read(name: str, folder: str, root: Path, download: bool) -> list[tuple[Tens
     reader = getattr(datasets, folder)
     archives: dict[str, str] = dict(reader.resources)
     raw = root / folder / "raw"
-    if _unpacked(raw, archives):
+    if all((raw / Path(archive).stem).is_file() for archive in archives):  # unpacked already
         return _tensors(reader, root)
     cause: Exception | None = None
     if not all((raw / archive).is_file() for archive in archives) and download:
@@ -105,10 +105,6 @@ def _read(name: str, folder: str, root: Path, download: bool) -> list[tuple[Tens
         "folder by root= or the environment variable PYROVAE_DATA"
         f"{'' if download else ', or download=True to fetch them'}"
     ) from cause
-
-
-def _unpacked(raw: Path, archives: dict[str, str]) -> bool:
-    return all((raw / Path(archive).stem).is_file() for archive in archives)
 
 
 def _tensors(reader: Any, root: Path) -> list[tuple[Tensor, Tensor]]:

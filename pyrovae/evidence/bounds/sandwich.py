@@ -15,12 +15,13 @@ from ...programs import Program, inspect_program, seeded
 from ...programs.generate.simulated import Simulated, simulate_pairs
 from ...programs.idioms.adapting import conditioned_on
 from ...programs.latents.densities import Densities
-from ..chains.annealed_path import anneal, check_num_temperatures
+from ..chains.annealed_path import check_num_temperatures
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
+from ..core.checks import check_density
 from ..core.compile_when import Compile
 from ..core.execution import Execution
-from ..core.log_weights import check_density, check_num_samples, iterate
+from ..core.log_weights import iterate
 from ..estimators.ais import AIS
 from .bracket import Bracket, Sandwich
 
@@ -65,7 +66,6 @@ def sandwich(
         ValueError: N < 1, a program that AIS does not take, an unnormalised density, an observed
             site that does not map back to x.
     """
-    check_num_samples(num_samples)
     efforts = sorted({*temperatures}) or [ais.num_temperatures]
     for t in efforts:
         check_num_temperatures(t)
@@ -117,8 +117,6 @@ def simulated_program(
     Raises:
         ValueError: as `sandwich`.
     """
-    if not isinstance(simulate, int) or isinstance(simulate, bool) or simulate < 1:
-        raise ValueError(f"expected simulate (N) to be a whole number >= 1, got {simulate!r}")
     if len(like) > 1:  # which context is per datum shows on the example
         like = (like[0], *inspect_program(model, guide, *like, plate=plate).arguments.context)
     drawn = simulate_pairs(model, simulate, like, seed)
@@ -144,14 +142,10 @@ def _bracket(
     advance = ticks.of(n * ais.num_chains)
     device = chunk.indices.device
     with seeded(seed, "sandwich forward", chunk.number, num_temperatures, device=device):
-        forward = anneal(
-            chunk.evaluate, chunk.start(), betas, chunk.tuning.steps, ais.leapfrog, advance=advance
-        )
+        forward = chunk.anneal(betas, advance=advance)
     with seeded(seed, "sandwich reverse", chunk.number, num_temperatures, device=device):
         exact = Point.at(chunk.evaluate, chunk.densities.from_latents(drawn.latents))
-        reverse = anneal(
-            chunk.evaluate, exact, betas[::-1], chunk.tuning.steps, ais.leapfrog, advance=advance
-        )
+        reverse = chunk.anneal(betas[::-1], exact, advance=advance)
     shift = math.log(ais.num_chains)
     lower = forward.log_weights.logsumexp(0) - shift
     upper = shift - reverse.log_weights.logsumexp(0)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ...checking import checked
 from ...programs import seeded
-from ..chains.annealed_path import anneal
 from ..chains.hmc import Point, move
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
 from ..core.compile_when import Compile
@@ -160,12 +159,11 @@ def work_distributions(
         betas, n = chunk.betas(ais.num_temperatures), chunk.num_data
         device = chunk.indices.device
         advance = ticks.of(n * ais.num_chains)
-        steps = chunk.tuning.steps
         with seeded(seed, "work forward", chunk.number, device=device):
-            there = anneal(chunk.evaluate, chunk.start(), betas, steps, ais.leapfrog, advance=advance)
+            there = chunk.anneal(betas, advance=advance)
         with seeded(seed, "work reverse", chunk.number, device=device):
             point = _posterior(chunk, drawn.latents, moves)
-            back = anneal(chunk.evaluate, point, betas[::-1], steps, ais.leapfrog, advance=advance)
+            back = chunk.anneal(betas[::-1], point, advance=advance)
         found = [-there.log_weights, -back.log_weights, 0.5 * (there.acceptance + back.acceptance)]
         parts.append([v[:, :n].cpu() for v in found])
     forward, reverse, acceptance = (torch.cat(v, 1) for v in zip(*parts, strict=True))

@@ -18,11 +18,6 @@ Steps = Callable[[float], Tensor]
 Observe = Callable[[int, Point, Tensor], None]
 
 
-def linear_schedule(num_temperatures: int) -> Tensor:
-    """beta_t = t / (T - 1)."""
-    return power_schedule(num_temperatures, 1.0)
-
-
 def power_schedule(num_temperatures: int, power: float = 4.0) -> Tensor:
     """beta_t = (t / (T - 1))^power: dense at the prior (Friel & Pettitt 2008).
 
@@ -30,18 +25,6 @@ def power_schedule(num_temperatures: int, power: float = 4.0) -> Tensor:
     """
     check_num_temperatures(num_temperatures)
     return torch.linspace(0, 1, num_temperatures, dtype=torch.float64) ** power
-
-
-def sigmoid_schedule(num_temperatures: int, delta: float = 4.0) -> Tensor:
-    """Logistic in t on [-delta, delta], rescaled: dense at both ends (Wu et al. 2017).
-
-    https://arxiv.org/abs/1611.04273
-    """
-    check_num_temperatures(num_temperatures)
-    s = torch.sigmoid(torch.linspace(-delta, delta, num_temperatures, dtype=torch.float64))
-    s = (s - s[0]) / (s[-1] - s[0])
-    s[-1] = 1.0
-    return s
 
 
 def check_num_temperatures(value: Any) -> None:

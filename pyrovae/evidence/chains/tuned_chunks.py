@@ -15,11 +15,10 @@ from ...programs import Program, seeded
 from ...programs.compile.compiled_densities import CompiledDensities
 from ...programs.compile.tracing import UntraceableError
 from ...programs.latents.densities import Densities, Start
-from ...programs.memory import bytes_per_pair
+from ...programs.memory import budget_on, bytes_per_pair
 from ..core.compile_when import MOVES, compiles
 from ..core.execution import Execution
-from ..core.log_weights import BUDGET
-from .annealed_path import power_schedule
+from .annealed_path import Annealed, Observe, anneal, power_schedule
 from .hmc import Evaluate, Point
 from .pilot import Tuning, tune
 
@@ -103,6 +102,18 @@ class TunedChunk:
         """Fresh exact draws at beta = 0. One outside of the model's support has weight zero."""
         return _start(self.densities, self.evaluate, self.ais.start)
 
+    def anneal(
+        self,
+        betas: Sequence[float],
+        point: Point | None = None,
+        *,
+        observe: Observe | None = None,
+        advance: Callable[[], None] | None = None,
+    ) -> Annealed:
+        """Chains along `betas`, from `point` (default: `start()`), with the tuned steps; see `annealed_path.anneal`."""
+        point = self.start() if point is None else point
+        return anneal(self.evaluate, point, betas, self.tuning.steps, self.ais.leapfrog, observe, advance)
+
 
 def _start(densities: Densities, evaluate: Evaluate, start: Start) -> Point:
     u = densities.initial(start)
@@ -162,9 +173,7 @@ def _eager(densities: Densities, start: Start) -> Evaluate:
 def split(program: Program, ais: AnnealedRun, budget: int | None) -> list[tuple[Tensor, int]]:
     """Chunks of one size (so that one graph serves all), and how many of each are no padding."""
     args = program.arguments
-    budget = budget or BUDGET.get(args.x.device.type, BUDGET["cpu"])
-    if budget < 1:
-        raise ValueError(f"expected a budget of at least one byte, got {budget}")
+    budget = budget_on(args.x.device, budget)
     if args.calling != "sliced":
         return [(indices, len(indices)) for indices in args.chunks(args.num_data)]
     Densities(program, args.chunks(1)[0], 1)  # refuses before memory is measured on it

@@ -14,11 +14,12 @@ from ...programs.particles.rounding import rounding
 from ..sharing.claims import Sharing, Units
 from ..sharing.partial_results import Partials
 from ..weights.rounding import KEY, SAFETY, rounding_of_all, with_rounding
+from .chunks import Chunk
 from .collecting import Collected
 from .estimate import Estimate
 from .estimator import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator, join
 from .execution import Execution
-from .log_weights import Chunk, iterate
+from .log_weights import iterate
 
 
 def from_weights(
@@ -74,7 +75,7 @@ def from_weights(
         j = numbers[int(indices[0])]
         error = rounding(program, indices)
         part = {
-            e.name: _on_cpu(with_rounding(e.estimate(weights[: e.num_samples or drawn]), error))
+            e.name: join([with_rounding(e.estimate(weights[: e.num_samples or drawn]), error)])
             for e in estimators
         }
         kept.put(place[j], part)
@@ -128,10 +129,6 @@ def _rounded(result: PerDatum, program: Program, budget: int | None) -> PerDatum
 def part_name(chunk: int) -> str:
     """Name of a chunk's partial result."""
     return f"{chunk:06d}"
-
-
-def _on_cpu(part: PerDatum) -> PerDatum:
-    return join([part])
 
 
 def assemble(

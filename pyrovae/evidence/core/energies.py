@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ...programs import Program, Sites, check_support, drawn_outside, seeded
+from .checks import check_density, check_num_samples
+from .chunks import Chunk, choose_chunk
 from .execution import Execution
-from .log_weights import Chunk, check_density, check_num_samples, choose_chunk
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,3 @@ def paired_difference(first: Estimate, second: Estimate) -> Comparison:
     directed = {first.direction, second.direction} <= {"~", "="}
     gaps = [e.details[SANDWICH] for e in (first, second) if SANDWICH in e.details]
     return Comparison(float(d.mean()), se, len(d), directed, max(gaps, default=None))
-
-
-Attributes = dict[str, Any]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -14,42 +13,20 @@ from torch import Tensor
 from ...checking import checked
 from ...programs import (
     Program,
-    check_kind,
     check_latents,
     check_support,
-    drawn_outside,
     inspect_program,
     seeded,
 )
 from ...programs.compile.compiled_weights import CompiledWeights
 from ...programs.compile.tracing import UntraceableError
-from ...programs.memory import bytes_per_pair
 from ...programs.sites import Sites
 from ..weights.narrower_guides import warn_narrower
-from .apart import Apart, check_apart
+from .apart import Apart
+from .checks import check_density, check_num_samples, check_weights
+from .chunks import Chunk, choose_chunk, halved
 from .compile_when import PAIRS, Compile, compiles
 from .execution import Execution
-
-# Chunks whose live tensors fit the caches beat large ones on CPU by 15-65 %; a GPU wants
-# enough rows to fill it.
-BUDGET = {"cpu": 24 * 2**20, "cuda": 2 * 2**30}
-SAMPLES_PER_CHUNK = 128
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """How many data and how many samples are run at once.
-
-    Noise is seeded per chunk: results are equal for equal chunks, wherever and in whatever
-    order they run.
-    """
-
-    data: int
-    samples: int
-
-    def __post_init__(self) -> None:
-        if self.data < 1 or self.samples < 1:
-            raise ValueError(f"expected a chunk of at least one datum and one sample, got {self}")
 
 
 @checked
@@ -102,7 +79,6 @@ def log_weights(
             whose mask or plates differ between model and guide, a plate within a datum that subsamples,
             context of which the program does not tell whether it is per datum, or log-weights that are NaN or +inf.
     """
-    check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     warn_narrower(program)
     blocks = iterate(
@@ -171,7 +147,7 @@ def iterate(
                     done += len(weights) * len(indices)
                     execution.tell(done, total)
             except torch.OutOfMemoryError as error:
-                block, done, chunk = None, before, _halved(chunk, error)
+                block, done, chunk = None, before, halved(chunk, error)
                 compiled = None if compiled is None else _compiled(program, chunk)
         check_weights(block, indices, program)
         yield indices, block
@@ -218,29 +194,6 @@ def _check_sites(sites: Sites, program: Program) -> None:
         check_latents(*sites.traces, program.plate)
 
 
-def _halved(chunk: Chunk, error: BaseException) -> Chunk:
-    """Half the samples at once; the numbers are then those of its seeds.
-
-    Raises:
-        torch.OutOfMemoryError: where it is one sample already.
-    """
-    if chunk.samples == 1:
-        raise torch.OutOfMemoryError(
-            f"expected memory for {chunk.data} data with one sample each, got out of memory; try a smaller chunk "
-            f"(pv.Chunk({max(1, chunk.data // 2)}, 128)), or a smaller budget ({' '.join(str(error).split())[:200]})"
-        ) from error
-    smaller = Chunk(chunk.data, chunk.samples // 2)
-    warnings.warn(
-        f"out of memory: from here on {smaller.samples} samples of {chunk.data} data are run at once, and their "
-        f"numbers are those of chunk={smaller}",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    return smaller
-
-
 def draw(
     program: Program, indices: Tensor, num_samples: int, seed: int, stream: str, *counters: int
 ) -> Tensor:
@@ -254,32 +207,6 @@ def draw(
     return weights
 
 
-def check_observations(program: Program, budget: int | None = None) -> None:
-    """Refuses data that no latent could allow (grey values for bits), by one sample of each datum.
-
-    For estimators that draw no weights: a declared ln p(x), say, has a value there too, which means nothing. Programs
-    that do not broadcast are not asked: that would run all data at once.
-
-    Raises:
-        ValueError: naming the site and remedies.
-    """
-    if not program.vectorised:
-        return
-    for indices in program.arguments.chunks(choose_chunk(program, 1, budget).data):
-        with program.quiet(0, "observations"):
-            sites = program.run(indices, 1)
-        if sites.traces is not None:
-            check_kind(sites.traces[1])
-
-
-def pairs_in(program: Program, budget: int | None = None) -> int:
-    """How many (datum, sample) pairs run at once within the bytes of `budget`."""
-    budget = budget or BUDGET.get(program.arguments.x.device.type, BUDGET["cpu"])
-    if budget < 1:
-        raise ValueError(f"expected a budget of at least one byte, got {budget}")
-    return max(1, budget // bytes_per_pair(program)) if program.vectorised else 1
-
-
 def _compiled(program: Program, chunk: Chunk) -> CompiledWeights | None:
     rows = program.arguments.chunks(chunk.data)[0]
     try:
@@ -288,83 +215,3 @@ def _compiled(program: Program, chunk: Chunk) -> CompiledWeights | None:
     except UntraceableError as error:
         warnings.warn(f"this program is not compiled and runs eagerly: {error}", stacklevel=3)
         return None
-
-
-def choose_chunk(program: Program, num_samples: int, budget: int | None = None) -> Chunk:
-    """A chunk whose live tensors fit the budget, from the bytes a (datum, sample) pair takes.
-
-    Bytes are counted from tensor sizes, not from the process, so the choice (and with it the
-    noise) is the same on every machine.
-    """
-    args = program.arguments
-    budget = budget or BUDGET.get(args.x.device.type, BUDGET["cpu"])
-    if budget < 1:
-        raise ValueError(f"expected a budget of at least one byte, got {budget}")
-    if not program.vectorised:
-        return Chunk(args.num_data, 1 if num_samples == 1 else min(num_samples, SAMPLES_PER_CHUNK))
-    pairs = max(1, budget // bytes_per_pair(program))
-    if args.calling != "sliced":
-        rows = args.subsample_size or args.num_data
-        return Chunk(rows, max(1, min(num_samples, pairs // rows)))
-    # Samples before data: the guide encodes each datum once per chunk, whatever its samples.
-    samples = min(num_samples, SAMPLES_PER_CHUNK, pairs)
-    return Chunk(max(1, min(args.num_data, pairs // samples)), samples)
-
-
-def check_num_samples(num_samples: Any) -> None:
-    """Raises ValueError unless `num_samples` is a whole number >= 1."""
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
-        raise ValueError(f"expected num_samples (K) to be a whole number >= 1, got {num_samples!r}")
-
-
-def check_density(program: Program) -> None:
-    """Refuses programs for which exp(log w) does not estimate p(x).
-
-    Raises:
-        ValueError: for a surrogate density, a factor that is not declared, or a model with random numbers that are no
-            sites, or whose numbers for one sample depend on the others.
-    """
-    density = program.declaration.density
-    if density == "bound_only":
-        raise ValueError(
-            "expected a program with a density, got one declared density='bound_only': its factors are "
-            "surrogates whose expectation bounds ln p(x), and exp(log w) means nothing; use its bound (pv.ELBO)"
-        )
-    if program.guide_factors and density is None:
-        names = list(program.guide_factors)
-        raise ValueError(
-            f"expected a guide whose density is that of its draws, got pyro.factor at {names} in the guide, which "
-            f"would count in ln q; try poutine.block(guide, hide={names}) for a term of a loss, or "
-            "@pyrovae.program(density='exact') on the model where it is a part of ln q"
-        )
-    if program.factors and density is None:
-        raise ValueError(
-            f"expected a model whose density is known, got pyro.factor at {list(program.factors)} undeclared; "
-            "decorate it with @pyrovae.program(density='exact' | 'unnormalised' | 'bound_only')"
-        )
-    if "model" in program.random:
-        raise ValueError(
-            "expected a model whose density is a function of its sites' values, got one that changes from run to run: "
-            "it draws random numbers outside of pyro.sample (as torch.randn does), and there is no one p(x); try "
-            "pyro.sample for them, in model and guide"
-        )
-    check_apart(program)
-
-
-def check_weights(block: Tensor, indices: Tensor, program: Program) -> None:
-    """-inf is a weight of zero and allowed; NaN and +inf are no weights."""
-    if bool((block < torch.inf).all()):  # false for NaN too
-        return
-    bad = torch.isnan(block) | (block == torch.inf)
-    k, n = (int(i) for i in bad.nonzero()[0])
-    outside = drawn_outside(program, indices)
-    if outside:
-        raise ValueError(
-            f"expected a guide that draws within the support of the model's latents, got {'; '.join(outside)}: ln p is "
-            f"no number there ({int(bad.sum())} of {bad.numel()} weights in this chunk); try a guide with the prior's "
-            "support"
-        )
-    raise ValueError(
-        f"expected finite log-weights (or -inf), got {block[k, n].item()} for datum {int(indices[n])} "
-        f"({int(bad.sum())} of {bad.numel()} in this chunk); the model or guide returned no density there"
-    )

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ...programs import Program, seeded
 from ...programs.latents.densities import Start
-from ..chains.annealed_path import anneal, check_num_temperatures, check_schedule
+from ..chains.annealed_path import check_num_temperatures, check_schedule
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, chunks, split
+from ..core.checks import check_density
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum
 from ..core.execution import Execution
-from ..core.log_weights import check_density
 from .importance_sampling import IS
 
 
@@ -117,12 +117,8 @@ class AIS(ChunkedEstimator):
             means: list[Tensor] = []
             betas = chunk.betas(self.num_temperatures)
             with seeded(execution.seed, "ais", chunk.number, device=program.arguments.x.device):
-                run = anneal(
-                    chunk.evaluate,
-                    chunk.start(),
+                run = chunk.anneal(
                     betas,
-                    chunk.tuning.steps,
-                    self.leapfrog,
                     observe=lambda t, point, lw: means.append(_weighted_slope(point, lw)),  # noqa: B023
                     advance=ticks.of(chunk.num_data * self.num_chains),
                 )

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ...programs import Program, seeded
 from ...programs.latents.closed_kl import closed_sites, closed_terms
+from ..core.checks import check_num_samples
+from ..core.chunks import pairs_in
 from ..core.estimator import Direction, PerDatum
 from ..core.execution import Execution
-from ..core.log_weights import check_num_samples, pairs_in
 
 ERRORS = 6  # standard errors by which a closed form may differ from the densities that it is of
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ...programs import Program
 from ...programs.particles.defensive import defensive_weights
+from ..core.checks import check_density, check_weights
+from ..core.chunks import choose_chunk
 from ..core.execution import Execution
-from ..core.log_weights import check_density, check_weights, choose_chunk
 
 
 def num_chunks(program: Program, num_samples: int, budget: int | None) -> int:

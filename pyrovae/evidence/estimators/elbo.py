@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..core.checks import check_num_samples
 from ..core.estimator import Direction, PerDatum
-from ..core.log_weights import check_num_samples
 
 
 @dataclass(frozen=True)

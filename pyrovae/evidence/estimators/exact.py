@@ -12,7 +12,7 @@ from ...programs import Program, seeded, store_of
 from ...programs.latents.joint import Joint
 from ..core.estimator import Direction, PerDatum
 from ..core.execution import Execution
-from .quadrature import Integral, integrate
+from ..quadrature.integrate import Integral, integrate
 from .settled import OTHERWISE, check_by_draws, refuse_unsettled
 
 # (datum, node) pairs of a chunk of data in its coarsest grid, and those evaluated at once, which caches hold.

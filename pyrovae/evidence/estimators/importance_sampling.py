@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
+from ..core.checks import check_num_samples
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum
 from ..core.execution import Execution
-from ..core.log_weights import check_num_samples
 from ..weights.delete_one import is_variance, jackknife_shift
 from ..weights.diagnostics import effective_sample_size, pareto_khat
 from ..weights.tail import tail_allowance

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..core.checks import check_num_samples
 from ..core.estimator import Direction, PerDatum
-from ..core.log_weights import check_num_samples
 from ..weights.delete_one import jackknife_variance, log_rest
 from ..weights.diagnostics import effective_sample_size, pareto_khat
 from ..weights.tail import tail_allowance

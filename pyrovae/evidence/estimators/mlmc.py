@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ...programs import Program, seeded
+from ..core.checks import check_density
+from ..core.chunks import pairs_in
 from ..core.estimator import Direction, PerDatum
 from ..core.execution import Execution
-from ..core.log_weights import check_density, draw, pairs_in
+from ..core.log_weights import draw
 from ..weights.diagnostics import effective_sample_size, pareto_khat
 from ..weights.tail import least_tail_index, tail_allowance
 from .mlmc_levels import LevelSums, decay

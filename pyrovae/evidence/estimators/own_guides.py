@@ -6,20 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import pyro
 import torch
 from torch import Tensor
 
-from ...programs import Program, module_mode, seeded
+from ...programs import Program, seeded
 from ...programs.latents.densities import Densities
 from ...programs.latents.local_guides import LocalGuide, refuse
-from ...programs.memory import bytes_per_pair
+from ...programs.memory import budget_on, bytes_per_pair
 from ..chains.tuned_chunks import BACKWARD
+from ..core.checks import check_density
+from ..core.chunks import pairs_in
 from ..core.compile_when import DRAWS, compiles
 from ..core.estimate import TAIL, Estimate
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
 from ..core.execution import Execution
-from ..core.log_weights import BUDGET, check_density, draw, pairs_in
+from ..core.log_weights import draw
 from ..proposals.local_fit import LocalFit
 from ..proposals.local_flow import LocalFlow
 from ..proposals.local_steps import LocalSteps
@@ -117,9 +118,7 @@ def _rows(program: Program, fit: LocalFit, budget: int | None) -> int:
     args = program.arguments
     if args.calling != "sliced":
         return args.num_data
-    size = budget or BUDGET.get(args.x.device.type, BUDGET["cpu"])
-    if size < 1:
-        raise ValueError(f"expected a budget of at least one byte, got {size}")
+    size = budget_on(args.x.device, budget)
     return max(1, min(args.num_data, size // (BACKWARD * bytes_per_pair(program) * fit.num_particles)))
 
 
@@ -133,11 +132,7 @@ def _optimise(
 ) -> Tensor:
     """Optimises in place; returns which data were put back to the amortised guide, `[n]`."""
     program, device = local.program, local.indices.device
-    with (
-        module_mode(program.model, program.guide, training=False),
-        pyro.validation_enabled(False),
-        seeded(seed, "gaps own", chunk, device=device),
-    ):
+    with program.quiet(seed, "gaps own", chunk, grad=True):
         fit.minimise(local.leaves, steps.own(local), advance)
     # Both on the same noise, which neither was optimised on.
     before = draw(local.given, local.indices, CHECKED, seed, "gaps check", chunk).double().mean(0)

@@ -10,8 +10,8 @@ from torch import Tensor
 from ...programs import seeded
 from ...programs.latents.joint import Joint
 from ...programs.particles.rounding import rounding
+from ..quadrature.integrate import Integral
 from ..weights.diagnostics import effective_sample_size
-from .quadrature import Integral
 
 MOST_ROUNDING = 1.0  # nats: beyond it a value says nothing
 OTHERWISE = "pv.IS or pv.AIS (command line: is or ais in place of exact)"

@@ -14,7 +14,6 @@ from ...programs.latents.local_guides import conditional_sites
 from ..core.compile_when import Compile
 from ..core.estimate import Estimate
 from ..core.estimator import ProgramEstimator, WeightEstimator
-from ..core.log_weights import check_num_samples
 from ..estimators.elbo import ELBO
 from ..estimators.importance_sampling import IS
 from ..estimators.own_guides import OwnGuides
@@ -78,7 +77,6 @@ def gaps(
     """
     if not isinstance(fit, LocalFit):
         raise TypeError(f"expected fit to be a pv.LocalFit, got {fit!r}; try pv.LocalFit(steps=1000)")
-    check_num_samples(num_samples)
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     own = OwnGuides(fit, flow, num_samples)
     own.num_chunks(program, budget)  # refuses what it cannot serve, before anything is computed

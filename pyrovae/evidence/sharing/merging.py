@@ -10,8 +10,8 @@ import torch
 from ..core.assembling import certificate
 from ..core.estimate import Estimate
 from ..core.estimator import join
-from ..evidence import Evidence
 from ..notes import estimate_notes
+from ..result import Evidence
 from ..weights.rounding import KEY
 
 # What the numbers depend on; shards must agree in it.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...programs import Program
 from ...programs.particles.rounding import DRAWS, rounding
+from ..core.chunks import choose_chunk
 from ..core.estimator import PerDatum
-from ..core.log_weights import choose_chunk
 
 KEY = "rounding"  # in a result's details: `[n]`, nats
 # What a few draws have measured is an estimate; a certificate subtracts twice as much.

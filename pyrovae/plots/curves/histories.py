@@ -38,7 +38,8 @@ def plot_histories(
     """
     if not isinstance(histories, Mapping) or not histories:
         raise ValueError(f"expected a mapping of names to histories, got {histories!r:.60}")
-    rows = {_key(name): (epochs_of(h, f"history {name!r}"), h) for name, h in histories.items()}
+    keys = {n: tuple(map(str, n)) if isinstance(n, tuple) else (str(n),) for n in histories}
+    rows = {keys[name]: (epochs_of(h, f"history {name!r}"), h) for name, h in histories.items()}
     validated = {present(column(h, "valid_elbo")) for _, h in rows.values()}
     if len(validated) > 1:
         raise ValueError(
@@ -71,10 +72,6 @@ def plot_histories(
             if handle.get_linestyle() == "None":
                 text.set_fontweight("bold")
     return ax
-
-
-def _key(name: str | tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(str, name)) if isinstance(name, tuple) else (str(name),)
 
 
 def _looks(

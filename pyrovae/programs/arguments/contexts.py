@@ -81,7 +81,9 @@ def decide(model: Any, guide: Any, x: Tensor, context: tuple[Any, ...], plate: s
             fits = [way for way in ran if probe.agrees(marked(way), *truth)]
             if fits:
                 return marked(fits[0])
-    shapes = [_shape(v) for v in unknown]
+    shapes = [
+        tuple(v.shape) if isinstance(v, Tensor) else f"a {type(v).__name__} of {num_rows(v)}" for v in unknown
+    ]
     raise ValueError(
         f"expected to see which context is per datum, got tensors of shapes {shapes} with as many rows as there are "
         f"data (N = {n}), and densities that depend on it; mark each as pv.per_datum(tensor) or pv.shared(tensor)"
@@ -162,7 +164,3 @@ def _unmarked(value: Any, n: int) -> list[Any]:
     found: list[Any] = []
     change(value, lambda v: found.append(v) if num_rows(v) == n else None, items=n)
     return found
-
-
-def _shape(leaf: Any) -> Any:
-    return tuple(leaf.shape) if isinstance(leaf, Tensor) else f"a {type(leaf).__name__} of {num_rows(leaf)}"

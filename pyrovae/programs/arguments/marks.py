@@ -33,17 +33,14 @@ def per_datum(value: Any) -> Marked:
     leaves: list[Any] = []
     change(value, leaves.append)
     tensors = [v for v in leaves if isinstance(v, Tensor)]
+    packed = any(isinstance(v, PackedSequence) for v in leaves)
     listed = isinstance(value, list) and len(value) > 0
-    if not listed and (not leaves or any(v.dim() == 0 for v in tensors) or not (tensors or _packed(leaves))):
+    if not listed and (not leaves or any(v.dim() == 0 for v in tensors) or not (tensors or packed)):
         raise TypeError(
             f"expected a tensor [N, ...], a tuple, list or dict of them, or a list of N items, got "
             f"{type(value).__name__}"
         )
     return Marked(value, True)
-
-
-def _packed(leaves: list[Any]) -> bool:
-    return any(isinstance(v, PackedSequence) for v in leaves)
 
 
 def shared(value: Any) -> Marked:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
 
 from ..handlers.substitute import Substitute
 from ..seeds import seeded
@@ -54,7 +53,7 @@ def check_masked(program: Any, given: tuple[Any, ...], traces: tuple[Any, Any]) 
         values[name] = torch.where(torch.as_tensor(mask, device=value.device), value, other[name]["value"])
     with seeded(1, "masked", device=program.arguments.x.device):
         again = replace(program, guide=Substitute(values)(program.guide)).traces(given, None)
-    before, after = (_log_weights(program, t) for t in (traces, again))
+    before, after = (collect(*t, plate=program.plate, particles=None).log_weights() for t in (traces, again))
     same = (after - before).abs() <= 1e-3 * before.abs().clamp(min=1.0)
     same |= (after == before) | (after.isnan() & before.isnan())
     if not same.all():
@@ -63,7 +62,3 @@ def check_masked(program: Any, given: tuple[Any, ...], traces: tuple[Any, Any]) 
             f"{sorted(masked)} are drawn anew where they are masked: the guide's law would stand for the prior's; "
             "mask what depends on them too, or take the mask off on both sides"
         )
-
-
-def _log_weights(program: Any, traces: tuple[Any, Any]) -> Tensor:
-    return collect(*traces, plate=program.plate, particles=None).log_weights()

@@ -13,7 +13,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
-from ..inspection import Program, inspect_program
+from ..inspection import Program
+from ..looking import inspect_program
 from ..sites import sample_sites
 from .predictive import ROWS, Generated, decode, join
 

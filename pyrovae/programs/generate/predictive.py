@@ -18,7 +18,7 @@ from ..checks.contract import check_arguments
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
 from ..idioms.conditioning import outside
-from ..inspection import inspect_program
+from ..looking import inspect_program
 from ..modes import module_mode
 from ..parameters import scratch
 from ..plates import ChooseSubsample

@@ -12,8 +12,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ...checking import explained
 from ..checks.contract import base_of
+from ..checks.explained import explained
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
 from ..modes import with_modules

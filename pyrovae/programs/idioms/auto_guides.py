@@ -33,7 +33,9 @@ def plain_guide(guide: Callable[..., Any], args: tuple[Any, ...], plate: str) ->
     if isinstance(own, AutoMessenger) and not own.amortized_plates and next(own.parameters(), None) is None:
         _set_up(guide, args)  # its parameters are made to the size of the plate
     if isinstance(own, GuideMessenger):
-        return around(guide, poutine.block(guide, hide_fn=_is_observed))
+        return around(
+            guide, poutine.block(guide, hide_fn=lambda m: bool(m["type"] == "sample" and m["is_observed"]))
+        )
     if not all(layer is own or store_of(layer) is not None for layer in layers(guide)):
         return guide  # with handlers around it, it cannot be read from inside
     if isinstance(own, JOINT):
@@ -66,7 +68,3 @@ def _fresh_plates(guide: Callable[..., Any], own: EasyGuide) -> Callable[..., An
         return guide(*args, **kwargs)
 
     return around(guide, run)
-
-
-def _is_observed(msg: Any) -> bool:
-    return bool(msg["type"] == "sample" and msg["is_observed"])

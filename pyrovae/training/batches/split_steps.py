@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...devices import captures
 from ...distributed import Split
@@ -11,11 +11,9 @@ from ...objectives.compile.compiled import CompiledObjective
 from ...programs import module_mode
 from ...programs.compile.tracing import UntraceableError
 from ...svi.svi import SVI
+from ..state.run_state import RunState
 from .batches import Batches
 from .static_epoch import StaticEpoch
-
-if TYPE_CHECKING:
-    from ..trainer import Trainer
 
 
 class SplitSteps:
@@ -39,11 +37,11 @@ class SplitSteps:
         split.check_batch(batches.batch_size)
         self.svi, self.batches, self.split = svi, batches, split
 
-    def epoch(self, trainer: Trainer, compile: bool) -> StaticEpoch:
+    def epoch(self, run: RunState, compile: bool) -> StaticEpoch:
         """The steps of an epoch.
 
         Args:
-            trainer: whose program, parameters and average they are.
+            run: whose program, parameters and average they are.
             compile: generate code for full batches; else graphs run as they were traced. A smaller last
                 batch has generated code on CUDA alone.
 
@@ -51,7 +49,7 @@ class SplitSteps:
             ValueError: for a program that cannot be one graph, or whose batches cannot be divided; one
                 of Pyro's optimizers.
         """
-        parameters, objective = trainer.store.unconstrained(), trainer.objective
+        parameters, objective = run.store.unconstrained(), run.objective
         if self.svi.optimizer is None:
             raise ValueError(
                 "expected an optimizer of torch for several ranks or micro-batches, got one of pyro.optim, which keeps "
@@ -59,26 +57,26 @@ class SplitSteps:
             )
 
         def make(rows: tuple[Any, ...], generate: bool) -> CompiledObjective:
-            with trainer.store.active(), module_mode(trainer.model, trainer.guide, training=True):
+            with run.store.active(), module_mode(run.model, run.guide, training=True):
                 return CompiledObjective(
                     objective,
-                    trainer.model,
-                    trainer.guide,
+                    run.model,
+                    run.guide,
                     rows,
                     parameters,
-                    trainer.modules,
+                    run.modules,
                     generate,
                     laws=False,
                 )
 
         full = self.batches.rows(0, 0)
         last = self.batches.rows(0, self.batches.per_epoch - 1)
-        scaled = trainer.program.full_size is not None
+        scaled = run.program.full_size is not None
         try:
             dims = look(make, full, objective, scaled)
             sized = [SplitObjective(make, full, self.split, dims, scaled, compile)]
             if len(last[0]) != len(full[0]):
-                generate = compile and captures(trainer.device)
+                generate = compile and captures(run.device)
                 sized.append(SplitObjective(make, last, self.split, dims, scaled, generate, sized[0]))
         except UntraceableError as error:
             raise ValueError(
@@ -89,7 +87,7 @@ class SplitSteps:
         if self.batches.feed is not None:
             own = {s.size: s.own for s in sized}
             self.batches.feed.own = own.__getitem__
-        return StaticEpoch(self.svi, self.batches, sized, trainer.average, parameters, trainer.seed)
+        return StaticEpoch(self.svi, self.batches, sized, run.average, parameters, run.seed)
 
     def ask_to_stop(self) -> None:
         """Tells the other ranks, with the next step, that this one was interrupted."""

@@ -10,61 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .kronrod import GAUSS, KRONROD, POINTS, jump_past, log_difference, log_sum
+
 At = Callable[[Tensor, Tensor], Tensor]  # ln of the integrands [C, K, n'] at t [K, n', d] of the data at [n']
 
 SAFETY = 4.0  # on the rules' difference: of smooth integrands it is far too large already, of jumps it may be too small
 NEAR = 40.0  # nats below the prior's peak where a place still counts as one of the prior's
 UNITS = 4.0  # that a tail goes on for past an edge, as high as it is there: enough for u^-5/4 and what falls faster
-
-# The 15-point Kronrod rule, and the 7-point Gauss rule on every other node of it (QUADPACK's tables).
-_X = (
-    0.9914553711208126,
-    0.9491079123427585,
-    0.8648644233597691,
-    0.7415311855993945,
-    0.5860872354676911,
-    0.4058451513773972,
-    0.20778495500789848,
-)
-_K = (
-    0.022935322010529224,
-    0.06309209262997856,
-    0.10479001032225019,
-    0.14065325971552592,
-    0.1690047266392679,
-    0.19035057806478542,
-    0.20443294007529889,
-)
-_G = (
-    0.0,
-    0.1294849661688697,
-    0.0,
-    0.27970539148927664,
-    0.0,
-    0.3818300505051189,
-    0.0,
-)
-_NODES = torch.tensor([*(-x for x in _X), 0.0, *_X[::-1]], dtype=torch.float64)
-_KRONROD = torch.tensor([*_K, 0.209482141084727828012999174891714, *_K[::-1]], dtype=torch.float64)
-_GAUSS = torch.tensor([*_G, 0.417959183673469387755102040816327, *_G[::-1]], dtype=torch.float64)
-# A jump between two nodes is in the rules' difference; one past the last node is not, nor a flank that rises there.
-# So the ends are looked at too, with weight zero: there the polynomial through the nodes must meet the integrand.
-_LAST = float(1 - _NODES[-1])
-_END = torch.ones(1, dtype=torch.float64)
-_POINTS = torch.cat([-_END, _NODES, _END])
-_KRONROD_AT, _GAUSS_AT = (torch.nn.functional.pad(w, (1, 1)) for w in (_KRONROD, _GAUSS))
-
-
-def _to_end(end: float) -> Tensor:
-    """Weights at the points of (the polynomial through the nodes, at an end) - (the integrand there)."""
-    others = [torch.cat([_NODES[:i], _NODES[i + 1 :]]) for i in range(len(_NODES))]
-    lagrange = [((end - x) / (_NODES[i] - x)).prod() for i, x in enumerate(others)]
-    weights = torch.nn.functional.pad(torch.stack(lagrange), (1, 1))
-    weights[0 if end < 0 else -1] = -1.0
-    return weights
-
-
-_ENDS = (_to_end(-1.0), _to_end(1.0))
 
 
 @dataclass
@@ -175,7 +127,7 @@ class Panels:
         new = _measured(at, both, (half - step).repeat(2, 1, 1), index, self.end, self.eps)
         # Halves are hardly further off than the whole that they replace: two signs of an error in place of a factor.
         whole, halves = self.log_value[worst, index], torch.logaddexp(*new.log_value.chunk(2))
-        moved = _log_difference(whole, halves).unsqueeze(-1).repeat(2, 1, 1, 1)
+        moved = log_difference(whole, halves).unsqueeze(-1).repeat(2, 1, 1, 1)
         known = torch.maximum(new.log_error - math.log(SAFETY), moved)
         new.log_error = torch.minimum(new.log_error, known)
         self._replace(worst, index, new)
@@ -219,22 +171,22 @@ def _products(edges: Tensor) -> tuple[Tensor, Tensor]:
 def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float, eps: float) -> Panels:
     """Both rules on panels `[P, n', d]`."""
     dim, device = centre.shape[-1], centre.device
-    grid = torch.cartesian_prod(*[_POINTS] * dim).reshape(-1, 1, 1, dim).to(device)
+    grid = torch.cartesian_prod(*[POINTS] * dim).reshape(-1, 1, 1, dim).to(device)
     t = centre + half * grid  # [Q, P, n', d]
     values = at(t.flatten(0, 1), rows)
     values = values.reshape(len(values), *t.shape[:-1])  # [C, Q, P, n']
     bad = ~(values[0] < torch.inf)
     values = torch.where(values < torch.inf, values, -torch.inf)
     log_half = half.log().sum(-1)
-    kronrod = _sum(values, [_KRONROD_AT] * dim) + log_half
+    kronrod = log_sum(values, [KRONROD] * dim) + log_half
     highest = values.amax(1)  # [C, P, n']
     shares = torch.where(highest.unsqueeze(1) == -torch.inf, 0.0, (values - highest.unsqueeze(1)).exp())
-    shares = shares.reshape(len(values), *[len(_POINTS)] * dim, *highest.shape[1:])
+    shares = shares.reshape(len(values), *[len(POINTS)] * dim, *highest.shape[1:])
     errors = []
     for j in range(dim):
-        gauss = _sum(values, [_GAUSS_AT if i == j else _KRONROD_AT for i in range(dim)]) + log_half
-        jump = _jump(shares, j).log() + highest + log_half
-        errors.append(math.log(SAFETY) + torch.logaddexp(_log_difference(kronrod, gauss), jump))
+        gauss = log_sum(values, [GAUSS if i == j else KRONROD for i in range(dim)]) + log_half
+        jump = jump_past(shares, j).log() + highest + log_half
+        errors.append(math.log(SAFETY) + torch.logaddexp(log_difference(kronrod, gauss), jump))
     at_end = ((centre.abs() + half) >= end * (1 - 1e-12)).any(-1)
     edge = (at_end | bad.any(0)) & (half > 0).all(-1)
     first, second = values[0], values[-1]
@@ -250,7 +202,7 @@ def _measured(at: At, centre: Tensor, half: Tensor, rows: Tensor, end: float, ep
         torch.stack([top, second.gather(0, where.unsqueeze(0))[0]], -1),
         t.gather(0, where[None, ..., None].expand(1, *where.shape, dim))[0],
         torch.stack([high, second.gather(0, highest.unsqueeze(0))[0]], -1),
-        _hidden(first.unflatten(0, [len(_POINTS)] * dim), eps) + log_half.unsqueeze(-1),
+        _hidden(first.unflatten(0, [len(POINTS)] * dim), eps) + log_half.unsqueeze(-1),
         end,
         eps,
         len(t) * t.shape[1],
@@ -272,26 +224,3 @@ def _hidden(values: Tensor, eps: float) -> Tensor:
         peak = (middle >= one) & (middle >= other) & (drop > 1 + 64 * eps * middle.abs()) & drop.isfinite()
         found.append(torch.where(peak, middle + drop, -torch.inf).flatten(0, -3).amax(0))
     return torch.stack(found, -1)
-
-
-def _log_difference(one: Tensor, other: Tensor) -> Tensor:
-    """ln |e^one - e^other|."""
-    larger = torch.maximum(one, other)
-    difference = ((one - larger).exp() - (other - larger).exp()).abs().log() + larger
-    return torch.where(larger == -torch.inf, -torch.inf, difference)
-
-
-def _jump(shares: Tensor, dim: int) -> Tensor:
-    """Change by a jump between the last nodes and the ends in one dim, `[C, P, n]`, of `[C, Q.., P, n]`."""
-    found = torch.zeros_like(shares.flatten(1, -3)[:, 0])
-    for weights in _ENDS:
-        off = torch.tensordot(shares, weights.to(shares.device), dims=([1 + dim], [0])).abs()
-        while off.dim() > found.dim():  # the other dim is integrated over
-            off = torch.tensordot(off, _KRONROD_AT.to(off.device), dims=([1], [0]))
-        found = found + _LAST * off
-    return found
-
-
-def _sum(values: Tensor, weights: list[Tensor]) -> Tensor:
-    product = torch.cartesian_prod(*weights).reshape(len(values[0]), -1).prod(-1).to(values.device)
-    return (values + product.log()[:, None, None]).logsumexp(1)

@@ -1,0 +1,1 @@
+"""Integrals over one or two dims, with an error that knows what was not visited."""

@@ -1,0 +1,118 @@
+"""Verdict on the figures of an evidence, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from .core.estimate import Estimate
+
+
+def choose(estimates: Sequence[Estimate]) -> Estimate:
+    """The estimate with the strongest claim: see `Evidence.best`."""
+    by_name = {e.name: e for e in estimates}
+    if "Exact" in by_name and by_name["Exact"].direction != "none":
+        return by_name["Exact"]
+    certified = [e for e in estimates if e.certificate is not None and not math.isnan(e.log_evidence)]
+    if certified:
+        return max(certified, key=lambda e: e.log_evidence)
+    known = [e for e in estimates if e.direction != "none"] or list(estimates)  # ln p(x) before ln f(x)
+    rest = [e for e in known if "refused" not in e.details]
+    return next((e for e in known if e.name == "IS"), None) or next(iter(rest), estimates[0])
+
+
+def verdict(estimates: Mapping[str, Estimate], bound_only: bool = False) -> str:
+    """Verdict that the figures support, in one or two sentences; `bound_only`: of a program without a density."""
+    unnormalised = [e.name for e in estimates.values() if e.direction == "none"]
+    if unnormalised:
+        some = len(unnormalised) < len(estimates)
+        which = f"the figures of {' and '.join(unnormalised)} are" if some else "these figures are"
+        note = f"The density is not normalised: {which} ln f(x), and no bound on ln p(x)."
+        rest = {k: e for k, e in estimates.items() if k not in unnormalised}
+        return f"{verdict(rest, bound_only)} {note}" if rest else note
+    normalised = estimates.get("Normalised")
+    if normalised is not None and "Exact" not in estimates:
+        return _by_partition(normalised)
+    exact = estimates.get("Exact")
+    if exact is not None:
+        error = exact.details.get("numerical_error")
+        within = f", within {float(error.max()):.0e} nats" if error is not None and float(error.max()) else ""
+        method = str(exact.details.get("method", ""))
+        how = f" ({method})" if method else ""
+        loss = (
+            f"; the ELBO is {exact.log_evidence - estimates['ELBO'].log_evidence:.4f} below"
+            if "ELBO" in estimates
+            else ""
+        )
+        # Quadrature has an error that is no rounding: it is not called exact.
+        kind = f"is known by {method}" if method.startswith("quadrature") else f"is exact{how}"
+        unseen = (
+            "; of a peak that no node and no draw has met it knows nothing"
+            if kind.startswith("is known")
+            else ""
+        )
+        return f"ln p(x) {kind}{within}{unseen}{loss}."
+    best = choose(list(estimates.values()))
+    e = estimates.get("IS")
+    if e is not None and best is not e:
+        return (
+            f"{_certified(best)} {best.name} is the higher of the lower bounds, by "
+            f"{best.log_evidence - e.log_evidence:.3f} nats over IS: ln p(x) lies above it, how far is not known."
+        ).strip()
+    if e is None:
+        found = [o.name for o in estimates.values() if o.direction == "~" and "refused" not in o.details]
+        if found:
+            return (
+                f"{found[0]} estimates ln p(x) itself: within its errors where its diagnostics are good and the guide "
+                "reaches every mode of the posterior."
+            )
+        if best.certificate is not None:
+            return _certified(best)
+        if bound_only:
+            return (
+                "The ELBO bounds ln p(x) from below; this program is that bound and has no density, so nothing here "
+                "can say how far below (of a diffusion, pv.IS of a chain of moderate T can)."
+            )
+        return (
+            "The ELBO bounds ln p(x) from below; how far below is not measured here (try pv.IS; command line: "
+            "--estimators elbo is)."
+        )
+    bound = _certified(e)
+    if e.lower_only is not None:
+        return f"{bound} IS is a lower bound only: {e.lower_only}."
+    share = e.unreliable_share
+    if share == 0:
+        return (
+            f"{bound} The weights are well behaved for every datum: if the guide reaches every mode of the posterior, "
+            "which no weights can show, IS is ln p(x) within its errors."
+        )
+    if share < 0.05:
+        return (
+            f"{bound} For {share:.1%} of the data IS is a lower bound only; for all others it is ln p(x) within its "
+            "errors, if the guide reaches every mode of the posterior."
+        )
+    return (
+        f"{bound} For {share:.0%} of the data the weights are too few or too uneven for more than a lower bound: "
+        "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."
+    )
+
+
+def _by_partition(e: Estimate) -> str:
+    how = f"ln Z = {e.details['log_partition']:.3f} ± {e.shared_error:.3f} nats ({e.details['method']})"
+    meaning = {
+        "~": "is exact, so ln p(x) is.",
+        ">=": "is too small on average: ln p(x) is OVERSTATED, by how much is not known here (the run backwards from "
+        "exact draws bounds it).",
+        "<=": "is too large on average: the mean ln p(x) is at least this in expectation, if the draws it started from "
+        "are exact.",
+    }
+    return f"{how} {meaning[e.direction]}"
+
+
+def _certified(e: Estimate) -> str:
+    if e.certificate is None:
+        return ""
+    return (
+        f"With probability ≥ {1 - e.delta:.0%} the mean ln p(x) of these data is at least "
+        f"{e.certificate:.4f} nats."
+    )
