@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
     sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["compare", *sys.argv[1:]]))
@@ -62,6 +62,12 @@ CURVES = 6  # more L_K curves than this cannot be told apart
 @dataclass(frozen=True)
 class Options:
     """Options of compare."""
+
+    BASIC: ClassVar = (
+        *("priors", "guides", "objectives", "programs", "runs", "num_samples", "out", "jobs", "data", "binarise"),
+        *("preset", "likelihood", "network", "latent_dim", "hidden"),
+        *("epochs", "batch_size", "lr", "beta", "seed", "device", "quiet"),
+    )  # fmt: skip
 
     priors: tuple[PriorName, ...] = ("standard", "mixture", "vamp")
     """Priors of the grid."""

@@ -45,6 +45,10 @@ from pyrovae.inference.running.table import markdown, print_table, runs_table
 class Options:
     """Options of evaluate."""
 
+    BASIC: ClassVar = (
+        *("folders", "split", "estimators", "num_samples", "limit", "seed", "reuse", "resume", "baseline"),
+        *("trust", "markdown", "out", "out_dir", "device", "quiet"),
+    )  # fmt: skip
     RANGES: ClassVar = {"temperatures": (2, MANY)}
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]

@@ -49,6 +49,10 @@ class GapEstimators(EstimatorOptions):
 class Options:
     """Options of gaps."""
 
+    BASIC: ClassVar = (
+        *("folder", "split", "limit", "steps", "particles", "draws", "estimators", "num_samples", "seed"),
+        *("resume", "trust", "markdown", "out_dir", "device", "quiet"),
+    )  # fmt: skip
     RANGES: ClassVar = {"temperatures": (2, MANY), "particles": (2, MANY)}
 
     folder: Annotated[Path, tyro.conf.Positional]

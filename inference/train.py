@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
     sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["train", *sys.argv[1:]]))
@@ -39,6 +40,12 @@ from pyrovae.inference.running.work import started_with, train_run
 @dataclass(frozen=True)
 class Options:
     """Options of train."""
+
+    BASIC: ClassVar = (
+        *("out", "data", "binarise", "model", "preset", "likelihood", "network", "latent_dim", "hidden"),
+        *("prior", "guide", "objective", "epochs", "batch_size", "lr", "beta", "particles", "seed"),
+        *("resume", "device", "quiet"),
+    )  # fmt: skip
 
     out: Path = Path("runs/train")
     """Run folder: config.json, weights.safetensors, metrics.csv, training.png."""

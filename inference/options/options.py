@@ -212,10 +212,10 @@ class TrainOptions(LoopOptions):
     """Training by stochastic variational inference."""
 
     objective: ObjectiveName = "trace-elbo"
-    """Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the importance-weighted bound,
-    plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise gradients alone (stl). Of an rbm:
-    contrastive divergence, from the data (cd), by persistent chains (pcd), or by chains at several temperatures
-    (tempering)."""
+    """What is optimised: Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the
+    importance-weighted bound, plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise
+    gradients alone (stl). Of an rbm: contrastive divergence, from the data (cd), by persistent chains (pcd), or by
+    chains at several temperatures (tempering)."""
     gibbs_steps: int = 1
     """Gibbs sweeps k of a step of cd, pcd and tempering."""
     gibbs_chains: int = 100
