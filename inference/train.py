@@ -23,17 +23,12 @@ from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
 from pyrovae.inference.options.applying import refuse_unused
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.options import (
-    DataOptions,
-    KeepOptions,
-    MachineOptions,
-    ModelOptions,
-    RankOptions,
-    TrainOptions,
-)
+from pyrovae.inference.options.machine import KeepOptions, MachineOptions, RankOptions
+from pyrovae.inference.options.options import DataOptions, ModelOptions, TrainOptions
+from pyrovae.inference.running.reopening import started_with
 from pyrovae.inference.running.running import console, progress, run_script
 from pyrovae.inference.running.summary import kept, note_of
-from pyrovae.inference.running.work import started_with, train_run
+from pyrovae.inference.running.work import train_run
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from pyrovae.inference import cli, compare, evaluate, gaps, train
-from pyrovae.inference.running.helping import called, parse
+from pyrovae.inference.options.helping import called, parse
 from tests.test_command_lines import MAINS
 
 SHORTENED = {"train": train, "compare": compare, "evaluate": evaluate, "gaps": gaps}

@@ -26,8 +26,8 @@ from rich.progress import (
 
 from pyrovae import starting
 from pyrovae.distributed import Elsewhere, RankLost, is_first
+from pyrovae.inference.options.helping import parse
 from pyrovae.inference.options.ranges import check_ranges, check_text
-from pyrovae.inference.running.helping import parse
 from pyrovae.inference.running.streams import patient_streams
 from pyrovae.inference.running.telling import in_users_code, one_line, told
 from pyrovae.precision import tf32
