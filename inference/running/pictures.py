@@ -95,7 +95,7 @@ class Pictures:
         return shape
 
     @cached_property
-    def scale(self) -> dict[str, float]:
+    def scale(self) -> dict[str, Any]:
         """Values of black and white, as all plots take them."""
         return dict(zip(("vmin", "vmax"), grey_scale(self.data.spec, self.data.train), strict=True))
 
