@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import runpy
 import sys
@@ -13,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
     sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["compare", *sys.argv[1:]]))
@@ -26,12 +24,12 @@ from pyrovae.data import Dataset
 from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of, load_data
+from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.measuring import measure_of_run, words_of
 from pyrovae.inference.options.options import (
     DataOptions,
     GuideName,
     LoopOptions,
-    MachineOptions,
     ObjectiveName,
     PriorName,
     SizeOptions,
@@ -41,19 +39,18 @@ from pyrovae.inference.running.grid import (
     Cell,
     CellResult,
     Plan,
-    cores,
     make_cells,
     make_plan,
-    run_cells,
+    run_cell,
     stands,
 )
 from pyrovae.inference.running.pictures import draw_pictures
+from pyrovae.inference.running.reopening import load_run
 from pyrovae.inference.running.running import NothingTrained, console, progress, run_script, write_all
 from pyrovae.inference.running.table import Entry, Table, comparison_table, entry_of, markdown, print_table
-from pyrovae.inference.running.work import load_run
-from pyrovae.inference.running.workers import Failure
+from pyrovae.inference.running.workers import Failure, cores, run_side_by_side
 from pyrovae.programs import check_alike
-from pyrovae.training.fit import Row
+from pyrovae.training.logging.history import Row, write_history
 
 CURVES = 6  # more L_K curves than this cannot be told apart
 
@@ -62,6 +59,12 @@ CURVES = 6  # more L_K curves than this cannot be told apart
 @dataclass(frozen=True)
 class Options:
     """Options of compare."""
+
+    BASIC: ClassVar = (
+        *("priors", "guides", "objectives", "programs", "runs", "num_samples", "out", "jobs", "data", "binarise"),
+        *("preset", "likelihood", "network", "latent_dim", "hidden"),
+        *("epochs", "batch_size", "lr", "beta", "seed", "device", "quiet"),
+    )  # fmt: skip
 
     priors: tuple[PriorName, ...] = ("standard", "mixture", "vamp")
     """Priors of the grid."""
@@ -149,9 +152,12 @@ def _run(
     if "whole" in there:
         console.print(f"{there.count('whole')} of {len(there)} cells were finished before")
     if plan.cells:
+        side_by_side = run_side_by_side(
+            run_cell, plan.cells, min(jobs, len(plan.cells)), plan.cells[0].threads
+        )
         with (
             progress(options.machine.quiet, "fits", len(plan.cells)) as update,
-            closing(run_cells(plan.cells, min(jobs, len(plan.cells)))) as running,
+            closing(side_by_side) as running,
         ):
             for cell, result in running:
                 if isinstance(result, Failure):
@@ -216,12 +222,12 @@ def save(
             loaded = load_run(best.folder, options.machine.device, trust=True)
             pictures.extend(draw_pictures(loaded.pair, loaded.data, out))
 
-    rows = [{"cell": e.title, **row} for e in entries for row in e.history]
+    rows: list[Any] = [{"cell": e.title, **row} for e in entries for row in e.history]
     plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
     curves = {e.title: e.evidence for e in ranked[:CURVES]}
     writers: list[Callable[[], None]] = [
         lambda: write_whole(out / "table.md", markdown(table, title)),
-        lambda: write_whole(out / runs.HISTORY, _csv(rows)),
+        lambda: write_history(out / runs.HISTORY, rows),
     ]
     if histories:
         writers.append(picture("training.png", lambda: plots.plot_histories(histories)))
@@ -236,14 +242,6 @@ def save(
     runs.write_config(out, {"compare": plain, "best": best.name or best.folder.name})
     shown = ", ".join(pictures)
     console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title})")
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(dict.fromkeys(["cell", *(k for row in rows for k in row)])))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.estimating import EstimatorOptions, describe, shard_of
-from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.options.suiting import check_asked, suited
 from pyrovae.inference.running.evaluating import (
@@ -45,6 +45,10 @@ from pyrovae.inference.running.table import markdown, print_table, runs_table
 class Options:
     """Options of evaluate."""
 
+    BASIC: ClassVar = (
+        *("folders", "split", "estimators", "num_samples", "limit", "seed", "reuse", "resume", "baseline"),
+        *("trust", "markdown", "out", "out_dir", "device", "quiet"),
+    )  # fmt: skip
     RANGES: ClassVar = {"temperatures": (2, MANY)}
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]

@@ -21,9 +21,10 @@ import pyrovae as pv
 from pyrovae import plots
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.evaluating import load_runs
+from pyrovae.inference.running.markdown import table_lines
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.models.ground_truths import ground_truths, nonlinear
 
@@ -141,8 +142,8 @@ def run(options: Options) -> None:
 
 def truth_rows(options: Options) -> list[str]:
     """F_q - F_p of each exact program, F_p exact and by AIS; Markdown."""
-    head = "| program | T | F_q − F_p, F_p exact | by AIS | (AIS − exact) / error |"
-    lines = [head, "|---|---:|---:|---:|---:|"]
+    head = ("program", "T", "F_q − F_p, F_p exact", "by AIS", "(AIS − exact) / error")
+    rows = []
     for case in ground_truths(12, seed=options.seed):
         asked: dict[str, Any] = {"temperatures": (0.5, 1.0, 2.0), "num_samples": options.num_samples}
         exact = pv.thermodynamics.free_energy(case.model, case.guide, case.x, estimator=pv.Exact(), **asked)
@@ -157,7 +158,8 @@ def truth_rows(options: Options) -> list[str]:
             error = (other.helmholtz - exact.helmholtz).mean(-1) / other.mean("helmholtz")[2]
             cells = [(f"≥ {v:.4f} ± {e:.4f}", f"{z:+.1f}") for v, e, z in zip(value, se, error, strict=True)]
         for i, t in enumerate(exact.temperatures.tolist()):
-            lines.append(f"| {case.name} | {t:g} | {gap[i]:.4f} ± {gap_se[i]:.4f} | {' | '.join(cells[i])} |")
+            rows.append((case.name, f"{t:g}", f"{gap[i]:.4f} ± {gap_se[i]:.4f}", *cells[i]))
+    lines = table_lines(head, rows)
     return [*lines, "", "12 data each, nats per datum ± Monte-Carlo error; the last column is of F_p."]
 
 

@@ -26,7 +26,7 @@ from pyrovae.files import write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions, describe
-from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.attending import attending, remove
 from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs, place_of, prepare
@@ -49,6 +49,10 @@ class GapEstimators(EstimatorOptions):
 class Options:
     """Options of gaps."""
 
+    BASIC: ClassVar = (
+        *("folder", "split", "limit", "steps", "particles", "draws", "estimators", "num_samples", "seed"),
+        *("resume", "trust", "markdown", "out_dir", "device", "quiet"),
+    )  # fmt: skip
     RANGES: ClassVar = {"temperatures": (2, MANY), "particles": (2, MANY)}
 
     folder: Annotated[Path, tyro.conf.Positional]

@@ -25,9 +25,8 @@ import tyro
 from pyrovae import runs
 from pyrovae.data import T_CRITICAL
 from pyrovae.files import write_whole
-from pyrovae.inference.running.grid import cores
 from pyrovae.inference.running.running import NothingTrained, console, progress, run_script, write_all
-from pyrovae.inference.running.workers import Failure
+from pyrovae.inference.running.workers import Failure, cores
 from pyrovae.inference.studies.ising_cells import Question
 from pyrovae.inference.studies.ising_recipes import RecipeName
 from pyrovae.inference.studies.ising_report import tables, write_figures

@@ -15,13 +15,13 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 from pyrovae.files import check_writable
-from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of
 from pyrovae.inference.running.diffusing import diffusion_of, draw_diffusion
 from pyrovae.inference.running.fantasies import draw_fantasies
 from pyrovae.inference.running.pictures import LEVELS, PICTURES, PictureName, Pictures, write_arrays
+from pyrovae.inference.running.reopening import load_run
 from pyrovae.inference.running.running import console, run_script
-from pyrovae.inference.running.work import load_run
 from pyrovae.programs import simulate
 
 

@@ -20,7 +20,7 @@ from pyrovae import plots
 from pyrovae.evidence.core.compile_when import MOVES
 from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.options import MachineOptions
+from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.evaluating import SANDWICH, CompileName, load_runs, place_of, prepare
 from pyrovae.inference.running.running import console, progress, run_script, write_all

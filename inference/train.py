@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
     sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["train", *sys.argv[1:]]))
@@ -22,23 +23,24 @@ from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
 from pyrovae.inference.options.applying import refuse_unused
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.options import (
-    DataOptions,
-    KeepOptions,
-    MachineOptions,
-    ModelOptions,
-    RankOptions,
-    TrainOptions,
-)
+from pyrovae.inference.options.machine import KeepOptions, MachineOptions, RankOptions
+from pyrovae.inference.options.options import DataOptions, ModelOptions, TrainOptions
+from pyrovae.inference.running.reopening import started_with
 from pyrovae.inference.running.running import console, progress, run_script
 from pyrovae.inference.running.summary import kept, note_of
-from pyrovae.inference.running.work import started_with, train_run
+from pyrovae.inference.running.work import train_run
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
 @dataclass(frozen=True)
 class Options:
     """Options of train."""
+
+    BASIC: ClassVar = (
+        *("out", "data", "binarise", "model", "preset", "likelihood", "network", "latent_dim", "hidden"),
+        *("prior", "guide", "objective", "epochs", "batch_size", "lr", "beta", "particles", "seed"),
+        *("resume", "device", "quiet"),
+    )  # fmt: skip
 
     out: Path = Path("runs/train")
     """Run folder: config.json, weights.safetensors, metrics.csv, training.png."""

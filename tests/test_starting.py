@@ -39,9 +39,9 @@ def test_an_interrupt_while_torch_is_imported_is_one_line(way, number, word):
 PARSING = """
 import os, signal, sys
 import pyrovae.inference.evaluate as evaluate
-from pyrovae.inference.running import running
+from pyrovae.inference.options import helping
 
-running.tyro.cli = lambda *_, **__: os.kill(os.getpid(), int(sys.argv[1]))
+helping.tyro.cli = lambda *_, **__: os.kill(os.getpid(), int(sys.argv[1]))
 sys.exit(evaluate.main(["nowhere"]))
 """
 

@@ -14,15 +14,18 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
 import pyrovae as pv
+from pyrovae import runs
 from pyrovae.data import Dataset
 from pyrovae.models.linear_gaussian import LinearGaussian
 
 from .diffusion_parts import build_diffusion
 from .level_parts import build_hierarchical
-from .options import DataOptions, DeviceName, ModelOptions, ObjectiveName
+from .machine import DeviceName
+from .options import DataOptions, ModelOptions, ObjectiveName
 from .pair import Pair
 from .parts import LATENT_DIM, build_vae
 from .rbm_parts import build_rbm
+from .stored import options_from
 
 
 def device_of(name: DeviceName) -> torch.device:
@@ -81,6 +84,22 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
         f"expected {options.model} to give a (model, guide) pair or an object with .model and .guide, got "
         f"{type(owner).__name__}"
     )
+
+
+def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
+    """The programs that a run's configuration names, for `pv.load`.
+
+    Raises:
+        ValueError: options that this version does not know.
+    """
+    options, train = config["model"], config.get("train")
+    seed = train.get("seed") if isinstance(train, dict) else None
+    if not isinstance(train, dict) or type(seed) is not int or not 0 <= seed < 2**63:
+        raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
+    return build(options_from(ModelOptions, options), data, train["seed"])
+
+
+runs.register_builder(rebuild)
 
 
 def build_objective(name: ObjectiveName, particles: int | None = None) -> Any:

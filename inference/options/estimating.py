@@ -18,9 +18,10 @@ class EstimatorOptions:
     """Estimators of the evidence, and what each of them takes."""
 
     estimators: tuple[EstimatorName, ...] = ("elbo", "is")
-    """elbo, is, jackknife (these share their draws), closed-elbo (its KL in closed form, at most 1000 draws), mlmc,
-    ais, exact (declared, enumerated or by quadrature), normalised (a Boltzmann machine by ln Z of AIS). Default of a
-    Boltzmann machine: exact where it is small, else normalised; of a diffusion in continuous time: elbo, 100 draws."""
+    """elbo, is, jackknife (these share their draws), closed-elbo (its KL in closed form, at most 1000 draws),
+    defensive-is, mlmc, ais, exact (declared, enumerated or by quadrature), normalised (a Boltzmann machine by ln Z of
+    AIS). Default of a Boltzmann machine: exact where it is small, else normalised; of a diffusion in continuous time:
+    elbo, 100 draws."""
     num_samples: int = 5000
     """Importance samples K per datum, of elbo, is and jackknife."""
     defensive: float = 0.1

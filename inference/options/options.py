@@ -1,4 +1,4 @@
-"""Options that several scripts share. The docstrings below are their --help."""
+"""Options of data, models and training. The docstrings below are the --help of the scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ NetworkName = Literal["mlp", "gated", "conv", "residual"]
 ActivationName = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "softplus"]
 ObjectiveName = Literal["trace-elbo", "mean-field", "renyi", "iwae", "dreg", "stl", "cd", "pcd", "tempering"]
 LrScheduleName = Literal["exponential", "cosine", "iwae", "constant"]
-DeviceName = Literal["auto", "cpu", "cuda"]
 
 LARGEST = 1_000_000  # of a width: two such layers have more weights than any memory holds
 
@@ -212,10 +211,10 @@ class TrainOptions(LoopOptions):
     """Training by stochastic variational inference."""
 
     objective: ObjectiveName = "trace-elbo"
-    """Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the importance-weighted bound,
-    plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise gradients alone (stl). Of an rbm:
-    contrastive divergence, from the data (cd), by persistent chains (pcd), or by chains at several temperatures
-    (tempering)."""
+    """What is optimised: Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the
+    importance-weighted bound, plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise
+    gradients alone (stl). Of an rbm: contrastive divergence, from the data (cd), by persistent chains (pcd), or by
+    chains at several temperatures (tempering)."""
     gibbs_steps: int = 1
     """Gibbs sweeps k of a step of cd, pcd and tempering."""
     gibbs_chains: int = 100
@@ -225,44 +224,3 @@ class TrainOptions(LoopOptions):
     exact_likelihood: bool = False
     """With them: log the exact log-likelihood after each epoch (at most 25 units in the smaller layer), and keep the
     best epoch in place of the last."""
-
-
-@dataclass(frozen=True)
-class KeepOptions:
-    """Options of what survives an interruption, and of what is logged."""
-
-    resume: bool = False
-    """Continue the unfinished run in --out as it was started; start one where there is none."""
-    checkpoint_every: int = 1
-    """Epochs from one checkpoint to the next; 0 for none."""
-    keep: int = 2
-    """Checkpoints kept while the run lasts."""
-    tensorboard: bool = False
-    """Also log scalars for TensorBoard, in the run folder (needs the package tensorboard)."""
-
-
-@dataclass(frozen=True)
-class RankOptions:
-    """Several processes, started by torchrun, and batches that do not fit at once."""
-
-    accumulate: int = 1
-    """Micro-batches of a batch on each rank, one after the other: 1/accumulate of the memory."""
-    bitwise: bool = False
-    """Add micro-batches up in a fixed order: the same bits for every number of ranks with the same ranks x accumulate
-    (and OMP_NUM_THREADS), for a message that grows with their number."""
-    rank_timeout: float = 300.0
-    """Seconds after which a rank that is not heard of ends the run."""
-
-
-@dataclass(frozen=True)
-class MachineOptions:
-    """Options of where it runs, and of what is shown."""
-
-    device: DeviceName = "auto"
-    """auto takes a GPU where there is one."""
-    tf32: bool = False
-    """On a GPU: float32 products in TF32, faster and less exact (log-weights to 0.03 nats)."""
-    quiet: bool = False
-    """No progress bars."""
-    debug: bool = False
-    """Show the traceback of an error."""

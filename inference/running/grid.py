@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,11 +18,10 @@ from pyrovae.training.fit import Row
 
 from ..options.applying import refuse_unused, without_sizes
 from ..options.building import build, build_objective, device_of, load_data
+from ..options.machine import DeviceName, KeepOptions
 from ..options.options import (
     DataOptions,
-    DeviceName,
     GuideName,
-    KeepOptions,
     LoopOptions,
     ModelOptions,
     ObjectiveName,
@@ -33,7 +30,6 @@ from ..options.options import (
     TrainOptions,
 )
 from .work import fit_options, plain_options, train_run
-from .workers import Failure, run_side_by_side
 
 
 @dataclass(frozen=True)
@@ -210,11 +206,6 @@ def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
     return "unfinished" if unfinished else "whole"
 
 
-def run_cells(cells: list[Cell], jobs: int) -> Generator[tuple[Cell, CellResult | Failure], None, None]:
-    """Yields cells and their results as they end, `jobs` at a time; a cell that fails has a reason."""
-    return run_side_by_side(run_cell, cells, jobs, cells[0].threads)
-
-
 def make_cells(
     data: DataOptions,
     sizes: SizeOptions,
@@ -249,8 +240,3 @@ def make_cells(
     if not cells or len({c.out for c in cells}) < len(cells):
         raise ValueError(f"expected at least one cell and none twice, got {[c.out.name for c in cells]}")
     return cells
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

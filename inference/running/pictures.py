@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -75,22 +75,10 @@ class Pictures:
 
     def write(self, out: Path, only: Sequence[PictureName] = PICTURES) -> list[str]:
         """Writes NAME.png for each picture that the program and data allow; returns the file names."""
-        makers: dict[PictureName, Callable[[], Figure | Axes]] = {
-            "samples": self.samples,
-            "reconstructions": self.reconstructions,
-            "latent": self.latent,
-            "manifold": self.manifold,
-            "traversals": self.traversals,
-            "interpolations": self.interpolations,
-            "neighbours": self.neighbours,
-            "likely": self.likely,
-            "levels": self.levels,
-            "level_samples": self.level_samples,
-        }
         written = []
         for name in dict.fromkeys(only):
             try:
-                figure = makers[name]()
+                figure = getattr(self, name)()
             except ValueError as error:
                 self.skipped[name] = str(error)
                 continue
@@ -107,9 +95,9 @@ class Pictures:
         return shape
 
     @cached_property
-    def scale(self) -> tuple[float, float]:
-        """Values of black and white."""
-        return grey_scale(self.data.spec, self.data.train)
+    def scale(self) -> dict[str, Any]:
+        """Values of black and white, as all plots take them."""
+        return dict(zip(("vmin", "vmax"), grey_scale(self.data.spec, self.data.train), strict=True))
 
     @cached_property
     def subset(self) -> Tensor:
@@ -131,22 +119,18 @@ class Pictures:
         like = self.data.train[:1].expand(num, *self.data.train.shape[1:])
         prior = simulate(self.pair.model, like, seed=self.seed).mean
         made = aggregate_posterior(*self.pair, self.data.train, num_draws=num, seed=self.seed).mean
-        low, high = self.scale
-        return plots.plot_prior_and_posterior(
-            self._as_data(prior), self._as_data(made), shape, vmin=low, vmax=high
-        )
+        return plots.plot_prior_and_posterior(self._as_data(prior), self._as_data(made), shape, **self.scale)
 
     def reconstructions(self) -> Axes:
         """Reconstructions of test data, with their evidence where it can be had."""
-        shape, (low, high) = self.shape, self.scale
-        x = self.data.test[self.subset[:SHOWN]]
+        shape, x = self.shape, self.data.test[self.subset[:SHOWN]]
         mean = self._as_data(reconstruct(*self.pair, x, seed=self.seed).mean)
         try:
             ev = pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
         except ValueError as error:
             self.skipped["evidence of reconstructions"] = str(error)
             ev = None
-        return plots.plot_reconstructions(x, mean, shape, SHOWN, ev=ev, vmin=low, vmax=high)
+        return plots.plot_reconstructions(x, mean, shape, SHOWN, ev=ev, **self.scale)
 
     def latent(self) -> Axes:
         """Places of the test data in the latent space."""
@@ -155,67 +139,61 @@ class Pictures:
 
     def manifold(self) -> Axes:
         """Manifold of a 2-D latent."""
-        shape, (low, high) = self.shape, self.scale
-        return plots.plot_manifold(
-            *self.pair, self.data.test[:ENCODED], image_shape=shape, site=self.site, vmin=low, vmax=high
-        )
+        return plots.plot_manifold(*self.pair, self.data.test[:ENCODED], **self._decoded)
 
     def traversals(self) -> Axes:
         """Traversals of each latent dimension."""
-        shape, (low, high) = self.shape, self.scale
-        return plots.plot_traversals(
-            *self.pair, self.data.test[:ENCODED], image_shape=shape, site=self.site, vmin=low, vmax=high
-        )
+        return plots.plot_traversals(*self.pair, self.data.test[:ENCODED], **self._decoded)
 
     def interpolations(self) -> Axes:
         """Between test data of different classes, where there are labels."""
-        shape, (low, high) = self.shape, self.scale
         labels = self.data.labels["test"][self.subset] if self.data.labels else None
         pairs = unlike_pairs(len(self.subset), labels)
         chosen = self.subset[[i for pair in pairs for i in pair]]
         return plots.plot_interpolations(
             *self.pair,
             self.data.test[chosen],
-            image_shape=shape,
             pairs=[(2 * i, 2 * i + 1) for i in range(len(pairs))],
-            site=self.site,
-            vmin=low,
-            vmax=high,
+            **self._decoded,
         )
 
     def neighbours(self) -> Axes:
         """Training data nearest to samples."""
-        shape, (low, high) = self.shape, self.scale
+        shape = self.shape
         like = self.data.train[:1].expand(SHOWN, *self.data.train.shape[1:])
         samples = self._as_data(simulate(self.pair.model, like, seed=self.seed).mean)
         # Means are compared with means: the grey levels, where the binary data are draws from them.
         train = self.data.train if self.data.probabilities is None else self.data.probabilities
-        return plots.plot_neighbours(samples, train, shape, vmin=low, vmax=high)
+        return plots.plot_neighbours(samples, train, shape, **self.scale)
 
     def likely(self) -> Figure:
         """Test data of least and greatest evidence."""
-        shape, (low, high) = self.shape, self.scale
-        return plots.plot_likely(self.evidence, shape, name="test data", vmin=low, vmax=high)
+        shape = self.shape
+        return plots.plot_likely(self.evidence, shape, name="test data", **self.scale)
 
     def levels(self) -> Axes:
         """Pictures of which level of a hierarchy holds what, by reconstructions from ever fewer levels."""
-        shape, (low, high) = self.shape, self.scale
-        x = self.data.test[self.subset[:SHOWN]]
+        shape, x = self.shape, self.data.test[self.subset[:SHOWN]]
         self._check_several()
-        return plots.plot_levels(*self.pair, x, shape, vmin=low, vmax=high, seed=self.seed)
+        return plots.plot_levels(*self.pair, x, shape, seed=self.seed, **self.scale)
 
     def level_samples(self) -> Axes:
         """Pictures of what each level decides, by redrawing those below."""
-        shape, (low, high) = self.shape, self.scale
+        shape = self.shape
         self._check_several()
         return plots.plot_level_samples(
-            self.pair.model, self.data.train, shape, num=SHOWN, vmin=low, vmax=high, seed=self.seed
+            self.pair.model, self.data.train, shape, num=SHOWN, seed=self.seed, **self.scale
         )
 
     @cached_property
     def sites(self) -> list[str]:
         """Latent sites, in the model's order."""
         return list(reconstruct(*self.pair, self.data.train[:1]).latents)
+
+    @property
+    def _decoded(self) -> dict[str, Any]:
+        """Arguments of the plots that decode places of one latent."""
+        return {"image_shape": self.shape, "site": self.site, **self.scale}
 
     def _check_several(self) -> None:
         if len(self.sites) < 2:

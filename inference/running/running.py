@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
-import tyro
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,6 +26,7 @@ from rich.progress import (
 
 from pyrovae import starting
 from pyrovae.distributed import Elsewhere, RankLost, is_first
+from pyrovae.inference.options.helping import parse
 from pyrovae.inference.options.ranges import check_ranges, check_text
 from pyrovae.inference.running.streams import patient_streams
 from pyrovae.inference.running.telling import in_users_code, one_line, told
@@ -93,9 +93,7 @@ def _silent() -> Iterator[None]:
 def _run_script(
     run: Callable[[Any], None], options: type, argv: Sequence[str] | None, prog: str, description: str
 ) -> int:
-    parsed: Any = tyro.cli(
-        options, args=list(argv) if argv is not None else None, prog=prog, description=description
-    )
+    parsed: Any = parse(options, argv, prog, description)
     machine = getattr(parsed, "machine", None)
     debug = getattr(machine, "debug", False) or getattr(parsed, "debug", False)
     try:

@@ -16,6 +16,7 @@ from pyrovae.text import visible
 from pyrovae.training.logging.history import Row
 
 from .grid import Cell, CellResult, Plan
+from .markdown import table_lines
 from .running import console
 
 COLUMNS = (
@@ -218,7 +219,6 @@ def print_table(table: Table, title: str) -> None:
 
 def markdown(table: Table, title: str) -> str:
     """Renders for a document."""
-    rule = "|" + "".join("---|" if c in WORDS else "---:|" for c in table.columns)
-    lines = [title, "", "| " + " | ".join(table.columns) + " |", rule]
-    lines += ["| " + " | ".join(row) + " |" for row in table.rows]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]) + "\n"
+    words = [i for i, c in enumerate(table.columns) if c in WORDS]
+    lines = table_lines(table.columns, table.rows, words)
+    return "\n".join([title, "", *lines, "", *(f"- {note}" for note in table.notes)]) + "\n"

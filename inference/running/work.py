@@ -1,4 +1,4 @@
-"""Parts that scripts share: train into a run folder, and bring a run folder back."""
+"""Training into a run folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -22,23 +22,13 @@ from pyrovae.training.logging.history import Row
 from pyrovae.training.logging.scalars import tensorboard_writer
 
 from ..options.building import build, build_objective, device_of, load_data
+from ..options.machine import DeviceName, KeepOptions
 from ..options.measuring import measured, words_of
-from ..options.options import DataOptions, DeviceName, KeepOptions, ModelOptions, TrainOptions
-from ..options.pair import Pair
+from ..options.options import DataOptions, ModelOptions, TrainOptions
 from ..options.rbm_parts import PHASES, phase_objective
 from ..options.schedules import schedules
-from ..options.stored import options_from
 
 WITHOUT_CHECKPOINTS = KeepOptions(checkpoint_every=0)
-
-
-class Loaded(NamedTuple):
-    """A run folder brought back."""
-
-    pair: Pair
-    data: Dataset
-    config: dict[str, Any]
-    weights_hash: str
 
 
 def train_run(
@@ -197,59 +187,6 @@ def decaying(weight_decay: float) -> Any:
     if not 0 <= weight_decay < math.inf:
         raise ValueError(f"expected --weight-decay >= 0, got {weight_decay}")
     return functools.partial(torch.optim.AdamW, eps=1e-7, weight_decay=weight_decay) if weight_decay else None
-
-
-def started_with(stored: dict[str, Any], folder: Path, *given: Any, trust: bool = False) -> list[Any]:
-    """The options that the unfinished run in `folder` was started with, of the kinds of `given`.
-
-    Raises:
-        ValueError: where `given` says otherwise, in what is not a default; or code that the user has neither named
-            in `given`, nor trained with, nor trusts.
-    """
-    found = []
-    for name, options in zip(("data", "model", "train"), given, strict=True):
-        was, default = options_from(type(options), stored.get(name)), type(options)()
-        for f in dataclasses.fields(options):
-            now, then = getattr(options, f.name), getattr(was, f.name)
-            if now not in (getattr(default, f.name), then):
-                raise ValueError(
-                    f"expected the options the run in {folder} was started with, got {f.name} = {now}, then {then}; "
-                    "try --resume without it"
-                )
-        found.append(was)
-    named = given[1].model == found[1].model
-    runs.check_consent(str(found[1].model), folder, trust or named)
-    return found
-
-
-def load_run(
-    folder: Path, device: DeviceName = "auto", root: Path | None = None, trust: bool = False
-) -> Loaded:
-    """Data and bound program of a run folder.
-
-    Raises:
-        FileNotFoundError: no run there, or a file of it is missing.
-        ValueError: damaged files, weights of another architecture, or data that are not those
-            the run was trained on.
-    """
-    run = runs.load(folder, root, device_of(device), trust=trust)
-    return Loaded(Pair(run.model, run.guide), run.data, run.config, run.weights_hash)
-
-
-def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
-    """The programs that a run's configuration names, for `pv.load`.
-
-    Raises:
-        ValueError: options that this version does not know.
-    """
-    options, train = config["model"], config.get("train")
-    seed = train.get("seed") if isinstance(train, dict) else None
-    if not isinstance(train, dict) or type(seed) is not int or not 0 <= seed < 2**63:
-        raise ValueError(f"expected the seed of the run's weights in its config, got {train!r}")
-    return build(options_from(ModelOptions, options), data, train["seed"])
-
-
-runs.register_builder(rebuild)
 
 
 def plain_options(data: DataOptions, model: ModelOptions, train: TrainOptions) -> dict[str, Any]:

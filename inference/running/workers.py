@@ -24,6 +24,11 @@ class Failure:
     reason: str
 
 
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_side_by_side(
     work: Callable[[Any], Any], items: Sequence[Any], jobs: int, threads: int = 1
 ) -> Generator[tuple[Any, Any], None, None]:

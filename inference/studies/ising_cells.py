@@ -20,7 +20,8 @@ from pyrovae.files import write_whole
 from pyrovae.json_files import read_json
 from pyrovae.programs import simulate
 
-from ..options.options import DataOptions, KeepOptions
+from ..options.machine import KeepOptions
+from ..options.options import DataOptions
 from ..options.rbm_parts import machine_of
 from ..running.work import train_run
 from .ising_recipes import RBM_EXACT, Recipe

@@ -11,6 +11,8 @@ from torch import Tensor
 from pyrovae import plots
 from pyrovae.plots.physics.ising import Points
 
+from ..running.markdown import table_lines
+
 SIGNS = {">=": "≤ ", "<=": "≥ ", "~": "", "none": ""}  # of the KL, by the direction of its estimate
 
 
@@ -23,29 +25,37 @@ def tables(study: dict[str, Any]) -> list[str]:
     ]
     lines += ["understates it (ln Z of the RBM by AIS).", ""]
     exact = study["exact"]["at"]
-    lines += ["| model | " + " | ".join(f"T = {e['T']:.4g}" for e in exact) + " |"]
-    lines += ["|---|" + "---:|" * len(exact)]
-    for title, cells in by_model(study).items():
-        row = [_kl(cells[e["T"]]) if e["T"] in cells else "" for e in exact]
-        lines.append(f"| {title} | " + " | ".join(row) + " |")
+    rows = [
+        [title, *(_kl(cells[e["T"]]) if e["T"] in cells else "" for e in exact)]
+        for title, cells in by_model(study).items()
+    ]
     for key, name in (
         ("magnetisation_only_kl", "*magnetisation only*"),
         ("independent_spins_kl", "*independent spins*"),
         ("entropy", "*entropy S of the data*"),
     ):
-        lines.append(f"| {name} | " + " | ".join(f"{e[key]:.3f}" for e in exact) + " |")
+        rows.append([name, *(f"{e[key]:.3f}" for e in exact)])
+    lines += table_lines(["model", *(f"T = {e['T']:.4g}" for e in exact)], rows)
     lines += ["", "## Where the ELBO loses its nats, and what draws from the models say", ""]
-    lines += [
-        "| T | model | −ELBO − S | = KL | + inference gap | ⟨E⟩ of draws | C / L² of draws | epochs | s |"
-    ]
-    lines += ["|---:|---|---:|---:|---:|---:|---:|---:|---:|"]
+    heads = (
+        "T",
+        "model",
+        "−ELBO − S",
+        "= KL",
+        "+ inference gap",
+        "⟨E⟩ of draws",
+        "C / L² of draws",
+        "epochs",
+        "s",
+    )
+    rows = []
     for e in exact:
-        lines.append(
-            f"| {e['T']:.4g} | *exact* | | | | {e['energy']:.2f} | {e['heat_capacity'] / L**2:.4f} | | |"
-        )
-        for title, cells in by_model(study).items():
-            if e["T"] in cells:
-                lines.append(_split(title, cells[e["T"]], L))
+        figures = [f"{e['energy']:.2f}", f"{e['heat_capacity'] / L**2:.4f}"]
+        rows.append([f"{e['T']:.4g}", "*exact*", "", "", "", *figures, "", ""])
+        rows += [
+            _split(title, cells[e["T"]], L) for title, cells in by_model(study).items() if e["T"] in cells
+        ]
+    lines += table_lines(heads, rows, (1,))
     order = study["order"]
     lines += [
         "",
@@ -60,12 +70,18 @@ def _kl(c: dict[str, Any]) -> str:
     return f"{SIGNS[c['kl_direction']]}{c['kl']:.3f} ± {error:.3f}"
 
 
-def _split(title: str, c: dict[str, Any], L: int) -> str:
-    return (
-        f"| {c['T']:.4g} | {title} | {c['kl_elbo']:.3f} | {c['kl']:.3f} ± {c['kl_se_mc']:.3f} (MC) | "
-        f"{c['inference_gap']:.3f} ± {c['inference_gap_se']:.3f} | {c['energy']:.2f} ± {c['energy_se']:.2f} | "
-        f"{c['heat_capacity'] / L**2:.4f} ± {c['heat_capacity_se'] / L**2:.4f} | {c['epochs']} | {c['seconds']:.0f} |"
-    )
+def _split(title: str, c: dict[str, Any], L: int) -> list[str]:
+    return [
+        f"{c['T']:.4g}",
+        title,
+        f"{c['kl_elbo']:.3f}",
+        f"{c['kl']:.3f} ± {c['kl_se_mc']:.3f} (MC)",
+        f"{c['inference_gap']:.3f} ± {c['inference_gap_se']:.3f}",
+        f"{c['energy']:.2f} ± {c['energy_se']:.2f}",
+        f"{c['heat_capacity'] / L**2:.4f} ± {c['heat_capacity_se'] / L**2:.4f}",
+        f"{c['epochs']}",
+        f"{c['seconds']:.0f}",
+    ]
 
 
 def by_model(study: dict[str, Any]) -> dict[str, dict[float, dict[str, Any]]]:

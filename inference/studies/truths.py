@@ -15,6 +15,7 @@ from pyrovae.evidence import Estimate
 from pyrovae.evidence.core.assembling import certificate
 from pyrovae.evidence.weights.coverage import Coverage, Law, interval_coverage, lognormal, pareto
 from pyrovae.evidence.weights.delete_one import jackknife_shift
+from pyrovae.inference.running.markdown import table_lines
 from pyrovae.models.ground_truths import GroundTruth, ground_truths, linear_gaussian
 
 F64 = torch.float64
@@ -29,8 +30,7 @@ def truth_rows(num_data: int, num_samples: int, seed: int) -> list[str]:
     bound, so the excess over the exact value in errors, 0 where it lies below. Exact: largest error, nats.
     """
     heads = ["ground truth", "ELBO ≤", "IS E[p̂]/p", "Jackknife", "MLMC", "AIS E[p̂]/p", "Exact [nats]"]
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
-    worst = 0.0
+    rows, worst = [], 0.0
     for truth in ground_truths(num_data, seed=seed):
         weighted: list[Any] = [
             pv.ELBO(num_samples),
@@ -52,16 +52,13 @@ def truth_rows(num_data: int, num_samples: int, seed: int) -> list[str]:
         cells.append(_of_p(ev["AIS"], exact) if truth.continuous else math.nan)
         worst = max([worst, *(abs(c) for c in cells if not math.isnan(c))])
         shown = [NONE if math.isnan(c) else f"{c:+.1f}".replace("-", "−") for c in cells]
-        lines.append(f"| {truth.name} | " + " | ".join([*shown, _exact(truth)]) + " |")
-    lines += [
-        "",
-        f"{num_data} data, K = {num_samples:,}, AIS with 40 temperatures and 16 chains, seed {seed}; ",
-    ]
-    lines[-1] += (
-        f"largest |error / MC error| {worst:.1f} (to be within 4). –: discrete latents (AIS), or no exact method"
+        rows.append([truth.name, *shown, _exact(truth)])
+    note = (
+        f"{num_data} data, K = {num_samples:,}, AIS with 40 temperatures and 16 chains, seed {seed}; largest |error / "
+        f"MC error| {worst:.1f} (to be within 4). –: discrete latents (AIS), or no exact method of its own (more than "
+        "two latent dims, nothing declared)."
     )
-    lines[-1] += " of its own (more than two latent dims, nothing declared)."
-    return lines
+    return [*table_lines(heads, rows), "", note]
 
 
 def _of_p(e: Estimate, exact: Tensor) -> float:
@@ -103,20 +100,15 @@ def bias_slopes(num_data: int, seed: int) -> list[str]:
                 sums[j] += (float((v - control).mean()) + known) / runs
         for name, total in zip(found, sums, strict=True):
             found[name].append(total)
-    lines = [
-        "| | " + " | ".join(f"K = {k}" for k in ks) + " | slope | theory |",
-        "|---|" + "---:|" * (len(ks) + 2),
-    ]
+    rows = []
     for name, theory in (("IS", -1), ("Jackknife", -2)):
         y, x = torch.tensor(found[name]).abs().log(), torch.tensor(ks, dtype=torch.float32).log()
         slope = float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
         cells = [f"{b:.5f}".replace("-", "−") for b in found[name]]
-        lines.append(f"| {name} bias [nats] | " + " | ".join(cells) + f" | −{-slope:.2f} | −{-theory} |")
-    lines += [
-        "",
-        f"Lognormal weights, σ² = {sigma2}, {runs * num_data:,} data a point; slopes on log-log axes.",
-    ]
-    return lines
+        rows.append([f"{name} bias [nats]", *cells, f"−{-slope:.2f}", f"−{-theory}"])
+    lines = table_lines(["", *(f"K = {k}" for k in ks), "slope", "theory"], rows)
+    note = f"Lognormal weights, σ² = {sigma2}, {runs * num_data:,} data a point; slopes on log-log axes."
+    return [*lines, "", note]
 
 
 def closing_bounds(num_data: int, seed: int) -> list[str]:
@@ -134,12 +126,12 @@ def closing_bounds(num_data: int, seed: int) -> list[str]:
         seed=seed,
     )
     exact = pv.evidence(truth.model, truth.guide, sw.x, estimators=[pv.Exact()])["Exact"].per_datum
-    lines = ["| temperatures | exact − forward | reverse − exact | gap |", "|---:|---:|---:|---:|"]
-    for b in sw.brackets:
-        cells = [_mean(v) for v in (exact - b.lower, b.upper - exact, b.gap)]
-        lines.append(f"| {b.effort} | " + " | ".join(cells) + " |")
+    heads = ("temperatures", "exact − forward", "reverse − exact", "gap")
+    rows = [
+        [str(b.effort), *(_mean(v) for v in (exact - b.lower, b.upper - exact, b.gap))] for b in sw.brackets
+    ]
     note = f"Means ± SE in nats over {len(sw.x)} simulated data, 4 chains from the prior; all are ≥ 0, and close in."
-    return [*lines, "", note]
+    return [*table_lines(heads, rows, ()), "", note]
 
 
 def certificate_rate(repeats: int, seed: int) -> list[str]:
@@ -156,10 +148,8 @@ def certificate_rate(repeats: int, seed: int) -> list[str]:
         (e.per_datum - truth.log_evidence.repeat(repeats * max(number))).reshape(repeats, -1, size).mean(2)
     )
     generator = torch.Generator().manual_seed(seed)
-    lines = [
-        "| m | δ | narrow guide: violated | worst case: violated | at ln(1/δ)/N | allowed |",
-        "|---:|" + "---:|" * 5,
-    ]
+    heads = ("m", "δ", "narrow guide: violated", "worst case: violated", "at ln(1/δ)/N", "allowed")
+    rows = []
     for m in number:
         for delta in (0.05, 0.2, 0.5):
             price = certificate(torch.zeros(1, dtype=F64), delta, m)  # of one datum
@@ -172,13 +162,14 @@ def certificate_rate(repeats: int, seed: int) -> list[str]:
                 .mean()
                 for count, cost in ((m, price), (1, -math.log(1 / delta)))
             ]
-            lines.append(f"| {m} | {delta} | {narrow:.4f} | {worst[0]:.4f} | {worst[1]:.4f} | {delta} |")
+            shares = [f"{share:.4f}" for share in (narrow, *worst)]
+            rows.append([str(m), str(delta), *shares, str(delta)])
     note = (
         f"{repeats:,} data sets; the highest of m certificates counts. Narrow guide: 5 data, IS with K = 8 and a guide "
         "narrower than the posterior (E w² = ∞). Worst case: one datum, w = m/δ with probability δ/m. At ln(1/δ)/N: "
         "the same without the price of the choice, w = 1/δ with probability δ."
     )
-    return [*lines, "", note]
+    return [*table_lines(heads, rows, ()), "", note]
 
 
 @dataclass(frozen=True)
@@ -218,17 +209,12 @@ def coverage_curves(
     }
     lines: list[str] = []
     for title, cell in columns.items():
-        lines += [
-            f"**{title.capitalize()}**",
-            "",
-            "| K | | " + " | ".join(heads) + " |",
-            "|---:|---|" + "---:|" * len(laws),
+        rows = [
+            [f"{k:,}", name, *(cell(p) for p in points if p.estimator == name)]
+            for k, points in found.items()
+            for name in dict.fromkeys(p.estimator for p in points)
         ]
-        for k, points in found.items():
-            for name in dict.fromkeys(p.estimator for p in points):
-                cells = [cell(p) for p in points if p.estimator == name]
-                lines.append(f"| {k:,} | {name} | " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += [f"**{title.capitalize()}**", "", *table_lines(["K", "", *heads], rows, (1,)), ""]
     lines.append(
         f"Lognormal weights of log-variance σ² and Pareto weights of tail index k; {repeats} runs a point (a third at "
         "K = 5,000), nominal 95 %. The ratio is of the root mean square of the stated errors. –: refused for half of "

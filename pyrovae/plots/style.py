@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), https://jfly.uni-koeln.de/color/: told apart under all common colour blindness.
-BLUE, ORANGE, GREEN, PINK, SKY, AMBER, BLACK = LINES = (
+BLUE, ORANGE, GREEN, *_, BLACK = LINES = (
     "#0072B2",
     "#D55E00",
     "#009E73",
