@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..programs import Measure, grain
-from .core.estimate import SANDWICH, Estimate, _symbol, paired_difference
+from .core.estimate import NUM_DRAWS, OWN, SANDWICH, Estimate, paired_difference
 from .core.tables import render
 from .weights.diagnostics import khat_threshold
 
@@ -28,6 +28,7 @@ COLUMNS = (
 LABELLED = COLUMNS[1:3]  # where a density has to be told from a mass
 # Shown where an estimator has them: key in its details, head of the column.
 FROM_DETAILS = {
+    NUM_DRAWS: "draws/datum",
     "temperatures": "temperatures",
     "num_temperatures": "temperatures",
     "chains": "chains",
@@ -36,6 +37,7 @@ FROM_DETAILS = {
     "mean_cost": "cost/datum",
     SANDWICH: "BDMC gap",
 }
+SUPPORTED = "supported"
 PAIRED = "Δ ± SE (paired)"
 NONE = "–"
 
@@ -51,7 +53,7 @@ def _cells(e: Estimate, dims: int | None, against: Estimate | None) -> dict[str,
         if len(known):
             high = f"{float((known > khat_threshold(e.num_samples)).double().mean()):.0%}"
     digits = _decimals(e.rounding)
-    value = "refused" if "refused" in e.details else f"{_symbol(e.direction)} {e.log_evidence:.{digits}f}"
+    value = "refused" if "refused" in e.details else f"{e.symbol} {e.log_evidence:.{digits}f}"
     figures = [
         e.name,
         value,
@@ -68,6 +70,7 @@ def _cells(e: Estimate, dims: int | None, against: Estimate | None) -> dict[str,
     for key, head in FROM_DETAILS.items():
         if key in e.details or head not in cells:
             cells[head] = _detail(e.details.get(key))
+    cells[SUPPORTED] = f"{1 - e.unreliable_share:.1%}" if e.ess is not None else NONE
     cells[PAIRED] = _paired(e, against)
     return cells
 
@@ -118,6 +121,8 @@ def render_evidence(
     pointed = measure is not None and measure.kind != "mass" and grain(x) is not None
     dims = None if pointed else max(1, attributes["event_size"])
     own = [FROM_DETAILS[k] for k in FROM_DETAILS if any(k in e.details for e in estimates.values())]
+    if any(OWN in e.details for e in estimates.values()):
+        own.append(SUPPORTED)
     heads = [*COLUMNS, *dict.fromkeys(own), *([PAIRED] if against is not None else [])]
     rows = []
     for e in estimates.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .core.estimate import Estimate
+from .core.estimate import OWN, Estimate
 
 
 def choose(estimates: Sequence[Estimate]) -> Estimate:
@@ -53,6 +53,8 @@ def verdict(estimates: Mapping[str, Estimate], bound_only: bool = False) -> str:
         )
         return f"ln p(x) {kind}{within}{unseen}{loss}."
     best = choose(list(estimates.values()))
+    if OWN in best.details:
+        return _of_own_proposals(best)
     e = estimates.get("IS")
     if e is not None and best is not e:
         return (
@@ -94,6 +96,19 @@ def verdict(estimates: Mapping[str, Estimate], bound_only: bool = False) -> str:
     return (
         f"{bound} For {share:.0%} of the data the weights are too few or too uneven for more than a lower bound: "
         "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."
+    )
+
+
+def _of_own_proposals(e: Estimate) -> str:
+    share = 1 - e.unreliable_share
+    if share == 1:
+        return (
+            f"{_certified(e)} The weights of {e.name} support every datum: the mean ln p(x) of these data is "
+            f"{e.log_evidence:.4f} ± {e.se_mc:.4f} nats (Monte Carlo), if the draws reach every mode of the posterior."
+        )
+    return (
+        f"{_certified(e)} The weights of {e.name} support {share:.1%} of the data: there it is ln p(x) within its "
+        "errors, if the draws reach every mode of the posterior; for all others it is a lower bound only."
     )
 
 

@@ -16,7 +16,7 @@ from ..sharing.partial_results import Partials
 from ..weights.rounding import KEY, SAFETY, rounding_of_all, with_rounding
 from .chunks import Chunk
 from .collecting import Collected
-from .estimate import Estimate
+from .estimate import NUM_DRAWS, Estimate
 from .estimator import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator, join
 from .execution import Execution
 from .log_weights import iterate
@@ -165,7 +165,7 @@ def assemble(
             name=e.name,
             # Without the normaliser a bound on ln f(x) is none on ln p(x).
             direction=e.direction if normalised[e.name] else "none",
-            num_samples=e.num_samples or (drawn if hasattr(e, "estimate") else 0),
+            num_samples=_num_samples(e, result, drawn),
             per_datum=result.log_evidence,
             variance=result.variance,
             bias=result.bias,
@@ -179,6 +179,13 @@ def assemble(
             details=result.details,
         )
     return out
+
+
+def _num_samples(e: Any, result: PerDatum, drawn: int) -> int:
+    """K, or the median over data where each has its own."""
+    if NUM_DRAWS in result.details:
+        return int(result.details[NUM_DRAWS].median())
+    return e.num_samples or (drawn if hasattr(e, "estimate") else 0)
 
 
 def certificate(per_datum: Tensor, delta: float, number: int = 1, rounding: Tensor | None = None) -> float:

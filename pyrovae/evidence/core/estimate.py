@@ -15,6 +15,8 @@ from ..weights.diagnostics import MIN_ESS, khat_threshold
 from .estimator import Direction
 
 TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, `[N]`
+OWN = "own_proposal"  # in an estimate's details: 1 where a datum's draws are of its own proposal, 0 where the guide's
+NUM_DRAWS = "num_draws"  # in an estimate's details: draws of each datum, where they differ
 SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on simulated data, nats
 
 
@@ -124,6 +126,15 @@ class Estimate:
         elif self.khat is not None:
             good &= self.khat <= self.khat_threshold
         return good
+
+    @property
+    def symbol(self) -> str:
+        """ln p(x) against the estimate: "≥" for a lower bound.
+
+        "≈" where the draws of proposals of the data's own support every one of them.
+        """
+        supported = OWN in self.details and self.direction == "<=" and self.unreliable_share == 0
+        return _symbol("~" if supported else self.direction)
 
     @property
     def khat_threshold(self) -> float:

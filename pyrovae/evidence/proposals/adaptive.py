@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
+from ..core.estimate import NUM_DRAWS, OWN
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
 from ..core.execution import Execution
 from ..estimators.importance_sampling import IS
@@ -24,7 +25,6 @@ CHEAP = 20_000  # draws of the guide that cost less than a proposal of the datum
 MARGIN = 2.0  # of the draws asked for over those that the pilot says suffice: it is itself a draw
 SIGMAS = 4.0  # by which a tail is to exclude an infinite mean (`tail.TAIL_SIGMAS` is 3.5)
 AMORTISED_PRIOR = 0.1  # share of the prior's draws beside the guide's
-OWN, NUM_DRAWS = "own_proposal", "num_draws"  # keys of details
 Way = Literal["guide", "own"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pyro
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ...programs import Program, module_mode, seeded
 from ...programs.latents.densities import Densities
-from ...programs.memory import bytes_per_pair
+from ...programs.memory import budget_on, bytes_per_pair
 from ..chains.tuned_chunks import BACKWARD
+from ..core.checks import check_density, check_num_samples
 from ..core.compile_when import DRAWS, compiles
+from ..core.estimate import OWN
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum
 from ..core.execution import Execution
-from ..core.log_weights import BUDGET, check_density, check_num_samples
 from ..estimators.importance_sampling import IS
 from .local_fit import LocalFit
 from .local_flow import LocalFlow
@@ -206,7 +207,8 @@ class OwnIS(ChunkedEstimator):
             lw = proposal.log_weights(
                 self.num_samples, execution.seed, "own draws", i, budget=execution.budget, advance=advance
             )
-            yield i, IS(self.num_samples).estimate(lw)
+            part = IS(self.num_samples).estimate(lw)
+            yield i, replace(part, details={**part.details, OWN: torch.ones(n)})
 
 
 def chunks_of(program: Program, fit: ProposalFit, budget: int | None) -> list[Tensor]:
@@ -220,8 +222,7 @@ def chunks_of(program: Program, fit: ProposalFit, budget: int | None) -> list[Te
     Densities(program, args.chunks(1)[0], 1)  # refuses before memory is measured on it
     if args.calling != "sliced":
         return list(args.chunks(args.num_data))
-    size = budget or BUDGET.get(args.x.device.type, BUDGET["cpu"])
-    if size < 1:
-        raise ValueError(f"expected a budget of at least one byte, got {size}")
-    rows = size // (BACKWARD * bytes_per_pair(program) * max(fit.elbo.num_particles, fit.even.num_particles))
+    rows = budget_on(args.x.device, budget) // (
+        BACKWARD * bytes_per_pair(program) * max(fit.elbo.num_particles, fit.even.num_particles)
+    )
     return list(args.chunks(max(1, min(args.num_data, rows, MOST_ROWS))))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...programs import Program
 from ...programs.latents.densities import Densities
-from ..core.log_weights import pairs_in
+from ..core.chunks import pairs_in
 
 
 class Component(Protocol):
