@@ -39,6 +39,7 @@ from pyrovae.inference.running.grid import (
     Cell,
     CellResult,
     Plan,
+    estimators_of,
     make_cells,
     make_plan,
     run_cell,
@@ -61,8 +62,8 @@ class Options:
     """Options of compare."""
 
     BASIC: ClassVar = (
-        *("priors", "guides", "objectives", "programs", "runs", "num_samples", "out", "jobs", "data", "binarise"),
-        *("preset", "likelihood", "network", "latent_dim", "hidden"),
+        *("priors", "guides", "objectives", "programs", "runs", "num_samples", "tolerance", "out", "jobs"),
+        *("data", "binarise", "preset", "likelihood", "network", "latent_dim", "hidden"),
         *("epochs", "batch_size", "lr", "beta", "seed", "device", "quiet"),
     )  # fmt: skip
 
@@ -82,6 +83,9 @@ class Options:
     """Run the code that the folders of --runs name, where it is not the code that you trained them with."""
     num_samples: int = 5000
     """Importance samples K per test datum."""
+    tolerance: float | None = None
+    """Also estimate ln p(x) by proposals of each datum's own, with at most this Monte-Carlo standard error per datum
+    [nats], where the weights support it (pv.Adaptive)."""
     out: Path = Path("runs/compare")
     """Run folder: table.md, metrics.csv, pictures, and a run folder for every cell. A comparison that was stopped goes
     on where it was: cells that are finished are not trained again."""
@@ -125,6 +129,7 @@ def run(options: Options) -> None:
             programs=options.programs,
             out=options.out,
             num_samples=options.num_samples,
+            tolerance=options.tolerance,
             device=options.machine.device,
             threads=max(1, cores() // jobs),
         )
@@ -169,7 +174,14 @@ def _run(
     extra: list[Entry] = []
     unwritten = [OSError(text) for r in results.values() for text in r.unwritten]
     for other in others:
-        question = Question(data.test, "test", options.num_samples, options.train.seed, reuse=True)
+        question = Question(
+            data.test,
+            "test",
+            options.num_samples,
+            options.train.seed,
+            reuse=True,
+            estimators=estimators_of(options.num_samples, options.tolerance),
+        )
         with progress(
             options.machine.quiet, str(other.folder), options.num_samples * len(data.test)
         ) as update:
@@ -202,7 +214,7 @@ def save(
     unwritten: list[OSError],
 ) -> None:
     """Writes table.md, metrics.csv (all rows), pictures of the comparison and of its best program."""
-    ranked = sorted(entries, key=lambda e: -e.evidence["IS"].log_evidence)
+    ranked = sorted(entries, key=lambda e: -e.evidence.best.log_evidence)
     best = ranked[0]
     # Prior, guide and objective name a cell of the grid; any other has one name.
     grid = all(not e.name and e.label[1] for e in entries)

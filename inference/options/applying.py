@@ -71,8 +71,10 @@ OF_OBJECTIVES: dict[str, Owners] = {
 # An option to the estimators that have it.
 AIS: Owners = ("ais",)
 OF_ESTIMATORS: dict[str, Owners] = {
-    "num_samples": ("elbo", "closed-elbo", "is", "defensive-is", "jackknife"),
+    "num_samples": ("elbo", "closed-elbo", "is", "defensive-is", "own-is", "jackknife"),
     "defensive": ("defensive-is",),
+    "tolerance": ("adaptive",),
+    "max_samples": ("adaptive",),
     "replicates": ("mlmc",),
     "temperatures": AIS,
     "chains": AIS,

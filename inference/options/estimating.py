@@ -9,7 +9,8 @@ import pyrovae as pv
 from pyrovae.data import DataSpec
 
 EstimatorName = Literal[
-    "elbo", "closed-elbo", "is", "defensive-is", "jackknife", "mlmc", "ais", "exact", "normalised"
+    *("elbo", "closed-elbo", "is", "defensive-is", "own-is", "adaptive", "jackknife", "mlmc", "ais"),
+    *("exact", "normalised"),
 ]
 
 
@@ -19,11 +20,16 @@ class EstimatorOptions:
 
     estimators: tuple[EstimatorName, ...] = ("elbo", "is")
     """elbo, is, jackknife (these share their draws), closed-elbo (its KL in closed form, at most 1000 draws),
-    defensive-is, mlmc, ais, exact (declared, enumerated or by quadrature), normalised (a Boltzmann machine by ln Z of
-    AIS). Default of a Boltzmann machine: exact where it is small, else normalised; of a diffusion in continuous time:
-    elbo, 100 draws."""
+    defensive-is, own-is (proposals fitted to each datum), adaptive (as many draws, of proposals of the datum's own
+    where it takes them, as --tolerance asks for), mlmc, ais, exact (declared, enumerated or by quadrature), normalised
+    (a Boltzmann machine by ln Z of AIS). Default of a Boltzmann machine: exact where it is small, else normalised; of
+    a diffusion in continuous time: elbo, 100 draws."""
     num_samples: int = 5000
-    """Importance samples K per datum, of elbo, is and jackknife."""
+    """Importance samples K per datum, of elbo, is, own-is and jackknife."""
+    tolerance: float = 0.05
+    """Largest Monte-Carlo standard error of a datum in adaptive, nats."""
+    max_samples: int = 100_000
+    """Most draws per datum of adaptive."""
     defensive: float = 0.1
     """Share of the prior's draws in defensive-is."""
     replicates: int = 64
@@ -57,6 +63,8 @@ class EstimatorOptions:
             "closed-elbo": lambda: pv.ClosedELBO(min(self.num_samples, 1000)),
             "is": lambda: pv.IS(self.num_samples),
             "defensive-is": lambda: pv.IS(self.num_samples, defensive=self.defensive),
+            "own-is": lambda: pv.OwnIS(self.num_samples),
+            "adaptive": lambda: pv.Adaptive(self.tolerance, self.max_samples),
             "jackknife": lambda: pv.Jackknife(self.num_samples),
             "mlmc": lambda: pv.MLMC(replicates=self.replicates),
             "ais": lambda: pv.AIS(self.temperatures, self.chains, self.start, self.leapfrog),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyrovae as pv
 from pyrovae import runs
@@ -41,6 +41,7 @@ class Cell:
     train: TrainOptions
     out: Path
     num_samples: int
+    tolerance: float | None
     device: DeviceName
     threads: int
 
@@ -155,7 +156,7 @@ def run_cell(cell: Cell) -> CellResult:
         program.model,
         program.guide,
         data.test,
-        estimators=[pv.ELBO(), pv.IS(cell.num_samples)],
+        estimators=estimators_of(cell.num_samples, cell.tolerance),
         seed=cell.train.seed,
     )
     if isinstance(program, pv.Run):
@@ -174,11 +175,19 @@ def _evidence_of(run: pv.Run, cell: Cell) -> pv.Evidence | None:
         ev = run.evidence
     except ValueError:  # damaged: it is made anew
         return None
-    if ev is None or list(ev) != ["ELBO", "IS"] or "weights_hash" not in ev.attributes:
+    wanted = [e.name for e in estimators_of(cell.num_samples, cell.tolerance)]
+    if ev is None or list(ev) != wanted or "weights_hash" not in ev.attributes:
         return None
-    asked = cell.num_samples, cell.train.seed, data_hash(run.data.test)
-    found = ev["IS"].num_samples, ev.attributes["seed"], ev.attributes["data_hash"]
+    asked = cell.num_samples, cell.tolerance, cell.train.seed, data_hash(run.data.test)
+    tolerance = ev["Adaptive"].details.get("tolerance") if "Adaptive" in ev else None
+    found = ev["IS"].num_samples, tolerance, ev.attributes["seed"], ev.attributes["data_hash"]
     return ev if asked == found else None
+
+
+def estimators_of(num_samples: int, tolerance: float | None) -> tuple[Any, ...]:
+    """Estimators of a comparison."""
+    own = () if tolerance is None else (pv.Adaptive(tolerance),)
+    return (pv.ELBO(), pv.IS(num_samples), *own)
 
 
 def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
@@ -217,6 +226,7 @@ def make_cells(
     programs: tuple[str, ...],
     out: Path,
     num_samples: int,
+    tolerance: float | None,
     device: DeviceName,
     threads: int,
 ) -> list[Cell]:
@@ -233,7 +243,7 @@ def make_cells(
         for objective in objectives:
             train = TrainOptions(**dataclasses.asdict(loop), objective=objective)
             folder = out / f"{name}-{objective}"
-            cells.append(Cell(data, model, train, folder, num_samples, device, threads))
+            cells.append(Cell(data, model, train, folder, num_samples, tolerance, device, threads))
     refuse_unused(grid or models, [c.train for c in cells])
     for cell in cells:
         fit_options(cell.train, KeepOptions())  # refuses before anything is trained, and not in each cell

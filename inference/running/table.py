@@ -32,6 +32,7 @@ COLUMNS = (
     "Δ to best ± se",
     "seconds",
 )
+OWN_COLUMNS = ("ln p(x) ± MC", "supported")  # before the differences, where a row has them
 WIDTH = 200
 WORDS = ("run", "prior", "guide", "objective")  # columns of text
 
@@ -86,9 +87,10 @@ def runs_table(entries: Sequence[Entry], split: str, baseline: Entry | None = No
     label = _label(entries)
     target = baseline or _best(entries)
     rows = [
-        (e.name, *e.label, *_figures(e, target, "best" if baseline is None else "baseline")) for e in entries
+        (e.name, *e.label, *_figures(e, target, "best" if baseline is None else "baseline", _own(entries)))
+        for e in entries
     ]
-    columns = _columns(split, label, None if baseline is None else baseline.name)
+    columns = _columns(split, label, _own(entries), None if baseline is None else baseline.name)
     pairs = [(e.title, e.evidence.compare(target.evidence)) for e in entries if e is not target]
     wide = [f"{title}: {warning}" for title, c in pairs for warning in c.warnings]
     return Table(("run", *columns), rows, [_note(target, baseline is None, len(entries)), *wide])
@@ -112,7 +114,8 @@ def comparison_table(
             "expected an objective that is valid for a program, got: " + "; ".join(plan.refused.values())
         )
     ranked = [*entries.values(), *others]
-    columns = _columns("test", _label(ranked))
+    own = _own(ranked)
+    columns = _columns("test", _label(ranked), own)
     best = _best(ranked) if ranked else None
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
@@ -122,13 +125,13 @@ def comparison_table(
             continue
         for word, reasons in (("refused", plan.refused), ("failed", failed)):
             if cell in reasons:
-                rows.append((prior, guide, objective, word, *("–",) * (len(COLUMNS) - 4)))
+                rows.append((prior, guide, objective, word, *("–",) * (len(columns) - 4)))
                 notes.append(f"{cell.title} {word}: {reasons[cell]}")
         if cell in plan.refused or cell in failed:
             continue
         assert best is not None
         shown = "either" if cell in plan.same.values() else objective
-        rows.append((prior, guide, shown, *_figures(entries[cell], best)))
+        rows.append((prior, guide, shown, *_figures(entries[cell], best, own=own)))
     if plan.same:
         notes.append(
             "either: the KL has no closed form there, so trace-elbo and mean-field are the same estimator with "
@@ -139,12 +142,12 @@ def comparison_table(
     if not others or best is None:
         return Table(columns, rows, notes)
     rows = [("grid", *row) for row in rows]
-    rows += [(e.name, *e.label, *_figures(e, best)) for e in others]
+    rows += [(e.name, *e.label, *_figures(e, best, own=own)) for e in others]
     return Table(("run", *columns), rows, notes)
 
 
 def _best(entries: Sequence[Entry]) -> Entry:
-    return max(entries, key=lambda e: e.evidence["IS"].log_evidence)
+    return max(entries, key=lambda e: (e.evidence.get("Adaptive") or e.evidence["IS"]).log_evidence)
 
 
 def _label(entries: Sequence[Entry]) -> str:
@@ -154,11 +157,19 @@ def _label(entries: Sequence[Entry]) -> str:
     return next((m.label for _, m in measures if m is not None), "")
 
 
-def _columns(split: str, label: str, baseline: str | None = None) -> tuple[str, ...]:
+def _own(entries: Sequence[Entry]) -> bool:
+    """Whether proposals of the data's own were asked for."""
+    return any("Adaptive" in e.evidence for e in entries)
+
+
+def _columns(split: str, label: str, own: bool, baseline: str | None = None) -> tuple[str, ...]:
     words = {"test ELBO ± se": f"{split} ELBO ± se{label}", "IS evidence ± se": f"IS evidence ± se{label}"}
     if baseline is not None:
         words["Δ to best ± se"] = "Δ to baseline ± se"
-    return tuple(words.get(c, c) for c in COLUMNS)
+    words["ln p(x) ± MC"] = f"ln p(x) ± MC{label}"
+    *figures, difference, seconds = COLUMNS
+    columns = (*figures, *(OWN_COLUMNS if own else ()), difference, seconds)
+    return tuple(words.get(c, c) for c in columns)
 
 
 def _note(target: Entry, best: bool, number: int) -> str:
@@ -179,7 +190,7 @@ def _note(target: Entry, best: bool, number: int) -> str:
     )
 
 
-def _figures(entry: Entry, target: Entry, word: str = "best") -> tuple[str, ...]:
+def _figures(entry: Entry, target: Entry, word: str = "best", own: bool = False) -> tuple[str, ...]:
     ev = entry.evidence
     elbo, weights = ev["ELBO"], ev["IS"]
     assert weights.ess is not None and weights.khat is not None
@@ -199,9 +210,18 @@ def _figures(entry: Entry, target: Entry, word: str = "best") -> tuple[str, ...]
         f"{ev.gap:.3f}",
         f"{float(weights.ess.median()):.0f}",
         high,
+        *(_supported(ev) if own else ()),
         difference,
         "–" if entry.seconds is None else f"{entry.seconds:.0f}",
     )
+
+
+def _supported(ev: Evidence) -> tuple[str, str]:
+    """ln p(x) by proposals of the data's own, and the share of the data that the weights support."""
+    if "Adaptive" not in ev:
+        return "–", "–"
+    e = ev["Adaptive"]
+    return f"{e.symbol} {e.log_evidence:.3f} ± {e.se_mc:.3f}", f"{1 - e.unreliable_share:.1%}"
 
 
 def print_table(table: Table, title: str) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from ..programs import Program, measure_notes
 from ..programs.checks.validity import scaled_sites
 from .bounds.bracket import LOW_ACCEPTANCE
-from .core.estimate import TAIL, Estimate
+from .core.estimate import OWN, TAIL, Estimate
 from .estimators.jackknife import DOMINANT
 from .weights.diagnostics import MIN_ESS, khat_threshold
 from .weights.narrower_guides import narrower_note
@@ -200,7 +200,7 @@ def _of_order(estimates: dict[str, Estimate]) -> list[str]:
                 "or a start from the guide"
             )
     out += _of_certified(estimates)
-    for wide in ("AIS (prior)", "IS (defensive)"):
+    for wide in ("AIS (prior)", "IS (defensive)", "OwnIS", "Adaptive"):
         for narrow in ("IS", "Jackknife", "MLMC", "AIS"):
             if wide in estimates and narrow in estimates:
                 out += _of_starts(estimates[wide], estimates[narrow])
@@ -233,6 +233,11 @@ def _of_starts(wide: Estimate, narrow: Estimate) -> list[str]:
     error = (wide.variance + narrow.variance).sqrt().cpu()
     mean, se = float(higher.mean()), float((error.square().sum().sqrt()) / len(error))
     found = (higher > 4 * error) & (higher > 1e-6)
+    if (
+        OWN in wide.details
+    ):  # even weights alone are higher than uneven ones, which say themselves that they are
+        found &= narrow.reliable.cpu()
+        mean = 0.0
     number = int(found.sum())
     if not (mean > 4 * se and mean > 1e-6) and not number:
         return []

@@ -140,7 +140,7 @@ class Adaptive(ChunkedEstimator):
                 lw = some.log_weights(level, execution.seed, stream, chunk, step, budget=budget)
                 part = IS(level).estimate(lw)
                 own, number = (torch.full((len(rows),), float(v)) for v in (way == "own", level))
-                details = {**part.details, OWN: own, NUM_DRAWS: number}
+                details = {**part.details, OWN: own, NUM_DRAWS: number, "tolerance": self.tolerance}
                 found.append((rows, replace(part, curve={}, details=details)))
         return found
 
