@@ -4,7 +4,15 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
+
+# Where Python is told to keep no bytecode, each process of a test would compile all of torch's sources, which takes
+# longer than most tests: these processes keep it, in a place of their own.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(sys.prefix, "pycache")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 import torch
