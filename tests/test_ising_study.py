@@ -111,6 +111,7 @@ def enumerated(law, log_q):
     return kl, math.sqrt(float((p * (difference - kl) ** 2).sum()))
 
 
+@pytest.mark.slow
 def test_measured_kl_of_a_vae_equals_the_enumerated_one():
     """Σ p (ln p − ln p_θ) over 2^16 configurations, ln p_θ by a sum over the plane that shares nothing with IS."""
     data = pv.data.load("ising", L=4, T=T_CRITICAL, train=3000, valid=100, test=3000)
