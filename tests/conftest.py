@@ -4,16 +4,27 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
+
+# Where Python is told to keep no bytecode, each process of a test would compile all of torch's sources, which takes
+# longer than most tests: these processes keep it, in a place of their own.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(sys.prefix, "pycache")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Read by torch when it is imported, and by the processes that tests start: they have the threads of their worker.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS",
+        str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))),
+    )
 
 import pytest
 import torch
 
 from pyrovae.programs import ParameterStore
-
-workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-
 
 # A suite that was started in the background ignores the signal that tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,7 +36,8 @@ atexit.register(shutil.rmtree, os.environ["PYROVAE_STATE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `cuda` wait for a device (`make gpu` runs them alone)."""
+    """The longest tests come first, so that none is left alone at the end; `cuda` ones wait for a device."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("cuda"):

@@ -312,6 +312,7 @@ def test_a_narrow_guide_is_mended_by_moves_or_shown():
     assert gap["IS"] > 1 and -0.2 < gap["AIS"] < gap["IS"] / 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
 def test_compiled_gives_the_same_estimates():
     m, wide, x, _ = linear(5)

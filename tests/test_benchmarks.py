@@ -172,6 +172,7 @@ def test_an_epoch_has_all_rows(bench, interpreted):
     whole(rows, absent={"NumPyro, lax.scan over the epoch"})
 
 
+@pytest.mark.slow
 def test_streaming_and_scaling_have_all_rows(bench, interpreted):
     import scaling
     import streaming

@@ -76,6 +76,7 @@ def killed_at(step, monkeypatch, folder, **options):
 # Killed and resumed --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments(tmp_path):
     """The whole script, killed five times by the system, ends with the same weights and metrics.csv."""
     done = subprocess.run(

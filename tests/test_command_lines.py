@@ -352,6 +352,7 @@ def test_consoles_of_every_encoding(place, tmp_path, encoding, monkeypatch):
     torch.manual_seed(0)
 
 
+@pytest.mark.slow
 def test_a_reader_who_goes(place, tmp_path):
     """`pyrovae evaluate run | head -1`: no complaint, and the file is there."""
     import subprocess

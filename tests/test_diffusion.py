@@ -271,6 +271,7 @@ def test_terms_are_logged_apart_and_add_up(digits):
     assert set(metrics.terms) == {"x", "prior_matching", "diffusion"}
 
 
+@pytest.mark.slow
 def test_compiled_step_equals_eager_with_the_schedules_gradient(digits):
     bound = DiffusionBound(small(digits))
     x = digits.train[:16]

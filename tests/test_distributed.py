@@ -56,6 +56,7 @@ def read(folder, name):
     return torch.load(folder / f"{name}.pt", weights_only=True), history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_two_ranks_are_one_to_rounding(left, name):
     """Losses, metrics and parameters; without slices of the noise they would differ from the first step on."""
@@ -70,6 +71,7 @@ def test_two_ranks_are_one_to_rounding(left, name):
             assert float(row[key]) == pytest.approx(float(again[key]), rel=1e-5, nan_ok=True), key
 
 
+@pytest.mark.slow
 def test_bitwise_and_from_two_ranks_to_one_and_back(left):
     folder, results = left
     assert results["bitwise"] == [[0, ""]] * 5
@@ -80,6 +82,7 @@ def test_bitwise_and_from_two_ranks_to_one_and_back(left):
         assert all(torch.equal(value, other[key]) for key, value in one.items()), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "text"),
     [
@@ -106,11 +109,13 @@ def test_what_is_refused(left, case, text):
     assert second.startswith("Elsewhere"), second
 
 
+@pytest.mark.slow
 def test_a_port_in_use(left):
     ((code, text),) = left[1]["wrong"]["port"]
     assert code == 1 and "expected a free port for the ranks to meet at, got 127.0.0.1" in text
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_or_hangs_ends_the_run(left):
     lost = left[1]["lost"]
     for how in ("dies", "hangs"):
@@ -119,6 +124,7 @@ def test_a_rank_that_dies_or_hangs_ends_the_run(left):
     assert lost["dies"][1][0] == 7
 
 
+@pytest.mark.slow
 def test_an_interrupted_rank_stops_all_after_one_step(left):
     """A checkpoint of that step, from which one process makes the run that was never interrupted."""
     folder, results = left

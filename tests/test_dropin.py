@@ -108,6 +108,7 @@ def compiled(*args, **kwargs):
     return pv.SVI(*args, **kwargs, compile=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "loss"),
     [(TutorialVAE, Trace_ELBO), (TutorialVAE, TraceMeanField_ELBO), (Hierarchical, Trace_ELBO)],

@@ -106,6 +106,7 @@ def commands(run, other):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", list(commands(Path(), Path())))
 def test_a_full_disk_costs_files_and_no_figures(made, tmp_path, monkeypatch, capsys, command):
     """At every write of every command: figures are shown, what was there is whole, and one line says what is lost."""
@@ -148,6 +149,7 @@ def small_disk(folder, size):
     return done.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there are no such disks here")
 def test_a_real_full_disk(made, tmp_path, capsys):
     """A small tmpfs, where one can be mounted; a limit on file sizes elsewhere. HDF5 crashed the process there."""

@@ -332,6 +332,7 @@ def test_table_plot_and_progress():
     assert gaps.plot().get_xlabel().startswith("ln p(x)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 def test_chunks_are_units_shared_and_resumed_to_the_same_numbers(tmp_path, monkeypatch, compile):
     """Interrupted, gone on with, and read by another process: no chunk twice, the numbers of an undisturbed run."""

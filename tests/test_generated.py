@@ -38,6 +38,7 @@ def test_a_generated_program_has_its_exact_answers(rows):
     assert run_checks(rows) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", COMPILE, ids=name_of)
 def test_a_generated_program_compiled_is_the_same(rows):
     assert run_checks(rows, names=COMPILED) == {}

@@ -241,6 +241,7 @@ def square(x):
     return x * x
 
 
+@pytest.mark.slow
 def test_work_that_fails_or_dies_is_one_result():
     found = dict(run_side_by_side(square, [1, 2, 3, 4, 5], 2))
     assert {k: v for k, v in found.items() if k not in (3, 4)} == {1: 1, 2: 4, 5: 25}
@@ -317,6 +318,7 @@ def start_compare(out):
     return pid
 
 
+@pytest.mark.slow
 def test_comparisons_survive_kills(tmp_path):
     """Killed at random moments and started again: finished cells are not trained again, the table is the same."""
     # In this process, so that forks of it need not import anything.
@@ -407,6 +409,7 @@ PARENT = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path, number):
     """Killed or interrupted, none of them stays, and it does not take until their work is done."""
@@ -527,6 +530,7 @@ def test_results_of_former_weights_go_with_them(run):
     assert not left & {*found, "evidence-40.nc"} and set(mine) < left
 
 
+@pytest.mark.slow
 def test_an_unwritable_compile_cache_costs_only_time(made, tmp_path):
     """torch cannot be imported as a whole without its folder: another one serves, with the reason."""
     (tmp_path / "file").write_text("")

@@ -280,6 +280,7 @@ def test_debug_shows_where(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_three_ways_are_the_same_code(tmp_path):
     """A script by its path, as a module and as a console command give the same numbers."""
     base = [sys.executable]

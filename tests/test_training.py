@@ -144,6 +144,7 @@ with open(sys.argv[2], "wb") as f:
 """
 
 
+@pytest.mark.slow
 def test_interleaved_fits_are_those_run_alone(tmp_path):
     root = Path(__file__).parents[1]
     running = [

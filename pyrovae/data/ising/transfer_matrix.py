@@ -5,6 +5,7 @@ from torch import Tensor
 
 MAX_SIDE = 10  # 2^L states of a row: 1024 x 1024 matrices, of which L are kept
 ROWS_AT_ONCE = 2048
+NOTHING = 1e-150  # products of two such entries are subnormal numbers, with which processors are a hundred times slower
 
 
 def transfer_matrix_sample(L: int, T: float, num: int, generator: torch.Generator | None = None) -> Tensor:
@@ -26,12 +27,14 @@ def transfer_matrix_sample(L: int, T: float, num: int, generator: torch.Generato
     bits = (states.unsqueeze(-1) >> torch.arange(L)) & 1
     spins = (2 * bits - 1).to(torch.float64)
     within = (spins * spins.roll(-1, -1)).sum(-1)
-    # The largest entry is 1: what underflows has a share below 1e-300.
+    # The largest entry is 1, of equal rows: what is left out has a share below 2^(L*L) NOTHING.
     V = torch.exp((0.5 * (within[:, None] + within) + spins @ spins.mT - 2 * L) / T)
+    V.masked_fill_(V < NOTHING, 0.0)
     powers = [V]
     for _ in range(L - 1):
         power = powers[-1] @ V
-        powers.append(power / power.max())
+        power /= power.max()
+        powers.append(power.masked_fill_(power < NOTHING, 0.0))
     rows = torch.empty(num, L, dtype=torch.long)
     for start in range(0, num, ROWS_AT_ONCE):
         block = rows[start : start + ROWS_AT_ONCE]
