@@ -14,7 +14,6 @@ from ...programs import Program
 from ..core.estimate import NUM_DRAWS, OWN
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
 from ..core.execution import Execution
-from ..estimators.importance_sampling import IS
 from ..weights.diagnostics import MIN_ESS
 from .own_is import Fitter, ProposalFit, chunks_of
 from .proposal import Proposal
@@ -54,6 +53,7 @@ class Adaptive(ChunkedEstimator):
 
     direction: ClassVar[Direction] = "<="  # a lower bound, in expectation
     unbiased_for_p: ClassVar[bool] = True  # E exp(estimate) = p(x)
+    draws_from_guide: ClassVar[bool] = False  # a share of the draws is the prior's
     num_samples: ClassVar[None] = None
 
     tolerance: float = 0.05
@@ -118,8 +118,8 @@ class Adaptive(ChunkedEstimator):
 
     def _needed(self, proposal: Proposal, way: Way, chunk: int, execution: Execution) -> Tensor:
         seed, budget = execution.seed, execution.budget
-        pilot = proposal.log_weights(PILOT, seed, f"adaptive {way} pilot", chunk, budget=budget)
-        return draws_needed(pilot, self.tolerance)
+        pilot = proposal.estimate(PILOT, seed, f"adaptive {way} pilot", chunk, budget=budget)
+        return draws_needed(pilot, PILOT, self.tolerance)
 
     def _drawn(
         self, proposal: Proposal, way: Way, needed: Tensor, wanted: Tensor, chunk: int, execution: Execution
@@ -137,25 +137,23 @@ class Adaptive(ChunkedEstimator):
             if len(rows):
                 some = proposal if len(rows) == len(steps) else proposal.select(rows)
                 stream, budget = f"adaptive {way} draws", execution.budget
-                lw = some.log_weights(level, execution.seed, stream, chunk, step, budget=budget)
-                part = IS(level).estimate(lw)
+                part = some.estimate(level, execution.seed, stream, chunk, step, budget=budget)
                 own, number = (torch.full((len(rows),), float(v)) for v in (way == "own", level))
                 details = {**part.details, OWN: own, NUM_DRAWS: number, "tolerance": self.tolerance}
                 found.append((rows, replace(part, curve={}, details=details)))
         return found
 
 
-def draws_needed(log_weights: Tensor, tolerance: float) -> Tensor:
-    """Draws with which weights such as these support their datum, `[K, n]` to `[n]`; infinite where none do.
+def draws_needed(pilot: PerDatum, num_samples: int, tolerance: float) -> Tensor:
+    """Draws with which weights such as a pilot's support their datum, `[n]`; infinite where none do.
 
-    With rate r = ESS / K and Pareto index k of the pilot, 2 (1 / r - 1) / tolerance^2 for the error, 2 x 200 / r for
-    the effective sample size, and a tail of (4 (1 + k) / (1 - k))^2 draws: k of a fit to m draws has the error
-    (1 + k) / sqrt(m).
+    With variance v, rate r = ESS / K and Pareto index k of the pilot's K draws: 2 v K / tolerance^2 for the error,
+    2 x 200 / r for the effective sample size, and a tail of (4 (1 + k) / (1 - k))^2 draws, since k of a fit to m draws
+    has the error (1 + k) / sqrt(m).
     """
-    pilot = IS(len(log_weights)).estimate(log_weights)
     assert pilot.ess is not None and pilot.khat is not None
-    rate = pilot.ess.cpu() / len(log_weights)
-    error = MARGIN * (1 / rate - 1) / tolerance**2
+    rate = pilot.ess.cpu() / num_samples
+    error = MARGIN * pilot.variance.cpu() * num_samples / tolerance**2
     khat = pilot.khat.cpu().clamp(min=0.0)
     tail = (SIGMAS * (1 + khat) / (1 - khat)).square()
     tail = torch.where(khat < 1, torch.maximum(5 * tail, (tail / 3).square()), torch.inf)

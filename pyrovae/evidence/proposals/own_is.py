@@ -19,7 +19,6 @@ from ..core.compile_when import DRAWS, compiles
 from ..core.estimate import OWN
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum
 from ..core.execution import Execution
-from ..estimators.importance_sampling import IS
 from .local_fit import LocalFit
 from .local_flow import LocalFlow
 from .local_steps import LocalSteps
@@ -28,10 +27,11 @@ from .student_mixture import StudentMixture
 
 START = 512  # draws per datum that a flow starts at
 CHECKED = 512  # draws per datum by which one of two flows is taken
-ADAPTED = 4000  # draws per datum that a mixture is fitted to
+ADAPTED = 3000  # draws per datum that a mixture is fitted to
 MOST_COORDINATES = 16  # of a mixture's covariances
 NUM_COMPONENTS = 4
 MOST_ROWS = 256
+LEAST = 100  # draws, so that guide and prior have some
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Fitter:
         budget = self.execution.budget
         mixture = None
         for again in range(2):
-            u, lw = pilot.draws(ADAPTED, seed, "own adapt", chunk, again, budget=budget, keep=True)
+            u, lw, _ = pilot.draws(ADAPTED, seed, "own adapt", chunk, again, budget=budget, keep=True)
             with seeded(seed, "own mixture", chunk, again, device=u.device):
                 mixture = StudentMixture(u, lw, NUM_COMPONENTS)
             pilot = Proposal(program, indices, [(flow, 0.3), (mixture, 0.4)], 0.15, 0.15)
@@ -158,7 +158,7 @@ class OwnIS(ChunkedEstimator):
         fit: of the proposals.
 
     Raises:
-        ValueError: K < 20, which leaves the defensive share without a draw.
+        ValueError: K < 100, of which too few would be left for guide and prior.
     """
 
     direction: ClassVar[Direction] = "<="  # a lower bound, in expectation
@@ -170,8 +170,8 @@ class OwnIS(ChunkedEstimator):
 
     def __post_init__(self) -> None:
         check_num_samples(self.num_samples)
-        if self.num_samples < 20:
-            raise ValueError(f"expected num_samples (K) >= 20 for own proposals, got {self.num_samples}")
+        if self.num_samples < LEAST:
+            raise ValueError(f"expected num_samples (K) >= {LEAST} for own proposals, got {self.num_samples}")
 
     @property
     def name(self) -> str:
@@ -204,10 +204,9 @@ class OwnIS(ChunkedEstimator):
         for i in numbers:
             n = len(chunks[i])
             proposal = fitter(chunks[i], i, lambda: advance(n))  # noqa: B023
-            lw = proposal.log_weights(
+            part = proposal.estimate(
                 self.num_samples, execution.seed, "own draws", i, budget=execution.budget, advance=advance
             )
-            part = IS(self.num_samples).estimate(lw)
             yield i, replace(part, details={**part.details, OWN: torch.ones(n)})
 
 

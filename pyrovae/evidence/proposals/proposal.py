@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 from ...programs import Program
 from ...programs.latents.densities import Densities
 from ..core.chunks import pairs_in
+from ..core.estimator import PerDatum
+from ..estimators.importance_sampling import IS
+from ..weights.delete_one import stratified_variance
 
 
 class Component(Protocol):
@@ -61,7 +64,9 @@ class Proposal:
         prior: float,
     ) -> None:
         self.program, self.indices = program, indices
-        known = guide > 0 and not program.narrower and Densities(program, indices, 1).guide_has_density()
+        densities = Densities(program, indices, 1)
+        self.dtype = next(iter(densities.slots.values())).dtype
+        known = guide > 0 and not program.narrower and densities.guide_has_density()
         self.components = [c for c, _ in components]
         self.has_guide = known
         rest = [guide, prior] if known else [guide + prior]
@@ -74,7 +79,7 @@ class Proposal:
         part.indices, part.components = self.indices[rows], [c.select(rows) for c in self.components]
         return part
 
-    def log_weights(
+    def estimate(
         self,
         num_samples: int,
         seed: int,
@@ -82,9 +87,10 @@ class Proposal:
         *counters: int,
         budget: int | None = None,
         advance: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """ln w `[K, n]` of fresh draws, float64, nats."""
-        return self.draws(num_samples, seed, stream, *counters, budget=budget, advance=advance)[1]
+    ) -> PerDatum:
+        """ln of the mean weight of fresh draws; noise depends on (seed, stream, counters)."""
+        _, lw, strata = self.draws(num_samples, seed, stream, *counters, budget=budget, advance=advance)
+        return replace(IS(num_samples).estimate(lw), variance=stratified_variance(lw, strata))
 
     def draws(
         self,
@@ -95,42 +101,47 @@ class Proposal:
         budget: int | None = None,
         advance: Callable[[int], None] | None = None,
         keep: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """u `[K, n, D]` (empty without `keep`) and ln w `[K, n]`, float64.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """u `[K, n, D]` (empty without `keep`), ln w `[K, n]`, float64, and the component of each draw, `[K]`.
 
         A draw where the densities are no numbers has no weight: the estimate stays a lower bound.
         """
         size = max(1, min(num_samples, pairs_in(self.program, budget) // len(self.indices)))
-        us, weights = [], []
-        for block, start in enumerate(range(0, num_samples, size)):
-            stop = min(start + size, num_samples)
+        order = self._order(num_samples)
+        shares = torch.bincount(order, minlength=len(self.shares)).double() / num_samples
+        us, weights, strata = [], [], []
+        for block, own in enumerate(order.split(size)):
             with self.program.quiet(seed, stream, *counters, block):
-                u, lw = self._block(self._counts(num_samples, start, stop), num_samples)
+                # In any order: consecutive draws, of which L_k is made, are then of all components.
+                own = own.sort().values[(places := torch.randperm(len(own)))]
+                u, lw = self._block(own, places, shares.tolist())
             weights.append(lw)
+            strata.append(own)
             if keep:
                 us.append(u)
             if advance is not None:
-                advance((stop - start) * len(self.indices))
-        return torch.cat(us) if keep else weights[0].new_empty(0), torch.cat(weights)
+                advance(lw.numel())
+        return torch.cat(us) if keep else weights[0].new_empty(0), torch.cat(weights), torch.cat(strata)
 
-    def _counts(self, total: int, start: int, stop: int) -> list[int]:
-        """Draws of each component in a block; over all blocks those of `total`, differing by one at most."""
-        ends = [0, *(round(total * sum(self.shares[: i + 1])) for i in range(len(self.shares)))]
-        whole = [b - a for a, b in pairwise(ends)]
-        own = [k * stop // total - k * start // total for k in whole[:-1]]
-        return [*own, stop - start - sum(own)]
+    def _order(self, total: int) -> Tensor:
+        """The component of each of all draws: fixed numbers of each, spread evenly."""
+        ends = torch.tensor([round(total * sum(self.shares[: i + 1])) for i in range(len(self.shares))])
+        stride = next(s for s in range(int(0.618 * total) + 1, 2 * total + 2) if math.gcd(s, total) == 1)
+        places = torch.arange(total) * stride % total
+        return torch.searchsorted(ends, places, right=True)
 
-    def _block(self, counts: Sequence[int], total: int) -> tuple[Tensor, Tensor]:
-        num, own, n = sum(counts), len(self.components), len(self.indices)
+    def _block(self, own: Tensor, places: Tensor, shares: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Draws of the components `own` `[k]`, whose order among sorted ones is `places`."""
+        num, n = len(own), len(self.indices)
+        counts = torch.bincount(own, minlength=len(self.shares)).tolist()
         densities = Densities(self.program, self.indices, num)
         starts = ("guide", "prior") if self.has_guide else ("prior",)
         parts = [c.sample(k) for c, k in zip(self.components, counts, strict=False) if k]
-        for start, k in zip(starts, counts[own:], strict=True):
+        for start, k in zip(starts, counts[len(self.components) :], strict=True):
             if k:
                 part = densities if k == num else Densities(self.program, self.indices, k)
                 parts.append(part.initial(start, density=False))  # type: ignore[arg-type]
-        # In any order: consecutive draws, of which L_k is made, are then of all components.
-        u = torch.cat([part.to(parts[-1].dtype) for part in parts])[torch.randperm(num)]
+        u = torch.cat([part.to(self.dtype) for part in parts])[places.to(self.indices.device)]
         dead = ~torch.isfinite(u).all(-1)  # a draw of the guide outside of the model's support
         u = torch.where(dead.unsqueeze(-1), 0.0, u)
         terms = densities.terms(u, guide=self.has_guide)
@@ -138,7 +149,6 @@ class Proposal:
         if terms.guide is not None:
             found.append(terms.guide.double())
         found.append(terms.prior.double())
-        shares = [k / total for k in self._counts(total, 0, total)]  # as the draws really have them
         mixed = [
             math.log(share) + part[:, :n].nan_to_num(nan=-torch.inf)
             for share, part in zip(shares, found, strict=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 DF = 5.0  # degrees of freedom: heavier tails than a posterior has, with a variance
-ROUNDS = 20  # of expectation maximisation
+ROUNDS = 10  # of expectation maximisation
 
 
 class StudentMixture:

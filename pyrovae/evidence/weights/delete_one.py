@@ -43,6 +43,27 @@ def is_variance(log_weights: Tensor) -> Tensor:
     return _variance((k - 1) * log_rest(lw), ~lw.isneginf(), 2)
 
 
+def stratified_variance(log_weights: Tensor, strata: Tensor) -> Tensor:
+    """Variance of L_K where draws come in fixed numbers from several densities, `[K, N]` to `[N]`, nats squared.
+
+    sum_c (n_c - 1)^2 Var_{i in c}(L_{-i}) / n_c, with L_{-i} the estimate where draw i of its n_c is left out and the
+    others stand for it. Between the means of strata there is no variance: `is_variance` would state too much.
+
+    Args:
+        log_weights: `[K, N]`.
+        strata: which density a draw is of, `[K]`; at least two draws each.
+    """
+    lw = log_weights.double()
+    share = (lw - torch.logsumexp(lw, 0)).exp()
+    out = torch.zeros_like(share[0])
+    for stratum in strata.unique():
+        own = share[strata == stratum]
+        n = len(own)
+        change = (own.sum(0) - n * own) / (n - 1)
+        out += (n - 1) ** 2 / n * torch.log1p(change.clamp(min=-1 + 1e-16)).var(0)
+    return out
+
+
 def jackknife_variance(log_weights: Tensor) -> Tensor:
     """Variance of J = K L_K - (K-1) mean_i L_{-i}, `[K, N]` to `[N]`, nats squared, in O(K).
 
