@@ -360,7 +360,9 @@ def test_chunks_are_their_own(estimator, tmp_path):
 def test_compiled_fits_are_those_of_eager_ones():
     """Equal to rounding after few steps, also for a chunk that is filled up."""
     pair = Decoder()
-    program = inspect_program(pair.model, pair.guide, torch.randn(4, 5, generator=torch.Generator().manual_seed(0)))
+    program = inspect_program(
+        pair.model, pair.guide, torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    )
     short = pv.ProposalFit(
         elbo=pv.LocalFit(steps=4, num_particles=4), even=pv.LocalFit(steps=4, num_particles=4)
     )

@@ -18,11 +18,11 @@ from ..weights.diagnostics import MIN_ESS
 from .own_is import Fitter, ProposalFit, chunks_of
 from .proposal import Proposal
 
-LEVELS = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)  # draws
+LEVELS = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)  # draws
 PILOT = 5_000  # draws per datum that a decision is made on
 CHEAP = 20_000  # draws of the guide that cost less than a proposal of the datum's own
-MARGIN = 2.0  # of the draws asked for over those that the pilot says suffice: it is itself a draw
-SIGMAS = 4.0  # by which a tail is to exclude an infinite mean (`tail.TAIL_SIGMAS` is 3.5)
+MARGIN = 4.0  # of the draws asked for over those that the pilot says suffice: it is itself a draw
+SIGMAS = 5.0  # by which a tail is to exclude an infinite mean (`tail.TAIL_SIGMAS` is 3.5)
 AMORTISED_PRIOR = 0.1  # share of the prior's draws beside the guide's
 Way = Literal["guide", "own"]
 
@@ -147,8 +147,8 @@ class Adaptive(ChunkedEstimator):
 def draws_needed(pilot: PerDatum, num_samples: int, tolerance: float) -> Tensor:
     """Draws with which weights such as a pilot's support their datum, `[n]`; infinite where none do.
 
-    With variance v, rate r = ESS / K and Pareto index k of the pilot's K draws: 2 v K / tolerance^2 for the error,
-    2 x 200 / r for the effective sample size, and a tail of (4 (1 + k) / (1 - k))^2 draws, since k of a fit to m draws
+    With variance v, rate r = ESS / K and Pareto index k of the pilot's K draws: 4 v K / tolerance^2 for the error,
+    4 x 200 / r for the effective sample size, and a tail of (5 (1 + k) / (1 - k))^2 draws, since k of a fit to m draws
     has the error (1 + k) / sqrt(m).
     """
     assert pilot.ess is not None and pilot.khat is not None
