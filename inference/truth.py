@@ -18,6 +18,7 @@ from pyrovae import plots
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.running import console, progress, run_script, write_all
+from pyrovae.inference.studies.hard_posteriors import hard_rows
 from pyrovae.inference.studies.truths import (
     bias_slopes,
     certificate_rate,
@@ -59,7 +60,7 @@ def run(options: Options) -> None:
     n, k, repeats = (max(8, v // part) for v in (options.num_data, options.num_samples, options.repeats))
     options.out.mkdir(parents=True, exist_ok=True)
     check_writable(options.out)
-    with progress(options.quiet, "checks", 5) as update:
+    with progress(options.quiet, "checks", 6) as update:
         lines = ["## Error / Monte-Carlo error", "", *truth_rows(n, k, options.seed)]
         update(completed=1, note="bias")
         lines += ["", "## Order of the bias in K", "", *bias_slopes(30_000 // part, options.seed)]
@@ -70,7 +71,14 @@ def run(options: Options) -> None:
         update(completed=4, note="coverage")
         curves = coverage_curves(repeats, options.seed)
         lines += ["", "## Intervals", "", *curves.rows]
-        update(completed=5)
+        update(completed=5, note="own proposals")
+        lines += [
+            "",
+            "## Proposals of each datum's own",
+            "",
+            *hard_rows(5000 // part, repeats // 15, 0.02, options.seed),
+        ]
+        update(completed=6)
     figure = plot_coverage(curves.points)
     text = "\n".join(lines) + "\n"
     print(text)

@@ -15,6 +15,7 @@ from .evidence import AIS as AIS
 from .evidence import ELBO as ELBO
 from .evidence import IS as IS
 from .evidence import MLMC as MLMC
+from .evidence import SMC as SMC
 from .evidence import Adaptive as Adaptive
 from .evidence import Chunk as Chunk
 from .evidence import ClosedELBO as ClosedELBO

@@ -69,7 +69,7 @@ OF_OBJECTIVES: dict[str, Owners] = {
     "free_bits": ("trace-elbo", "mean-field", "stl", "iwae", "dreg"),
 }
 # An option to the estimators that have it.
-AIS: Owners = ("ais",)
+AIS: Owners = ("ais", "smc")
 OF_ESTIMATORS: dict[str, Owners] = {
     "num_samples": ("elbo", "closed-elbo", "is", "defensive-is", "own-is", "jackknife"),
     "defensive": ("defensive-is",),

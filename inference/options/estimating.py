@@ -10,7 +10,7 @@ from pyrovae.data import DataSpec
 
 EstimatorName = Literal[
     *("elbo", "closed-elbo", "is", "defensive-is", "own-is", "adaptive", "jackknife", "mlmc", "ais"),
-    *("exact", "normalised"),
+    *("smc", "exact", "normalised"),
 ]
 
 
@@ -21,9 +21,9 @@ class EstimatorOptions:
     estimators: tuple[EstimatorName, ...] = ("elbo", "is")
     """elbo, is, jackknife (these share their draws), closed-elbo (its KL in closed form, at most 1000 draws),
     defensive-is, own-is (proposals fitted to each datum), adaptive (as many draws, of proposals of the datum's own
-    where it takes them, as --tolerance asks for), mlmc, ais, exact (declared, enumerated or by quadrature), normalised
-    (a Boltzmann machine by ln Z of AIS). Default of a Boltzmann machine: exact where it is small, else normalised; of
-    a diffusion in continuous time: elbo, 100 draws."""
+    where it takes them, as --tolerance asks for), mlmc, ais, smc (the same with resampling), exact (declared,
+    enumerated or by quadrature), normalised (a Boltzmann machine by ln Z of AIS). Default of a Boltzmann machine:
+    exact where it is small, else normalised; of a diffusion in continuous time: elbo, 100 draws."""
     num_samples: int = 5000
     """Importance samples K per datum, of elbo, is, own-is and jackknife."""
     tolerance: float = 0.05
@@ -35,13 +35,13 @@ class EstimatorOptions:
     replicates: int = 64
     """Independent replicates per datum of mlmc."""
     temperatures: int = 500
-    """Temperatures of ais, both ends counted."""
+    """Temperatures of ais and smc, both ends counted."""
     chains: int = 16
-    """Chains per datum of ais."""
+    """Chains per datum of ais; of smc, in each of its 8 islands."""
     start: Literal["guide", "prior"] = "guide"
-    """Where the chains of ais start."""
+    """Where the chains of ais and smc start."""
     leapfrog: int = 8
-    """Leapfrog steps of one move of ais."""
+    """Leapfrog steps of one move of ais and smc."""
 
     partition_temperatures: int = 10_000
     """Temperatures of normalised, both ends counted."""
@@ -68,6 +68,9 @@ class EstimatorOptions:
             "jackknife": lambda: pv.Jackknife(self.num_samples),
             "mlmc": lambda: pv.MLMC(replicates=self.replicates),
             "ais": lambda: pv.AIS(self.temperatures, self.chains, self.start, self.leapfrog),
+            "smc": lambda: pv.SMC(
+                self.temperatures, 8 * self.chains, start=self.start, leapfrog=self.leapfrog
+            ),
             "exact": pv.Exact,
             "normalised": lambda: pv.Normalised(
                 betas=self.partition_temperatures, num_chains=self.partition_chains

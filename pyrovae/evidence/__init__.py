@@ -23,6 +23,7 @@ from .estimators.log_partition import log_partition as log_partition
 from .estimators.log_partition import spaced_betas as spaced_betas
 from .estimators.mlmc import MLMC as MLMC
 from .estimators.normalised import Normalised as Normalised
+from .estimators.smc import SMC as SMC
 from .evidence import evidence as evidence
 from .gaps.gaps import gaps as gaps
 from .gaps.parts import Gaps as Gaps

@@ -14,6 +14,8 @@ from .hmc import Evaluate, Point, move
 
 # beta to the step per datum and coordinate, [n, D]
 Steps = Callable[[float], Tensor]
+# (states, log-weights) to others that stand for the same density
+Resample = Callable[[Point, Tensor], tuple[Point, Tensor]]
 # (index of the temperature, states there, log-weights there)
 Observe = Callable[[int, Point, Tensor], None]
 
@@ -73,6 +75,7 @@ def anneal(
     leapfrog: int,
     observe: Observe | None = None,
     advance: Callable[[], None] | None = None,
+    resample: Resample | None = None,
 ) -> Annealed:
     """Weight first, then move (Neal 2001, https://arxiv.org/abs/physics/9803008).
 
@@ -88,6 +91,7 @@ def anneal(
         leapfrog: steps of one move.
         observe: called at every temperature; asks for a move at the last one too.
         advance: called after every temperature.
+        resample: called between weighing and moving, at every temperature but the last.
     """
     total = torch.zeros_like(point.base, dtype=torch.float64)
     accepted = torch.zeros_like(total)
@@ -97,6 +101,8 @@ def anneal(
     last = len(betas) - 1
     for t in range(1, last + 1):
         total = total + (betas[t] - betas[t - 1]) * point.slope.double()
+        if resample is not None and t < last:
+            point, total = resample(point, total)
         if t < last or observe is not None:
             point, probability = move(evaluate, point, betas[t], steps(betas[t]), leapfrog)
             accepted = accepted + probability

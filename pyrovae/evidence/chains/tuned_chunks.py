@@ -18,7 +18,7 @@ from ...programs.latents.densities import Densities, Start
 from ...programs.memory import budget_on, bytes_per_pair
 from ..core.compile_when import MOVES, compiles
 from ..core.execution import Execution
-from .annealed_path import Annealed, Observe, anneal, power_schedule
+from .annealed_path import Annealed, Observe, Resample, anneal, power_schedule
 from .hmc import Evaluate, Point
 from .pilot import Tuning, tune
 
@@ -109,10 +109,12 @@ class TunedChunk:
         *,
         observe: Observe | None = None,
         advance: Callable[[], None] | None = None,
+        resample: Resample | None = None,
     ) -> Annealed:
         """Chains along `betas`, from `point` (default: `start()`), with the tuned steps; see `annealed_path.anneal`."""
         point = self.start() if point is None else point
-        return anneal(self.evaluate, point, betas, self.tuning.steps, self.ais.leapfrog, observe, advance)
+        steps, leapfrog = self.tuning.steps, self.ais.leapfrog
+        return anneal(self.evaluate, point, betas, steps, leapfrog, observe, advance, resample)
 
 
 def _start(densities: Densities, evaluate: Evaluate, start: Start) -> Point:

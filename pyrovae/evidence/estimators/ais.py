@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...programs import Program, seeded
 from ...programs.latents.densities import Start
-from ..chains.annealed_path import check_num_temperatures, check_schedule
+from ..chains.annealed_path import Resample, check_num_temperatures, check_schedule
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, chunks, split
 from ..core.checks import check_density
@@ -121,14 +121,17 @@ class AIS(ChunkedEstimator):
                     betas,
                     observe=lambda t, point, lw: means.append(_weighted_slope(point, lw)),  # noqa: B023
                     advance=ticks.of(chunk.num_data * self.num_chains),
+                    resample=self._resample,
                 )
             grid = run.log_weights.new_tensor(betas)
             integral = torch.trapezoid(torch.stack(means), grid, dim=0)
             n = chunk.num_data
             yield chunk.number, self._result(run.log_weights[:, :n], run.acceptance[:, :n], integral[:n])
 
+    _resample: ClassVar[Resample | None] = None
+
     def _result(self, lw: Tensor, acceptance: Tensor, integral: Tensor) -> PerDatum:
-        part = IS(self.num_chains).estimate(lw)
+        part = IS(len(lw)).estimate(lw)
         return replace(
             part,
             curve={},
