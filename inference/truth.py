@@ -76,7 +76,7 @@ def run(options: Options) -> None:
             "",
             "## Proposals of each datum's own",
             "",
-            *hard_rows(5000 // part, repeats // 15, 0.02, options.seed),
+            *hard_rows(5000 // part, max(8, repeats // 15), 0.02, options.seed),
         ]
         update(completed=6)
     figure = plot_coverage(curves.points)

@@ -9,8 +9,18 @@ import pyrovae as pv
 from pyrovae.data import DataSpec
 
 EstimatorName = Literal[
-    *("elbo", "closed-elbo", "is", "defensive-is", "own-is", "adaptive", "jackknife", "mlmc", "ais"),
-    *("smc", "exact", "normalised"),
+    "elbo",
+    "closed-elbo",
+    "is",
+    "defensive-is",
+    "own-is",
+    "adaptive",
+    "jackknife",
+    "mlmc",
+    "ais",
+    "smc",
+    "exact",
+    "normalised",
 ]
 
 

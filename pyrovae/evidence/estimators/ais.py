@@ -121,14 +121,16 @@ class AIS(ChunkedEstimator):
                     betas,
                     observe=lambda t, point, lw: means.append(_weighted_slope(point, lw)),  # noqa: B023
                     advance=ticks.of(chunk.num_data * self.num_chains),
-                    resample=self._resample,
+                    resample=self._resampling(),
                 )
             grid = run.log_weights.new_tensor(betas)
             integral = torch.trapezoid(torch.stack(means), grid, dim=0)
             n = chunk.num_data
             yield chunk.number, self._result(run.log_weights[:, :n], run.acceptance[:, :n], integral[:n])
 
-    _resample: ClassVar[Resample | None] = None
+    def _resampling(self) -> Resample | None:
+        """Between weighing and moving; none here."""
+        return None
 
     def _result(self, lw: Tensor, acceptance: Tensor, integral: Tensor) -> PerDatum:
         part = IS(len(lw)).estimate(lw)

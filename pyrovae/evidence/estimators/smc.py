@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..chains.hmc import Point
+from ..chains.annealed_path import Resample
 from ..chains.resampling import resample_islands
 from ..core.estimator import PerDatum
 from .ais import AIS
@@ -60,8 +60,8 @@ class SMC(AIS):
         """R, the independent estimates."""
         return self.num_islands
 
-    def _resample(self, point: Point, log_weights: Tensor) -> tuple[Point, Tensor]:  # type: ignore[override]
-        return resample_islands(point, log_weights, self.num_islands)
+    def _resampling(self) -> Resample:
+        return lambda point, log_weights: resample_islands(point, log_weights, self.num_islands)
 
     def _result(self, lw: Tensor, acceptance: Tensor, integral: Tensor) -> PerDatum:
         size = self.num_chains // self.num_islands

@@ -29,6 +29,7 @@ START = 512  # draws per datum that a flow starts at
 CHECKED = 512  # draws per datum by which one of two flows is taken
 ADAPTED = 3000  # draws per datum that a mixture is fitted to
 MOST_COORDINATES = 16  # of a mixture's covariances
+FULL_RATE = 50  # latent dims up to which a learning rate is taken as it is given
 NUM_COMPONENTS = 4
 MOST_ROWS = 256
 LEAST = 100  # draws, so that guide and prior have some
@@ -45,7 +46,8 @@ class ProposalFit:
     well: it finds modes that the guide leaves out, if the prior's draws find them.
 
     Args:
-        elbo: steps, draws a step and learning rate of the first stage.
+        elbo: steps, draws a step and learning rate of the first stage. Rates are for up to 50 latent dims D; beyond,
+            they are multiplied by 50 / D.
         even: of the second.
         defensive: share of the draws that guide and prior get, half each, in [0, 1).
 
@@ -106,7 +108,7 @@ class Fitter:
                 mixture = StudentMixture(u, lw, NUM_COMPONENTS)
             pilot = Proposal(program, indices, [(flow, 0.3), (mixture, 0.4)], 0.15, 0.15)
         assert mixture is not None
-        own = [(flow, (1 - rest) / 2), (mixture, (1 - rest) / 2)]
+        own: list[tuple[Component, float]] = [(flow, (1 - rest) / 2), (mixture, (1 - rest) / 2)]
         return Proposal(program, indices, own, rest / 2, rest / 2)
 
     def _flow(self, indices: Tensor, chunk: int, advance: Callable[[], None] | None) -> LocalFlow:
@@ -119,11 +121,14 @@ class Fitter:
             with seeded(seed, "own start", chunk, device=device):
                 wide = Densities(program, indices, START)
                 flow = LocalFlow(wide.initial("guide", density=False).detach())
+            # Each of D^2 numbers is moved by about a rate, and what they do together grows with D.
+            rate = min(1.0, FULL_RATE / flow.own[0].shape[-1])
+            elbo, even = (replace(part, lr=part.lr * rate) for part in (fit.elbo, fit.even))
             with seeded(seed, "own elbo", chunk, device=device):
-                fit.elbo.minimise(flow.leaves, self._elbo.landing(flow, program, indices), advance)
+                elbo.minimise(flow.leaves, self._elbo.landing(flow, program, indices), advance)
             first = flow.select(slice(None))
             with seeded(seed, "own even", chunk, device=device):
-                fit.even.minimise(flow.leaves, self._even.even(flow, program, indices), advance)
+                even.minimise(flow.leaves, self._even.even(flow, program, indices), advance)
         moments = _second_moments(program, indices, (first, flow), seed, chunk)
         worse = ~(moments[1] <= moments[0])
         flow.put_back(worse, first)
