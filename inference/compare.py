@@ -64,7 +64,7 @@ class Options:
     BASIC: ClassVar = (
         *("priors", "guides", "objectives", "programs", "runs", "num_samples", "tolerance", "out", "jobs"),
         *("data", "binarise", "preset", "likelihood", "network", "latent_dim", "hidden"),
-        *("epochs", "batch_size", "lr", "beta", "seed", "device", "quiet"),
+        *("epochs", "batch_size", "lr", "seed", "device", "quiet"),
     )  # fmt: skip
 
     priors: tuple[PriorName, ...] = ("standard", "mixture", "vamp")
@@ -84,8 +84,7 @@ class Options:
     num_samples: int = 5000
     """Importance samples K per test datum."""
     tolerance: float | None = None
-    """Also estimate ln p(x) by proposals of each datum's own, with at most this Monte-Carlo standard error per datum
-    [nats], where the weights support it (pv.Adaptive)."""
+    """Also pv.Adaptive: ln p(x) with at most this Monte-Carlo error per datum [nats]."""
     out: Path = Path("runs/compare")
     """Run folder: table.md, metrics.csv, pictures, and a run folder for every cell. A comparison that was stopped goes
     on where it was: cells that are finished are not trained again."""

@@ -35,9 +35,15 @@ os.environ["PYROVAE_STATE"] = tempfile.mkdtemp(prefix="pyrovae-state-")
 atexit.register(shutil.rmtree, os.environ["PYROVAE_STATE"], ignore_errors=True)
 
 
+FORKING = ("test_kept", "test_estimators", "test_checkpoints", "test_distributed")
+
+
 def pytest_collection_modifyitems(items):
-    """The longest tests come first, so that none is left alone at the end; `cuda` ones wait for a device."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Tests that fork come first, then the longest, so that none is left alone at the end; `cuda` ones wait.
+
+    A process in which autograd has started threads, as a few tests make it do, can fork no child that trains.
+    """
+    items.sort(key=lambda item: (item.path.stem not in FORKING, item.get_closest_marker("slow") is None))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("cuda"):

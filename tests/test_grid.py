@@ -67,6 +67,7 @@ def test_plan_runs_equal_objectives_once(digits, tmp_path):
         programs=(),
         out=Path(tmp_path),
         num_samples=10,
+        tolerance=None,
         device="cpu",
         threads=1,
     )

@@ -375,6 +375,145 @@ def test_compiled_fits_are_those_of_eager_ones():
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def masked(seen):
+    def model(x, m):
+        with pyro.plate("data", len(x)), pyro.poutine.mask(mask=m):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x, m):
+        with pyro.plate("data", len(x)), pyro.poutine.mask(mask=m):
+            pyro.sample("z", dist.Normal(x / 2, 0.8))
+
+    return model, guide, torch.zeros(2, dtype=F64), pv.per_datum(torch.tensor(seen))
+
+
+def test_masked_latents_are_refused():
+    """Where a latent is masked it has no density: E[p / q] would be the volume of its line."""
+    with pytest.raises(ValueError, match=r"latents without masks .*\['z'\].*try pv\.IS"):
+        pv.evidence(*masked([True, False]), estimators=[pv.OwnIS(1000, QUICK)], compile=False)
+    pv.evidence(*masked([True, True]), estimators=[pv.OwnIS(1000, QUICK)], compile=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_mass_at_the_ends_of_the_numbers_is_refused(dtype):
+    """Beta(.01, .01): most of its mass lies between the last number before 1, and 1."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Beta(x.new_tensor(0.01), 0.01))
+            pyro.sample("x", dist.Bernoulli(z), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Beta(0.5 + x, 1.5 - x))
+
+    for estimator in (pv.OwnIS(1000, QUICK), pv.Adaptive(0.02, fit=QUICK)):
+        with pytest.raises(ValueError, match="told from the ends of their support"):
+            pv.evidence(
+                model, guide, torch.tensor([0.0, 1.0], dtype=dtype), estimators=[estimator], compile=False
+            )
+
+
+def test_infinite_weights_are_refused():
+    """Gamma(.05, 1) in float32: exp(u) underflows to 0, where the prior's density is infinite."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Gamma(torch.tensor(0.05), 1.0))
+            pyro.sample("x", dist.Poisson(z), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Gamma(torch.tensor(0.05), 1.0).expand([len(x)]))
+
+    with pytest.raises(ValueError, match=r"finite log-weights|ends of their support"):
+        pv.evidence(model, guide, torch.zeros(4), estimators=[pv.OwnIS(2000, QUICK)], compile=False)
+
+
+def test_a_posterior_as_narrow_as_its_numbers_is_refused():
+    """z near 1000 in float32, known to 1e-5: numbers are 6e-5 apart."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_tensor(1000.0), 1.0))
+            pyro.sample("x", dist.Normal(z, 1e-5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1e-3))
+
+    x = torch.tensor([1000.3, 999.8], dtype=F64)
+    with pytest.raises(ValueError, match=r"finer than the posterior.*try float64"):
+        pv.evidence(model, guide, x.float(), estimators=[pv.OwnIS(1000, QUICK)], compile=False)
+    e = pv.evidence(model, guide, x, estimators=[pv.OwnIS(4000)], compile=False)["OwnIS"]
+    truth = dist.Normal(torch.tensor(1000.0, dtype=F64), math.sqrt(1 + 1e-10)).log_prob(x)
+    assert ((e.per_datum - truth).abs() < 4 * e.variance.sqrt() + 1e-4).all()
+
+
+def test_numbers_that_are_none_are_refused():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            e = (100 * pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))).exp()
+            pyro.sample("x", dist.Bernoulli(e / (1 + e)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x - 0.5, 1.0))
+
+    for estimator in (pv.OwnIS(1000, QUICK), pv.Adaptive(fit=QUICK)):
+        with pytest.raises(ValueError, match="nan"):
+            pv.evidence(model, guide, torch.tensor([0.0, 1.0]), estimators=[estimator], compile=False)
+
+
+def test_a_plate_of_fixed_size_is_filled_up():
+    def model(x):
+        with pyro.plate("data", 10, subsample_size=4) as ind:
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x[ind])
+
+    def guide(x):
+        with pyro.plate("data", 10, subsample_size=4) as ind:
+            pyro.sample("z", dist.Normal(0.2 * x[ind], 0.5))
+
+    x = torch.randn(10, generator=torch.Generator().manual_seed(0), dtype=F64)
+    truth = dist.Normal(torch.zeros((), dtype=F64), math.sqrt(1.25)).log_prob(x)
+    for estimator in (pv.OwnIS(4000, QUICK), pv.Adaptive(0.02, fit=QUICK)):
+        (e,) = pv.evidence(model, guide, x, estimators=[estimator], compile=False).values()
+        assert ((e.per_datum - truth).abs() < 4 * e.variance.sqrt() + 1e-4).all()
+
+
+def test_a_missed_tolerance_is_said():
+    model, guide, x, _ = linear(2)
+    estimators = [pv.IS(100), pv.Adaptive(1e-4, 5000, QUICK)]
+    ev = pv.evidence(model, guide, x, estimators=estimators, compile=False)
+    assert any("above the tolerance of 0.0001 nats for 100% of the data" in w for w in ev.warnings)
+    assert ev.best.name == "Adaptive"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pv.OwnIS(500, 3),
+        lambda: pv.OwnIS(500, None),
+        lambda: pv.Adaptive(fit=3),
+        lambda: pv.Adaptive("0.05"),
+        lambda: pv.Adaptive(True),
+        lambda: pv.Adaptive(max_samples=5e4),
+        lambda: pv.ProposalFit(elbo=None),
+        lambda: pv.ProposalFit(even=3),
+        lambda: pv.ProposalFit(defensive="0.1"),
+        lambda: pv.LocalFit(steps="3"),
+        lambda: pv.LocalFit(steps=2.5),
+        lambda: pv.LocalFit(num_particles=2.5),
+        lambda: pv.LocalFit(lr="x"),
+    ],
+)
+def test_wrong_kinds_are_refused_at_once(make):
+    with pytest.raises((ValueError, TypeError), match="expected"):
+        make()
+
+
 def test_bad_input():
     for wrong in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="expected a tolerance > 0"):

@@ -31,7 +31,7 @@ class EstimatorOptions:
     estimators: tuple[EstimatorName, ...] = ("elbo", "is")
     """elbo, is, jackknife (these share their draws), closed-elbo (its KL in closed form, at most 1000 draws),
     defensive-is, own-is (proposals fitted to each datum), adaptive (as many draws, of proposals of the datum's own
-    where it takes them, as --tolerance asks for), mlmc, ais, smc (the same with resampling), exact (declared,
+    where it takes them, as the tolerance asks for), mlmc, ais, smc (the same with resampling), exact (declared,
     enumerated or by quadrature), normalised (a Boltzmann machine by ln Z of AIS). Default of a Boltzmann machine:
     exact where it is small, else normalised; of a diffusion in continuous time: elbo, 100 draws."""
     num_samples: int = 5000

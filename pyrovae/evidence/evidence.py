@@ -98,7 +98,8 @@ def evidence(
         raise ValueError(f"expected delta in (0, 1), got {delta}")
     if certify is not None and certify not in [e.name for e in estimators if e.unbiased_for_p]:
         raise ValueError(
-            f"expected certify to name an estimator that gives a certificate (IS, AIS) among {names}, got {certify!r}"
+            f"expected certify to name an estimator that gives a certificate (IS, Adaptive, AIS) among {names}, got "
+            f"{certify!r}"
         )
     if sharing is not None and (resume is None or shard is not None):
         raise ValueError("expected a folder and no shard for a shared evaluation; try resume=folder")

@@ -98,6 +98,13 @@ def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
         )
     if "acceptance" in e.details:
         out += _of_moves(e, name)
+    if "tolerance" in e.details:
+        missed = float((e.variance.sqrt() > e.details["tolerance"]).double().mean())
+        if missed > 0:
+            out.append(
+                f"{name}the error is above the tolerance of {e.details['tolerance']:g} nats for {missed:.0%} of the "
+                "data; try a larger max_samples"
+            )
     ks = sorted(e.curve)
     if len(ks) >= 2 and e.curve[ks[-1]] - e.curve[ks[-2]] > max(0.05, 2 * e.se_mc):
         out.append(

@@ -14,6 +14,9 @@ def choose(estimates: Sequence[Estimate]) -> Estimate:
     if "Exact" in by_name and by_name["Exact"].direction != "none":
         return by_name["Exact"]
     certified = [e for e in estimates if e.certificate is not None and not math.isnan(e.log_evidence)]
+    supported = [e for e in certified if e.symbol == "≈"]  # ln p(x) itself, before what is higher by chance
+    if supported:
+        return min(supported, key=lambda e: e.se_mc)
     if certified:
         return max(certified, key=lambda e: e.log_evidence)
     known = [e for e in estimates if e.direction != "none"] or list(estimates)  # ln p(x) before ln f(x)

@@ -15,7 +15,7 @@ from ..core.estimate import NUM_DRAWS, OWN
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
 from ..core.execution import Execution
 from ..weights.diagnostics import MIN_ESS
-from .own_is import Fitter, ProposalFit, chunks_of
+from .own_is import Fitter, ProposalFit, check_fit, chunks_of
 from .proposal import Proposal
 
 LEVELS = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)  # draws
@@ -61,8 +61,10 @@ class Adaptive(ChunkedEstimator):
     fit: ProposalFit = field(default_factory=ProposalFit)
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance < math.inf:
-            raise ValueError(f"expected a tolerance > 0 in nats, got {self.tolerance}")
+        number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
+        if not number or not 0 < self.tolerance < math.inf:
+            raise ValueError(f"expected a tolerance > 0 in nats, got {self.tolerance!r}")
+        check_fit(self.fit)
         if not isinstance(self.max_samples, int) or self.max_samples < PILOT:
             raise ValueError(
                 f"expected max_samples to be a whole number >= {PILOT:,}, which a pilot takes, got {self.max_samples}"

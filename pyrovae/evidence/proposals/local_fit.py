@@ -31,6 +31,10 @@ class LocalFit:
     lr: float = 0.03
 
     def __post_init__(self) -> None:
+        counts = (self.steps, self.num_particles)
+        whole = all(isinstance(v, int) and not isinstance(v, bool) for v in counts)
+        if not whole or not isinstance(self.lr, int | float):
+            raise TypeError(f"expected whole numbers of steps and num_particles and a number lr, got {self}")
         if self.steps < 1 or self.num_particles < 2 or not 0 < self.lr < math.inf:
             raise ValueError(f"expected steps >= 1, num_particles >= 2 and a finite lr > 0, got {self}")
 

@@ -31,7 +31,7 @@ class LocalFlow:
         if dim > self.MAX_DIM:
             raise ValueError(
                 f"expected at most {self.MAX_DIM} latent dims for a full covariance per datum, got {dim}; "
-                "try flow=False"
+                "try pv.AIS or pv.IS (pv.gaps: flow=False)"
             )
         spread = draws - mean
         covariance = torch.einsum("mnd,mne->nde", spread, spread) / (len(draws) - 1)

@@ -60,8 +60,11 @@ class ProposalFit:
     defensive: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.defensive < 1:
-            raise ValueError(f"expected a defensive share in [0, 1), got {self.defensive}")
+        for name in ("elbo", "even"):
+            if not isinstance(getattr(self, name), LocalFit):
+                raise TypeError(f"expected {name} to be a pv.LocalFit, got {getattr(self, name)!r}")
+        if not isinstance(self.defensive, int | float) or not 0 <= self.defensive < 1:
+            raise ValueError(f"expected a defensive share in [0, 1), got {self.defensive!r}")
 
     @property
     def steps(self) -> int:
@@ -148,6 +151,12 @@ def _second_moments(
         return torch.logsumexp(2 * log_p - log_q - mixed, 1)
 
 
+def check_fit(fit: ProposalFit) -> None:
+    """Raises TypeError unless it says how proposals are fitted."""
+    if not isinstance(fit, ProposalFit):
+        raise TypeError(f"expected fit to be a pv.ProposalFit, got {fit!r}; try pv.ProposalFit()")
+
+
 @dataclass(frozen=True)
 class OwnIS(ChunkedEstimator):
     """ln p(x) >= E ln (1/K) sum_k p(x, z_k) / q_n(z_k), z_k ~ q_n, a proposal of this datum's own.
@@ -175,6 +184,7 @@ class OwnIS(ChunkedEstimator):
 
     def __post_init__(self) -> None:
         check_num_samples(self.num_samples)
+        check_fit(self.fit)
         if self.num_samples < LEAST:
             raise ValueError(f"expected num_samples (K) >= {LEAST} for own proposals, got {self.num_samples}")
 

@@ -13,10 +13,13 @@ from torch import Tensor
 
 from ...programs import Program
 from ...programs.latents.densities import Densities
+from ..core.checks import check_weights
 from ..core.chunks import pairs_in
 from ..core.estimator import PerDatum
 from ..estimators.importance_sampling import IS
 from ..weights.delete_one import stratified_variance
+
+COARSE = 0.1  # nats by which a log-density may change from one number of a latent to the next
 
 
 class Component(Protocol):
@@ -65,6 +68,11 @@ class Proposal:
     ) -> None:
         self.program, self.indices = program, indices
         densities = Densities(program, indices, 1)
+        if components and densities.masked:
+            raise ValueError(
+                f"expected latents without masks for proposals of each datum's own, got masks at {densities.masked}: "
+                "where a latent is masked it has no density to propose from; try pv.IS or pv.AIS"
+            )
         self.dtype = next(iter(densities.slots.values())).dtype
         known = guide > 0 and not program.narrower and densities.guide_has_density()
         self.components = [c for c, _ in components]
@@ -89,7 +97,10 @@ class Proposal:
         advance: Callable[[int], None] | None = None,
     ) -> PerDatum:
         """ln of the mean weight of fresh draws; noise depends on (seed, stream, counters)."""
-        _, lw, strata = self.draws(num_samples, seed, stream, *counters, budget=budget, advance=advance)
+        u, lw, strata = self.draws(num_samples, seed, stream, *counters, budget=budget, advance=advance)
+        self._check_spacing(u, lw)
+        lw = lw[:, : len(self.indices)]
+        check_weights(lw, self.indices, self.program)
         return replace(IS(num_samples).estimate(lw), variance=stratified_variance(lw, strata))
 
     def draws(
@@ -102,9 +113,12 @@ class Proposal:
         advance: Callable[[int], None] | None = None,
         keep: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """u `[K, n, D]` (empty without `keep`), ln w `[K, n]`, float64, and the component of each draw, `[K]`.
+        """u `[K, rows, D]` (without `keep` the first ones), ln w `[K, rows]`, float64, and each draw's component `[K]`.
 
-        A draw where the densities are no numbers has no weight: the estimate stays a lower bound.
+        Rows are the data, and those that fill a plate of fixed size.
+
+        Raises:
+            ValueError: fewer than two draws of a component; a prior whose draws lie at the ends of the numbers.
         """
         size = max(1, min(num_samples, pairs_in(self.program, budget) // len(self.indices)))
         order = self._order(num_samples)
@@ -117,22 +131,28 @@ class Proposal:
                 u, lw = self._block(own, places, shares.tolist())
             weights.append(lw)
             strata.append(own)
-            if keep:
+            if keep or not us:
                 us.append(u)
             if advance is not None:
                 advance(lw.numel())
-        return torch.cat(us) if keep else weights[0].new_empty(0), torch.cat(weights), torch.cat(strata)
+        return torch.cat(us), torch.cat(weights), torch.cat(strata)
 
     def _order(self, total: int) -> Tensor:
         """The component of each of all draws: fixed numbers of each, spread evenly."""
         ends = torch.tensor([round(total * sum(self.shares[: i + 1])) for i in range(len(self.shares))])
         stride = next(s for s in range(int(0.618 * total) + 1, 2 * total + 2) if math.gcd(s, total) == 1)
-        places = torch.arange(total) * stride % total
-        return torch.searchsorted(ends, places, right=True)
+        order = torch.searchsorted(ends, torch.arange(total) * stride % total, right=True)
+        counts = torch.bincount(order, minlength=len(self.shares))
+        if int(counts.min()) < 2:
+            raise ValueError(
+                f"expected two draws at least of each component, got {counts.tolist()} of {total}; try a larger "
+                "num_samples, or another defensive share"
+            )
+        return order
 
     def _block(self, own: Tensor, places: Tensor, shares: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Draws of the components `own` `[k]`, whose order among sorted ones is `places`."""
-        num, n = len(own), len(self.indices)
+        num = len(own)
         counts = torch.bincount(own, minlength=len(self.shares)).tolist()
         densities = Densities(self.program, self.indices, num)
         starts = ("guide", "prior") if self.has_guide else ("prior",)
@@ -141,6 +161,8 @@ class Proposal:
             if k:
                 part = densities if k == num else Densities(self.program, self.indices, k)
                 parts.append(part.initial(start, density=False))  # type: ignore[arg-type]
+                if start == "prior":
+                    self._check_ends(parts[-1])
         u = torch.cat([part.to(self.dtype) for part in parts])[places.to(self.indices.device)]
         dead = ~torch.isfinite(u).all(-1)  # a draw of the guide outside of the model's support
         u = torch.where(dead.unsqueeze(-1), 0.0, u)
@@ -150,10 +172,45 @@ class Proposal:
             found.append(terms.guide.double())
         found.append(terms.prior.double())
         mixed = [
-            math.log(share) + part[:, :n].nan_to_num(nan=-torch.inf)
+            math.log(share) + part.nan_to_num(nan=-torch.inf)
             for share, part in zip(shares, found, strict=True)
             if share
         ]
         log_q = torch.logsumexp(torch.stack(mixed), 0)
-        lw = (terms.prior + terms.likelihood)[:, :n].double() - log_q
-        return u[:, :n], lw.masked_fill(dead[:, :n] | lw.isnan(), -torch.inf)
+        lw = (terms.prior + terms.likelihood).double() - log_q
+        return u, lw.masked_fill(dead, -torch.inf)
+
+    def _check_ends(self, u: Tensor) -> None:
+        """Refuses a prior with mass at an end of its support: draws without a place on the line, or several at one."""
+        ended = ~torch.isfinite(u).all(-1)
+        if len(u) > 2:
+            for end in (u.amax(0), u.amin(0)):
+                at_end = u == end
+                ended |= (at_end & (at_end.sum(0) > 1) & (u.amax(0) > u.amin(0))).any(-1)
+        if bool(ended.any()):
+            raise ValueError(
+                f"expected a prior whose draws can be told from the ends of their support, got {int(ended.sum())} of "
+                f"{ended.numel()} draws at an end in {self.dtype}: mass lies beyond the last number before it; try "
+                "pv.IS, or float64"
+            )
+
+    def _check_spacing(self, u: Tensor, log_weights: Tensor) -> None:
+        """Refuses a posterior whose width is that of the rounding of its coordinates: no density is right there."""
+        best = log_weights[: len(u)].argmax(0)
+        centre = u[best, torch.arange(u.shape[1])].unsqueeze(0)
+        with self.program.quiet():
+            values = []
+            for step in (0.0, 1.0, -1.0):
+                terms = Densities(self.program, self.indices, 1).terms(
+                    centre * (1 + step * torch.finfo(u.dtype).eps)
+                )
+                values.append((terms.prior + terms.likelihood).double()[0])
+        change = torch.maximum((values[1] - values[0]).abs(), (values[2] - values[0]).abs())
+        if bool((change > COARSE).any()):
+            worst = int(change.nan_to_num(0.0).argmax())
+            raise ValueError(
+                f"expected latents whose numbers are finer than the posterior, got a log-density that changes by "
+                f"{float(change[worst]):.2g} nats from one number to the next in {u.dtype} (datum "
+                f"{int(self.indices[min(worst, len(self.indices) - 1)])}); try float64 (x.double(), and .double() of "
+                "the modules), or latents in other units"
+            )

@@ -13,6 +13,7 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from ..checks.agreement import mask_of
 from ..checks.contract import base_of, data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import without_inverse
@@ -79,8 +80,8 @@ class Densities:
             )
         if program.enumerated:
             raise ValueError(
-                "expected continuous latents alone, got enumerated discrete ones: Hamiltonian moves need "
-                "gradients; try pv.IS, which sums them out"
+                "expected continuous latents alone, got enumerated discrete ones, which have no gradient; try "
+                "pv.IS, which sums them out"
             )
         self.program, self.indices, self.num_chains = program, indices, num_chains
         self.temperature = temperature
@@ -91,6 +92,7 @@ class Densities:
         frame = data_frame(trace, program.plate)
         self.rows: int = frame.size
         self._dims = (-1 - program.max_plate_nesting, frame.dim)
+        self.masked = sorted(n for n, site in latent_sites(trace) if not torch.as_tensor(mask_of(site)).all())
         self.slots = {name: Slot.of(site, frame.dim) for name, site in latent_sites(trace)}
         self.width = sum(slot.size for slot in self.slots.values())
 
