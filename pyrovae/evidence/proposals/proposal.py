@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...programs import Program
 from ...programs.latents.densities import Densities
+from ...programs.particles.rounding import peaked_at_ends
 from ..core.checks import check_weights
 from ..core.chunks import pairs_in
 from ..core.estimator import PerDatum
@@ -72,6 +73,12 @@ class Proposal:
             raise ValueError(
                 f"expected latents without masks for proposals of each datum's own, got masks at {densities.masked}: "
                 "where a latent is masked it has no density to propose from; try pv.IS or pv.AIS"
+            )
+        peaked = peaked_at_ends(program, indices)
+        if peaked:
+            raise ValueError(
+                f"expected priors whose draws can be told from the ends of their support, got mass at {peaked} "
+                "beyond the last number before an end: densities on the line do not hold it; try pv.IS or pv.Exact, or float64"
             )
         self.dtype = next(iter(densities.slots.values())).dtype
         known = guide > 0 and not program.narrower and densities.guide_has_density()

@@ -21,6 +21,7 @@ DRAWS = 4  # a few tell the size of the error, which has one sign for most draws
 SCOUTS = 256  # draws that tell of the ends of the numbers there are
 LOST = 1e3  # nats
 # Laws whose mass may lie nearer to 0 or 1 than any number but these.
+CORNER = 1e-5  # mass of a law that may be lost to rounding
 PEAKED = (dist.Gamma, dist.Beta, dist.Dirichlet, dist.InverseGamma)
 NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -127,6 +128,25 @@ def _at_the_end(program: Program, indices: Tensor, seed: int) -> Tensor:
     kept = lw.masked_fill(there, -torch.inf).logsumexp(0)
     # Where all weight is there, nothing is known: a number that every statement gives way to.
     return (lw.logsumexp(0) - kept).nan_to_num(nan=0.0, posinf=LOST)
+
+
+def peaked_at_ends(program: Program, indices: Tensor) -> list[str]:
+    """Latents whose prior puts draws at the last number before an end of its support, for want of nearer ones."""
+    with program.quiet(0, "ends of the prior"), program.on(indices) as given:
+        trace = poutine.trace(program.model).get_trace(*given)
+        latents = {name: site["fn"] for name, site in sample_sites(trace) if not site["is_observed"]}
+        found = {name: _ends(fn) for name, fn in latents.items()}
+    peaked = {name for name, ends in found.items() if ends is not None and len(ends)}
+    return sorted(peaked | {name for name, fn in latents.items() if _is_cornered(fn)})
+
+
+def _is_cornered(fn: Any) -> bool:
+    """Whether a Dirichlet law has mass where 1 - z is lost to rounding: eps^(2 a) of it, for a concentration a."""
+    law = base_of(fn)
+    if not isinstance(law, torch.distributions.Dirichlet):
+        return False
+    least = law.concentration.amin().double()
+    return bool(torch.finfo(law.concentration.dtype).eps ** (2 * least) > CORNER)
 
 
 def _ends(fn: Any) -> Tensor | None:
