@@ -78,7 +78,8 @@ class Proposal:
         if peaked:
             raise ValueError(
                 f"expected priors whose draws can be told from the ends of their support, got mass at {peaked} "
-                "beyond the last number before an end: densities on the line do not hold it; try pv.IS or pv.Exact, or float64"
+                "beyond the last number before an end: densities on the line do not hold it; try pv.IS or pv.Exact, or "
+                "float64"
             )
         self.dtype = next(iter(densities.slots.values())).dtype
         known = guide > 0 and not program.narrower and densities.guide_has_density()
