@@ -11,7 +11,7 @@ import torch
 from scipy.stats import genpareto
 
 import pyrovae as pv
-from pyrovae.evidence.core.assembling import certificate
+from pyrovae.evidence.core.certificate import certificate
 from pyrovae.evidence.weights.coverage import Law, interval_coverage, lognormal, pareto
 from pyrovae.evidence.weights.delete_one import is_variance, jackknife_variance
 from pyrovae.evidence.weights.diagnostics import pareto_khat

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.evidence import Estimate
-from pyrovae.evidence.core.assembling import certificate
+from pyrovae.evidence.core.certificate import certificate
 from pyrovae.evidence.weights.coverage import Coverage, Law, interval_coverage, lognormal, pareto
 from pyrovae.evidence.weights.delete_one import jackknife_shift
 from pyrovae.inference.running.markdown import table_lines

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
-
-from torch import Tensor
 
 from ...programs import Program
 from ...programs.particles.rounding import rounding
 from ..sharing.claims import Sharing, Units
 from ..sharing.partial_results import Partials
-from ..weights.rounding import KEY, SAFETY, rounding_of_all, with_rounding
+from ..weights.rounding import KEY, rounding_of_all, with_rounding
+from .certificate import certificate
 from .chunks import Chunk
 from .collecting import Collected
 from .estimate import NUM_DRAWS, Estimate
@@ -186,14 +184,3 @@ def _num_samples(e: Any, result: PerDatum, drawn: int) -> int:
     if NUM_DRAWS in result.details:
         return int(result.details[NUM_DRAWS].median())
     return e.num_samples or (drawn if hasattr(e, "estimate") else 0)
-
-
-def certificate(per_datum: Tensor, delta: float, number: int = 1, rounding: Tensor | None = None) -> float:
-    """Markov's inequality on E[prod p̂_n / p_n] = 1: mean ln p̂ - ln(number/delta) / N, less the rounding error.
-
-    All of `number` such certificates hold together with probability >= 1 - delta, by the union bound: that of
-    whichever estimator turns out the highest holds too. The inequality is of exact arithmetic; rounding is the same
-    for all draws, and no average makes it smaller.
-    """
-    error = 0.0 if rounding is None else SAFETY * float(rounding.mean())
-    return float(per_datum.mean()) - math.log(number / delta) / len(per_datum) - error

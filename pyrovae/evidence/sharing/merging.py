@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ..core.assembling import certificate
+from ..core.certificate import certificate
 from ..core.estimate import Estimate
 from ..core.estimator import join
 from ..notes import estimate_notes
