@@ -17,7 +17,7 @@ from pyrovae.objectives.compile.compiled import CompiledObjective
 from pyrovae.programs import capture_parameters, module_mode
 from pyrovae.programs.compile.tracing import UntraceableError
 from pyrovae.svi import fused
-from pyrovae.svi.captured import Captured
+from pyrovae.svi.cuda_graph import Captured
 from pyrovae.svi.fused import FusedStep
 from pyrovae.svi.static_step import StaticStep
 from pyrovae.training.batches.static_epoch import StaticEpoch

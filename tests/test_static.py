@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyrovae as pv
-from pyrovae.svi.captured import WARM_UP, Captured
+from pyrovae.svi.cuda_graph import WARM_UP, Captured
 from pyrovae.svi.fused import FusedStep
 
 from .pairs import D, Pair
@@ -147,7 +147,7 @@ def test_on_a_cpu_the_body_runs_directly():
 @pytest.mark.parametrize("options", FITS.values(), ids=FITS)
 def test_captured_epochs_are_uncaptured_ones(options, monkeypatch):
     captured = fit("cuda", epochs=4, **options)
-    monkeypatch.setattr("pyrovae.svi.captured.WARM_UP", 10**9)  # never captures
+    monkeypatch.setattr("pyrovae.svi.cuda_graph.WARM_UP", 10**9)  # never captures
     direct = fit("cuda", epochs=4, **options)
     for name, value in captured.store.state_dict().items():
         torch.testing.assert_close(value, direct.store.state_dict()[name], rtol=1e-4, atol=1e-5)

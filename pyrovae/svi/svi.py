@@ -22,8 +22,8 @@ from ..objectives.first_step import check_first_step
 from ..programs import capture_parameters, module_mode
 from ..programs.compile.tracing import UntraceableError
 from ..programs.watch.generators import noise_state, put_back
-from .captured import Captured
 from .comparing import compared
+from .cuda_graph import Captured
 from .static_step import StaticStep
 from .update import Update
 

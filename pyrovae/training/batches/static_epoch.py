@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...objectives.compile.compiled import StepObjective
 from ...programs import derive_seed
-from ...svi.captured import Captured
+from ...svi.cuda_graph import Captured
 from ...svi.static_step import StaticStep
 from ...svi.svi import SVI
 from ..state.averaging import MovingAverage
