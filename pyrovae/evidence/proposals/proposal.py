@@ -131,7 +131,9 @@ class Proposal:
         size = max(1, min(num_samples, pairs_in(self.program, budget) // len(self.indices)))
         order = self._order(num_samples)
         shares = torch.bincount(order, minlength=len(self.shares)).double() / num_samples
-        us, weights, strata = [], [], []
+        us: list[Tensor] = []
+        weights: list[Tensor] = []
+        strata: list[Tensor] = []
         for block, own in enumerate(order.split(size)):
             with self.program.quiet(seed, stream, *counters, block):
                 # In any order: consecutive draws, of which L_k is made, are then of all components.
