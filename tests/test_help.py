@@ -1,4 +1,4 @@
-"""What the command line says of itself: a screenful first, everything on demand, and a hint after a slip."""
+"""Help of the command line: a screenful first, everything on demand, and a hint after a slip."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def narrow(monkeypatch):
 
 
 def said(argv, capsys, code=0):
-    """What `pyrovae ARGV` says before it ends with a code."""
+    """Text of `pyrovae ARGV`, before it ends with a code."""
     try:
         ended = cli.main(argv)
     except SystemExit as end:

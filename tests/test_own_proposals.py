@@ -266,9 +266,6 @@ def test_easy_data_need_no_proposal():
     """An exact guide's weights are equal: nothing is fitted."""
     model, _, x, truth = linear(2)
 
-    def exact(x):
-        raise NotImplementedError
-
     d = 2
     random = torch.Generator().manual_seed(d)
     w = torch.randn(2 * d, d, generator=random, dtype=F64) / math.sqrt(d)
@@ -481,6 +478,17 @@ def test_a_plate_of_fixed_size_is_filled_up():
     for estimator in (pv.OwnIS(4000, QUICK), pv.Adaptive(0.02, fit=QUICK)):
         (e,) = pv.evidence(model, guide, x, estimators=[estimator], compile=False).values()
         assert ((e.per_datum - truth).abs() < 4 * e.variance.sqrt() + 1e-4).all()
+
+
+def test_no_defensive_share():
+    """The flow alone, which reaches all of the line."""
+    model, guide, x, truth = linear(2)
+    fit = pv.ProposalFit(QUICK.elbo, QUICK.even, defensive=0.0)
+    e = pv.evidence(model, guide, x, estimators=[pv.OwnIS(4000, fit)], compile=False)["OwnIS"]
+    assert ((e.per_datum - truth).abs() < 4 * e.variance.sqrt() + 1e-4).all()
+    with pytest.raises(ValueError, match="two draws at least of each component with a share"):
+        narrow = pv.ProposalFit(QUICK.elbo, QUICK.even, defensive=0.99)
+        pv.evidence(model, guide, x, estimators=[pv.OwnIS(100, narrow)], compile=False)
 
 
 def test_a_missed_tolerance_is_said():

@@ -49,7 +49,7 @@ class EstimatorOptions:
     chains: int = 16
     """Chains per datum of ais; of smc, in each of its 8 islands."""
     start: Literal["guide", "prior"] = "guide"
-    """Where the chains of ais and smc start."""
+    """Start of the chains of ais and smc."""
     leapfrog: int = 8
     """Leapfrog steps of one move of ais and smc."""
 

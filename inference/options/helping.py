@@ -105,7 +105,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _kinds(hint: Any) -> tuple[str, tuple[str, ...]]:
-    """What follows an option's name, and what it may be where that is a choice."""
+    """Text after an option's name: its kind, or its choices."""
     inner = [one for one in get_args(hint) if one not in (type(None), Ellipsis)]
     if get_origin(hint) is Literal:
         return "NAME", get_args(hint)

@@ -1,4 +1,4 @@
-"""What evidence refuses: numbers of samples, programs without a density, data and weights that mean nothing."""
+"""Refusals of evidence: numbers of samples, programs without a density, data and weights that mean nothing."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Execution:
-    """What a run takes beside the program and the estimator's own settings.
+    """Settings of a run beside the program and the estimator's own.
 
     Attributes:
         seed: of the noise.

@@ -153,10 +153,10 @@ class Proposal:
         stride = next(s for s in range(int(0.618 * total) + 1, 2 * total + 2) if math.gcd(s, total) == 1)
         order = torch.searchsorted(ends, torch.arange(total) * stride % total, right=True)
         counts = torch.bincount(order, minlength=len(self.shares))
-        if int(counts.min()) < 2:
+        if any(share and count < 2 for share, count in zip(self.shares, counts.tolist(), strict=True)):
             raise ValueError(
-                f"expected two draws at least of each component, got {counts.tolist()} of {total}; try a larger "
-                "num_samples, or another defensive share"
+                f"expected two draws at least of each component with a share, got {counts.tolist()} of {total}; "
+                "try a larger num_samples, or another defensive share"
             )
         return order
 
@@ -207,7 +207,7 @@ class Proposal:
     def _check_spacing(self, u: Tensor, log_weights: Tensor) -> None:
         """Refuses a posterior whose width is that of the rounding of its coordinates: no density is right there."""
         best = log_weights[: len(u)].argmax(0)
-        centre = u[best, torch.arange(u.shape[1])].unsqueeze(0)
+        centre = u[best, torch.arange(u.shape[1], device=u.device)].unsqueeze(0)
         with self.program.quiet():
             values = []
             for step in (0.0, 1.0, -1.0):

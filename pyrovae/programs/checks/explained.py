@@ -1,4 +1,4 @@
-"""What a program fails with in its first run, as an error that names its arguments."""
+"""Failures of a program's first run, as errors that name its arguments."""
 
 from __future__ import annotations
 
