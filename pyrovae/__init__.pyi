@@ -17,6 +17,7 @@ from .evidence import IS as IS
 from .evidence import MLMC as MLMC
 from .evidence import SMC as SMC
 from .evidence import Adaptive as Adaptive
+from .evidence import Annealing as Annealing
 from .evidence import Chunk as Chunk
 from .evidence import ClosedELBO as ClosedELBO
 from .evidence import Evidence as Evidence

@@ -30,6 +30,7 @@ from .gaps.parts import Gaps as Gaps
 from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import posterior as posterior
 from .proposals.adaptive import Adaptive as Adaptive
+from .proposals.annealing import Annealing as Annealing
 from .proposals.local_fit import LocalFit as LocalFit
 from .proposals.own_is import OwnIS as OwnIS
 from .proposals.own_is import ProposalFit as ProposalFit

@@ -12,10 +12,15 @@ from .apart import check_apart
 from .chunks import choose_chunk
 
 
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raises ValueError unless `value` is a whole number >= `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}")
+
+
 def check_num_samples(num_samples: Any) -> None:
     """Raises ValueError unless `num_samples` is a whole number >= 1."""
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
-        raise ValueError(f"expected num_samples (K) to be a whole number >= 1, got {num_samples!r}")
+    check_count("num_samples (K)", num_samples)
 
 
 def check_density(program: Program) -> None:

@@ -16,6 +16,7 @@ from .estimator import Direction
 
 TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, `[N]`
 OWN = "own_proposal"  # in an estimate's details: 1 where a datum's draws are of its own proposal, 0 where the guide's
+ANNEALED = "annealed"  # in an estimate's details: 1 where a datum's chains were annealed from its proposal
 NUM_DRAWS = "num_draws"  # in an estimate's details: draws of each datum, where they differ
 SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on simulated data, nats
 

@@ -14,7 +14,7 @@ from ...programs.latents.densities import Start
 from ..chains.annealed_path import Resample, check_num_temperatures, check_schedule
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, chunks, split
-from ..core.checks import check_density
+from ..core.checks import check_count, check_density
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum
 from ..core.execution import Execution
 from .importance_sampling import IS
@@ -62,9 +62,7 @@ class AIS(ChunkedEstimator):
     def __post_init__(self) -> None:
         check_num_temperatures(self.num_temperatures)
         for name in ("num_chains", "leapfrog"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"expected {name} to be a whole number >= 1, got {value!r}")
+            check_count(name, getattr(self, name))
         if self.start not in ("prior", "guide"):
             raise ValueError(f"expected start to be 'prior' or 'guide', got {self.start!r}")
         if not 0 < self.target_acceptance < 1:

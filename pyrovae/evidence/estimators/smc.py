@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..chains.annealed_path import Resample
 from ..chains.resampling import resample_islands
+from ..core.checks import check_count
 from ..core.estimator import PerDatum
 from .ais import AIS
 
@@ -42,8 +43,7 @@ class SMC(AIS):
     def __post_init__(self) -> None:
         super().__post_init__()
         r = self.num_islands
-        if not isinstance(r, int) or isinstance(r, bool) or r < 2:
-            raise ValueError(f"expected num_islands to be a whole number >= 2, got {r!r}")
+        check_count("num_islands", r, 2)
         if self.num_chains % r or self.num_chains < 2 * r:
             raise ValueError(
                 f"expected num_chains for {r} islands of one size, of two at least, got {self.num_chains}; try "

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
-from ..core.estimate import NUM_DRAWS, OWN
+from ..core.estimate import ANNEALED, NUM_DRAWS, OWN
 from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
 from ..core.execution import Execution
 from ..weights.diagnostics import MIN_ESS
+from .annealing import Annealing
 from .own_is import Fitter, ProposalFit, check_fit, chunks_of
 from .proposal import Proposal
 
 LEVELS = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)  # draws
 PILOT = 5_000  # draws per datum that a decision is made on
+CHAINS = 200  # of the pilot of annealing
 CHEAP = 20_000  # draws of the guide that cost less than a proposal of the datum's own
 MARGIN = 4.0  # of the draws asked for over those that the pilot says suffice: it is itself a draw
 SIGMAS = 5.0  # by which a tail is to exclude an infinite mean (`tail.TAIL_SIGMAS` is 3.5)
@@ -35,17 +37,20 @@ class Adaptive(ChunkedEstimator):
        standard error below the tolerance, for an effective sample size, and for a tail that excludes an infinite mean.
        Where few do, they are drawn.
     2. All other data get proposals of their own (`OwnIS`), a pilot of these, and as many draws as it says.
+    3. Where that is more than `max_samples`, chains are annealed from the proposal to the posterior (`Annealing`), if
+       a pilot of them comes closer to what is needed.
 
     Every decision rests on pilots, and every figure on fresh draws of a proposal that is fixed before them: exp of the
     estimate is unbiased for p(x), whichever way a datum goes, and the certificate holds. `Estimate.reliable` tells of
     these draws which data are supported; what is not is a lower bound still.
 
-    Details per datum: `own_proposal` (1, or 0: the guide's draws) and `num_draws`.
+    Details per datum: `own_proposal` (1, or 0: the guide's draws), `annealed` (1 or 0) and `num_draws`.
 
     Args:
         tolerance: largest Monte-Carlo standard error of a datum, nats.
         max_samples: most draws per datum.
         fit: of the proposals.
+        annealing: of the data that `max_samples` draws would not support; None: these stay lower bounds.
 
     Raises:
         ValueError: tolerance <= 0, fewer draws than a pilot takes.
@@ -59,12 +64,15 @@ class Adaptive(ChunkedEstimator):
     tolerance: float = 0.05
     max_samples: int = 100_000
     fit: ProposalFit = field(default_factory=ProposalFit)
+    annealing: Annealing | None = field(default_factory=Annealing)
 
     def __post_init__(self) -> None:
         number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
         if not number or not 0 < self.tolerance < math.inf:
             raise ValueError(f"expected a tolerance > 0 in nats, got {self.tolerance!r}")
         check_fit(self.fit)
+        if self.annealing is not None and not isinstance(self.annealing, Annealing):
+            raise TypeError(f"expected annealing to be a pv.Annealing or None, got {self.annealing!r}")
         if not isinstance(self.max_samples, int) or self.max_samples < PILOT:
             raise ValueError(
                 f"expected max_samples to be a whole number >= {PILOT:,}, which a pilot takes, got {self.max_samples}"
@@ -101,22 +109,54 @@ class Adaptive(ChunkedEstimator):
         amortised = Proposal(program, indices, [], 1 - AMORTISED_PRIOR, AMORTISED_PRIOR)
         easy = torch.zeros(len(indices), dtype=torch.bool)
         found = []
+        together = program.arguments.calling != "sliced"  # runs on all of its data alone
         if amortised.has_guide:
             needed = self._needed(amortised, "guide", chunk, execution)
             easy = needed <= CHEAP
-            if program.arguments.calling != "sliced":
-                easy = easy.all().expand_as(easy)  # runs on all of its data alone
+            if together:
+                easy = easy.all().expand_as(easy)
             found += self._drawn(amortised, "guide", needed, easy, chunk, execution)
         if not bool(easy.all()):
             rest = (~easy).nonzero()[:, 0]
             own = fitter(indices[rest.to(indices.device)], chunk)
             needed = self._needed(own, "own", chunk, execution)
-            all_of_it = torch.ones_like(needed, dtype=torch.bool)
-            found += [
-                (rest[i], part) for i, part in self._drawn(own, "own", needed, all_of_it, chunk, execution)
-            ]
+            hard = needed > self.max_samples
+            if together:
+                hard = hard.any().expand_as(hard)
+            rows, parts = self._annealed(own, needed, hard, chunk, execution)
+            drawn = torch.ones_like(hard).index_fill(0, rows, False)
+            found += [(rest[i], part) for i, part in self._drawn(own, "own", needed, drawn, chunk, execution)]
+            found += [(rest[i], part) for i, part in parts]
         order = torch.cat([rows for rows, _ in found]).argsort()
         return join([part for _, part in found], order)
+
+    def _annealed(
+        self, own: Proposal, needed: Tensor, hard: Tensor, chunk: int, execution: Execution
+    ) -> tuple[Tensor, list[tuple[Tensor, PerDatum]]]:
+        """Rows that annealing serves better than draws of their proposals, and their results."""
+        rows = hard.nonzero()[:, 0]
+        if self.annealing is None or not len(rows):
+            return rows[:0], []
+        anneal, most = self.annealing, self.annealing.num_chains
+        some = own if len(rows) == len(hard) else own.select(rows)
+        pilot = anneal.estimate(some, min(most, CHAINS), execution, "adaptive anneal pilot", chunk)
+        chains = draws_needed(pilot, min(most, CHAINS), self.tolerance)
+        better = ~(chains / most > needed[rows] / self.max_samples)
+        if own.program.arguments.calling != "sliced":
+            better = better.all().expand_as(better)
+        where = better.nonzero()[:, 0]
+        if not len(where):
+            return rows[:0], []
+        some = some if len(where) == len(rows) else some.select(where)
+        part = anneal.estimate(some, most, execution, "adaptive anneal", chunk)
+        return rows[where], [(rows[where], self._told(part, "own", most, annealed=True))]
+
+    def _told(self, part: PerDatum, way: Way, number: int, annealed: bool = False) -> PerDatum:
+        """The result with what it says of the way it was found."""
+        n = len(part.log_evidence)
+        own, chains, draws = (torch.full((n,), float(v)) for v in (way == "own", annealed, number))
+        details = {OWN: own, ANNEALED: chains, NUM_DRAWS: draws, "tolerance": self.tolerance}
+        return replace(part, curve={}, details={**part.details, **details})
 
     def _needed(self, proposal: Proposal, way: Way, chunk: int, execution: Execution) -> Tensor:
         seed, budget = execution.seed, execution.budget
@@ -140,9 +180,7 @@ class Adaptive(ChunkedEstimator):
                 some = proposal if len(rows) == len(steps) else proposal.select(rows)
                 stream, budget = f"adaptive {way} draws", execution.budget
                 part = some.estimate(level, execution.seed, stream, chunk, step, budget=budget)
-                own, number = (torch.full((len(rows),), float(v)) for v in (way == "own", level))
-                details = {**part.details, OWN: own, NUM_DRAWS: number, "tolerance": self.tolerance}
-                found.append((rows, replace(part, curve={}, details=details)))
+                found.append((rows, self._told(part, way, level)))
         return found
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
-from ...programs.latents.densities import Densities
+from ...programs.latents.densities import Densities, Terms
 from ...programs.particles.rounding import peaked_at_ends
 from ..core.checks import check_weights
 from ..core.chunks import pairs_in
@@ -130,7 +130,7 @@ class Proposal:
         """
         size = max(1, min(num_samples, pairs_in(self.program, budget) // len(self.indices)))
         order = self._order(num_samples)
-        shares = torch.bincount(order, minlength=len(self.shares)).double() / num_samples
+        shares = self.shares_of(num_samples)
         us: list[Tensor] = []
         weights: list[Tensor] = []
         strata: list[Tensor] = []
@@ -138,7 +138,7 @@ class Proposal:
             with self.program.quiet(seed, stream, *counters, block):
                 # In any order: consecutive draws, of which L_k is made, are then of all components.
                 own = own.sort().values[(places := torch.randperm(len(own)))]
-                u, lw = self._block(own, places, shares.tolist())
+                u, lw = self._block(own, places, shares)
             weights.append(lw)
             strata.append(own)
             if keep or not us:
@@ -146,6 +146,12 @@ class Proposal:
             if advance is not None:
                 advance(lw.numel())
         return torch.cat(us), torch.cat(weights), torch.cat(strata)
+
+    def shares_of(self, total: int) -> list[float]:
+        """Shares of the components among so many draws, in whole numbers."""
+        order = self._order(total)
+        shares: list[float] = (torch.bincount(order, minlength=len(self.shares)).double() / total).tolist()
+        return shares
 
     def _order(self, total: int) -> Tensor:
         """The component of each of all draws: fixed numbers of each, spread evenly."""
@@ -177,6 +183,12 @@ class Proposal:
         dead = ~torch.isfinite(u).all(-1)  # a draw of the guide outside of the model's support
         u = torch.where(dead.unsqueeze(-1), 0.0, u)
         terms = densities.terms(u, guide=self.has_guide)
+        log_q = self.log_density(u, terms, shares)
+        lw = (terms.prior + terms.likelihood).double() - log_q
+        return u, lw.masked_fill(dead, -torch.inf)
+
+    def log_density(self, u: Tensor, terms: Terms, shares: Sequence[float]) -> Tensor:
+        """ln q_n(u) at u `[K, rows, D]` of these shares: `[K, rows]`; `terms` are the densities of the pair there."""
         found = [c.log_prob(u).double() for c in self.components]
         if terms.guide is not None:
             found.append(terms.guide.double())
@@ -186,9 +198,7 @@ class Proposal:
             for share, part in zip(shares, found, strict=True)
             if share
         ]
-        log_q = torch.logsumexp(torch.stack(mixed), 0)
-        lw = (terms.prior + terms.likelihood).double() - log_q
-        return u, lw.masked_fill(dead, -torch.inf)
+        return torch.logsumexp(torch.stack(mixed), 0)
 
     def _check_ends(self, u: Tensor) -> None:
         """Refuses a prior with mass at an end of its support: draws without a place on the line, or several at one."""

@@ -13,7 +13,7 @@ from ..style import BLUE, GREY, ORANGE, canvas, number
 RASTER = 2000
 
 
-def plot_elbo_vs_is(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
+def plot_elbo_vs_is(ev: EvidenceLike, ax: Axes | None = None, name: str = "IS") -> Axes:
     """ELBO (x) against importance-sampled evidence (y) for every datum, in nats; the height above
     the diagonal is what the ELBO loses.
 
@@ -21,14 +21,15 @@ def plot_elbo_vs_is(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
     infinite estimate are counted, not drawn.
 
     Args:
-        ev: with `"ELBO"` and `"IS"`.
+        ev: with `"ELBO"` and that estimator.
         ax: to draw into.
+        name: the estimator of ln p(x).
 
     Raises:
         ValueError: without both, or where no datum has two finite estimates.
     """
     elbo = estimate_of(ev, "ELBO", "the x axis")
-    weighted = estimate_of(ev, "IS", "the y axis")
+    weighted = estimate_of(ev, name, "the y axis")
     x, y = elbo.per_datum.double().cpu(), weighted.per_datum.double().cpu()
     finite = torch.isfinite(x) & torch.isfinite(y)
     if not finite.any():
@@ -39,7 +40,11 @@ def plot_elbo_vs_is(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
     pad = 0.04 * (high - low) or 1.0
     with canvas(ax, 3.2, 3.2) as ax:
         ax.plot(
-            [low - pad, high + pad], [low - pad, high + pad], color=GREY, linewidth=0.8, label="IS = ELBO"
+            [low - pad, high + pad],
+            [low - pad, high + pad],
+            color=GREY,
+            linewidth=0.8,
+            label=f"{name} = ELBO",
         )
         groups = ((~reliable, ORANGE, "weights unreliable"), (reliable, BLUE, "weights reliable"))
         for mask, colour, label in groups:
@@ -61,8 +66,8 @@ def plot_elbo_vs_is(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
         ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
         ax.set_box_aspect(1)
         ax.set_xlabel("ELBO [nats]")
-        ax.set_ylabel(f"IS estimate of {quantity(weighted)} [nats]")
+        ax.set_ylabel(f"{name} estimate of {quantity(weighted)} [nats]")
         of = f" ({int(finite.sum()):,} data)" if hidden else ""
-        ax.set_title(f"mean gap IS − ELBO: {number(float((y - x)[finite].mean()))} nats{of}")
+        ax.set_title(f"mean gap {name} − ELBO: {number(float((y - x)[finite].mean()))} nats{of}")
         ax.legend(loc="lower right", handletextpad=0.4, borderaxespad=0.1)
     return ax

@@ -14,7 +14,7 @@ from ..style import BLACK, BLUE, ORANGE, canvas
 MAX_BINS = 40
 
 
-def plot_khat(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
+def plot_khat(ev: EvidenceLike, ax: Axes | None = None, name: str = "IS") -> Axes:
     """Histogram of the Pareto tail index k-hat of the importance weights over data.
 
     Above the threshold min(1 - 1/log10 K, 0.7) the error of a datum's estimate cannot be trusted
@@ -22,13 +22,14 @@ def plot_khat(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
     `Evidence.table()`; infinite values and NaN have no bar and are counted in the legend.
 
     Args:
-        ev: with `"IS"`.
+        ev: with that estimator.
         ax: to draw into.
+        name: the estimator asked.
 
     Raises:
         ValueError: without it, or without k-hat.
     """
-    e = estimate_of(ev, "IS", "k-hat")
+    e = estimate_of(ev, name, "k-hat")
     if e.khat is None:
         raise ValueError("expected an estimate with k-hat, got one without")
     khat = e.khat.double().cpu().numpy()
@@ -54,7 +55,8 @@ def plot_khat(ev: EvidenceLike, ax: Axes | None = None) -> Axes:
         ):
             if mask.any():
                 ax.plot([], [], linestyle="none", label=f"{label}: {int(mask.sum()):,}")
-        ax.set_xlabel(f"Pareto $\\hat{{k}}$ of the weights (K = {e.num_samples:,})")
+        of = "" if name == "IS" else f"of {name}, "
+        ax.set_xlabel(f"Pareto $\\hat{{k}}$ of the weights ({of}K = {e.num_samples:,})")
         ax.set_ylabel("number of data")
         ax.set_ylim(bottom=0)
         # Room above the bars, so that the legend hides none.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,26 +23,28 @@ def plot_evidence(ev: EvidenceLike, image_shape: tuple[int, int] | None = None) 
     """L_K against 1/K, its extrapolation, ELBO against IS per datum and the k-hat histogram, side by side;
     below, the worst- and the best-estimated data where they are images.
 
-    The extrapolation is shown where the jackknife was asked for, ELBO against IS where the ELBO was.
+    L_K is of IS, where that was asked for, the extrapolation of the jackknife; the others are of `Adaptive` or `OwnIS`
+    where these are there.
 
     Args:
-        ev: with `"IS"`.
+        ev: with `"IS"`, `"OwnIS"` or `"Adaptive"`.
         image_shape: height and width, where the data are images.
 
     Raises:
-        ValueError: without IS; for data that are no such images.
+        ValueError: without any of these; for data that are no such images.
     """
-    estimate_of(ev, "IS", "its figure")
-    panels: list[Callable[[Any, Axes], Axes]] = [plot_lk_curve]
-    panels += [plot_extrapolation] if "Jackknife" in ev else []
-    panels += [plot_elbo_vs_is] if "ELBO" in ev else []
-    panels += [plot_khat]
+    name = next((own for own in ("Adaptive", "OwnIS") if own in ev), "IS")
+    estimate_of(ev, name, "its figure")
+    panels: list[Callable[..., Axes]] = [plot_lk_curve] if "IS" in ev else []
+    panels += [plot_extrapolation] if "Jackknife" in ev and "IS" in ev else []
+    panels += [functools.partial(plot_elbo_vs_is, name=name)] if "ELBO" in ev else []
+    panels += [functools.partial(plot_khat, name=name)]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(2.6 * len(panels) + 0.3, 2.6 if image_shape is None else 4.0)
         rows = 1 if image_shape is None else 2
         grid = figure.add_gridspec(rows, len(panels), height_ratios=[2.6, 1.4][:rows])
         for i, panel in enumerate(panels):
-            panel(ev, figure.add_subplot(grid[0, i]))
+            panel(ev, ax=figure.add_subplot(grid[0, i]))
         if image_shape is not None:
-            plot_worst(ev, image_shape, ax=figure.add_subplot(grid[1, :]))
+            plot_worst(ev, image_shape, name=name, ax=figure.add_subplot(grid[1, :]))
     return figure
