@@ -9,6 +9,7 @@ import torch
 from scipy import integrate, stats
 
 import pyrovae as pv
+from pyrovae.evidence import Sharing
 from pyrovae.evidence.core.execution import Execution
 from pyrovae.evidence.proposals.local_flow import LocalFlow
 from pyrovae.evidence.proposals.own_is import Fitter
@@ -249,7 +250,7 @@ def test_adaptive_keeps_to_its_tolerance(case):
     assert e.reliable.all() and e.symbol == "≈"
     assert e.variance.sqrt().max() < 0.02
     assert ((e.per_datum - truth).abs() < 4 * e.variance.sqrt()).all()
-    assert set(e.details["num_draws"].tolist()) <= {2000, 5000, 10_000, 20_000, 50_000, 100_000}
+    assert set(e.details["num_draws"].tolist()) <= {1000, 5000, 10_000, 20_000, 50_000, 100_000}
     assert "support every datum" in ev.verdict and "100.0%" in ev.table("markdown")
 
 
@@ -332,7 +333,7 @@ def test_draws_are_shared_out_exactly():
 
 @pytest.mark.parametrize("estimator", [pv.OwnIS(1000, QUICK), pv.Adaptive(0.05, fit=QUICK)])
 def test_chunks_are_their_own(estimator, tmp_path):
-    """A chunk's numbers do not depend on the others; a killed evaluation goes on to the same numbers."""
+    """A chunk has the same numbers killed and resumed, or taken over from other processes, whatever the others are."""
     model, guide, x, _ = linear(4)
     kwargs = {"estimators": [estimator], "compile": False, "budget": 4_000}
     program = inspect_program(model, guide, x)
@@ -349,7 +350,9 @@ def test_chunks_are_their_own(estimator, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         pv.evidence(model, guide, x, **kwargs, resume=tmp_path, progress=stop)
-    again = pv.evidence(model, guide, x, **kwargs, resume=tmp_path)[estimator.name]
+    again = pv.evidence(model, guide, x, **kwargs, resume=tmp_path, sharing=Sharing(poll=0.02))[
+        estimator.name
+    ]
     assert seen and torch.equal(again.per_datum, whole.per_datum)
     assert torch.equal(again.variance, whole.variance)
 
@@ -410,6 +413,22 @@ def test_mass_at_the_ends_of_the_numbers_is_refused(dtype):
             pv.evidence(
                 model, guide, torch.tensor([0.0, 1.0], dtype=dtype), estimators=[estimator], compile=False
             )
+
+
+def test_two_equal_draws_by_chance_are_no_end():
+    """Of 1e5 coordinates in float32 some have equal outermost draws; a prior's mass at an end shows in more."""
+    model, guide, x, _ = linear(2)
+    proposal = Proposal(inspect_program(model, guide, x), torch.arange(4), [], 0.5, 0.5)
+    u = torch.randn(100, 40, 50, generator=torch.Generator().manual_seed(0))
+    high = u.argsort(0, descending=True)
+    u[high[1, 3, 7], 3, 7] = u[high[0, 3, 7], 3, 7]
+    proposal._check_ends(u)
+    for at_end in (
+        u.index_put((high[2, 3, 7], torch.tensor(3), torch.tensor(7)), u.amax(0)[3, 7]),
+        u[:, 3:4, 7:8],
+    ):
+        with pytest.raises(ValueError, match="told from the ends of their support"):
+            proposal._check_ends(at_end)
 
 
 def test_infinite_weights_are_refused():
