@@ -55,3 +55,11 @@ def own_parameters():
     """Each test has a parameter store of its own, whatever Pyro's global one holds."""
     with ParameterStore().active():
         yield
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Graphs run as they were traced, for tests of anything but the code that is generated: that takes seconds each."""
+    for room in ("codegen", "compiled_weights", "compiled_densities", "compiled_gradients"):
+        place = f"pyrovae.programs.compile.{room}.compile_module"
+        monkeypatch.setattr(place, lambda module, *rest, **more: module)
