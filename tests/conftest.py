@@ -21,8 +21,11 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
         str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))),
     )
 
+import matplotlib
+import pyro
 import pytest
 import torch
+from matplotlib._pylab_helpers import Gcf
 
 from pyrovae.programs import ParameterStore
 
@@ -51,8 +54,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def own_parameters():
-    """Each test has a parameter store of its own, whatever Pyro's global one holds."""
+def own_state():
+    """Each test has a parameter store of its own, whatever Pyro's global one holds, and draws what it draws alone."""
+    pyro.set_rng_seed(0)
     with ParameterStore().active():
         yield
 
@@ -63,3 +67,12 @@ def interpreted(monkeypatch):
     for room in ("codegen", "compiled_weights", "compiled_densities", "compiled_gradients"):
         place = f"pyrovae.programs.compile.{room}.compile_module"
         monkeypatch.setattr(place, lambda module, *rest, **more: module)
+
+
+@pytest.fixture
+def pyplot_untouched():
+    """Figures go past pyplot, and leave its settings."""
+    before = dict(matplotlib.rcParams)
+    yield
+    assert not Gcf.figs, "a figure was registered with pyplot"
+    assert dict(matplotlib.rcParams) == before
