@@ -169,12 +169,24 @@ def test_an_epoch_has_all_rows(bench, nothing_compiles):
     whole(rows, absent={"NumPyro, lax.scan over the epoch"})
 
 
+# A process of its own, whose graphs run as they were traced too.
+RANKS = """
+import runpy, sys
+from pyrovae.programs.compile import codegen
+codegen.compile_module = lambda module, *rest, **more: module
+runpy.run_path({child!r}, run_name="__main__")
+"""
+
+
 @pytest.mark.slow
-def test_streaming_and_scaling_have_all_rows(bench, nothing_compiles):
+def test_streaming_and_scaling_have_all_rows(bench, nothing_compiles, tmp_path, monkeypatch):
     import scaling
     import streaming
     from nets import Net
 
+    child = tmp_path / "ranks.py"
+    child.write_text(RANKS.format(child=str(scaling.CHILD)))
+    monkeypatch.setattr(scaling, "CHILD", child)
     net = Net(16, (8,), 2, 4)
     rows = streaming.bench_streaming(net, tiny(), size=40)
     whole(rows)
