@@ -294,7 +294,7 @@ def raised(program):
 def test_a_fit_whose_program_changes(ema):
     """The compiled epoch on fixed tensors, as a GPU captures it."""
     eager = fit(Attribute, False, raised, ema=ema)
-    with pytest.warns(UserWarning, match=r"'beta' of Attribute was .* \(test_watch.py, line"):
+    with pytest.warns(UserWarning, match=r"'beta' of Attribute was .* \(against_pyro.py, line"):
         compiled = fit(Attribute, True, raised, ema=ema)
     for row, other in zip(compiled.history, eager.history, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
