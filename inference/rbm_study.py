@@ -22,7 +22,7 @@ from pyrovae.data import T_CRITICAL, IsingTorus
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.running import console, run_script
 from pyrovae.models.boltzmann import RBM
-from pyrovae.models.boltzmann_parts.ising_machine import ising_log_constant
+from pyrovae.models.boltzmann.ising_machine import ising_log_constant
 from pyrovae.objectives import PersistentCD
 
 # Draws of Swendsen-Wang, of which chains that run backwards start.

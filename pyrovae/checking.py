@@ -34,7 +34,7 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
             if "guide" in signature.parameters and len(args) > 1 and not callable(args[1]):
-                name = f"pv.{fn.__name__}"  # type: ignore[attr-defined]
+                name = f"pv.{fn.__name__}"
                 raise TypeError(
                     f"expected model and guide as two arguments of {name}, got a {type(args[1]).__name__} in place of "
                     f"the guide; try {name}(pair.model, pair.guide, ...)"
@@ -145,22 +145,27 @@ def _whole(least: int) -> Callable[[Any, str, Any], int]:
     return take
 
 
-def _number(value: Any, name: str, _: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise _wrong(name, "a number", value)
-    return value
+def _a(words: str, kinds: Any) -> Callable[[Any, str, Any], Any]:
+    def take(value: Any, name: str, _: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise _wrong(name, words, value)
+        return value
+
+    return take
+
+
+_NUMBERS = int | float | np.number
+_path = _a("a path", str | os.PathLike)
 
 
 def _schedule(value: Any, name: str, _: Any) -> Any:
     if not callable(value):
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        if isinstance(value, bool) or not isinstance(value, _NUMBERS):
             raise _wrong(
                 name, "a number or a function of the epoch", value, "; try pv.Warmup or pv.Exponential"
             )
         return value
-    first = value(0.0)
-    if isinstance(first, bool) or not isinstance(first, int | float | np.number | Tensor):
-        raise _wrong(f"{name}(epoch)", "a number", first)
+    _a("a number", _NUMBERS | Tensor)(value(0.0), f"{name}(epoch)", None)
     return value
 
 
@@ -171,29 +176,11 @@ def _compile(value: Any, name: str, default: Any) -> Any:
     return value
 
 
-def _path(value: Any, name: str, _: Any) -> Any:
-    if not isinstance(value, str | os.PathLike):
-        raise _wrong(name, "a path", value)
-    return value
-
-
 def _resume(value: Any, name: str, default: Any) -> Any:
     if default is None:
         return _path(value, f"{name} (a folder)", default)
     if not isinstance(value, bool):
         raise _wrong(name, "True or False", value, "; try checkpoint=folder, resume=True")
-    return value
-
-
-def _function(value: Any, name: str, _: Any) -> Any:
-    if not callable(value):
-        raise _wrong(name, "a function", value)
-    return value
-
-
-def _text(value: Any, name: str, _: Any) -> Any:
-    if not isinstance(value, str):
-        raise _wrong(name, "a name", value)
     return value
 
 
@@ -246,13 +233,13 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     **dict.fromkeys(("epochs", "batch_size", "patience", "metric_samples", "keep", "num_samples"), _whole(1)),
     **dict.fromkeys(("checkpoint_every", "checkpoint_steps", "budget", "simulate"), _whole(1)),
     **dict.fromkeys(("seed", "max_returns"), _whole(0)),
-    **dict.fromkeys(("free_bits", "clip_norm", "ema", "delta"), _number),
+    **dict.fromkeys(("free_bits", "clip_norm", "ema", "delta"), _a("a number", _NUMBERS)),
     **dict.fromkeys(("lr", "beta"), _schedule),
     **dict.fromkeys(("checkpoint", "log", "run", "folder"), _path),
-    **dict.fromkeys(("on_epoch", "progress"), _function),
+    **dict.fromkeys(("on_epoch", "progress"), _a("a function", Callable)),
     "compile": _compile,
     "resume": _resume,
-    "plate": _text,
+    "plate": _a("a name", str),
     "objective": _objective,
     "groups": _groups,
     "estimators": _estimators,

@@ -21,8 +21,12 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
         str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))),
     )
 
+import matplotlib
+import pyro
 import pytest
 import torch
+from _pytest import runner
+from matplotlib._pylab_helpers import Gcf
 
 from pyrovae.programs import ParameterStore
 
@@ -50,8 +54,42 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device: nothing to capture on"))
 
 
+def _call(function, *args):
+    return function(*args)
+
+
+# CPython keeps frames in blocks of 16 KB. At the depth of a test, some call that is made ten thousand times is the
+# first of a block, which is taken from the system and given back each time: half of the time of a trace. A frame that
+# pretends to be large makes a block with room for all that a test calls.
+_call.__code__ = _call.__code__.replace(co_stacksize=70_000)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """pytest's own, in a frame with room."""
+    return _call(runner.pytest_runtest_protocol, item, nextitem)
+
+
 @pytest.fixture(autouse=True)
-def own_parameters():
-    """Each test has a parameter store of its own, whatever Pyro's global one holds."""
+def own_state():
+    """Each test has a parameter store of its own, whatever Pyro's global one holds, and draws what it draws alone."""
+    pyro.set_rng_seed(0)
     with ParameterStore().active():
         yield
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Graphs run as they were traced, for tests of anything but the code that is generated: that takes seconds each."""
+    for room in ("codegen", "compiled_weights", "compiled_densities", "compiled_gradients"):
+        place = f"pyrovae.programs.compile.{room}.compile_module"
+        monkeypatch.setattr(place, lambda module, *rest, **more: module)
+
+
+@pytest.fixture
+def pyplot_untouched():
+    """Figures go past pyplot, and leave its settings."""
+    before = dict(matplotlib.rcParams)
+    yield
+    assert not Gcf.figs, "a figure was registered with pyplot"
+    assert dict(matplotlib.rcParams) == before

@@ -75,17 +75,20 @@ def fit(pair=None, data=None, split=None, **options):
     return pv.fit(pair.model, pair.guide, rows() if data is None else data, split=split, **options)
 
 
+# Every option of a fit that divides a batch or looks at it; two to a fit where they do not meet.
 FITS = {
     "plain": {},
-    "schedules": {"lr": pv.Exponential(1e-2, 1e-3, 3), "beta": pv.Warmup(2)},
-    "clipped, averaged": {"clip_norm": 1.0, "ema": 0.9},
-    "SGD by groups": {"optim": functools.partial(torch.optim.SGD, lr=1e-3), "groups": {"dec*": {"lr": 1e-4}}},
     "particles": {"objective": pv.objectives.DReG(4)},
-    "mean field": {"objective": TraceMeanField_ELBO()},
-    "compiled": {"compile": True},
-    "validation": {"valid": rows(3), "restore_best": True, "patience": 2},
+    "clipped, averaged": {"clip_norm": 1.0, "ema": 0.9, "beta": pv.Warmup(2)},
+    "SGD by groups": {
+        **{"optim": functools.partial(torch.optim.SGD, lr=1e-3), "groups": {"dec*": {"lr": 1e-4}}},
+        "compile": True,
+    },
+    "mean field": {
+        **{"objective": TraceMeanField_ELBO(), "valid": rows(3), "restore_best": True, "patience": 2},
+    },
     "scaled plate": {"pair": Scaled},
-    "one batch an epoch": {"batch_size": 50},
+    "one batch an epoch": {"batch_size": 50, "lr": pv.Exponential(1e-2, 1e-3, 3)},
 }
 
 

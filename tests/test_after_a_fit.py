@@ -17,11 +17,6 @@ N = 6
 X = torch.randn(N, generator=torch.Generator().manual_seed(0)) + 2.0
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    pyro.set_rng_seed(0)
-
-
 def make():
     net = nn.Linear(1, 1)
 

@@ -19,11 +19,6 @@ SHIFTS = torch.linspace(-1.0, 1.0, N)
 LENGTHS = torch.tensor([4, 3, 3, 2, 1, 1])
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    pyro.set_rng_seed(0)
-
-
 def pair(shifts):
     """x ~ N(0, 2) about a shift that `shifts(x, *context)` makes of the context; with the exact posterior."""
 

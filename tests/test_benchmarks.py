@@ -43,11 +43,8 @@ def bench(monkeypatch):
 
 
 @pytest.fixture
-def interpreted(monkeypatch):
-    """Graphs run as they were traced: generating code takes some ten seconds, and one step below does so."""
-    for room in ("codegen", "compiled_weights"):
-        place = f"pyrovae.programs.compile.{room}.compile_module"
-        monkeypatch.setattr(place, lambda module, *rest, **more: module)
+def nothing_compiles(interpreted, monkeypatch):
+    """Generating code takes some ten seconds; one step below does so."""
     monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
 
 
@@ -158,13 +155,13 @@ def test_a_step_has_all_rows(bench, hidden, request):
     from nets import Net
 
     if not hidden:
-        request.getfixturevalue("interpreted")
+        request.getfixturevalue("nothing_compiles")
     rows = steps.bench_step(Net(64, hidden, 2, 4), tiny())
     whole(rows, absent={"NumPyro, jitted", "Pythae, its trainer's step"})
     assert len(rows) == 11 and {r.ratio for r in rows if r.what == "pv.SVI, compiled"} == {1.0}
 
 
-def test_an_epoch_has_all_rows(bench, interpreted):
+def test_an_epoch_has_all_rows(bench, nothing_compiles):
     import steps
     from nets import Net
 
@@ -172,12 +169,24 @@ def test_an_epoch_has_all_rows(bench, interpreted):
     whole(rows, absent={"NumPyro, lax.scan over the epoch"})
 
 
+# A process of its own, whose graphs run as they were traced too.
+RANKS = """
+import runpy, sys
+from pyrovae.programs.compile import codegen
+codegen.compile_module = lambda module, *rest, **more: module
+runpy.run_path({child!r}, run_name="__main__")
+"""
+
+
 @pytest.mark.slow
-def test_streaming_and_scaling_have_all_rows(bench, interpreted):
+def test_streaming_and_scaling_have_all_rows(bench, nothing_compiles, tmp_path, monkeypatch):
     import scaling
     import streaming
     from nets import Net
 
+    child = tmp_path / "ranks.py"
+    child.write_text(RANKS.format(child=str(scaling.CHILD)))
+    monkeypatch.setattr(scaling, "CHILD", child)
     net = Net(16, (8,), 2, 4)
     rows = streaming.bench_streaming(net, tiny(), size=40)
     whole(rows)
@@ -219,7 +228,7 @@ def test_families_are_the_same_loss_by_hand(bench, monkeypatch):
         assert error < 2e-3 * float(ours.mean())
 
 
-def test_importance_has_all_rows(bench, interpreted):
+def test_importance_has_all_rows(bench, nothing_compiles):
     import importance
     from nets import Net
 
@@ -232,7 +241,7 @@ def test_importance_has_all_rows(bench, interpreted):
     whole(importance.bench_test_set(net, tiny(), size=4, num_samples=256))
 
 
-def test_growth_and_its_figure(bench, interpreted, tmp_path):
+def test_growth_and_its_figure(bench, nothing_compiles, tmp_path):
     import growth
     from nets import Net
 

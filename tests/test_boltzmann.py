@@ -16,8 +16,8 @@ from pyrovae.evidence.estimators.log_partition import LogPartition, bootstrapped
 from pyrovae.inference import evaluate, sample, train
 from pyrovae.inference.options.rbm_parts import machine_of
 from pyrovae.models.boltzmann import RBM
-from pyrovae.models.boltzmann_parts.ising_machine import ising_log_constant
-from pyrovae.models.boltzmann_parts.visible_units import GaussianUnits
+from pyrovae.models.boltzmann.ising_machine import ising_log_constant
+from pyrovae.models.boltzmann.visible_units import GaussianUnits
 from pyrovae.models.linear_gaussian import LinearGaussian
 from pyrovae.objectives import ContrastiveDivergence, ParallelTempering, PersistentCD
 from pyrovae.programs import annealed_family, inspect_program
@@ -71,7 +71,7 @@ def test_either_layer_is_enumerated_in_blocks(visible, hidden, monkeypatch):
     rbm = machine(visible, hidden)
     _, _, energy = brute_energies(rbm)
     whole = rbm.exact_log_partition()
-    monkeypatch.setattr("pyrovae.models.boltzmann_parts.partition.NUMBERS", 32)
+    monkeypatch.setattr("pyrovae.models.boltzmann.partition.NUMBERS", 32)
     assert rbm.exact_log_partition().value == pytest.approx(whole.value, abs=1e-12)
     assert whole.value == pytest.approx(float(torch.logsumexp(-energy.flatten(), 0)), abs=1e-12)
     assert f"2^{min(visible, hidden)}" in whole.method

@@ -28,7 +28,7 @@ from pyrovae.training.optimizers import Adam
 from pyrovae.training.state.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from pyrovae.training.state.packing import pack, unpack
 from tests import killing
-from tests.test_training import VALID, Pair, X, assert_equal
+from tests.training_pair import VALID, Pair, X, assert_equal
 
 torch.set_num_threads(1)
 OPTIONS = {"valid": VALID, "batch_size": 16, "lr": 0.02, "epochs": 5, "ema": 0.9, "clip_norm": 5.0}

@@ -13,6 +13,8 @@ import pyrovae as pv
 
 from .pairs import D, L, Pair
 
+pytestmark = pytest.mark.usefixtures("interpreted")
+
 EPOCHS, AT = 5, 2
 WEIGHT = [1.0]
 
@@ -68,14 +70,6 @@ OPTIMIZERS = {
 
 def programs(pair):
     return pair.model, pair.guide
-
-
-@pytest.fixture(autouse=True)
-def interpreted(monkeypatch):
-    """Graphs run as they were traced: generating code takes seconds each."""
-    monkeypatch.setattr(
-        "pyrovae.programs.compile.codegen.compile_module", lambda module, *rest, **more: module
-    )
 
 
 def fitted(event, optim, compile):

@@ -21,11 +21,6 @@ IMAGES = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 SERIES = torch.randn(N, D, 2, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    pyro.set_rng_seed(0)
-
-
 class Normed(nn.Module):
     def __init__(self):
         super().__init__()

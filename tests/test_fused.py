@@ -29,11 +29,6 @@ LAYOUTS = {
 }
 
 
-def as_traced(module, *rest, **more):
-    """In place of generated code, which takes seconds."""
-    return module
-
-
 def trained(pair, compile, number=6, before_step=None):
     """Losses, and parameters by name, of some steps under the same noise."""
     store = pv.ParameterStore()
@@ -54,10 +49,10 @@ def trained(pair, compile, number=6, before_step=None):
 
 
 @pytest.mark.parametrize("generated", [pytest.param(True, marks=needs_compiler), False])
-def test_programs_whose_gradients_come_transposed_train_as_eager_ones(monkeypatch, generated):
+def test_programs_whose_gradients_come_transposed_train_as_eager_ones(request, generated):
     """The kernel read them in memory's order: Adam moved each weight by another one's gradient, in silence."""
     if not generated:
-        monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
+        request.getfixturevalue("interpreted")
     (losses, ours), (expected, eager) = trained(Bilinear(), True), trained(Bilinear(), False)
     torch.testing.assert_close(losses, expected)
     for name, value in eager.items():
@@ -156,9 +151,7 @@ def test_a_parameter_with_gaps_is_torchs_to_update():
     assert not FusedStep(torch.optim.Adam([p])).fuses
 
 
-def test_what_the_kernel_would_misread_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
-
+def test_what_the_kernel_would_misread_is_refused_by_name(interpreted):
     def transposes(parameters):
         for p in parameters:
             if p.dim() == 2:
@@ -242,8 +235,7 @@ def test_another_optimizer_in_the_same_svi():
     torch.testing.assert_close(store.state_dict(), before)
 
 
-def test_a_captured_step_is_made_anew_where_its_optimizer_changes(monkeypatch):
-    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
+def test_a_captured_step_is_made_anew_where_its_optimizer_changes(interpreted, monkeypatch):
     monkeypatch.setattr("pyrovae.svi.svi.captures", lambda device: True)
     pair, store = Pair(), pv.ParameterStore()
     svi = pv.SVI(store.bind(pair.model), store.bind(pair.guide), ADAM, Trace_ELBO(), compile=True)
@@ -261,11 +253,10 @@ def test_a_captured_step_is_made_anew_where_its_optimizer_changes(monkeypatch):
     assert len(svi._static.rates) == 2 and svi.compiled_steps == 5
 
 
-def test_a_torch_without_guards_over_many_tensors_gives_the_same_steps(monkeypatch):
+def test_a_torch_without_guards_over_many_tensors_gives_the_same_steps(interpreted, monkeypatch):
     """They are torch's own, under a name that may go; a change of layout is seen without them, too."""
     from pyrovae.programs.watch import layouts
 
-    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", as_traced)
     losses, weights = trained(Pair(), True)
     monkeypatch.setattr(layouts, "TensorGuards", None)
     others, those = trained(Pair(), True)

@@ -17,7 +17,7 @@ from .generated.rows import ROWS, MaskedSite
 
 PROGRAMS = covering_array()
 # One, as each compiles for seconds (`python -m tests.generated --compiled` takes them all). Steps are compiled in
-# tests/test_watch.py: a generated program keeps a record of its calls, which no graph could write.
+# tests/test_compiled_programs.py: a generated program keeps a record of its calls, which no graph could write.
 COMPILE = [next(rows for rows in PROGRAMS if compiles(rows) and any(r.discrete for r in rows))]
 
 

@@ -9,12 +9,8 @@ from pyro.infer.autoguide import AutoNormal
 import pyrovae as pv
 from pyrovae.programs import ParameterStore, reconstruct, simulate
 
-from .test_idioms import GLOBALS, D, W, X, exact_with_globals, with_globals
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    pyro.set_rng_seed(0)
+from .test_global_latents import GLOBALS, W, exact_with_globals, with_globals
+from .test_idioms import D, X
 
 
 def pair():

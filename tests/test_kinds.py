@@ -17,8 +17,9 @@ from torch import nn
 
 import pyrovae as pv
 
-from .test_watch import D, L, N, Program, assert_pyros, data
-from .test_watch import interpreted as interpreted
+from .against_pyro import D, L, N, Program, assert_pyros, data
+
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 class Sizes(Program):

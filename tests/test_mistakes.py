@@ -20,11 +20,6 @@ X = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
 HALF = 0.5**0.5
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    pyro.set_rng_seed(0)
-
-
 def pair(
     plates=("data", "data"), dim=None, events=(1, 1, 1), name="z", net=None, extra=None, sizes=(None, None)
 ):

@@ -16,7 +16,7 @@ from torch import nn
 import pyrovae as pv
 from pyrovae.objectives import BetaELBO, FreeBits, check_objective
 from pyrovae.programs import ParameterStore, inspect_program
-from pyrovae.programs.checks.validity import mean_field_breaches
+from pyrovae.programs.checks.dependencies import mean_field_breaches
 
 from . import handwritten as hw
 

@@ -20,11 +20,6 @@ N, D, L, K = 5, 3, 2, 3
 X = torch.randn(N, D, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    pyro.set_rng_seed(0)
-
-
 def model(x):
     with pyro.plate("data", len(x)):
         z = pyro.sample("z", dist.Normal(torch.zeros(L), 1.0).to_event(1))

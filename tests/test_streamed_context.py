@@ -10,11 +10,6 @@ from pyrovae.distributed import Split
 from .test_arguments import KINDS, SHIFTS, N, X, pair, truth
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    pyro.set_rng_seed(0)
-
-
 class Items(torch.utils.data.Dataset):
     def __init__(self, *columns):
         self.columns = columns

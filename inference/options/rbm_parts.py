@@ -7,7 +7,7 @@ from typing import Any
 import pyrovae as pv
 from pyrovae.data import Dataset
 from pyrovae.models.boltzmann import RBM
-from pyrovae.models.boltzmann_parts.visible_units import BinaryUnits, GaussianUnits
+from pyrovae.models.boltzmann.visible_units import BinaryUnits, GaussianUnits
 from pyrovae.objectives import ContrastiveDivergence, ParallelTempering, PersistentCD
 from pyrovae.objectives.tempering import TEMPERATURES
 from pyrovae.programs.modes import owners

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyrovae as pv
-from pyrovae.models.boltzmann_parts.partition import LIMIT
-from pyrovae.models.boltzmann_parts.visible_units import BinaryUnits
+from pyrovae.models.boltzmann.partition import LIMIT
+from pyrovae.models.boltzmann.visible_units import BinaryUnits
 from pyrovae.programs import declaration_of
 
 from .applying import refuse_unasked

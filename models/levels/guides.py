@@ -39,7 +39,7 @@ class BottomUp(nn.Module):
     def forward(self, path: Path, draw: Draw, x: Tensor, *context: Tensor) -> None:
         """Draws z_1, ..., z_T."""
         z = draw(1, self.levels[0](x, *context))
-        for t, level in enumerate(self.levels[1:], 2):  # type: ignore[arg-type]
+        for t, level in enumerate(self.levels[1:], 2):
             z = draw(t, level(z))
 
     @property
@@ -121,7 +121,7 @@ class _Top(nn.Module):
 
     def forward(self, x: Tensor, *context: Tensor) -> Any:
         features = self.encoders[0](x, *context)
-        for encoder in self.encoders[1:]:  # type: ignore[union-attr]
+        for encoder in self.encoders[1:]:
             features = encoder(features)
         return self.head(features)
 

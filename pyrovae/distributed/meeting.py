@@ -13,6 +13,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from .world import TIMEOUT, Elsewhere, RankLost, World, plain
 
@@ -70,9 +72,9 @@ def _join(backend: str, timeout: float) -> None:
     limit = timedelta(seconds=timeout)
     where = ":".join(os.environ.get(name, f"{name}?") for name in ("MASTER_ADDR", "MASTER_PORT"))
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=limit))
-        attempt = meet(dist.PrefixStore("pyrovae", store), rank, size, timeout)
-        own = dist.PrefixStore(attempt, store)
+        store, rank, size = next(rendezvous("env://", timeout=limit))
+        attempt = meet(PrefixStore("pyrovae", store), rank, size, timeout)
+        own = PrefixStore(attempt, store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=limit)
     except RankLost:
         raise
@@ -98,7 +100,7 @@ def _take_gpu() -> None:
     torch.cuda.set_device(local)
 
 
-def meet(store: dist.Store, rank: int, size: int, timeout: float) -> str:
+def meet(store: Store, rank: int, size: int, timeout: float) -> str:
     """A name for this attempt that all of its ranks know.
 
     When torchrun restarts its processes they get the same store again, in which the addresses of

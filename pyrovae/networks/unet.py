@@ -71,7 +71,7 @@ class UNet(nn.Module):
             reversed(self.up),
             reversed(self.enlarge),
             reversed(across),
-            strict=True,  # type: ignore[call-overload]
+            strict=True,
         ):
             h = block(torch.cat([enlarge(h), beside], 1), context)
         return self.last(silu(self.norm(h)))

@@ -7,12 +7,12 @@ from typing import Any
 from pyro.infer import RenyiELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 
 from ..programs import Program
+from ..programs.checks.dependencies import mean_field_breaches
 from ..programs.checks.validity import (
     check_pathwise,
     check_scales,
     deltas_with_density,
     masked_laws_enumerated,
-    mean_field_breaches,
     not_reparameterised,
     scaled_sites,
 )

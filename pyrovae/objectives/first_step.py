@@ -8,7 +8,8 @@ from typing import Any
 from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 
 from ..programs import module_mode
-from ..programs.checks.validity import breaches_of, deltas_in, dependencies_of, masked_laws_in, traces_apart
+from ..programs.checks.dependencies import breaches_of, dependencies_of
+from ..programs.checks.validity import deltas_in, masked_laws_in, traces_apart
 from ..programs.watch.snapshot import Snapshot
 from .beta import BetaELBO
 from .check import refuse_breaches, refuse_deltas, refuse_masked_laws

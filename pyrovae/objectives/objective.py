@@ -99,7 +99,7 @@ class ParticleObjective(PyroELBO):
         """Loss as `loss` gives it, and gradients into the parameters."""
         surrogate, value = self.surrogate_and_value(model, guide, *args, **kwargs)
         if surrogate.requires_grad:
-            surrogate.backward()  # type: ignore[no-untyped-call]
+            surrogate.backward()
         warn_if_nan(value, "loss")
         return torch_item(value)
 

@@ -97,7 +97,7 @@ def unmasked(fn: Any) -> Any:
     if isinstance(fn, dist.MaskedDistribution):
         return unmasked(fn.base_dist)
     if isinstance(fn, dist.Independent):
-        return dist.Independent(unmasked(fn.base_dist), fn.reinterpreted_batch_ndims)  # type: ignore[no-untyped-call]
+        return dist.Independent(unmasked(fn.base_dist), fn.reinterpreted_batch_ndims)
     return fn
 
 

@@ -130,13 +130,13 @@ class IWAEStages:
     @property
     def epochs(self) -> float:
         """Epochs of all stages."""
-        return self.unit * (3**self.stages - 1) / 2
+        return float(self.unit * (3**self.stages - 1) / 2)
 
     def __call__(self, epoch: float) -> float:
         """The value at a (fractional) epoch."""
         ends = (self.unit * (3 ** (i + 1) - 1) / 2 for i in range(self.stages - 1))
         stage = sum(epoch >= end for end in ends)
-        return self.start * 10 ** (-stage / (self.stages - 1))
+        return float(self.start * 10 ** (-stage / (self.stages - 1)))
 
 
 def as_schedule(value: float | Schedule) -> Schedule:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import pyro
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from ..devices import captures
 from ..distributed import Split
@@ -94,9 +95,9 @@ class Stepping(RunState):
                 pyro.validation_enabled(self.global_step == 0),
             ):
                 before = self.svi.compiled_steps
-                loss = self.svi.step(*rows) / (self.program.full_size or len(rows[0]))
+                loss: float = self.svi.step(*rows) / (self.program.full_size or len(rows[0]))
                 self.compiled_steps += self.svi.compiled_steps - before
-        except torch.linalg.LinAlgError as error:  # what weights without bounds do to a factorisation
+        except LinAlgError as error:  # what weights without bounds do to a factorisation
             raise self._bad_step(f"none ({error})") from error
         fault = fault_of(loss, self.peak)
         if fault is not None:
@@ -233,7 +234,7 @@ class Stepping(RunState):
             self.rates.apply(self.svi.optimizer, now, self.lr_factor)
         try:
             static.run(self.batch, self.global_step, reseed)
-        except torch.linalg.LinAlgError as error:
+        except LinAlgError as error:
             raise self._bad_step(f"none ({error})") from error
         if (self.batch + 1) % static.check_every == 0 or last or look:
             self.collect(self.batch + 1)

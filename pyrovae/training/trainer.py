@@ -151,7 +151,8 @@ class Trainer(Stepping):
             return row | self._measured(limit)
         world = self.split.world
         check_in_step(world, self.parameters(), f"after epoch {epoch + 1}")
-        return row | world.share_json(self._measured(limit) if world.first else None)
+        measured: dict[str, float] = world.share_json(self._measured(limit) if world.first else None)
+        return row | measured
 
     def _measured(self, limit: int) -> dict[str, float]:
         report = getattr(self.objective, "report", None)  # means over the epoch's steps
@@ -172,7 +173,7 @@ class Trainer(Stepping):
 
     def figures(self, program: Program, max_data: int | None = None) -> dict[str, float]:
         """Figures of the program on its data to log: the objective's own, where it has any, else `metrics`."""
-        own = getattr(self.objective, "measure", None)
+        own: Callable[..., dict[str, float]] | None = getattr(self.objective, "measure", None)
         if own is not None:
             return own(program, seed=self.seed, max_data=max_data)
         return self.metrics(program, max_data).row()

@@ -15,9 +15,10 @@ from ...programs.checks.in_support import Support, values_known_later
 from ...programs.compile.codegen import CompiledLoss
 from ...programs.compile.inputs import objects_in
 from ...programs.compile.tracing import UntraceableError
+from ...programs.watch.ambient import handlers
 from ...programs.watch.reachable import Reach
 from ...programs.watch.reading import PLAIN, Ran
-from ...programs.watch.watching import Watch, handlers
+from ...programs.watch.watching import Watch
 from ..beta import BetaELBO
 from ..differentiable import surrogate_and_value
 

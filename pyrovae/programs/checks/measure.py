@@ -152,7 +152,7 @@ def kind_of(fn: Any) -> Kind:
 
 def _law(fn: Any) -> Any:
     """Law inside Independent, Expanded and Masked wrappers; a law made from another one stays."""
-    wrappers = torch.distributions.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
+    wrappers = (torch.distributions.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)
     while isinstance(fn, wrappers):
         fn = fn.base_dist
     return fn

@@ -8,7 +8,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions.mixture_same_family import MixtureSameFamilyConstraint
+from torch.distributions.constraints import MixtureSameFamilyConstraint
 
 from .agreement import is_enumerated, shared_latents
 from .contract import base_of, describe, in_support

@@ -19,7 +19,8 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from ..watch.reachable import Reach
 from ..watch.reading import Ran, is_of_validation, place_of, recording
 from ..watch.snapshot import Snapshot
-from ..watch.undisturbed import UntraceableError, known_literals, undisturbed
+from ..watch.undisturbed import UntraceableError as UntraceableError
+from ..watch.undisturbed import known_literals, undisturbed
 from .decompositions import TABLE
 from .noise import Noise, lift_noise, new_input
 from .one_device import stay_on

@@ -147,7 +147,7 @@ def _fold(known: list[Call], leads: list[Any]) -> Callable[..., Any]:
         call, found = fits[0]
         if any(lead and shape.axis is None for shape, lead in zip(call.inputs, found, strict=True)):
             return None
-        lead = torch.broadcast_shapes(*found)  # type: ignore[arg-type]
+        lead = torch.broadcast_shapes(*found)
         new = iter([_into_batch(t, s, lead) for t, s in zip(tensors, call.inputs, strict=True)])
         leads[-1] = (call, lead)
         return _replaced(args, new), _replaced(kwargs, new)

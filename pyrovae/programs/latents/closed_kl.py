@@ -7,7 +7,8 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ..checks.contract import data_frame
-from ..checks.validity import closed_form_kl, mean_field_breaches
+from ..checks.dependencies import mean_field_breaches
+from ..checks.validity import closed_form_kl
 from ..inspection import Program
 from ..sites import Sites, reduce_to
 

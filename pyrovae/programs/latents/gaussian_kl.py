@@ -13,6 +13,8 @@ and (low rank, diagonal), the same with :math:`\Sigma_0 = WW^\top + \mathrm{diag
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.distributions import (
     Independent,
@@ -25,15 +27,15 @@ from torch.distributions import (
 __all__: list[str] = []
 
 
-def _diagonal(q: Independent) -> Normal:
+def _diagonal(q: Independent[Any]) -> Normal:
     # NotImplementedError: TraceMeanField_ELBO then falls back on Monte Carlo.
     if not isinstance(q.base_dist, Normal) or q.reinterpreted_batch_ndims != 1:
         raise NotImplementedError("expected an Independent(Normal, 1): other KLs have no closed form here")
     return q.base_dist
 
 
-@register_kl(MultivariateNormal, Independent)
-def _kl_full_diagonal(p: MultivariateNormal, q: Independent) -> Tensor:
+@register_kl(MultivariateNormal, Independent)  # type: ignore[untyped-decorator]
+def _kl_full_diagonal(p: MultivariateNormal, q: Independent[Any]) -> Tensor:
     normal = _diagonal(q)
     # The factor without its expanded copies: under K particles the [.., k, k] work is done once a datum.
     tril = p._unbroadcasted_scale_tril
@@ -44,8 +46,8 @@ def _kl_full_diagonal(p: MultivariateNormal, q: Independent) -> Tensor:
     return 0.5 * (trace + shift - p.event_shape[0]) + log_det
 
 
-@register_kl(LowRankMultivariateNormal, Independent)
-def _kl_low_rank_diagonal(p: LowRankMultivariateNormal, q: Independent) -> Tensor:
+@register_kl(LowRankMultivariateNormal, Independent)  # type: ignore[untyped-decorator]
+def _kl_low_rank_diagonal(p: LowRankMultivariateNormal, q: Independent[Any]) -> Tensor:
     normal = _diagonal(q)
     factor, diagonal, scale = p._unbroadcasted_cov_factor, p._unbroadcasted_cov_diag, normal.scale
     trace = ((factor.square().sum(-1) + diagonal) / scale.square()).sum(-1)

@@ -82,7 +82,7 @@ class Joint:
         self.dim = sum(p.size for p in self._parts)
         model = program.model
         if self.discrete:
-            model = pyro.infer.config_enumerate(model, default="parallel")  # type: ignore[attr-defined]
+            model = pyro.infer.config_enumerate(model, default="parallel")
         self._model = replace(program, model=model, guide=_nothing, enumerated=bool(self.discrete))
         self.wide = True
         self.dtype = torch.float64

@@ -13,7 +13,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..checks.contract import base_of
-from ..checks.validity import dependencies
+from ..checks.dependencies import dependencies
 from ..inspection import PARTICLES, Program
 from ..seeds import seeded
 from ..sites import collect, is_factor, sample_sites

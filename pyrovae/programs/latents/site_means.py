@@ -35,4 +35,4 @@ def site_means(sites: Sites, plate: str, particle_dim: int) -> dict[str, tuple[T
         out[name] = tuple(
             v.reshape(len(v), -1) for v in rows
         )  # a program run draw by draw has no dim of particles
-    return out  # type: ignore[return-value]
+    return out

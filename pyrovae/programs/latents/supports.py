@@ -42,7 +42,7 @@ def bijection(fn: Any) -> t.Transform:
             f"{type(_innermost(fn)).__name__}, whose draws are rounded, so that no density of theirs can be moved in"
         )
     support = fn.support
-    if isinstance(support, torch.distributions.mixture_same_family.MixtureSameFamilyConstraint):
+    if isinstance(support, constraints.MixtureSameFamilyConstraint):
         support = support.base_constraint
     if is_circular(fn):
         support = constraints.interval(-math.pi, math.pi)

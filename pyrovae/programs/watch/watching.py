@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter, contains, getitem, is_
 from typing import Any
 
-import torch
-from pyro.poutine import runtime
 from torch import Tensor, nn
 
+from .ambient import ambient, hooks_of_all_modules
 from .layouts import Layouts
 from .reachable import Reach
 from .reading import CLOCKS, PLAIN, Ran
@@ -26,10 +25,6 @@ _requires_grad = attrgetter("requires_grad")
 _hooks, _late_hooks = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 # Where a program reads what only a comparison with an eager step shows.
 _ENVIRONMENT = {"environ", "getenv"}
-_GLOBAL_HOOKS = [
-    getattr(nn.modules.module, f"_global_{kind}_hooks")
-    for kind in ("forward", "forward_pre", "backward", "backward_pre")
-]
 
 
 class Watch:
@@ -234,26 +229,6 @@ class Watch:
             where = self.ran.where(name.split(".")[-1])
             return f"it reads {name!r}, a NumPy array of shape {array.shape}{where}; try a tensor"
         return None
-
-
-def handlers() -> int:
-    """Number of Pyro's handlers that are active."""
-    return len(runtime._PYRO_STACK)
-
-
-def ambient() -> tuple[Any, ...]:
-    """Settings of torch that a program depends on."""
-    autocast = torch._C._is_any_autocast_enabled()
-    return torch.get_default_dtype(), torch.is_grad_enabled(), autocast, handlers(), hooks_of_all_modules()
-
-
-def hooks_of_all_modules() -> bool:
-    """Whether a hook of somebody else's stands around the calls of all modules: `module_mode` has one of its own."""
-    return any(map(len, _GLOBAL_HOOKS)) and any(
-        not str(getattr(hook, "__module__", "")).startswith("pyrovae.")
-        for hooks in _GLOBAL_HOOKS
-        for hook in hooks.values()
-    )
 
 
 def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:

@@ -16,9 +16,10 @@ from pyrovae.evidence import LogPartition
 from pyrovae.programs import program, seeded
 from pyrovae.programs.handlers.annealed import Beta
 
-from .boltzmann_parts.ising_machine import ising_parameters
-from .boltzmann_parts.partition import exact_log_partition
-from .boltzmann_parts.visible_units import BinaryUnits, GaussianUnits, bernoulli
+from .gibbs_sampling import gibbs_sampling
+from .ising_machine import ising_parameters
+from .partition import exact_log_partition
+from .visible_units import BinaryUnits, GaussianUnits
 
 WEIGHT_SCALE = 0.01  # standard deviation of the weights at the start (Hinton 2012)
 
@@ -174,21 +175,8 @@ class RBM(nn.Module):
 
     def gibbs(self, v: Tensor, steps: int, beta: Beta = 1.0) -> Tensor:
         """So many sweeps v -> h -> v of block Gibbs sampling at inverse temperature beta, `[...]` or one."""
-        if steps < 1:
-            raise ValueError(f"expected steps >= 1 of Gibbs sampling, got {steps}")
-        flat = self._flat(v)
-        b: Beta = beta.unsqueeze(-1).to(flat) if isinstance(beta, Tensor) else beta
-        # Where beta is 1 for all, nothing is multiplied.
-        plain = not isinstance(b, Tensor) and b == 1.0
-        bias = self.visible_bias if plain else (1 - b) * self.base_bias + b * self.visible_bias
-        weight = self.weight.mT
-        with torch.no_grad():
-            for _ in range(steps):
-                a = self._activation(flat)
-                h = bernoulli(torch.sigmoid(a if plain else b * a))
-                field = h @ weight
-                flat = self.visible.draw(bias, field if plain else b * field)
-        return flat.reshape(v.shape)
+        biases = self.base_bias, self.visible_bias, self.hidden_bias
+        return gibbs_sampling(self._flat(v), self.visible, self.weight, biases, steps, beta).reshape(v.shape)
 
     def transition(self, x: Tensor, steps: int, beta: Beta = 1.0) -> Tensor:
         """`gibbs`, under the name that training and annealing call it by; reversible."""

@@ -1,0 +1,3 @@
+"""Boltzmann machines: the machine, its Gibbs sampling, ln Z by enumeration, and the Ising torus as one."""
+
+from .rbm import RBM as RBM

@@ -1,0 +1,266 @@
+"""Guides and priors of unlike supports: a lower bound where draws are missing, never an estimate."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyrovae as pv
+
+from .every_way import F64, X
+
+# -- supports ---------------------------------------------------------------------------------------------------------
+
+ZERO, ONE = torch.zeros(()).double(), torch.ones(()).double()
+NARROWER = {
+    "Uniform for Normal": (lambda x: dist.Normal(ZERO, 1.0), lambda x: dist.Uniform(-ONE / 2, 0.5)),
+    "HalfNormal for Normal": (lambda x: dist.Normal(ZERO, 1.0), lambda x: dist.HalfNormal(ONE)),
+    "Beta for Normal": (lambda x: dist.Normal(ZERO, 1.0), lambda x: dist.Beta(2 * ONE, 2.0)),
+    "Uniform(0, 1) for Uniform(0, 2)": (lambda x: dist.Uniform(ZERO, 2.0), lambda x: dist.Uniform(ZERO, 1.0)),
+    "bounds of the third datum alone": (
+        lambda x: dist.Uniform(-3 * ONE, 3.0),
+        lambda x: dist.Uniform(-3 * ONE, torch.where(x == X[2], 1.0, 3.0)),
+    ),
+    "an affine map of a bounded law": (
+        lambda x: dist.Normal(ZERO, 1.0),
+        lambda x: dist.TransformedDistribution(
+            dist.Normal(ZERO, 1.0),
+            [dist.transforms.SigmoidTransform(), dist.transforms.AffineTransform(-1.0, 2.0)],
+        ),
+    ),
+    "masked Uniform": (lambda x: dist.Normal(ZERO, 1.0), lambda x: dist.Uniform(-ONE / 2, 0.5).mask(True)),
+    "mixture of Uniforms": (
+        lambda x: dist.Uniform(-2 * ONE, 2.0),
+        lambda x: dist.MixtureSameFamily(
+            dist.Categorical(torch.ones(2).double()), dist.Uniform(torch.tensor([-1.0, 0.0]).double(), 1.0)
+        ),
+    ),
+}
+AS_WIDE = {
+    "Normal for Normal": (lambda x: dist.Normal(ZERO, 1.0), lambda x: dist.Normal(x / 2, 1.0)),
+    "Uniform for Uniform": (lambda x: dist.Uniform(-2 * ONE, 2.0), lambda x: dist.Uniform(-2 * ONE, 2.0)),
+    "StudentT for Cauchy": (lambda x: dist.Cauchy(ZERO, 1.0), lambda x: dist.StudentT(3 * ONE)),
+    "sigmoid of a Normal for Beta": (
+        lambda x: dist.Beta(2 * ONE, 2.0),
+        lambda x: dist.TransformedDistribution(dist.Normal(ZERO, 1.0), [dist.transforms.SigmoidTransform()]),
+    ),
+    "Gamma for HalfNormal": (lambda x: dist.HalfNormal(ONE), lambda x: dist.Gamma(ONE, 1.0)),
+}
+
+
+def pair_of_laws(prior, guide):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", prior(x))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def own(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", guide(x).expand([len(x)]))
+
+    return model, own
+
+
+@pytest.mark.filterwarnings("ignore:the guide's support is smaller")
+@pytest.mark.parametrize("name", NARROWER)
+def test_a_guide_with_a_smaller_support_gives_lower_bounds_only(name):
+    model, guide = pair_of_laws(*NARROWER[name])
+    estimators = [
+        pv.ELBO(),
+        pv.IS(500),
+        pv.Jackknife(500),
+        pv.MLMC(8),
+        pv.AIS(4, 8),
+        pv.AIS(4, 8, start="prior"),
+    ]
+    ev = pv.evidence(model, guide, X, estimators=[*estimators, pv.Exact()])
+    assert any("'z'" in w and "prior" in w for w in ev.warnings)
+    for bound in ("ELBO", "IS", "AIS"):
+        assert ev[bound].direction == "<="
+        assert not ev[bound].reliable.any()
+        assert ev[bound].interval().isnan().all() if bound != "ELBO" else True
+        assert math.isnan(ev[bound].bias_indicator)
+    for refused in ("Jackknife", "MLMC"):
+        assert ev[refused].per_datum.isnan().all()
+        assert "smaller" in ev[refused].details["refused"]
+    assert ev["AIS (prior)"].lower_only is None
+    assert ev["Exact"].per_datum.isfinite().all()
+    assert ev["IS"].certificate < ev["Exact"].log_evidence
+    alone = pv.evidence(model, guide, X, estimators=[pv.IS(500)])
+    assert "well behaved" not in alone.verdict
+    assert "lower bound only" in alone.verdict
+    with pytest.warns(UserWarning, match="smaller than the prior's"):
+        pv.log_weights(model, guide, X, num_samples=2)
+
+
+@pytest.mark.filterwarnings("error:the guide's support is smaller")
+@pytest.mark.parametrize("name", AS_WIDE)
+def test_a_guide_as_wide_as_the_prior_is_left_alone(name):
+    model, guide = pair_of_laws(*AS_WIDE[name])
+    ev = pv.evidence(model, guide, X, estimators=[pv.IS(500), pv.Jackknife(500)])
+    assert ev["IS"].lower_only is None
+    assert ev["Jackknife"].per_datum.isfinite().all()
+    assert not any("smaller" in w for w in ev.warnings)
+
+
+DISCRETE = {
+    "Bernoulli for Poisson": (lambda: dist.Poisson(1.5), lambda: dist.Bernoulli(0.5), True),
+    "three classes for four": (
+        lambda: dist.Categorical(torch.ones(4)),
+        lambda: dist.Categorical(torch.ones(3)),
+        True,
+    ),
+    "Poisson for Poisson": (lambda: dist.Poisson(1.5), lambda: dist.Poisson(2.0), False),
+    "Bernoulli for Bernoulli": (lambda: dist.Bernoulli(0.3), lambda: dist.Bernoulli(0.5), False),
+    "Geometric for Bernoulli": (lambda: dist.Bernoulli(0.3), lambda: dist.Binomial(1, 0.5), False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the guide's support is smaller")
+@pytest.mark.parametrize("name", DISCRETE)
+def test_discrete_supports_are_compared(name):
+    prior, law, narrower = DISCRETE[name]
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", prior())
+            pyro.sample("x", dist.Normal(z.to(x.dtype), 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", law())
+
+    ev = pv.evidence(model, guide, X, estimators=[pv.IS(100)])
+    assert (ev["IS"].lower_only is not None) == narrower
+
+
+CLASSES = torch.tensor([[0.0, 0.5, 0.5], [0.5, 0.5, 0.0]])
+ZERO_PROBABILITY = {
+    "a class": (lambda x: dist.Categorical(CLASSES[0]), True),
+    "a class by its logit": (lambda x: dist.Categorical(logits=CLASSES[0].log()), True),
+    "a class of some data": (
+        lambda x: dist.Categorical(
+            torch.where((x < x.new_tensor(2.0))[..., None], CLASSES.mean(0), CLASSES[1])
+        ),
+        True,
+    ),
+    "one hot": (lambda x: dist.OneHotCategorical(CLASSES[0]), True),
+    "a bit": (lambda x: dist.Bernoulli(torch.tensor(1.0)), True),
+    "rounding": (lambda x: dist.Bernoulli(logits=torch.tensor(40.0)), False),
+    "none": (lambda x: dist.Categorical(CLASSES.mean(0)), False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the guide's support is smaller")
+@pytest.mark.parametrize("name", ZERO_PROBABILITY)
+def test_values_that_a_guide_never_draws_leave_a_lower_bound(name):
+    law, narrower = ZERO_PROBABILITY[name]
+
+    def pair(x, prior=False):
+        own = law(x)
+        if prior:
+            own = type(own)(torch.full(own._param.shape, 0.5))
+        return pyro.sample("z", own)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pair(x, prior=True)
+            z = z[..., 1] if name == "one hot" else z
+            pyro.sample("x", dist.Normal(z.to(x.dtype), 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pair(x)
+
+    x = torch.tensor([0.5, -0.3, 0.1, 3.0])
+    ev = pv.evidence(model, guide, x, estimators=[pv.IS(300)])
+    assert (ev["IS"].lower_only is not None) == narrower
+    assert bool(ev["IS"].interval().isnan().all()) == narrower
+
+
+def test_a_guide_that_draws_numbers_of_another_kind_is_refused():
+    model, guide = pair_of_laws(lambda x: dist.Normal(ZERO, 1.0), lambda x: dist.Bernoulli(0.5 * ONE))
+    with pytest.raises(ValueError, match=r"'z'.*continuous values in the model and discrete"):
+        pv.log_weights(model, guide, X, num_samples=5)
+
+
+@pytest.mark.filterwarnings("ignore:the guide's support is smaller")
+def test_sandwich_and_gaps_say_that_a_guide_is_too_narrow():
+    model, guide = pair_of_laws(*NARROWER["Uniform for Normal"])
+    sandwich = pv.sandwich(model, guide, X, simulate=4, ais=pv.AIS(4, 4, start="prior"), num_samples=20)
+    assert any("smaller than the prior's" in w for w in sandwich.warnings)
+    model, guide = pair_of_laws(*NARROWER["Beta for Normal"])
+    gaps = pv.gaps(model, guide, X, estimators=[pv.IS(50)], fit=pv.LocalFit(5), num_samples=20, flow=False)
+    assert any("smaller than the prior's" in w for w in gaps.warnings)
+
+
+def test_shards_of_a_too_narrow_guide_merge_to_lower_bounds():
+    model, guide = pair_of_laws(*NARROWER["Uniform for Normal"])
+    parts = [
+        pv.evidence(model, guide, X, estimators=[pv.IS(50)], chunk=pv.Chunk(2, 50), shard=(i, 2))
+        for i in (0, 1)
+    ]
+    assert pv.merge_evidence(parts)["IS"].lower_only is not None
+
+
+def test_an_observation_bounds_its_latent():
+    """z ~ Gamma(2, 1), x ~ Uniform(0, z): ln p(x) = -x. A draw z < x has weight zero, and refuses nothing."""
+    x = torch.tensor([0.3, 1.0, 2.5], dtype=F64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Gamma(torch.tensor(2.0, dtype=F64), 1.0))
+            pyro.sample("x", dist.Uniform(0.0, z), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Gamma(torch.full_like(x, 2.0), 0.7))
+
+    e = pv.evidence(model, guide, x, estimators=[pv.IS(4000), pv.Exact()])
+    assert bool(((e["IS"].per_datum + x).abs() < 4 * e["IS"].variance.sqrt()).all())
+    assert bool(((e["Exact"].per_datum + x).abs() <= e["Exact"].details["numerical_error"]).all())
+    # 16 draws that all leave the datum out are no reason to refuse it.
+    few = pv.log_weights(model, guide, x + 9, num_samples=16)
+    assert bool((few == -torch.inf).all(0).any())
+
+
+def test_trials_that_are_drawn_bound_their_count():
+    """n ~ Poisson(4), x ~ Binomial(n, 1/2): x ~ Poisson(2); the density at x > n is no number without validation."""
+    x = torch.tensor([0.0, 2.0, 5.0], dtype=F64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            n = pyro.sample("n", dist.Poisson(torch.tensor(4.0, dtype=F64)))
+            pyro.sample("x", dist.Binomial(n, torch.tensor(0.5, dtype=F64)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("n", dist.Poisson(x + 2.5))
+
+    e = pv.evidence(model, guide, x, estimators=[pv.IS(4000)])["IS"]
+    exact = dist.Poisson(torch.tensor(2.0, dtype=F64)).log_prob(x)
+    assert bool(((e.per_datum - exact).abs() < 4 * e.variance.sqrt()).all())
+    with pytest.raises(ValueError, match="support of Binomial"):
+        pv.evidence(model, guide, x + 0.5, estimators=[pv.IS(100)])
+
+
+def test_a_mixture_with_a_hole_leaves_a_lower_bound():
+    x = torch.tensor([0.4, 0.5], dtype=F64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Uniform(torch.zeros((), dtype=F64), 1.0))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+    def guide(x):
+        ends = torch.tensor([[0.0, 0.6], [0.3, 1.0]], dtype=F64)
+        parts = dist.Categorical(torch.full((len(x), 2), 0.5, dtype=F64))
+        with pyro.plate("data", len(x)):
+            pyro.sample(
+                "z", dist.MixtureSameFamily(parts, dist.Uniform(*ends.unsqueeze(1).expand(2, len(x), 2)))
+            )
+
+    e = pv.evidence(model, guide, x, estimators=[pv.IS(1000)])
+    assert e["IS"].lower_only is not None and e["IS"].interval().isnan().all()

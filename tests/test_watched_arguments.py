@@ -1,0 +1,146 @@
+"""A compiled step takes the arguments of now: numbers, containers, texts, strides."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+from pyro import poutine
+
+from .against_pyro import L, N, Program, assert_pyros, data
+
+pytestmark = pytest.mark.usefixtures("interpreted")
+
+
+class Mutated(Program):
+    """A dictionary is changed in place between steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = {"x": self.x, "beta": 1.0, "many": [1.0, 2.0]}
+
+    def before(self, i):
+        if i == 6:
+            self.given["many"][1] = 6.0
+        return self.given
+
+    def model(self, given):
+        pyro.module("dec", self.dec)
+        with pyro.plate("data", len(given["x"])):
+            with poutine.scale(scale=given["many"][1] * given["beta"]):
+                z = pyro.sample("z", dist.Normal(given["x"].new_zeros(L), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.dec(z)).to_event(1), obs=given["x"])
+
+    def guide(self, given):
+        super().guide(given["x"])
+
+
+# Arguments -----------------------------------------------------------------------------------------------
+
+
+class Positional(Program):
+    def before(self, i):
+        return (self.x, min(1.0, (1 + i) / 8), {})
+
+    def model(self, x, beta=1.0, flag=True, names=()):
+        with poutine.scale(scale=beta if flag else 0.5):
+            super().model(x)
+
+    def guide(self, x, beta=1.0, flag=True, names=()):
+        with poutine.scale(scale=beta if flag else 0.5):
+            super().guide(x)
+
+
+class Keyword(Positional):
+    def before(self, i):
+        return (self.x, {"beta": 0.1 + 0.1 * i, "flag": True})
+
+
+class KeywordThatTurns(Positional):
+    def before(self, i):
+        return (self.x, {"beta": 0.1 + 0.1 * i, "flag": i < 6})
+
+
+class EndsInAnInt(Positional):
+    def before(self, i):
+        return (self.x, min(1, (1 + i) / 4), {})
+
+
+class Whole(Positional):
+    """A whole number that the program takes for a number, and one that it takes for a size."""
+
+    def before(self, i):
+        return (self.x, 1 + i, {})
+
+
+class Sized(Program):
+    def before(self, i):
+        return (self.x, N, {"total": 100.0 + i})
+
+    def model(self, x, n, total):
+        pyro.module("dec", self.dec)
+        with poutine.scale(scale=total / n), pyro.plate("data", n):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(L), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.dec(z)).to_event(1), obs=x)
+
+    def guide(self, x, n, total):
+        with poutine.scale(scale=total / n):
+            super().guide(x)
+
+
+class Compared(Positional):
+    """A number that decides the course: it stays part of the graph."""
+
+    def before(self, i):
+        return (self.x, 0.5 if i in (4, 5) else 2.0, {})
+
+    def weight(self):
+        return 1.0
+
+    def model(self, x, beta=1.0):
+        super().model(x, 1.0 if beta > 1 else 3.0)
+
+    def guide(self, x, beta=1.0):
+        super().guide(x, 1.0 if beta > 1 else 3.0)
+
+
+class Arrays(Positional):
+    def before(self, i):
+        return (self.x, {"names": np.arange(3)})
+
+
+class InADict(Mutated):
+    def before(self, i):
+        return {"x": data(seed=i), "beta": 1.0, "many": [1.0, 2.0 + i]}
+
+
+class Strides(Program):
+    def before(self, i):
+        return self.x.t().contiguous().t() if i % 2 else self.x
+
+
+class Texts(Positional):
+    def before(self, i):
+        return (self.x, {"names": ("a", "b" if i < 6 else "c")})
+
+
+ARGUMENTS = {
+    Positional: 11,
+    Keyword: 11,
+    KeywordThatTurns: 10,
+    EndsInAnInt: 11,
+    Whole: 11,
+    Sized: 11,
+    Compared: 10,
+    Arrays: 11,
+    Mutated: 11,
+    InADict: 11,
+    Strides: 11,
+    Texts: 10,
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_arguments(case):
+    svi = assert_pyros(case)
+    assert round(12 * svi.compiled_share) == ARGUMENTS[case]
+    assert svi.refused is None
