@@ -18,6 +18,7 @@ FOLDERS = {
 # each other.
 ORDER = """
 starting devices files json_files text checking precision results
+html_tables
 tensor_files programs
 data distributions networks
 objectives
