@@ -14,6 +14,7 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 
 import tyro
 
+import pyrovae as pv
 from pyrovae.files import check_writable
 from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of
@@ -22,7 +23,6 @@ from pyrovae.inference.running.fantasies import draw_fantasies
 from pyrovae.inference.running.pictures import LEVELS, PICTURES, PictureName, Pictures, write_arrays
 from pyrovae.inference.running.reopening import load_run
 from pyrovae.inference.running.running import console, run_script
-from pyrovae.programs import simulate
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -78,8 +78,7 @@ def run(options: Options) -> None:
         written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed, weights_hash)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
-    like = data.train[:1].expand(options.num, *data.train.shape[1:])
-    drawn = simulate(pair.model, like, seed=options.seed)
+    drawn = pv.simulate(pair.model, options.num, data.train[:1], seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
     write_arrays(out / "samples.npz", arrays, weights_hash)
     pictures = Pictures(

@@ -139,7 +139,8 @@ def _whole(least: int) -> Callable[[Any, str, Any], int]:
         except TypeError:
             number = None
         if number is None or number < least:
-            raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}")
+            shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise ValueError(f"expected {name} to be a whole number >= {least}, got {shown}")
         return number
 
     return take
@@ -244,7 +245,7 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     "x": _data,
     **dict.fromkeys(("data", "valid"), _rows),
     **dict.fromkeys(("epochs", "batch_size", "patience", "metric_samples", "keep", "num_samples"), _whole(1)),
-    **dict.fromkeys(("checkpoint_every", "checkpoint_steps", "budget", "simulate"), _whole(1)),
+    **dict.fromkeys(("checkpoint_every", "checkpoint_steps", "budget", "simulate", "num_data"), _whole(1)),
     **dict.fromkeys(("seed", "max_returns"), _whole(0)),
     **dict.fromkeys(("free_bits", "clip_norm", "ema", "delta"), _number),
     **dict.fromkeys(("lr", "beta"), _schedule),
@@ -252,7 +253,7 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     **dict.fromkeys(("on_epoch", "progress"), _function),
     "compile": _compile,
     "resume": _resume,
-    "plate": _text,
+    **dict.fromkeys(("plate", "observed", "site"), _text),
     "objective": _objective,
     "groups": _groups,
     "estimators": _estimators,

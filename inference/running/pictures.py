@@ -19,7 +19,7 @@ import pyrovae as pv
 from pyrovae import plots
 from pyrovae.data import Dataset, DataSpec
 from pyrovae.files import write_whole
-from pyrovae.programs import aggregate_posterior, reconstruct, simulate
+from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
 
@@ -116,15 +116,14 @@ class Pictures:
     def samples(self) -> Figure:
         """Draws from the prior and from the aggregate posterior."""
         shape, num = self.shape, min(self.num, 100)
-        like = self.data.train[:1].expand(num, *self.data.train.shape[1:])
-        prior = simulate(self.pair.model, like, seed=self.seed).mean
+        prior = pv.simulate(self.pair.model, num, self.data.train[:1], seed=self.seed).mean
         made = aggregate_posterior(*self.pair, self.data.train, num_draws=num, seed=self.seed).mean
         return plots.plot_prior_and_posterior(self._as_data(prior), self._as_data(made), shape, **self.scale)
 
     def reconstructions(self) -> Axes:
         """Reconstructions of test data, with their evidence where it can be had."""
         shape, x = self.shape, self.data.test[self.subset[:SHOWN]]
-        mean = self._as_data(reconstruct(*self.pair, x, seed=self.seed).mean)
+        mean = self._as_data(pv.reconstruct(*self.pair, x, seed=self.seed).mean)
         try:
             ev = pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
         except ValueError as error:
@@ -160,8 +159,8 @@ class Pictures:
     def neighbours(self) -> Axes:
         """Training data nearest to samples."""
         shape = self.shape
-        like = self.data.train[:1].expand(SHOWN, *self.data.train.shape[1:])
-        samples = self._as_data(simulate(self.pair.model, like, seed=self.seed).mean)
+        drawn = pv.simulate(self.pair.model, SHOWN, self.data.train[:1], seed=self.seed)
+        samples = self._as_data(drawn.mean)
         # Means are compared with means: the grey levels, where the binary data are draws from them.
         train = self.data.train if self.data.probabilities is None else self.data.probabilities
         return plots.plot_neighbours(samples, train, shape, **self.scale)
@@ -188,7 +187,7 @@ class Pictures:
     @cached_property
     def sites(self) -> list[str]:
         """Latent sites, in the model's order."""
-        return list(reconstruct(*self.pair, self.data.train[:1]).latents)
+        return list(pv.reconstruct(*self.pair, self.data.train[:1]).latents)
 
     @property
     def _decoded(self) -> dict[str, Any]:
