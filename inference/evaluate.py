@@ -21,7 +21,7 @@ from pyrovae.evidence import Sharing, status
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.estimating import EstimatorOptions, describe, shard_of
+from pyrovae.inference.options.estimating import EstimatorOptions, shard_of
 from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.options.suiting import check_asked, suited
@@ -158,7 +158,7 @@ def _run(options: Options, world: World | None) -> None:
         options.compile,
         options.reuse,
         estimators=tuple(estimators),
-        label=options.label or describe(spec, options.split, len(x)),
+        label=options.label or spec.title(options.split, len(x)),
         resume=options.resume or shared,
         shard=shard,
         sharing=Sharing(options.claim_expiry) if shared else None,

@@ -25,7 +25,7 @@ from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions, describe
+from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions
 from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.attending import attending, remove
@@ -164,7 +164,7 @@ def _measured(
             num_samples=options.draws,
             seed=options.seed,
             compile=options.compile == "on" or (options.compile == "auto" and draws >= DRAWS),
-            label=options.label or describe(loaded.spec, options.split, len(x)),
+            label=options.label or loaded.spec.title(options.split, len(x)),
             progress=lambda done, total: update(completed=done, total=total),
             resume=partial if options.resume or options.shared else None,
             sharing=Sharing(options.claim_expiry) if options.shared else None,

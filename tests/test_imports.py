@@ -27,8 +27,9 @@ distributed
 plots export
 evidence
 thermodynamics divergences
+runs
 training
-runs models
+models
 inference
 """
 RANK = {room: rank for rank, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}

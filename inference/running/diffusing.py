@@ -13,7 +13,7 @@ from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.programs.modes import owners
 
 from ..options.pair import Pair
-from .pictures import grey_scale, write_arrays
+from .pictures import write_arrays
 
 STEPS, SHOWN = 250, 6
 
@@ -50,7 +50,7 @@ def draw_diffusion(
     shape = data.spec.image_shape
     if shape is None:
         return names
-    low, high = grey_scale(data.spec, data.train)
+    low, high = data.grey_scale
     plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / "samples.png", weights_hash)
     # The same seed and number: these states end in these x.
     states = [z.flatten(1) for z in process.chain(num, steps, seed=seed)]

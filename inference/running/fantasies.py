@@ -8,7 +8,7 @@ from pyrovae import plots
 from pyrovae.data import Dataset
 from pyrovae.models.boltzmann import RBM
 
-from .pictures import grey_scale, write_arrays
+from .pictures import write_arrays
 
 SWEEPS = 1000
 
@@ -23,7 +23,7 @@ def draw_fantasies(
     shape = data.spec.image_shape
     if shape is None:
         return ["samples.npz"]
-    low, high = grey_scale(data.spec, data.train)
+    low, high = data.grey_scale
     plots.save(
         plots.plot_samples(mean[:100], shape, 10, vmin=low, vmax=high), out / "samples.png", weights_hash
     )

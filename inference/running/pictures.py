@@ -17,7 +17,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.data import Dataset, DataSpec
+from pyrovae.data import Dataset
 from pyrovae.files import write_whole
 from pyrovae.programs import aggregate_posterior
 
@@ -97,7 +97,7 @@ class Pictures:
     @cached_property
     def scale(self) -> dict[str, Any]:
         """Values of black and white, as all plots take them."""
-        return dict(zip(("vmin", "vmax"), grey_scale(self.data.spec, self.data.train), strict=True))
+        return dict(zip(("vmin", "vmax"), self.data.grey_scale, strict=True))
 
     @cached_property
     def subset(self) -> Tensor:
@@ -213,15 +213,6 @@ def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) ->
     plain: dict[str, Any] = {k: v.cpu().numpy() for k, v in arrays.items()}
     np.savez(content, weights_hash=np.array(weights_hash), **plain)
     write_whole(path, content.getvalue())
-
-
-def grey_scale(spec: DataSpec, x: Tensor) -> tuple[float, float]:
-    """Values of black and white: of the support, else of the data."""
-    if spec.levels is not None:
-        return 0.0, float(spec.levels - 1)
-    if spec.support in ("binary", "unit_interval"):
-        return 0.0, 1.0
-    return float(x.min()), float(x.max())
 
 
 def unlike_pairs(num_data: int, labels: Tensor | None, num_pairs: int = 4) -> list[tuple[int, int]]:

@@ -55,6 +55,15 @@ class Dataset:
         """Whether all values are whole numbers."""
         return all(bool((x == x.round()).all()) for x in (self.train, self.valid, self.test))
 
+    @property
+    def grey_scale(self) -> tuple[float, float]:
+        """Values of black and white: of the support, else of the training data."""
+        if self.spec.levels is not None:
+            return 0.0, float(self.spec.levels - 1)
+        if self.spec.support in ("binary", "unit_interval"):
+            return 0.0, 1.0
+        return float(self.train.min()), float(self.train.max())
+
     def split(self, name: str) -> Tensor:
         """Data of the split "train", "valid" or "test".
 

@@ -15,16 +15,19 @@ from torch import nn
 from ..data import DataSpec
 from ..evidence import Evidence
 from ..programs import ParameterStore
-from ..training.logging.history import Row
+from ..results import Row
 from .data import Data, check_same, check_sizes, load_again, moved
 from .evidence_file import read_evidence
 from .folder import EVIDENCE, HISTORY
 from .history import read_history
+from .trained import Trained
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Trained):
     """A trained program and what its folder says of it; of `pv.load`.
+
+    Its methods answer for the test split of its data, where they are given no other.
 
     Attributes:
         folder: where it is.
@@ -80,7 +83,13 @@ class Run:
         return read_history(self.folder / HISTORY)
 
     @property
-    def evidence(self) -> Evidence | None:
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights were kept; None where the folder does not say."""
+        value = self.config.get("best_epoch")
+        return value if isinstance(value, int) else None
+
+    @property
+    def stored_evidence(self) -> Evidence | None:
         """Evidence that `evaluate` found for these very weights, from evidence.nc; None where there is none.
 
         Raises:
@@ -148,7 +157,7 @@ def _training(run: Run) -> str:
 
 def _evidence(run: Run) -> str:
     try:
-        ev = run.evidence
+        ev = run.stored_evidence
     except (OSError, ValueError) as error:
         return str(error)
     return repr(ev.best) if ev is not None else "none yet (try: pyrovae evaluate)"

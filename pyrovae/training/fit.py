@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pyro.infer.elbo import ELBO as PyroELBO
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checking import checked
 from ..distributed import Split, World, agree
-from ..programs import ParameterStore
 from ..programs.trained import remember
 from .batches.sources import Source
-from .logging.history import Row, write_history
+from .logging.history import Row
 from .loop import Loop
 from .optimizers import Groups
+from .result import Fit
 from .schedules import Schedule
 from .state.arguments import arguments_of, weights_of
 from .state.checkpoint import Checkpoints
@@ -27,48 +26,6 @@ from .trainer import Trainer
 
 # Steps from which on compiling pays on a CPU: seconds against milliseconds a step.
 LONG = 10_000
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A trained program.
-
-    Attributes:
-        model, guide: the programs, bound to the fit's own parameters.
-        store: those parameters.
-        history: one row an epoch: loss (of the objective trained), the share of compiled steps, and at beta = 1 the
-            ELBO, reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum. Boltzmann
-            machines have the figures of `objectives.PhaseObjective` in place of the ELBO's.
-        modules: the torch modules they run.
-        best_epoch: the epoch whose weights were kept.
-        timing: seconds of each epoch, metrics included; all that depends on the clock is here
-            and in `seconds`.
-        seconds: of training, metrics included, over all the pieces of a resumed run.
-        compiled_share: compiled steps among all.
-        refused: why steps were not compiled, where that was asked for.
-    """
-
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
-    store: ParameterStore = field(repr=False)
-    history: list[Row] = field(repr=False)
-    modules: list[nn.Module] = field(repr=False)
-    best_epoch: int
-    timing: list[float] = field(repr=False)
-    seconds: float
-    compiled_share: float = 0.0
-    refused: str | None = None
-
-    def to_global_store(self) -> None:
-        """Puts the trained parameters into Pyro's global store, where the original programs find them.
-
-        In place of those of the same names. Parameters of modules are the modules' own; others are copies.
-        """
-        self.store.to_global()
-
-    def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes the history, whole or not at all."""
-        write_history(path, self.history)
 
 
 @checked
@@ -256,4 +213,5 @@ def fit(
         progress.seconds,
         sum(row.get("compiled_share", 0.0) for row in progress.history) / max(1, len(progress.history)),
         trainer.svi.refused,
+        data,
     )
