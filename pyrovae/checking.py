@@ -192,6 +192,12 @@ def _function(value: Any, name: str, _: Any) -> Any:
     return value
 
 
+def _progress(value: Any, name: str, default: Any) -> Any:
+    if default is True and isinstance(value, bool | None):
+        return value
+    return _function(value, name, default)
+
+
 def _text(value: Any, name: str, _: Any) -> Any:
     if not isinstance(value, str):
         raise _wrong(name, "a name", value)
@@ -250,7 +256,8 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     **dict.fromkeys(("free_bits", "clip_norm", "ema", "delta"), _number),
     **dict.fromkeys(("lr", "beta"), _schedule),
     **dict.fromkeys(("checkpoint", "log", "run", "folder"), _path),
-    **dict.fromkeys(("on_epoch", "progress"), _function),
+    "on_epoch": _function,
+    "progress": _progress,
     "compile": _compile,
     "resume": _resume,
     **dict.fromkeys(("plate", "observed", "site"), _text),

@@ -73,7 +73,9 @@ def test_data_of_the_users_own_have_no_test_split(data):
     fit = pv.fit(own.model, own.guide, (x, shift), **QUICK)
     assert fit.data[0] is x, "a reference, not a copy"
     for ask in (fit.evidence, fit.embed, fit.reconstruct, fit.posterior):
-        with pytest.raises(ValueError, match=r"expected x, or a program trained on a data set with a test split"):
+        with pytest.raises(
+            ValueError, match=r"expected x, or a program trained on a data set with a test split"
+        ):
             ask()
     assert fit.embed(x[:3], shift[:3]).shape == (3, 2)
     assert len(fit.sample(450).x) == 450

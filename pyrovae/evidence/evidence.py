@@ -17,6 +17,7 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import inspect_program, module_mode, tensors_in
 from ..programs.arguments.marks import Marked, others_in
+from ..progress import Progress, listener, shows_progress
 from .core.assembling import assemble, from_program, from_weights
 from .core.checks import check_density, check_observations
 from .core.chunks import Chunk, choose_chunk
@@ -33,6 +34,7 @@ from .weights.narrower_guides import within_reach
 
 
 @checked
+@shows_progress("evidence")
 def evidence(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -46,7 +48,7 @@ def evidence(
     chunk: Chunk | None = None,
     budget: int | None = None,
     compile: Compile = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
     label: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | None = None,
@@ -70,7 +72,8 @@ def evidence(
     refused, and in shards and shared evaluations, the reason is raised.
 
     Args:
-        model, guide, x, *context, seed, plate, chunk, budget, compile, progress: as in `log_weights`.
+        model, guide, x, *context, seed, plate, chunk, budget, compile: as in `log_weights`.
+        progress: True: a bar, where somebody watches; False: none; or a function of (done, total).
         estimators: e.g. `[ELBO(), IS(5000)]`.
         delta: failure probability of the certificates, of all together.
         certify: the one estimator that is to have a certificate, such as `"AIS"`; default: all that can.
@@ -87,9 +90,8 @@ def evidence(
             ln p(x | given).
 
     Raises:
-        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); `certify` names no
-            estimator that gives a certificate; a shard
-            outside of 0..n-1, without data, or with estimators that run the program themselves.
+        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); `certify` names none that
+            gives a certificate; a shard outside of 0..n-1, without data, or with estimators that run the program.
     """
     names = [e.name for e in estimators]
     if not names or len(set(names)) < len(names):
@@ -103,7 +105,7 @@ def evidence(
         )
     if sharing is not None and (resume is None or shard is not None):
         raise ValueError("expected a folder and no shard for a shared evaluation; try resume=folder")
-    started, execution = time.perf_counter(), Execution(seed, budget, compile, progress)
+    started, execution = time.perf_counter(), Execution(seed, budget, compile, listener(progress))
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
         program = inspect_program(model, guide, x, *context, plate=plate, given=given)

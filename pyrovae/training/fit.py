@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checking import checked
 from ..distributed import Split, World, agree
 from ..programs.trained import remember
+from ..progress import Progress, shown
 from .batches.sources import Source
 from .logging.history import Row
 from .loop import Loop
@@ -59,6 +60,7 @@ def fit(
     resume: bool = False,
     log: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
+    progress: Progress = True,
     split: Split | None = None,
     given: Mapping[str, Tensor] | None = None,
 ) -> Fit:
@@ -101,6 +103,7 @@ def fit(
         resume: continue from the newest whole one, if there is one.
         log: CSV file of the history, rewritten after each epoch.
         on_epoch: called with each new row.
+        progress: True: a bar, where somebody watches; False: none; or a function of (epochs done, epochs).
         split: how each batch is divided over ranks and micro-batches (`pyrovae.distributed.Split`).
             All ranks call `fit` alike; the first alone writes checkpoints and log and calls
             `on_epoch`. The run is, to rounding, that of one process, and a checkpoint of any number
@@ -188,17 +191,19 @@ def fit(
     )
     modes = [(m, m.training) for m in trainer.modules]
     try:
-        if resume:
-            loop.resume()
-        loop.run()
+        with shown(progress if world.first else None, "epochs") as tell:
+            loop.on_epoch = _telling(tell, epochs, on_epoch, notes=progress is True)
+            if resume:
+                loop.resume()
+            loop.run()
     finally:
         for module, mode in modes:
             module.training = mode
-    progress = loop.progress
+    done = loop.progress
     best_epoch = trainer.epoch
-    if restore_best and progress.best_weights is not None:
-        trainer.load_weights(progress.best_weights)
-        best_epoch = progress.best_epoch
+    if restore_best and done.best_weights is not None:
+        trainer.load_weights(done.best_weights)
+        best_epoch = done.best_epoch
     elif trainer.average is not None:
         trainer.load_weights(trainer.weights(averaged=True))
     remember(trainer.store, model, guide)
@@ -206,12 +211,28 @@ def fit(
         trainer.model,
         trainer.guide,
         trainer.store,
-        progress.history,
+        done.history,
         trainer.modules,
         best_epoch,
-        progress.timing,
-        progress.seconds,
-        sum(row.get("compiled_share", 0.0) for row in progress.history) / max(1, len(progress.history)),
+        done.timing,
+        done.seconds,
+        sum(row.get("compiled_share", 0.0) for row in done.history) / max(1, len(done.history)),
         trainer.svi.refused,
         data,
     )
+
+
+def _telling(
+    tell: Callable[..., None] | None, epochs: int, on_epoch: Callable[[Row], None] | None, notes: bool
+) -> Callable[[Row], None] | None:
+    """What is called with each row: `on_epoch`, and who hears of the progress, with a note of the row or without."""
+    if tell is None:
+        return on_epoch
+
+    def each(row: Row) -> None:
+        keys = [k for k in ("valid_elbo", "elbo", "valid_log_likelihood", "loss") if k in row][:1]
+        tell(int(row["epoch"]), epochs, *(f"{k} {row[k]:.3f}" for k in keys if notes))
+        if on_epoch is not None:
+            on_epoch(row)
+
+    return each
