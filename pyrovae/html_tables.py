@@ -8,8 +8,9 @@ from typing import Any
 
 from .text import visible
 
+_TABLE = "border-collapse:collapse;margin:0.3em 0;color:inherit;font-size:inherit"
 _LINE = "border-bottom:1px solid color-mix(in srgb, currentColor 35%, transparent)"
-_CELL = "padding:0.15em 0.7em;white-space:nowrap;background:none;color:inherit;"
+_CELL = "padding:0.15em 0.7em;background:none;color:inherit;"
 _NOTE = "margin:0.3em 0;max-width:60em;opacity:0.8"
 # A line beside the text in place of a colour of it, which a dark page may swallow.
 _WARNING = "margin:0.3em 0;max-width:60em;padding-left:0.7em;border-left:3px solid #d98e04"
@@ -29,8 +30,8 @@ def html_table(
 ) -> str:
     """A table as an HTML fragment: for `_repr_html_` and for pages.
 
-    All text is escaped. The first column is text, the others are figures, on the right. Colours are those of the page,
-    so that it can be read on light and on dark.
+    All text is escaped. The first column is text, the others are figures, on the right; without heads all are text.
+    Colours are those of the page, so that it can be read on light and on dark.
 
     Args:
         columns: heads; where all are empty there is no head.
@@ -50,13 +51,12 @@ def html_table(
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"expected {len(columns)} cells in each row, got {len(row)}: {list(row)}")
-        lines.append(_row("td", row))
-    head = f"<thead>{_row('th', columns)}</thead>" if any(str(c) for c in columns) else ""
+        lines.append(row)
+    headed = any(str(c) for c in columns)
+    head = f"<thead>{_row('th', columns, headed)}</thead>" if headed else ""
+    body = "".join(_row("td", row, headed) for row in lines)
     title = f'<div style="margin:0.3em 0"><b>{escaped(caption)}</b></div>' if caption else ""
-    table = (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse;margin:0.3em 0;color:inherit">'
-        f"{head}<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    table = f'<div style="overflow-x:auto"><table style="{_TABLE}">{head}<tbody>{body}</tbody></table></div>'
     return f'<div class="pyrovae">{title}{table}{html_notes(notes, warnings)}</div>'
 
 
@@ -69,9 +69,9 @@ def html_notes(notes: Sequence[str] = (), warnings: Sequence[str] = ()) -> str:
     return "".join(below)
 
 
-def _row(tag: str, cells: Sequence[Any]) -> str:
+def _row(tag: str, cells: Sequence[Any], figures: bool) -> str:
     made = []
     for i, cell in enumerate(cells):
-        where = "left" if i == 0 else "right"
-        made.append(f'<{tag} style="{_CELL}text-align:{where};{_LINE}">{escaped(cell)}</{tag}>')
+        where = "text-align:right;white-space:nowrap" if figures and i else "text-align:left"
+        made.append(f'<{tag} style="{_CELL}{where};{_LINE}">{escaped(cell)}</{tag}>')
     return f"<tr>{''.join(made)}</tr>"

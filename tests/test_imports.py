@@ -19,7 +19,7 @@ FOLDERS = {
 ORDER = """
 starting devices files json_files text checking precision results
 html_tables
-progress
+html_curves progress
 tensor_files programs
 data distributions networks
 objectives

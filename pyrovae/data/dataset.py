@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..html_tables import html_table
 from . import seeds
 from .binarisation import bernoulli
 from .spec import DataSpec
@@ -112,6 +113,21 @@ class Dataset:
             parameters=move(self.parameters),
             probabilities=None if self.probabilities is None else self.probabilities.to(device),
         )
+
+    def _repr_html_(self) -> str:
+        s = self.spec
+        shape = " × ".join(map(str, s.event_shape)) or "scalars"
+        image = f", images of {s.image_shape[0]} × {s.image_shape[1]}" if s.image_shape else ""
+        rows = [
+            *([f"{split} data", f"{n:,}"] for split, n in s.splits.items()),
+            ["event shape", shape + image],
+            ["support", s.support if s.levels is None else f"{s.levels} grey levels"],
+            ["binarisation", s.binarisation or "–"],
+            ["seed, hash", f"{s.seed}, {s.hash[:12]}"],
+            ["labels", "yes" if self.labels else "no"],
+            ["exact ln p(x)", "known" if self.log_evidence else "not known"],
+        ]
+        return html_table(["", ""], rows, f"Dataset {s.name!r}")
 
     def __repr__(self) -> str:
         s = self.spec

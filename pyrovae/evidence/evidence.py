@@ -57,15 +57,14 @@ def evidence(
 ) -> Evidence:
     """Estimates ln p(x_n) for every datum, with errors, diagnostics and what they support.
 
-    Estimators share their draws: one set of K = max(num_samples) log-weights per datum serves
-    all, so differences between them are not noise. Memory is that of one chunk of data.
+    Estimators share their draws: one set of K = max(num_samples) log-weights per datum serves all, so differences
+    between them are not noise. Memory is that of one chunk of data.
 
-    The data-set certificate (for estimators whose exponential is unbiased for p): with
-    probability >= 1 - delta, mean_n ln p(x_n) >= mean_n ln p̂_n - ln(m/delta)/N for all m such estimators
-    at once, so that the highest of them may be quoted. It is Markov's inequality on E[prod p̂_n / p_n] = 1:
-    it assumes independent draws, and nothing on the weights. `certify` spends delta on one estimator, named
-    before its numbers are seen: m = 1. To pick among evidences of several programs costs the same again
-    (`Estimate.certificate_among`).
+    The data-set certificate (for estimators whose exponential is unbiased for p): with probability >= 1 - delta,
+    mean_n ln p(x_n) >= mean_n ln p̂_n - ln(m/delta)/N for all m such estimators at once, so that the highest of them may
+    be quoted. It is Markov's inequality on E[prod p̂_n / p_n] = 1: it assumes independent draws, and nothing on the
+    weights. `certify` spends delta on one estimator, named before its numbers are seen: m = 1. To pick among evidences
+    of several programs costs the same again (`Estimate.certificate_among`).
 
     Of several estimators one that runs the program itself (AIS, Exact, ...) and refuses it does not end the call: its
     reason is in `Evidence.refused`, the warnings and a row of the table. Where all refuse, where the weights are

@@ -18,6 +18,7 @@ from ..programs import ParameterStore
 from ..results import Row
 from .data import Data, check_same, check_sizes, load_again, moved
 from .evidence_file import read_evidence
+from .faces import spec_text, training_text
 from .folder import EVIDENCE, HISTORY
 from .history import read_history
 from .trained import Trained
@@ -120,39 +121,19 @@ class Run(Trained):
         value = self.config.get("seconds")
         return float(value) if isinstance(value, int | float) else None
 
-    def __repr__(self) -> str:
-        lines = [
-            f"folder:     {self.folder}",
-            f"program:    {' · '.join(self.label)}",
-            f"data:       {self.spec.name}, event shape {self.spec.event_shape}, {self.spec.support}, "
-            + ", ".join(f"{k} {n:,}" for k, n in self.spec.splits.items()),
-            f"parameters: {self.store!r} on {self.device}",
-            f"training:   {_training(self)}",
-            f"evidence:   {_evidence(self)}",
-        ]
-        return "Run(\n  " + "\n  ".join(lines) + "\n)"
-
-
-def _training(run: Run) -> str:
-    best = run.config.get("best_epoch")
-    text = f"epoch {best} kept" if best is not None else "epochs unknown"
-    try:
-        history = run.history
-    except (OSError, ValueError):  # a repr is for looking at what is there
-        return f"{text}; no readable {HISTORY}"
-    text += f" of {len(history)}"
-    if isinstance(best, int) and 1 <= best <= len(history):
-        row = history[best - 1]
-        key = next(
-            (
-                k
-                for k in ("valid_elbo", "elbo", "valid_log_likelihood", "valid_pseudo_log_likelihood")
-                if k in row
-            ),
-            None,
-        )
-        text += f", {key} {row[key]:.3f} nats" if key else ""
-    return text + (f", {run.seconds:.1f} s" if run.seconds is not None else "")
+    def _about(self) -> dict[str, str]:
+        try:
+            history = self.history
+        except (OSError, ValueError):  # a repr is for looking at what is there
+            history = []
+        return {
+            "folder": str(self.folder),
+            "program": " · ".join(self.label),
+            "data": spec_text(self.spec),
+            "parameters": f"{self.store!r} on {self.device}",
+            "training": training_text(history, self.best_epoch, self.seconds) or f"no readable {HISTORY}",
+            "evidence": _evidence(self),
+        }
 
 
 def _evidence(run: Run) -> str:

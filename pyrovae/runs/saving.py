@@ -69,7 +69,7 @@ def save(
             )
         config |= {"model": {"model": build}, "train": {"seed": 0}}
     else:
-        config["program"] = [_name(fit.model), _name(fit.guide)]
+        config["program"] = [name_of(fit.model), name_of(fit.guide)]
     with occupied(folder, overwrite) as path:
         if build is not None:
             record_code(build)
@@ -83,5 +83,6 @@ def save(
     return path
 
 
-def _name(fn: Any) -> str:
+def name_of(fn: Any) -> str:
+    """Name of a program."""
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))

@@ -12,6 +12,7 @@ from ..evidence import Evidence, Gaps, PosteriorDraws, Sandwich, embed, gaps, po
 from ..evidence.evidence import evidence
 from ..programs import Generated, reconstruct, simulate
 from ..results import Row, TrainedLike
+from .faces import html_face, text_face
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,20 @@ class Trained:
     Where no x is given it is the test split of the data set that was trained on. Data of the user's own have none, and
     are to be named: figures on training data are no figures of new data.
     """
+
+    def _about(self) -> dict[str, str]:
+        """What it is, line by line."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return text_face(type(self).__name__, self._about())
+
+    def _repr_html_(self) -> str:
+        try:
+            history: list[Row] = self.history  # type: ignore[attr-defined]
+        except (OSError, ValueError):
+            history = []
+        return html_face(type(self).__name__, self._about(), history)
 
     def evidence(
         self: TrainedLike,

@@ -11,12 +11,13 @@ from typing import Any
 from torch import nn
 
 from ..programs import ParameterStore
-from ..runs.saving import save
+from ..runs.faces import data_text, training_text
+from ..runs.saving import name_of, save
 from ..runs.trained import Trained
 from .logging.history import Row, write_history
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fit(Trained):
     """A trained program; its methods answer for the test split of its data, where they are given no other.
 
@@ -47,6 +48,16 @@ class Fit(Trained):
     compiled_share: float = 0.0
     refused: str | None = None
     data: Any = field(default=None)
+
+    def _about(self) -> dict[str, str]:
+        compiled = f"{self.compiled_share:.0%} of the steps" if self.compiled_share else "no steps"
+        return {
+            "program": " · ".join(name_of(fn) for fn in (self.model, self.guide)),
+            "data": data_text(self.data),
+            "parameters": repr(self.store),
+            "training": training_text(self.history, self.best_epoch, self.seconds),
+            "compiled": compiled + (f" ({self.refused})" if self.refused else ""),
+        }
 
     def save(
         self, folder: str | os.PathLike[str], *, build: str | None = None, overwrite: bool = False
