@@ -52,6 +52,7 @@ from .programs import shared as shared
 from .programs import simulate as simulate
 from .runs import Run as Run
 from .runs import save as save
+from .seeding import seed as seed
 from .svi import SVI as SVI
 from .training import Constant as Constant
 from .training import Cosine as Cosine

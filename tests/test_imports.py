@@ -19,7 +19,7 @@ FOLDERS = {
 ORDER = """
 starting devices files json_files text checking precision results
 html_tables
-html_curves progress
+html_curves progress seeding
 tensor_files programs
 data distributions networks
 objectives

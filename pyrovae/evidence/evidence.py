@@ -91,6 +91,13 @@ def evidence(
     Raises:
         ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); `certify` names none that
             gives a certificate; a shard outside of 0..n-1, without data, or with estimators that run the program.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> found = evidence(pair.model, pair.guide, pair.x, estimators=[ELBO(), IS(500)])
+        >>> found["IS"].log_evidence >= found["ELBO"].log_evidence
+        True
     """
     names = [e.name for e in estimators]
     if not names or len(set(names)) < len(names):

@@ -32,6 +32,14 @@ class Evidence(Mapping[str, Estimate]):
         rows: which of the data these are, for a shard; None: all.
         about: the warnings that are of the program, and not of the numbers.
         partials: files of partial results that it was put together from.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[pv.ELBO(), pv.IS(500)])
+        >>> evidence.best.name, evidence.gap > 0
+        ('IS', True)
     """
 
     estimates: dict[str, Estimate]

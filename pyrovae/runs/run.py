@@ -39,6 +39,11 @@ class Run(Trained):
         modules: the torch modules they run.
         device: where they are.
         weights_hash: of the weights as they were loaded; results carry it.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> run = pv.load("runs/train")  # doctest: +SKIP
+        >>> run.evidence(), run.embed(), run.reconstruct(), run.history  # doctest: +SKIP
     """
 
     folder: Path

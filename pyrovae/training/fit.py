@@ -123,6 +123,19 @@ def fit(
         KeyboardInterrupt: after Ctrl-C.
         OSError: for a checkpoint that cannot be written; the former one is whole.
         pyrovae.distributed.RankLost: another rank has ended, or was not heard of within the timeout.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.vae import VAE
+        >>> with pv.seed(0):
+        ...     vae = VAE(
+        ...         prior=pv.priors.StandardNormal(2),
+        ...         likelihood=pv.likelihoods.Binomial(pv.networks.MLP(2, (16,), 64), 16),
+        ...         guide=pv.guides.DiagonalGaussian(pv.networks.MLP(64, (16,)), latent_dim=2),
+        ...     )
+        >>> fit = pv.fit(vae.model, vae.guide, pv.data.load("digits"), epochs=1, seed=0)
+        >>> fit.embed().shape  # of the test split
+        torch.Size([360, 2])
     """
     world = World() if split is None else split.world
     if not world.first:

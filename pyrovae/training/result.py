@@ -35,6 +35,11 @@ class Fit(Trained):
         compiled_share: compiled steps among all.
         refused: why steps were not compiled, where that was asked for.
         data: what it was trained on, as it was given.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> fit = pv.fit(model, guide, data)  # doctest: +SKIP
+        >>> fit.evidence(), fit.embed(), fit.sample(100), fit.plot_training()  # doctest: +SKIP
     """
 
     model: Callable[..., Any]

@@ -58,6 +58,14 @@ class Sandwich:
         latents: the exact posterior draws, by site.
         acceptance: of HMC moves, at the most temperatures, forward and backward, `[N]`.
         attributes: N, seed, chains, start, measure ("mass", "density", "mixed" or "unknown").
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> sandwich = pv.sandwich(pair.model, pair.guide, pair.x, simulate=4, ais=pv.AIS(5, 2), num_samples=50)
+        >>> len(sandwich.gap), list(sandwich.curve)
+        (4, [5])
     """
 
     brackets: tuple[Bracket, ...]

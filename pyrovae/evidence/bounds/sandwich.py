@@ -67,6 +67,13 @@ def sandwich(
     Raises:
         ValueError: N < 1, a program that AIS does not take, an unnormalised density, an observed
             site that does not map back to x.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> found = sandwich(pair.model, pair.guide, pair.x, simulate=4, ais=AIS(5, 2), num_samples=50)
+        >>> found.lower.shape == found.upper.shape
+        True
     """
     efforts = sorted({*temperatures}) or [ais.num_temperatures]
     for t in efforts:

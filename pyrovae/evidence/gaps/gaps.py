@@ -76,6 +76,13 @@ def gaps(
     Raises:
         ValueError: a guide's family without known parameters or pathwise gradients (it is named); discrete
             latents; a program that does not broadcast; more than 512 latent dims with flow=True; as `evidence`.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> found = gaps(pair.model, pair.guide, pair.x, fit=LocalFit(steps=5, num_particles=4), flow=False, num_samples=50)
+        >>> len(found.total.per_datum)
+        8
     """
     if not isinstance(fit, LocalFit):
         raise TypeError(f"expected fit to be a pv.LocalFit, got {fit!r}; try pv.LocalFit(steps=1000)")

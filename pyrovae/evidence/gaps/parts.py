@@ -67,6 +67,15 @@ class Gaps:
         conditional: guide sites that depend on other draws: their dependence stays amortised.
         attributes: as of `Evidence`, and the optimisation's; `kept`: data whose amortised guide stayed.
         partials: files of partial results that they were put together from.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> quick = pv.LocalFit(steps=5, num_particles=4)
+        >>> gaps = pv.gaps(pair.model, pair.guide, pair.x, fit=quick, flow=False, num_samples=50)
+        >>> list(gaps.parts)
+        ['total', 'amortisation', 'approximation']
     """
 
     evidence: Estimate
