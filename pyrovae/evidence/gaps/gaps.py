@@ -80,7 +80,8 @@ def gaps(
     Example:
         >>> from pyrovae.models.ground_truths import linear_gaussian
         >>> pair = linear_gaussian(8, latent_dim=2)
-        >>> found = gaps(pair.model, pair.guide, pair.x, fit=LocalFit(steps=5, num_particles=4), flow=False, num_samples=50)
+        >>> quick = LocalFit(steps=5, num_particles=4)
+        >>> found = gaps(pair.model, pair.guide, pair.x, fit=quick, flow=False, num_samples=50)
         >>> len(found.total.per_datum)
         8
     """
