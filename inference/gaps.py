@@ -26,7 +26,7 @@ from pyrovae.files import write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.attending import attending, remove
 from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs, place_of, prepare
@@ -94,6 +94,8 @@ class Options:
     """Print the table as Markdown."""
     out_dir: Path | None = None
     """Folder for what is written, in a folder of the run's name (default: the run folder itself)."""
+    format: FormatName = "png"
+    """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -131,13 +133,15 @@ def run(options: Options) -> None:
         figures = json.dumps(gaps.summary() | about, indent=1)
         write_all(
             [
-                lambda: plots.save(gaps.plot(loaded.label[1]), place / "gaps.png", loaded.weights_hash),
+                lambda: plots.save(
+                    gaps.plot(loaded.label[1]), place / f"gaps.{options.format}", loaded.weights_hash
+                ),
                 lambda: write_whole(place / "gaps.md", gaps.table("markdown")),
                 lambda: write_whole(place / "gaps.json", figures),
             ]
         )
         remove(gaps.partials, here)
-    console.print(f"{place}: gaps.png, gaps.md, gaps.json", highlight=False)
+    console.print(f"{place}: gaps.{options.format}, gaps.md, gaps.json", highlight=False)
 
 
 def _kept(place: Path) -> tuple[Any, Any]:

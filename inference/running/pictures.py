@@ -55,6 +55,7 @@ class Pictures:
         site: the latent; None: the first continuous vector.
         seed: of all draws.
         weights_hash: of the pair's weights; pictures carry it.
+        format: of the files, "png", "pdf" or "svg".
         skipped: picture to the reason why it was not made, filled by `write`.
     """
 
@@ -66,6 +67,7 @@ class Pictures:
     site: str | None = None
     seed: int = 0
     weights_hash: str | None = None
+    format: str = "png"
     skipped: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class Pictures:
                 raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
 
     def write(self, out: Path, only: Sequence[PictureName] = PICTURES) -> list[str]:
-        """Writes NAME.png for each picture that the program and data allow; returns the file names."""
+        """Writes a file for each picture that the program and data allow; returns the file names."""
         written = []
         for name in dict.fromkeys(only):
             try:
@@ -82,8 +84,8 @@ class Pictures:
             except ValueError as error:
                 self.skipped[name] = str(error)
                 continue
-            plots.save(figure, out / f"{name}.png", self.weights_hash)
-            written.append(f"{name}.png")
+            written.append(f"{name}.{self.format}")
+            plots.save(figure, out / written[-1], self.weights_hash)
         return written
 
     @cached_property
