@@ -65,8 +65,8 @@ def plot_thermodynamic_integration(
             right.grid(False)
             heat, spread = tempered.mean("heat_capacity")
             (other,) = right.plot(betas, heat.tolist(), color=ORANGE, label="C (right)")
-            ends = [(heat + sign * 2 * spread).tolist() for sign in (-1, 1)]
-            right.fill_between(betas, *ends, color=ORANGE, alpha=0.25, linewidth=0)
+            low_heat, high_heat = (heat - 2 * spread).tolist(), (heat + 2 * spread).tolist()
+            right.fill_between(betas, low_heat, high_heat, color=ORANGE, alpha=0.25, linewidth=0)
             right.set_ylim(bottom=0)
             right.set_ylabel("C = β² Var(ln p(x|z))", color=ORANGE)
             lines.append(other)

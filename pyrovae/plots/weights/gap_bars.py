@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -33,14 +34,18 @@ def plot_gap_bars(gaps: Mapping[str, Mapping[str, tuple[float, float]]], ax: Axe
             widths = [gaps[label][part][0] for label in labels]
             ax.barh(labels, widths, left=left, height=0.6, color=colour, label=part)
             left = [a + w for a, w in zip(left, widths, strict=True)]
-            place = {"va": "center", "color": colour, "annotation_clip": False}
+            place: dict[str, Any] = {"va": "center", "color": colour, "annotation_clip": False}
             across = 72 * COLUMN * (column + 1)
             for i, label in enumerate(labels):
                 value, error = gaps[label][part]
                 text = f"{number(value)} ± {number(error)}"
-                at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 7}
+                at: dict[str, Any] = {
+                    "xycoords": ("axes fraction", "data"),
+                    "textcoords": "offset points",
+                    "fontsize": 7,
+                }
                 ax.annotate(text, (1, i), (across, 0), ha="right", **at, **place)
-            head = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 7}
+            head: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 7}
             ax.annotate(part, (1, 1), (across, 3), ha="right", weight="bold", **head, **place)
         ax.invert_yaxis()
         ax.grid(False, axis="y")
