@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -91,7 +92,7 @@ class FitLike(Protocol):
     def best_epoch(self) -> int: ...
     @property
     def seconds(self) -> float: ...
-    def write_csv(self, path: str) -> None: ...
+    def write_csv(self, path: str | os.PathLike[str]) -> None: ...
 
 
 class TrainedLike(Protocol):

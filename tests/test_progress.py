@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 import pyrovae as pv
 from pyrovae import progress as progress_module
 from pyrovae.models import ground_truths as gt
-from pyrovae.progress import TerminalBar, shown, silenced
+from pyrovae.progress import NotebookBar, TerminalBar, shown, silenced
 
 PAIR = gt.linear_gaussian(6, latent_dim=2)
 
@@ -168,3 +169,26 @@ def test_the_bar_of_a_terminal():
     text = seen.decode()
     assert "counting" in text and "[b]done" in text and "100%" in text
     assert text.rstrip().endswith("\x1b[2K") or "\x1b[2K" in text[-40:]
+
+
+def test_the_bar_of_a_notebook(monkeypatch):
+    """Plain HTML in the cell's output, and an empty output at the end; no widgets."""
+    seen = []
+
+    class Handle:
+        def update(self, value):
+            seen.append(value)
+
+    shell = types.SimpleNamespace(kernel=object())
+    page = types.ModuleType("IPython.display")
+    page.HTML, page.display = str, lambda value, display_id: Handle()
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython, ipython.display = lambda: shell, page
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", page)
+    assert progress_module._kind() is NotebookBar
+    monkeypatch.setattr(progress_module, "DELAY", 0.0)
+    with shown(True, "<b>counting</b>") as tell:
+        tell(1, 4)
+    assert seen[-1] == "" and 'value="1.0" max="4.0"' in seen[0]
+    assert "&lt;b&gt;counting" in seen[0] and "<b>" not in seen[0]

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import pyrovae as pv
+from pyrovae.inference.options.pair import Pair
+from pyrovae.inference.running.pictures import Pictures
 from pyrovae.models.vae import VAE
 
 QUICK = {"epochs": 2, "seed": 0, "compile": False}
@@ -109,3 +111,12 @@ def test_stored_evidence_is_told_from_evidence(run):
     pv.runs.write_evidence(run.evidence(estimators=[pv.ELBO(), pv.IS(10)]), run.folder / "evidence.nc")
     assert run.stored_evidence is not None and "IS" in run.stored_evidence
     (run.folder / "evidence.nc").unlink()
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_pictures_of_scripts_in_other_formats(fit, data, tmp_path, suffix):
+    made = Pictures(Pair(fit.model, fit.guide), data, num=4, weights_hash="abc", format=suffix)
+    assert made.write(tmp_path, ("samples",)) == [f"samples.{suffix}"]
+    assert b"abc" in (tmp_path / f"samples.{suffix}").read_bytes()
+    pv.runs.remove_results(tmp_path)
+    assert not list(tmp_path.iterdir()), "those of former weights go with a new run"

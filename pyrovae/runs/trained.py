@@ -186,6 +186,6 @@ def _shape(data: Any, given: tuple[int, int] | None) -> tuple[int, int]:
     return shape
 
 
-def _scale(data: Any) -> dict[str, float]:
+def _scale(data: Any) -> dict[str, Any]:
     """Values of black and white, as plots take them."""
     return dict(zip(("vmin", "vmax"), data.grey_scale, strict=True)) if isinstance(data, Dataset) else {}
