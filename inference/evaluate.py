@@ -21,8 +21,8 @@ from pyrovae.evidence import Sharing, status
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.estimating import EstimatorOptions, describe, shard_of
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.estimating import EstimatorOptions, shard_of
+from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.options.suiting import check_asked, suited
 from pyrovae.inference.running.evaluating import (
@@ -94,6 +94,8 @@ class Options:
     out_dir: Path | None = None
     """Folder for evidence.nc, evidence.png and partial results of each run, in a folder of its name (default: the run
     folder itself)."""
+    format: FormatName = "png"
+    """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -158,13 +160,14 @@ def _run(options: Options, world: World | None) -> None:
         options.compile,
         options.reuse,
         estimators=tuple(estimators),
-        label=options.label or describe(spec, options.split, len(x)),
+        label=options.label or spec.title(options.split, len(x)),
         resume=options.resume or shared,
         shard=shard,
         sharing=Sharing(options.claim_expiry) if shared else None,
         writes=world is None or world.first,
         patience=0.0 if world is None else 10.0,
         out_dir=options.out_dir,
+        format=options.format,
     )
     if len({question.place(one) for one in loaded}) < len(loaded):
         raise ValueError("expected run folders of different names with --out-dir, got two of one name")

@@ -21,7 +21,7 @@ import pyrovae as pv
 from pyrovae import plots
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.evaluating import load_runs
 from pyrovae.inference.running.markdown import table_lines
@@ -68,6 +68,8 @@ class Options:
     """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
+    format: FormatName = "png"
+    """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -129,15 +131,18 @@ def run(options: Options) -> None:
     print(text)
     writers: list[Callable[[], None]] = [
         lambda: write_whole(out / "free_energy.md", text),
-        lambda: plots.save(tempered.plot(exact=known), out / "integration.png", digest),
+        lambda: plots.save(tempered.plot(exact=known), out / f"integration.{options.format}", digest),
         lambda: plots.save(
-            work.plot(exact=None if at_work is None else float(at_work[0])), out / "work.png", digest
+            work.plot(exact=None if at_work is None else float(at_work[0])),
+            out / f"work.{options.format}",
+            digest,
         ),
     ]
     if len(options.temperatures) > 1:
-        writers.append(lambda: plots.save(free.plot(), out / "free_energy.png", digest))
+        writers.append(lambda: plots.save(free.plot(), out / f"free_energy.{options.format}", digest))
     write_all(writers)
-    console.print(f"{out}: free_energy.md, free_energy.png, integration.png, work.png", highlight=False)
+    pictures = ", ".join(f"{name}.{options.format}" for name in ("free_energy", "integration", "work"))
+    console.print(f"{out}: free_energy.md, {pictures}", highlight=False)
 
 
 def truth_rows(options: Options) -> list[str]:

@@ -25,8 +25,8 @@ from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions, describe
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.estimating import EstimatorName, EstimatorOptions
+from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.attending import attending, remove
 from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs, place_of, prepare
@@ -94,6 +94,8 @@ class Options:
     """Print the table as Markdown."""
     out_dir: Path | None = None
     """Folder for what is written, in a folder of the run's name (default: the run folder itself)."""
+    format: FormatName = "png"
+    """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -131,13 +133,15 @@ def run(options: Options) -> None:
         figures = json.dumps(gaps.summary() | about, indent=1)
         write_all(
             [
-                lambda: plots.save(gaps.plot(loaded.label[1]), place / "gaps.png", loaded.weights_hash),
+                lambda: plots.save(
+                    gaps.plot(loaded.label[1]), place / f"gaps.{options.format}", loaded.weights_hash
+                ),
                 lambda: write_whole(place / "gaps.md", gaps.table("markdown")),
                 lambda: write_whole(place / "gaps.json", figures),
             ]
         )
         remove(gaps.partials, here)
-    console.print(f"{place}: gaps.png, gaps.md, gaps.json", highlight=False)
+    console.print(f"{place}: gaps.{options.format}, gaps.md, gaps.json", highlight=False)
 
 
 def _kept(place: Path) -> tuple[Any, Any]:
@@ -164,7 +168,7 @@ def _measured(
             num_samples=options.draws,
             seed=options.seed,
             compile=options.compile == "on" or (options.compile == "auto" and draws >= DRAWS),
-            label=options.label or describe(loaded.spec, options.split, len(x)),
+            label=options.label or loaded.spec.title(options.split, len(x)),
             progress=lambda done, total: update(completed=done, total=total),
             resume=partial if options.resume or options.shared else None,
             sharing=Sharing(options.claim_expiry) if options.shared else None,

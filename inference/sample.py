@@ -14,15 +14,15 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 
 import tyro
 
+import pyrovae as pv
 from pyrovae.files import check_writable
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of
 from pyrovae.inference.running.diffusing import diffusion_of, draw_diffusion
 from pyrovae.inference.running.fantasies import draw_fantasies
 from pyrovae.inference.running.pictures import LEVELS, PICTURES, PictureName, Pictures, write_arrays
 from pyrovae.inference.running.reopening import load_run
 from pyrovae.inference.running.running import console, run_script
-from pyrovae.programs import simulate
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -53,6 +53,8 @@ class Options:
     """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
+    format: FormatName = "png"
+    """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -70,16 +72,16 @@ def run(options: Options) -> None:
     _refuse_unused(options, "diffusion" if diffusion else "Boltzmann machine" if machine else "")
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out)
+    how = options.num, options.steps, options.seed, weights_hash, options.format
     if diffusion is not None:
-        written = draw_diffusion(pair, data, out, options.num, options.steps, options.seed, weights_hash)
+        written = draw_diffusion(pair, data, out, *how)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
     if machine is not None:
-        written = draw_fantasies(machine, data, out, options.num, options.steps, options.seed, weights_hash)
+        written = draw_fantasies(machine, data, out, *how)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
-    like = data.train[:1].expand(options.num, *data.train.shape[1:])
-    drawn = simulate(pair.model, like, seed=options.seed)
+    drawn = pv.simulate(pair.model, options.num, data.train[:1], seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
     write_arrays(out / "samples.npz", arrays, weights_hash)
     pictures = Pictures(
@@ -91,6 +93,7 @@ def run(options: Options) -> None:
         options.site,
         options.seed,
         weights_hash,
+        options.format,
     )
     only = options.only + LEVELS if options.only == PICTURES and len(pictures.sites) > 1 else options.only
     names = ["samples.npz", *pictures.write(out, only)]

@@ -20,7 +20,7 @@ from pyrovae import plots
 from pyrovae.evidence.core.compile_when import MOVES
 from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.evaluating import SANDWICH, CompileName, load_runs, place_of, prepare
 from pyrovae.inference.running.running import console, progress, run_script, write_all
@@ -59,6 +59,8 @@ class Options:
     """Print the table as Markdown."""
     out_dir: Path | None = None
     """Folder for what is written, in a folder of the run's name (default: the run folder itself)."""
+    format: FormatName = "png"
+    """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -97,12 +99,12 @@ def run(options: Options) -> None:
     summary = json.dumps(summarise(result) | {"weights_hash": loaded.weights_hash}, indent=1)
     write_all(
         [
-            lambda: plots.save(figure, place / "sandwich.png", loaded.weights_hash),
+            lambda: plots.save(figure, place / f"sandwich.{options.format}", loaded.weights_hash),
             lambda: write_whole(place / "sandwich.md", f"{title}\n\n{result.table('markdown')}"),
             lambda: write_whole(place / SANDWICH, summary),
         ]
     )
-    console.print(f"{place}: sandwich.png, sandwich.md, sandwich.json", highlight=False)
+    console.print(f"{place}: sandwich.{options.format}, sandwich.md, sandwich.json", highlight=False)
 
 
 def summarise(result: pv.Sandwich) -> dict[str, Any]:

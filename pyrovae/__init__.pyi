@@ -33,6 +33,7 @@ from .evidence import Sandwich as Sandwich
 from .evidence import WorkDistributions as WorkDistributions
 from .evidence import bennett_acceptance_ratio as bennett_acceptance_ratio
 from .evidence import crooks_fit as crooks_fit
+from .evidence import embed as embed
 from .evidence import evidence as evidence
 from .evidence import gaps as gaps
 from .evidence import log_partition as log_partition
@@ -47,9 +48,12 @@ from .precision import tf32 as tf32
 from .programs import ParameterStore as ParameterStore
 from .programs import per_datum as per_datum
 from .programs import program as program
+from .programs import reconstruct as reconstruct
 from .programs import shared as shared
+from .programs import simulate as simulate
 from .runs import Run as Run
 from .runs import save as save
+from .seeding import seed as seed
 from .svi import SVI as SVI
 from .training import Constant as Constant
 from .training import Cosine as Cosine

@@ -139,7 +139,8 @@ def _whole(least: int) -> Callable[[Any, str, Any], int]:
         except TypeError:
             number = None
         if number is None or number < least:
-            raise ValueError(f"expected {name} to be a whole number >= {least}, got {value!r}")
+            shown = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise ValueError(f"expected {name} to be a whole number >= {least}, got {shown}")
         return number
 
     return take
@@ -156,6 +157,7 @@ def _a(words: str, kinds: Any) -> Callable[[Any, str, Any], Any]:
 
 _NUMBERS = int | float | np.number
 _path = _a("a path", str | os.PathLike)
+_function = _a("a function", Callable)
 
 
 def _schedule(value: Any, name: str, _: Any) -> Any:
@@ -182,6 +184,12 @@ def _resume(value: Any, name: str, default: Any) -> Any:
     if not isinstance(value, bool):
         raise _wrong(name, "True or False", value, "; try checkpoint=folder, resume=True")
     return value
+
+
+def _progress(value: Any, name: str, default: Any) -> Any:
+    if default is True and isinstance(value, bool | None):
+        return value
+    return _function(value, name, default)
 
 
 def _objective(value: Any, name: str, _: Any) -> Any:
@@ -231,15 +239,16 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     "x": _data,
     **dict.fromkeys(("data", "valid"), _rows),
     **dict.fromkeys(("epochs", "batch_size", "patience", "metric_samples", "keep", "num_samples"), _whole(1)),
-    **dict.fromkeys(("checkpoint_every", "checkpoint_steps", "budget", "simulate"), _whole(1)),
+    **dict.fromkeys(("checkpoint_every", "checkpoint_steps", "budget", "simulate", "num_data"), _whole(1)),
     **dict.fromkeys(("seed", "max_returns"), _whole(0)),
     **dict.fromkeys(("free_bits", "clip_norm", "ema", "delta"), _a("a number", _NUMBERS)),
     **dict.fromkeys(("lr", "beta"), _schedule),
     **dict.fromkeys(("checkpoint", "log", "run", "folder"), _path),
-    **dict.fromkeys(("on_epoch", "progress"), _a("a function", Callable)),
+    "on_epoch": _function,
+    "progress": _progress,
     "compile": _compile,
     "resume": _resume,
-    "plate": _a("a name", str),
+    **dict.fromkeys(("plate", "observed", "site"), _a("a name", str)),
     "objective": _objective,
     "groups": _groups,
     "estimators": _estimators,

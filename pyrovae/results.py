@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypeGuard
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor
+
+Row = dict[str, float]  # figures of an epoch, by name
 
 
 class EstimateLike(Protocol):
@@ -69,6 +72,42 @@ class EvidenceLike(Protocol):
 def is_evidence(value: Any) -> TypeGuard[EvidenceLike]:
     """Whether a value is an evidence; its properties, which compute, are not asked."""
     return isinstance(getattr(value, "estimates", None), Mapping)
+
+
+@runtime_checkable
+class FitLike(Protocol):
+    """A trained program as it is written to a folder: `pyrovae.training.Fit`."""
+
+    @property
+    def model(self) -> Callable[..., Any]: ...
+    @property
+    def guide(self) -> Callable[..., Any]: ...
+    @property
+    def store(self) -> Any: ...
+    @property
+    def modules(self) -> Any: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def best_epoch(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    def write_csv(self, path: str | os.PathLike[str]) -> None: ...
+
+
+class TrainedLike(Protocol):
+    """A model and a guide with their parameters, the data they were trained on, and the history of it."""
+
+    @property
+    def model(self) -> Callable[..., Any]: ...
+    @property
+    def guide(self) -> Callable[..., Any]: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def history(self) -> list[Row]: ...
+    @property
+    def best_epoch(self) -> int | None: ...
 
 
 class PosteriorLike(Protocol):

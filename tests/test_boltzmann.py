@@ -452,7 +452,7 @@ def test_scripts_train_evaluate_and_draw(tmp_path, capsys):
     assert "log_likelihood" in repr(pv.load(out))
     estimators = ["--estimators", "exact", "normalised", "--partition-temperatures", "100"]
     assert evaluate.main([str(out), *quiet, "--limit", "50", *estimators]) == 0
-    ev = pv.load(out).evidence
+    ev = pv.load(out).stored_evidence
     assert ev["Normalised"].direction == ">="
     assert abs(ev["Normalised"].log_evidence - ev["Exact"].log_evidence) < 4 * ev["Normalised"].se_mc
     assert sample.main([str(out), "--num", "9", "--steps", "5"]) == 0

@@ -161,7 +161,7 @@ def test_the_bound_refuses_weights_and_draws():
         check_objective(
             pv.objectives.Renyi(alpha=0.5, num_particles=2), inspect_program(bound.model, bound.guide, x)
         )
-    for draw in (lambda: simulate(bound.model, x), lambda: reconstruct(bound.model, bound.guide, x)):
+    for draw in (lambda: simulate(bound.model, len(x), x), lambda: reconstruct(bound.model, bound.guide, x)):
         with pytest.raises(ValueError, match="try its own sample"):
             draw()
 
@@ -320,7 +320,7 @@ def test_ancestral_sampling_draws_the_data_distribution():
     assert abs(nll_var - V) < 4 * V * math.sqrt(2 / 20_000) + 0.15  # 100 steps: close to v, not equal
     assert torch.equal(process.sample(5, 10, seed=1), process.sample(5, 10, seed=1))
     # The chain's own draws, as a Pyro model, are of the same law.
-    drawn = simulate(DiffusionChain(process, 20).model, torch.zeros(20_000, 1, dtype=F64), seed=3).x
+    drawn = simulate(DiffusionChain(process, 20).model, 20_000, torch.zeros(1, 1, dtype=F64), seed=3).x
     again = process.sample(20_000, 20, seed=4)
     assert abs(float(drawn.var()) - float(again.var())) < 4 * V * math.sqrt(4 / 20_000)
 

@@ -100,7 +100,7 @@ def test_what_is_drawn_stays_at_the_values_conditioned_on():
     """A conditioned global was drawn anew from its prior."""
     model, _ = pair()
     known, like = pyro.condition(model, GLOBALS), X[:1].expand(4000, D)
-    drawn = simulate(known, like)
+    drawn = simulate(known, 4000, like)
     assert set(drawn.latents) == {"z"}
     truth = law().covariance_matrix
     off = (drawn.x.T @ drawn.x / 4000 - truth).abs()

@@ -18,6 +18,8 @@ FOLDERS = {
 # each other.
 ORDER = """
 starting devices files json_files text checking precision results
+html_tables
+html_curves progress seeding
 tensor_files programs
 data distributions networks
 objectives
@@ -26,8 +28,9 @@ distributed
 plots export
 evidence
 thermodynamics divergences
+runs
 training
-runs models
+models
 inference
 """
 RANK = {room: rank for rank, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}

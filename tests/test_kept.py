@@ -64,7 +64,7 @@ def test_weights_are_hashed_as_they_were_loaded(run, monkeypatch):
     monkeypatch.setattr(pv, "evidence", replaced_meanwhile)
     assert evaluate.main([str(run), *EVALUATE]) == 0
     assert read_evidence(run / "evidence.nc").attributes["weights_hash"] == former
-    assert pv.load(run, device="cpu").evidence is None
+    assert pv.load(run, device="cpu").stored_evidence is None
 
 
 def test_equal_weights_are_equal_files(run, tmp_path):

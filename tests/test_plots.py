@@ -284,6 +284,14 @@ def test_two_latent_dims_are_drawn_as_they_are():
     assert sorted(t.get_text() for t in ax.texts) == [str(c) for c in range(10)]
 
 
+def test_names_of_classes_that_coincide_are_moved_apart():
+    z = torch.randn(400, 2, generator=torch.Generator().manual_seed(1))
+    ax = plots.plot_latent(z, torch.arange(400) % 10)
+    at = torch.tensor([t.xy for t in ax.texts])
+    distance = torch.cdist(at, at) + 10 * torch.eye(10)
+    assert distance.min() > 0.05 * (z.max(0).values - z.min(0).values).max()
+
+
 def test_more_latent_dims_are_drawn_by_principal_components():
     g = torch.Generator().manual_seed(1)
     axes = torch.linalg.qr(torch.randn(5, 5, generator=g, dtype=torch.float64))[0]
@@ -375,8 +383,13 @@ def test_a_failing_save_leaves_the_former_file_and_nothing_else(ev, tmp_path, mo
 
 def test_save_refuses(ev, tmp_path):
     figure = Figure()
-    with pytest.raises(ValueError, match=r"ending in \.png or \.pdf, got"):
+    with pytest.raises(ValueError, match=r"ending in \.png, \.pdf, \.svg, got"):
         plots.save(figure, tmp_path / "a.jpg")
+    for suffix, head in ((".svg", b"<?xml"), (".pdf", b"%PDF")):
+        plots.save(figure, tmp_path / f"a{suffix}", "a hash")
+        first = (tmp_path / f"a{suffix}").read_bytes()
+        plots.save(figure, tmp_path / f"a{suffix}", "a hash")
+        assert first.startswith(head) and (tmp_path / f"a{suffix}").read_bytes() == first
     with pytest.raises(ValueError, match="a Figure or Axes, got int"):
         plots.save(1, tmp_path / "a.png")
     with pytest.raises(FileNotFoundError):
@@ -418,11 +431,13 @@ def test_brackets_bars_and_rate_distortion():
     base = torch.randn(30, generator=torch.Generator().manual_seed(0))
     ax = plots.plot_sandwich([10, 100], [base - 2, base - 1], [base + 2, base + 1], exact=base)
     assert "2.000 ± 0.000" in ax.get_title()
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["10", "100"]
     with pytest.raises(ValueError, match="for each effort"):
         plots.plot_sandwich([10], [base, base], [base])
     parts = {"a": {"approximation": (1.0, 0.1), "amortisation": (2.0, 0.1)}}
-    bars = [p for p in plots.plot_gap_bars(parts).patches if p.get_width() > 0]
-    assert [p.get_x() for p in bars] == [0.0, 1.0]
+    ax = plots.plot_gap_bars(parts)
+    assert [p.get_x() for p in ax.patches if p.get_width() > 0] == [0.0, 1.0]
+    assert [t.get_text() for t in ax.texts] == ["1.00 ± 0.10", "approximation", "2.00 ± 0.10", "amortisation"]
     with pytest.raises(ValueError, match="same parts"):
         plots.plot_gap_bars({**parts, "b": {"approximation": (1.0, 0.1)}})
     rate = torch.linspace(0, 3, 4)

@@ -82,7 +82,7 @@ def test_a_hand_written_pair_comes_back(fit, saved, data):
     assert torch.equal(here, there)
     assert run.history == fit.history and run.config["best_epoch"] == fit.best_epoch
     assert run.spec == data.spec and torch.equal(run.data.test, data.test)
-    assert run.evidence is None and run.label[0].endswith("model")
+    assert run.stored_evidence is None and run.label[0].endswith("model")
     text = repr(run)
     assert "digits" in text and "none yet" in text and f"of {len(fit.history)}" in text
     assert len(pyro.get_param_store()) == 0  # nothing of it is in Pyro's global store
@@ -156,7 +156,7 @@ def test_damaged(copy):
             _ = pv.load(copy, device="cpu").history
     (copy / "evidence.nc").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="damaged or foreign"):
-        _ = run.evidence
+        _ = run.stored_evidence
     assert "damaged or foreign" in repr(run)
 
 
@@ -214,7 +214,7 @@ def test_one_paired_table(trained, tmp_path, capsys):
     code, text, err = evaluated(trained, "--baseline", str(trained / "b"), "--out", str(out), capsys=capsys)
     assert code == 0 and "Δ to baseline" in text, err
     rows = {r.split("|")[1].strip(): r for r in out.read_text().splitlines() if r.startswith(f"| {trained}")}
-    a, b = (pv.load(trained / n, device="cpu").evidence for n in "ab")
+    a, b = (pv.load(trained / n, device="cpu").stored_evidence for n in "ab")
     paired = a.compare(b)
     assert f"{paired.difference:+.3f} ± {paired.se:.3f}" in rows[str(trained / "a")]
     assert "baseline" in rows[str(trained / "b")] and f"{b['IS'].certificate:.3f}" in rows[str(trained / "b")]
@@ -225,20 +225,20 @@ def test_one_paired_table(trained, tmp_path, capsys):
     assert (trained / "a" / "evidence.nc").stat().st_mtime_ns == before
     assert "from evidence.nc" not in evaluated(trained, "--reuse", "--seed", "1", capsys=capsys)[1]
     # A look at nine of the data leaves what was found for all of them in its place.
-    whole = pv.load(trained / "a", device="cpu").evidence.attributes["num_data"]
+    whole = pv.load(trained / "a", device="cpu").stored_evidence.attributes["num_data"]
     assert "from evidence.nc" not in evaluated(trained, "--reuse", "--limit", "9", capsys=capsys)[1]
-    assert pv.load(trained / "a", device="cpu").evidence.attributes["num_data"] == whole > 9
+    assert pv.load(trained / "a", device="cpu").stored_evidence.attributes["num_data"] == whole > 9
     assert (trained / "a" / "evidence-9.nc").is_file() and (trained / "a" / "evidence-9.png").is_file()
 
 
 def test_evidence_of_former_weights_is_none_of_these(copy):
     assert evaluate.main([str(copy), "--num-samples", "10", *FLAGS]) == 0
     run = pv.load(copy, device="cpu")
-    assert run.evidence is not None and run.evidence["IS"].num_samples == 10
+    assert run.stored_evidence is not None and run.stored_evidence["IS"].num_samples == 10
     with torch.no_grad():
         next(iter(run.store.unconstrained().values())).add_(0.1)
     runs.save_weights(copy / "weights.safetensors", run.store, run.modules)
-    assert pv.load(copy, device="cpu").evidence is None
+    assert pv.load(copy, device="cpu").stored_evidence is None
 
 
 def test_runs_on_different_data(trained, tmp_path, capsys):

@@ -52,7 +52,8 @@ def test_training_of_a_diffusion_draws_its_terms():
 
 def test_training_without_validation_or_schedule_draws_neither():
     axes = by_label(plots.plot_training(rows(valid=False)))
-    assert "beta" not in axes and legend(axes["elbo"]) == ["train"]
+    assert "beta" not in axes and axes["elbo"].get_legend() is None
+    assert axes["elbo"].get_ylabel() == "training ELBO [nats per datum]"
 
 
 def test_the_first_epochs_do_not_flatten_the_rest():
@@ -137,3 +138,13 @@ def test_histories_without_validation_are_of_the_training_elbo():
 def test_histories_refuse(histories, match):
     with pytest.raises(ValueError, match=match):
         plots.plot_histories(histories)
+
+
+def test_a_single_fit_has_no_legend_and_whole_epochs():
+    history = [{"epoch": i + 1.0, "elbo": -9.0 + i, "valid_elbo": -8.0 + i} for i in range(3)]
+    ax = plots.plot_histories({("standard", "diagonal", "elbo"): history})
+    assert ax.get_legend() is None
+    two = plots.plot_histories({("standard", "full"): history, ("vamp", "full"): history})
+    assert [t.get_text() for t in two.get_legend().get_texts()] == ["prior", "standard", "vamp"]
+    for drawn in (ax, plots.plot_training([r | {"kl": 1.0, "reconstruction": 2.0} for r in history]).axes[0]):
+        assert all(float(v).is_integer() for v in drawn.get_xticks())

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyrovae as pv
-from pyrovae.data import DataSpec
 
 EstimatorName = Literal[
     "elbo",
@@ -87,13 +86,6 @@ class EstimatorOptions:
             ),
         }
         return [makers[name]() for name in self.estimators]
-
-
-def describe(spec: DataSpec, split: str, num_data: int) -> str:
-    """Name, split and binarisation of data, for the titles of tables."""
-    how = f", {spec.binarisation} binarisation (seed {spec.seed})" if spec.binarisation else ""
-    part = "" if num_data == spec.splits[split] else f"{num_data:,} drawn from the "
-    return f"{spec.name}, {part}{split} split{how}"
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:

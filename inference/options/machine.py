@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+FormatName = Literal["png", "pdf", "svg"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.programs.modes import owners
 
 from ..options.pair import Pair
-from .pictures import grey_scale, write_arrays
+from .pictures import write_arrays
 
 STEPS, SHOWN = 250, 6
 
@@ -25,9 +25,16 @@ def diffusion_of(pair: Pair) -> DiffusionBound | DiffusionChain | None:
 
 
 def draw_diffusion(
-    pair: Pair, data: Dataset, out: Path, num: int, steps: int | None, seed: int, weights_hash: str
+    pair: Pair,
+    data: Dataset,
+    out: Path,
+    num: int,
+    steps: int | None,
+    seed: int,
+    weights_hash: str,
+    format: str = "png",
 ) -> list[str]:
-    """Writes samples.npz, schedule.png and, of images, samples.png and chain.png; returns the names.
+    """Writes samples.npz, a picture of the schedule and, of images, of samples and a chain; returns the names.
 
     Raises:
         ValueError: more steps than a discrete chain has.
@@ -45,16 +52,15 @@ def draw_diffusion(
     if not isinstance(process.schedule, LinearSchedule):
         learned = isinstance(process.schedule, LearnedSchedule)
         curves = {"learned" if learned else type(process.schedule).__name__: process.schedule, **curves}
-    plots.save(plots.plot_noise_schedule(curves), out / "schedule.png", weights_hash)
-    names.append("schedule.png")
+    names.append(f"schedule.{format}")
+    plots.save(plots.plot_noise_schedule(curves), out / names[-1], weights_hash)
     shape = data.spec.image_shape
     if shape is None:
         return names
-    low, high = grey_scale(data.spec, data.train)
-    plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / "samples.png", weights_hash)
+    low, high = data.grey_scale
+    names += [f"samples.{format}", f"chain.{format}"]
+    plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / names[-2], weights_hash)
     # The same seed and number: these states end in these x.
     states = [z.flatten(1) for z in process.chain(num, steps, seed=seed)]
-    plots.save(
-        plots.plot_chain(states, shape, x=process.encode(x), num=SHOWN), out / "chain.png", weights_hash
-    )
-    return [*names, "samples.png", "chain.png"]
+    plots.save(plots.plot_chain(states, shape, x=process.encode(x), num=SHOWN), out / names[-1], weights_hash)
+    return names

@@ -68,6 +68,7 @@ class Question:
     writes: bool = True
     patience: float = 0.0
     out_dir: Path | None = None
+    format: str = "png"
 
     def place(self, run: pv.Run) -> Path:
         """Folder in which results of a run are written."""
@@ -216,7 +217,7 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | No
     name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
     runs.write_evidence(ev, place / f"{name}.nc")
     if "IS" in ev:
-        plots.save(ev.plot(), place / f"{name}.png", run.weights_hash)
+        plots.save(ev.plot(), place / f"{name}.{question.format}", run.weights_hash)
     remove(ev.partials, here, question.patience)
 
 

@@ -172,7 +172,7 @@ def run_cell(cell: Cell) -> CellResult:
 def _evidence_of(run: pv.Run, cell: Cell) -> pv.Evidence | None:
     """Evidence that an earlier command found for these very weights, asked the same."""
     try:
-        ev = run.evidence
+        ev = run.stored_evidence
     except ValueError:  # damaged: it is made anew
         return None
     wanted = [e.name for e in estimators_of(cell.num_samples, cell.tolerance)]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.data import Dataset, DataSpec
+from pyrovae.data import Dataset
 from pyrovae.files import write_whole
-from pyrovae.programs import aggregate_posterior, reconstruct, simulate
+from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
 
@@ -55,6 +55,7 @@ class Pictures:
         site: the latent; None: the first continuous vector.
         seed: of all draws.
         weights_hash: of the pair's weights; pictures carry it.
+        format: of the files, "png", "pdf" or "svg".
         skipped: picture to the reason why it was not made, filled by `write`.
     """
 
@@ -66,6 +67,7 @@ class Pictures:
     site: str | None = None
     seed: int = 0
     weights_hash: str | None = None
+    format: str = "png"
     skipped: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class Pictures:
                 raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
 
     def write(self, out: Path, only: Sequence[PictureName] = PICTURES) -> list[str]:
-        """Writes NAME.png for each picture that the program and data allow; returns the file names."""
+        """Writes a file for each picture that the program and data allow; returns the file names."""
         written = []
         for name in dict.fromkeys(only):
             try:
@@ -82,8 +84,8 @@ class Pictures:
             except ValueError as error:
                 self.skipped[name] = str(error)
                 continue
-            plots.save(figure, out / f"{name}.png", self.weights_hash)
-            written.append(f"{name}.png")
+            written.append(f"{name}.{self.format}")
+            plots.save(figure, out / written[-1], self.weights_hash)
         return written
 
     @cached_property
@@ -97,7 +99,7 @@ class Pictures:
     @cached_property
     def scale(self) -> dict[str, Any]:
         """Values of black and white, as all plots take them."""
-        return dict(zip(("vmin", "vmax"), grey_scale(self.data.spec, self.data.train), strict=True))
+        return dict(zip(("vmin", "vmax"), self.data.grey_scale, strict=True))
 
     @cached_property
     def subset(self) -> Tensor:
@@ -116,15 +118,14 @@ class Pictures:
     def samples(self) -> Figure:
         """Draws from the prior and from the aggregate posterior."""
         shape, num = self.shape, min(self.num, 100)
-        like = self.data.train[:1].expand(num, *self.data.train.shape[1:])
-        prior = simulate(self.pair.model, like, seed=self.seed).mean
+        prior = pv.simulate(self.pair.model, num, self.data.train[:1], seed=self.seed).mean
         made = aggregate_posterior(*self.pair, self.data.train, num_draws=num, seed=self.seed).mean
         return plots.plot_prior_and_posterior(self._as_data(prior), self._as_data(made), shape, **self.scale)
 
     def reconstructions(self) -> Axes:
         """Reconstructions of test data, with their evidence where it can be had."""
         shape, x = self.shape, self.data.test[self.subset[:SHOWN]]
-        mean = self._as_data(reconstruct(*self.pair, x, seed=self.seed).mean)
+        mean = self._as_data(pv.reconstruct(*self.pair, x, seed=self.seed).mean)
         try:
             ev = pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
         except ValueError as error:
@@ -160,8 +161,8 @@ class Pictures:
     def neighbours(self) -> Axes:
         """Training data nearest to samples."""
         shape = self.shape
-        like = self.data.train[:1].expand(SHOWN, *self.data.train.shape[1:])
-        samples = self._as_data(simulate(self.pair.model, like, seed=self.seed).mean)
+        drawn = pv.simulate(self.pair.model, SHOWN, self.data.train[:1], seed=self.seed)
+        samples = self._as_data(drawn.mean)
         # Means are compared with means: the grey levels, where the binary data are draws from them.
         train = self.data.train if self.data.probabilities is None else self.data.probabilities
         return plots.plot_neighbours(samples, train, shape, **self.scale)
@@ -188,7 +189,7 @@ class Pictures:
     @cached_property
     def sites(self) -> list[str]:
         """Latent sites, in the model's order."""
-        return list(reconstruct(*self.pair, self.data.train[:1]).latents)
+        return list(pv.reconstruct(*self.pair, self.data.train[:1]).latents)
 
     @property
     def _decoded(self) -> dict[str, Any]:
@@ -214,15 +215,6 @@ def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) ->
     plain: dict[str, Any] = {k: v.cpu().numpy() for k, v in arrays.items()}
     np.savez(content, weights_hash=np.array(weights_hash), **plain)
     write_whole(path, content.getvalue())
-
-
-def grey_scale(spec: DataSpec, x: Tensor) -> tuple[float, float]:
-    """Values of black and white: of the support, else of the data."""
-    if spec.levels is not None:
-        return 0.0, float(spec.levels - 1)
-    if spec.support in ("binary", "unit_interval"):
-        return 0.0, 1.0
-    return float(x.min()), float(x.max())
 
 
 def unlike_pairs(num_data: int, labels: Tensor | None, num_pairs: int = 4) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from pyrovae.evidence.evidence import data_hash
 def found_in(run: pv.Run, x: Tensor, asked: Sequence[Any], seed: int, delta: float) -> pv.Evidence | None:
     """The run's evidence.nc, if it answers this very question: of these weights, data, estimators, seed and delta."""
     try:
-        ev = run.evidence
+        ev = run.stored_evidence
     except ValueError:  # damaged: it is written anew
         return None
     if (
@@ -48,7 +48,7 @@ def code_of(run: pv.Run) -> str | None:
 def name_of(run: pv.Run, num_data: int) -> str:
     """Name of the files: `evidence`, but a look at some data does not take the place of an evaluation of more."""
     try:
-        found = run.evidence
+        found = run.stored_evidence
     except ValueError:  # damaged: nothing is lost
         found = None
     more = found is not None and len(found.x) > num_data

@@ -31,6 +31,7 @@ from pyrovae.inference.options.ranges import check_ranges, check_text
 from pyrovae.inference.running.streams import patient_streams
 from pyrovae.inference.running.telling import in_users_code, one_line, told
 from pyrovae.precision import tf32
+from pyrovae.progress import silenced
 from pyrovae.text import visible
 from pyrovae.training.interrupts import Terminated, terminable
 
@@ -104,7 +105,9 @@ def _run_script(
             warnings.simplefilter("ignore", FutureWarning)
             check_text(parsed)
             check_ranges(parsed, getattr(parsed, "RANGES", None))
-            run(parsed)
+            quiet = getattr(machine, "quiet", False) or getattr(parsed, "quiet", False)
+            with silenced() if quiet else nullcontext():
+                run(parsed)
     except KeyboardInterrupt as error:
         stopped = isinstance(error, Terminated)
         words = "terminated" if stopped else "interrupted"
@@ -210,7 +213,8 @@ def progress(quiet: bool, description: str, total: float) -> Iterator[Callable[.
         bar.update(task, rate="" if speed is None else f"{speed:.3g}/s", **change)
 
     try:
-        yield update
+        with silenced():
+            yield update
     finally:
         if bar.live.is_started:
             bar.stop()

@@ -18,7 +18,7 @@ from pyrovae import runs
 from pyrovae.data import Dataset, IsingTorus
 from pyrovae.files import write_whole
 from pyrovae.json_files import read_json
-from pyrovae.programs import simulate
+from pyrovae.programs.generate.predictive import simulate
 
 from ..options.machine import KeepOptions
 from ..options.options import DataOptions

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..html_tables import html_table
 from . import seeds
 from .binarisation import bernoulli
 from .spec import DataSpec
@@ -55,6 +56,15 @@ class Dataset:
         """Whether all values are whole numbers."""
         return all(bool((x == x.round()).all()) for x in (self.train, self.valid, self.test))
 
+    @property
+    def grey_scale(self) -> tuple[float, float]:
+        """Values of black and white: of the support, else of the training data."""
+        if self.spec.levels is not None:
+            return 0.0, float(self.spec.levels - 1)
+        if self.spec.support in ("binary", "unit_interval"):
+            return 0.0, 1.0
+        return float(self.train.min()), float(self.train.max())
+
     def split(self, name: str) -> Tensor:
         """Data of the split "train", "valid" or "test".
 
@@ -103,6 +113,21 @@ class Dataset:
             parameters=move(self.parameters),
             probabilities=None if self.probabilities is None else self.probabilities.to(device),
         )
+
+    def _repr_html_(self) -> str:
+        s = self.spec
+        shape = " × ".join(map(str, s.event_shape)) or "scalars"
+        image = f", images of {s.image_shape[0]} × {s.image_shape[1]}" if s.image_shape else ""
+        rows = [
+            *([f"{split} data", f"{n:,}"] for split, n in s.splits.items()),
+            ["event shape", shape + image],
+            ["support", s.support if s.levels is None else f"{s.levels} grey levels"],
+            ["binarisation", s.binarisation or "–"],
+            ["seed, hash", f"{s.seed}, {s.hash[:12]}"],
+            ["labels", "yes" if self.labels else "no"],
+            ["exact ln p(x)", "known" if self.log_evidence else "not known"],
+        ]
+        return html_table(["", ""], rows, f"Dataset {s.name!r}")
 
     def __repr__(self) -> str:
         s = self.spec

@@ -91,6 +91,12 @@ class DataSpec:
             return (shape[0], shape[1])
         return None
 
+    def title(self, split: str, num_data: int | None = None) -> str:
+        """Name, split and binarisation, for titles; `num_data`: how many of the split, where not all."""
+        how = f", {self.binarisation} binarisation (seed {self.seed})" if self.binarisation else ""
+        part = "" if num_data in (None, self.splits[split]) else f"{num_data:,} drawn from the "
+        return f"{self.name}, {part}{split} split{how}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
         return asdict(self) | {"event_shape": list(self.event_shape)}

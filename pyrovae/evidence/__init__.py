@@ -12,6 +12,7 @@ from .core.chunks import Chunk as Chunk
 from .core.estimate import Comparison as Comparison
 from .core.estimate import Estimate as Estimate
 from .core.log_weights import log_weights as log_weights
+from .embed import embed as embed
 from .estimators.ais import AIS as AIS
 from .estimators.closed_elbo import ClosedELBO as ClosedELBO
 from .estimators.elbo import ELBO as ELBO

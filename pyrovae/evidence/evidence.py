@@ -17,6 +17,7 @@ from torch import Tensor
 from ..checking import checked
 from ..programs import inspect_program, module_mode, tensors_in
 from ..programs.arguments.marks import Marked, others_in
+from ..progress import Progress, listener, shows_progress
 from .core.assembling import assemble, from_program, from_weights
 from .core.checks import check_density, check_observations
 from .core.chunks import Chunk, choose_chunk
@@ -33,6 +34,7 @@ from .weights.narrower_guides import within_reach
 
 
 @checked
+@shows_progress("evidence")
 def evidence(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -46,7 +48,7 @@ def evidence(
     chunk: Chunk | None = None,
     budget: int | None = None,
     compile: Compile = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
     label: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | None = None,
@@ -55,22 +57,22 @@ def evidence(
 ) -> Evidence:
     """Estimates ln p(x_n) for every datum, with errors, diagnostics and what they support.
 
-    Estimators share their draws: one set of K = max(num_samples) log-weights per datum serves
-    all, so differences between them are not noise. Memory is that of one chunk of data.
+    Estimators share their draws: one set of K = max(num_samples) log-weights per datum serves all, so differences
+    between them are not noise. Memory is that of one chunk of data.
 
-    The data-set certificate (for estimators whose exponential is unbiased for p): with
-    probability >= 1 - delta, mean_n ln p(x_n) >= mean_n ln p̂_n - ln(m/delta)/N for all m such estimators
-    at once, so that the highest of them may be quoted. It is Markov's inequality on E[prod p̂_n / p_n] = 1:
-    it assumes independent draws, and nothing on the weights. `certify` spends delta on one estimator, named
-    before its numbers are seen: m = 1. To pick among evidences of several programs costs the same again
-    (`Estimate.certificate_among`).
+    The data-set certificate (for estimators whose exponential is unbiased for p): with probability >= 1 - delta,
+    mean_n ln p(x_n) >= mean_n ln p̂_n - ln(m/delta)/N for all m such estimators at once, so that the highest of them may
+    be quoted. It is Markov's inequality on E[prod p̂_n / p_n] = 1: it assumes independent draws, and nothing on the
+    weights. `certify` spends delta on one estimator, named before its numbers are seen: m = 1. To pick among evidences
+    of several programs costs the same again (`Estimate.certificate_among`).
 
     Of several estimators one that runs the program itself (AIS, Exact, ...) and refuses it does not end the call: its
     reason is in `Evidence.refused`, the warnings and a row of the table. Where all refuse, where the weights are
     refused, and in shards and shared evaluations, the reason is raised.
 
     Args:
-        model, guide, x, *context, seed, plate, chunk, budget, compile, progress: as in `log_weights`.
+        model, guide, x, *context, seed, plate, chunk, budget, compile: as in `log_weights`.
+        progress: True: a bar, where somebody watches; False: none; or a function of (done, total).
         estimators: e.g. `[ELBO(), IS(5000)]`.
         delta: failure probability of the certificates, of all together.
         certify: the one estimator that is to have a certificate, such as `"AIS"`; default: all that can.
@@ -87,9 +89,15 @@ def evidence(
             ln p(x | given).
 
     Raises:
-        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); `certify` names no
-            estimator that gives a certificate; a shard
-            outside of 0..n-1, without data, or with estimators that run the program themselves.
+        ValueError: as `log_weights`; no estimators, two of one name, delta outside (0, 1); `certify` names none that
+            gives a certificate; a shard outside of 0..n-1, without data, or with estimators that run the program.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> found = evidence(pair.model, pair.guide, pair.x, estimators=[ELBO(), IS(500)])
+        >>> found["IS"].log_evidence >= found["ELBO"].log_evidence
+        True
     """
     names = [e.name for e in estimators]
     if not names or len(set(names)) < len(names):
@@ -103,7 +111,7 @@ def evidence(
         )
     if sharing is not None and (resume is None or shard is not None):
         raise ValueError("expected a folder and no shard for a shared evaluation; try resume=folder")
-    started, execution = time.perf_counter(), Execution(seed, budget, compile, progress)
+    started, execution = time.perf_counter(), Execution(seed, budget, compile, listener(progress))
     # Their modes as the user left them: evaluation has its own.
     with module_mode(model, guide, training=None) as modules:
         program = inspect_program(model, guide, x, *context, plate=plate, given=given)

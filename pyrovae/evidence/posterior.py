@@ -71,6 +71,13 @@ def posterior(
 
     Raises:
         ValueError: as `log_weights`; a program that does not broadcast over samples.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> draws = posterior(pair.model, pair.guide, pair.x, num_samples=100)
+        >>> draws.resampled["z"].shape
+        torch.Size([100, 8, 2])
     """
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     check_density(program)

@@ -103,17 +103,15 @@ def _paired(e: Estimate, against: Estimate | None) -> str:
     return NONE if math.isnan(c.difference) else f"{c.difference:+.4f} ± {_number(c.se)}"
 
 
-def render_evidence(
-    style: str,
+def evidence_rows(
     estimates: Mapping[str, Estimate],
-    notes: Sequence[str],
     attributes: Mapping[str, Any],
     x: Tensor,
     against: Mapping[str, Estimate] | None = None,
-) -> str:
-    """Table for a terminal or a document, one row an estimator; as wide as its columns need.
+) -> tuple[list[str], list[list[str]]]:
+    """Heads, and cells of a row an estimator.
 
-    Its columns are those of every evidence, those its estimators have, and the paired difference. A density is called
+    The columns are those of every evidence, those its estimators have, and the paired difference. A density is called
     one in the heads, and has no bits per dim where it stands on points of positive probability.
     """
     observed = attributes.get("observed")
@@ -130,11 +128,24 @@ def render_evidence(
         rows.append([cells[head] for head in heads])
     rows += [[name, "refused", *[NONE] * (len(heads) - 2)] for name in attributes.get("refused", ())]
     label = "" if measure is None else measure.label
-    heads = [head + label if head in LABELLED else head for head in heads]
-    return render(style, heads, rows, _title(attributes), notes, width=130)
+    return [head + label if head in LABELLED else head for head in heads], rows
 
 
-def _title(a: Mapping[str, Any]) -> str:
+def render_evidence(
+    style: str,
+    estimates: Mapping[str, Estimate],
+    notes: Sequence[str],
+    attributes: Mapping[str, Any],
+    x: Tensor,
+    against: Mapping[str, Estimate] | None = None,
+) -> str:
+    """Table for a terminal or a document, as wide as its columns need."""
+    heads, rows = evidence_rows(estimates, attributes, x, against)
+    return render(style, heads, rows, evidence_title(attributes), notes, width=130)
+
+
+def evidence_title(a: Mapping[str, Any]) -> str:
+    """What the figures are of."""
     what = f"{a['label']}: " if a.get("label") else ""
     versions = ", ".join(f"{n} {a[n]}" for n in ("torch", "pyro") if a.get(n))
     part = f" (shard {a['shard'][0]} of {a['shard'][1]})" if a.get("shard") else ""

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ..html_tables import html_table
 from ..programs import Measure
 from .bounds.bracket import Sandwich
 from .core.estimate import SANDWICH, Comparison, Estimate, paired_difference
 from .core.estimator import PerDatum
-from .report import render_evidence
+from .report import evidence_rows, evidence_title, render_evidence
 from .verdict import choose, verdict
 
 
@@ -31,6 +32,14 @@ class Evidence(Mapping[str, Estimate]):
         rows: which of the data these are, for a shard; None: all.
         about: the warnings that are of the program, and not of the numbers.
         partials: files of partial results that it was put together from.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[pv.ELBO(), pv.IS(500)])
+        >>> evidence.best.name, evidence.gap > 0
+        ('IS', True)
     """
 
     estimates: dict[str, Estimate]
@@ -168,6 +177,10 @@ class Evidence(Mapping[str, Estimate]):
         from ..export import evidence_to_arviz
 
         return evidence_to_arviz(self)
+
+    def _repr_html_(self) -> str:
+        heads, rows = evidence_rows(self.estimates, self.attributes, self.x)
+        return html_table(heads, rows, evidence_title(self.attributes), [self.verdict], self.warnings)
 
     def __repr__(self) -> str:
         return "Evidence(\n  " + "\n  ".join(map(repr, self.estimates.values())) + "\n)"

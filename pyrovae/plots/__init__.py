@@ -34,12 +34,12 @@ from .physics.ising_samples import plot_heat_capacity as plot_heat_capacity
 from .physics.ising_samples import plot_ising_correlations as plot_ising_correlations
 from .physics.work import plot_work as plot_work
 from .saving import save as save
-from .weights.brackets import plot_gap_bars as plot_gap_bars
 from .weights.brackets import plot_rate_distortion as plot_rate_distortion
 from .weights.brackets import plot_sandwich as plot_sandwich
 from .weights.coverage import plot_coverage as plot_coverage
 from .weights.elbo_vs_is import plot_elbo_vs_is as plot_elbo_vs_is
 from .weights.extrapolation import plot_extrapolation as plot_extrapolation
+from .weights.gap_bars import plot_gap_bars as plot_gap_bars
 from .weights.khat import plot_khat as plot_khat
 from .weights.lk_curve import plot_lk_curve as plot_lk_curve
 from .weights.panels import plot_evidence as plot_evidence

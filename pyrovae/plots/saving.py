@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from ..files import write_whole
 from .style import STYLE
 
-SUFFIXES = (".png", ".pdf")
+SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 150
 
 
@@ -25,25 +25,27 @@ def save(
 
     Args:
         figure: what is drawn.
-        path: .png or .pdf.
+        path: .png, .pdf or .svg.
         weights_hash: of the weights that it shows; kept in the file's metadata.
 
     Raises:
-        ValueError: for a suffix other than .png and .pdf.
+        ValueError: for another suffix.
         OSError: where the folder does not exist or cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"expected a path ending in {' or '.join(SUFFIXES)}, got {os.fspath(path)!r}")
+        raise ValueError(f"expected a path ending in {', '.join(SUFFIXES)}, got {os.fspath(path)!r}")
     root = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     if not isinstance(root, Figure):
         raise ValueError(f"expected a Figure or Axes, got {type(figure).__name__}")
     # Without a date, the same figure is the same file.
-    metadata: dict[str, Any] = {"CreationDate": None} if suffix == ".pdf" else {}
+    dates: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+    metadata = dates[suffix]
     if weights_hash is not None:
-        metadata["Keywords" if suffix == ".pdf" else "weights_hash"] = weights_hash
+        metadata["weights_hash" if suffix == ".png" else "Keywords"] = weights_hash
     drawn = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    # Ids of an SVG are drawn at random, unless they are salted.
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "pyrovae", "svg.fonttype": "none"}):
         # One pass of the layout does not settle Axes of a fixed aspect.
         root.draw_without_rendering()
         root.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=metadata)

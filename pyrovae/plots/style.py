@@ -11,6 +11,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 # Okabe & Ito (2008), https://jfly.uni-koeln.de/color/: told apart under all common colour blindness.
 BLUE, ORANGE, GREEN, *_, BLACK = LINES = (
@@ -22,19 +23,20 @@ BLUE, ORANGE, GREEN, *_, BLACK = LINES = (
     "#E69F00",
     "#000000",
 )
-# Ten classes need more than those: Petroff (2021), https://arxiv.org/abs/2107.02270.
+# Ten classes need more than those; the signs of neighbours differ too, for eyes that see fewer colours.
 CLASSES = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D62728",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+    "#8C564B",
+    "#7F3FBF",
+    "#97A800",
 )
+SIGNS = ("o", "^")
 GREY = "#666666"
 
 # Any: matplotlib's stubs list the names of one version.
@@ -98,6 +100,21 @@ def focus(ax: Axes, curves: Sequence[Sequence[float]]) -> None:
     if high - min(every) > 1.5 * (high - low) > 0:
         pad = 0.05 * (high - low)
         ax.set_ylim(low - pad, high + pad)
+
+
+def ticks_at(ax: Axes, values: Sequence[float], most: int = 6) -> None:
+    """Ticks of a log axis at the values drawn, or at some of them, evenly, where they are many."""
+    chosen = sorted(set(values))
+    if len(chosen) > most:
+        last = len(chosen) - 1
+        chosen = [chosen[round(i * last / (most - 1))] for i in range(most)]
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(chosen, [f"{v:,.0f}" for v in chosen])
+
+
+def epochs_axis(ax: Axes) -> None:
+    """Ticks at whole epochs."""
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -18,14 +18,15 @@ from .compile.cache_folder import ensure_compile_cache as ensure_compile_cache
 from .declaration import Declaration as Declaration
 from .declaration import declaration_of as declaration_of
 from .declaration import program as program
+from .generate.guide_means import guide_means as guide_means
 from .generate.latent_space import Codes as Codes
 from .generate.latent_space import LatentSpace as LatentSpace
 from .generate.latent_space import latent_space as latent_space
 from .generate.predictive import Generated as Generated
 from .generate.predictive import aggregate_posterior as aggregate_posterior
 from .generate.predictive import decode as decode
-from .generate.predictive import reconstruct as reconstruct
-from .generate.predictive import simulate as simulate
+from .generate.reconstruct import reconstruct as reconstruct
+from .generate.simulate import simulate as simulate
 from .handlers.annealed import AnnealedFamily as AnnealedFamily
 from .handlers.annealed import annealed_family as annealed_family
 from .handlers.substitute import Substitute as Substitute

@@ -22,6 +22,14 @@ class ParameterStore:
     one store per process, so two programs that both say `pyro.module("decoder", ...)` would
     share (and silently overwrite) each other's parameters. Inside `active()` the process-wide
     store holds this object's parameters only; the former content is put back on leaving.
+
+    Example:
+        >>> import pyro, torch
+        >>> store = ParameterStore()
+        >>> with store.active():
+        ...     _ = pyro.param("a", torch.zeros(2))
+        >>> store, "a" in pyro.get_param_store()
+        (ParameterStore(1 tensors, 2 numbers), False)
     """
 
     def __init__(self) -> None:

@@ -26,9 +26,10 @@ UNFINISHED, CHECKPOINTS = "unfinished.json", "checkpoints"
 PARTIAL, TENSORBOARD, TRAINING = "partial", "tensorboard", "training.png"
 # What other scripts write of the weights in a run folder: of new ones it says nothing.
 _RESULTS = re.compile(
-    r"evidence(-\d+)?\.(nc|png)|(gaps|sandwich)\.(json|md|png)|free_energy\.(md|png)|samples\.npz|"
+    r"evidence(-\d+)?\.nc|(gaps|sandwich)\.(json|md)|free_energy\.md|samples\.npz|"
+    r"(evidence(-\d+)?|gaps|sandwich|free_energy)\.(png|pdf|svg)|"
     r"(integration|work|schedule|chain|samples|reconstructions|latent|manifold|traversals|interpolations|neighbours|"
-    r"likely|levels|level_samples)\.png"
+    r"likely|levels|level_samples)\.(png|pdf|svg)"
 )
 # How names begin of files that were being written when their process was killed (see `files.replacing`).
 _HALF = tuple(

@@ -6,7 +6,7 @@ import csv
 import os
 from pathlib import Path
 
-from ..training.logging.history import Row
+from ..results import Row
 
 LARGEST = 1 << 28  # bytes, of a million epochs
 

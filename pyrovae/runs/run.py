@@ -15,16 +15,20 @@ from torch import nn
 from ..data import DataSpec
 from ..evidence import Evidence
 from ..programs import ParameterStore
-from ..training.logging.history import Row
+from ..results import Row
 from .data import Data, check_same, check_sizes, load_again, moved
 from .evidence_file import read_evidence
+from .faces import spec_text, training_text
 from .folder import EVIDENCE, HISTORY
 from .history import read_history
+from .trained import Trained
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Trained):
     """A trained program and what its folder says of it; of `pv.load`.
+
+    Its methods answer for the test split of its data, where they are given no other.
 
     Attributes:
         folder: where it is.
@@ -35,6 +39,11 @@ class Run:
         modules: the torch modules they run.
         device: where they are.
         weights_hash: of the weights as they were loaded; results carry it.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> run = pv.load("runs/train")  # doctest: +SKIP
+        >>> run.evidence(), run.embed(), run.reconstruct(), run.history  # doctest: +SKIP
     """
 
     folder: Path
@@ -80,7 +89,13 @@ class Run:
         return read_history(self.folder / HISTORY)
 
     @property
-    def evidence(self) -> Evidence | None:
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights were kept; None where the folder does not say."""
+        value = self.config.get("best_epoch")
+        return value if isinstance(value, int) else None
+
+    @property
+    def stored_evidence(self) -> Evidence | None:
         """Evidence that `evaluate` found for these very weights, from evidence.nc; None where there is none.
 
         Raises:
@@ -111,44 +126,24 @@ class Run:
         value = self.config.get("seconds")
         return float(value) if isinstance(value, int | float) else None
 
-    def __repr__(self) -> str:
-        lines = [
-            f"folder:     {self.folder}",
-            f"program:    {' · '.join(self.label)}",
-            f"data:       {self.spec.name}, event shape {self.spec.event_shape}, {self.spec.support}, "
-            + ", ".join(f"{k} {n:,}" for k, n in self.spec.splits.items()),
-            f"parameters: {self.store!r} on {self.device}",
-            f"training:   {_training(self)}",
-            f"evidence:   {_evidence(self)}",
-        ]
-        return "Run(\n  " + "\n  ".join(lines) + "\n)"
-
-
-def _training(run: Run) -> str:
-    best = run.config.get("best_epoch")
-    text = f"epoch {best} kept" if best is not None else "epochs unknown"
-    try:
-        history = run.history
-    except (OSError, ValueError):  # a repr is for looking at what is there
-        return f"{text}; no readable {HISTORY}"
-    text += f" of {len(history)}"
-    if isinstance(best, int) and 1 <= best <= len(history):
-        row = history[best - 1]
-        key = next(
-            (
-                k
-                for k in ("valid_elbo", "elbo", "valid_log_likelihood", "valid_pseudo_log_likelihood")
-                if k in row
-            ),
-            None,
-        )
-        text += f", {key} {row[key]:.3f} nats" if key else ""
-    return text + (f", {run.seconds:.1f} s" if run.seconds is not None else "")
+    def _about(self) -> dict[str, str]:
+        try:
+            history = self.history
+        except (OSError, ValueError):  # a repr is for looking at what is there
+            history = []
+        return {
+            "folder": str(self.folder),
+            "program": " · ".join(self.label),
+            "data": spec_text(self.spec),
+            "parameters": f"{self.store!r} on {self.device}",
+            "training": training_text(history, self.best_epoch, self.seconds) or f"no readable {HISTORY}",
+            "evidence": _evidence(self),
+        }
 
 
 def _evidence(run: Run) -> str:
     try:
-        ev = run.evidence
+        ev = run.stored_evidence
     except (OSError, ValueError) as error:
         return str(error)
     return repr(ev.best) if ev is not None else "none yet (try: pyrovae evaluate)"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checking import checked
-from ..training import Fit
+from ..results import FitLike
 from .consent import record_code
 from .data import as_data, source_of, spec_of
 from .folder import CONFIG, HISTORY, UNFINISHED, WEIGHTS, occupied, remove_results, write_config
@@ -16,10 +16,10 @@ from .weights import save_weights
 
 @checked
 def save(
-    fit: Fit,
+    fit: FitLike,
     folder: str | os.PathLike[str],
     *,
-    data: Any,
+    data: Any = None,
     build: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -28,8 +28,8 @@ def save(
     Args:
         fit: of `pv.fit`.
         folder: made if it is not there.
-        data: what the fit was trained on. A data set with a name is loaded again by it; of others
-            only the shape and a hash are kept, and `pv.load(..., data=...)` is given them again.
+        data: what the fit was trained on; default: the fit's own. A data set with a name is loaded again by
+            it; of others only the shape and a hash are kept, and `pv.load(..., data=...)` is given them again.
         build: where the programs come from, as `train --model` takes it:
             `"package.module:attribute"` or `"file.py:attribute"`, a function of the data set that
             returns a `(model, guide)` pair or an object with `.model` and `.guide`. With it the
@@ -51,9 +51,9 @@ def save(
         >>> pv.save(fit, "runs/mine", data=data)  # doctest: +SKIP
         >>> run = pv.load("runs/mine", model=model, guide=guide)  # doctest: +SKIP
     """
-    if not isinstance(fit, Fit):
+    if isinstance(fit, type) or not isinstance(fit, FitLike):
         raise TypeError(f"expected a fit of pv.fit, got {type(fit).__name__}")
-    given = as_data(data)
+    given = as_data(fit.data if data is None else data)
     source = source_of(given)
     config: dict[str, Any] = {"data": source, "spec": spec_of(given).to_json()}
     if build is not None:
@@ -69,7 +69,7 @@ def save(
             )
         config |= {"model": {"model": build}, "train": {"seed": 0}}
     else:
-        config["program"] = [_name(fit.model), _name(fit.guide)]
+        config["program"] = [name_of(fit.model), name_of(fit.guide)]
     with occupied(folder, overwrite) as path:
         if build is not None:
             record_code(build)
@@ -83,5 +83,6 @@ def save(
     return path
 
 
-def _name(fn: Any) -> str:
+def name_of(fn: Any) -> str:
+    """Name of a program."""
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))

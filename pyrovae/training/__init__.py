@@ -1,13 +1,13 @@
 """Training by SVI: one loop with explicit state, and schedules."""
 
 from .bad_steps import BadStep as BadStep
-from .fit import Fit as Fit
 from .fit import fit as fit
 from .logging.levels import Level as Level
 from .logging.levels import level_report as level_report
 from .logging.levels import level_table as level_table
 from .logging.metrics import Metrics as Metrics
 from .logging.metrics import measure as measure
+from .result import Fit as Fit
 from .schedules import Constant as Constant
 from .schedules import Cosine as Cosine
 from .schedules import Cyclical as Cyclical

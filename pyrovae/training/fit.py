@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pyro.infer.elbo import ELBO as PyroELBO
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checking import checked
 from ..distributed import Split, World, agree
-from ..programs import ParameterStore
 from ..programs.trained import remember
+from ..progress import Progress, shown
 from .batches.sources import Source
-from .logging.history import Row, write_history
+from .logging.history import Row
 from .loop import Loop
 from .optimizers import Groups
+from .result import Fit
 from .schedules import Schedule
 from .state.arguments import arguments_of, weights_of
 from .state.checkpoint import Checkpoints
@@ -27,48 +27,6 @@ from .trainer import Trainer
 
 # Steps from which on compiling pays on a CPU: seconds against milliseconds a step.
 LONG = 10_000
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A trained program.
-
-    Attributes:
-        model, guide: the programs, bound to the fit's own parameters.
-        store: those parameters.
-        history: one row an epoch: loss (of the objective trained), the share of compiled steps, and at beta = 1 the
-            ELBO, reconstruction, kl, active_units, and the same with prefix `valid_`; nats per datum. Boltzmann
-            machines have the figures of `objectives.PhaseObjective` in place of the ELBO's.
-        modules: the torch modules they run.
-        best_epoch: the epoch whose weights were kept.
-        timing: seconds of each epoch, metrics included; all that depends on the clock is here
-            and in `seconds`.
-        seconds: of training, metrics included, over all the pieces of a resumed run.
-        compiled_share: compiled steps among all.
-        refused: why steps were not compiled, where that was asked for.
-    """
-
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
-    store: ParameterStore = field(repr=False)
-    history: list[Row] = field(repr=False)
-    modules: list[nn.Module] = field(repr=False)
-    best_epoch: int
-    timing: list[float] = field(repr=False)
-    seconds: float
-    compiled_share: float = 0.0
-    refused: str | None = None
-
-    def to_global_store(self) -> None:
-        """Puts the trained parameters into Pyro's global store, where the original programs find them.
-
-        In place of those of the same names. Parameters of modules are the modules' own; others are copies.
-        """
-        self.store.to_global()
-
-    def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes the history, whole or not at all."""
-        write_history(path, self.history)
 
 
 @checked
@@ -102,6 +60,7 @@ def fit(
     resume: bool = False,
     log: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
+    progress: Progress = True,
     split: Split | None = None,
     given: Mapping[str, Tensor] | None = None,
 ) -> Fit:
@@ -144,6 +103,7 @@ def fit(
         resume: continue from the newest whole one, if there is one.
         log: CSV file of the history, rewritten after each epoch.
         on_epoch: called with each new row.
+        progress: True: a bar, where somebody watches; False: none; or a function of (epochs done, epochs).
         split: how each batch is divided over ranks and micro-batches (`pyrovae.distributed.Split`).
             All ranks call `fit` alike; the first alone writes checkpoints and log and calls
             `on_epoch`. The run is, to rounding, that of one process, and a checkpoint of any number
@@ -163,6 +123,19 @@ def fit(
         KeyboardInterrupt: after Ctrl-C.
         OSError: for a checkpoint that cannot be written; the former one is whole.
         pyrovae.distributed.RankLost: another rank has ended, or was not heard of within the timeout.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.vae import VAE
+        >>> with pv.seed(0):
+        ...     vae = VAE(
+        ...         prior=pv.priors.StandardNormal(2),
+        ...         likelihood=pv.likelihoods.Binomial(pv.networks.MLP(2, (16,), 64), 16),
+        ...         guide=pv.guides.DiagonalGaussian(pv.networks.MLP(64, (16,)), latent_dim=2),
+        ...     )
+        >>> fit = pv.fit(vae.model, vae.guide, pv.data.load("digits"), epochs=1, seed=0)
+        >>> fit.embed().shape  # of the test split
+        torch.Size([360, 2])
     """
     world = World() if split is None else split.world
     if not world.first:
@@ -231,17 +204,19 @@ def fit(
     )
     modes = [(m, m.training) for m in trainer.modules]
     try:
-        if resume:
-            loop.resume()
-        loop.run()
+        with shown(progress if world.first else None, "epochs") as tell:
+            loop.on_epoch = _telling(tell, epochs, on_epoch, notes=progress is True)
+            if resume:
+                loop.resume()
+            loop.run()
     finally:
         for module, mode in modes:
             module.training = mode
-    progress = loop.progress
+    done = loop.progress
     best_epoch = trainer.epoch
-    if restore_best and progress.best_weights is not None:
-        trainer.load_weights(progress.best_weights)
-        best_epoch = progress.best_epoch
+    if restore_best and done.best_weights is not None:
+        trainer.load_weights(done.best_weights)
+        best_epoch = done.best_epoch
     elif trainer.average is not None:
         trainer.load_weights(trainer.weights(averaged=True))
     remember(trainer.store, model, guide)
@@ -249,11 +224,28 @@ def fit(
         trainer.model,
         trainer.guide,
         trainer.store,
-        progress.history,
+        done.history,
         trainer.modules,
         best_epoch,
-        progress.timing,
-        progress.seconds,
-        sum(row.get("compiled_share", 0.0) for row in progress.history) / max(1, len(progress.history)),
+        done.timing,
+        done.seconds,
+        sum(row.get("compiled_share", 0.0) for row in done.history) / max(1, len(done.history)),
         trainer.svi.refused,
+        data,
     )
+
+
+def _telling(
+    tell: Callable[..., None] | None, epochs: int, on_epoch: Callable[[Row], None] | None, notes: bool
+) -> Callable[[Row], None] | None:
+    """What is called with each row: `on_epoch`, and who hears of the progress, with a note of the row or without."""
+    if tell is None:
+        return on_epoch
+
+    def each(row: Row) -> None:
+        keys = [k for k in ("valid_elbo", "elbo", "valid_log_likelihood", "loss") if k in row][:1]
+        tell(int(row["epoch"]), epochs, *(f"{k} {row[k]:.3f}" for k in keys if notes))
+        if on_epoch is not None:
+            on_epoch(row)
+
+    return each

@@ -11,7 +11,12 @@ Schedule = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value throughout."""
+    """The same value throughout.
+
+    Example:
+        >>> Constant(0.5)(7.0)
+        0.5
+    """
 
     value: float
 
@@ -26,6 +31,10 @@ class Warmup:
 
     As a KL weight it lets the latent code form before it is priced (Bowman et al. 2016,
     https://arxiv.org/abs/1511.06349).
+
+    Example:
+        >>> Warmup(20)(10.0)
+        0.5
     """
 
     epochs: float
@@ -46,6 +55,10 @@ class Cyclical:
     """Periods that rise linearly from `start` to `end` in their first `rise` share, then stay.
 
     Fu et al. 2019, https://arxiv.org/abs/1903.10145.
+
+    Example:
+        >>> Cyclical(10)(0.0), Cyclical(10)(9.5)
+        (0.0, 1.0)
     """
 
     period: float
@@ -65,7 +78,12 @@ class Cyclical:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Geometric decay from `start` to `end` over `epochs` epochs, then `end`."""
+    """Geometric decay from `start` to `end` over `epochs` epochs, then `end`.
+
+    Example:
+        >>> Exponential(1.0, 0.25, epochs=10)(5.0)
+        0.5
+    """
 
     start: float
     end: float
@@ -87,6 +105,11 @@ class Cosine:
 
     Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, without restarts. The first
     `warmup` of the epochs rise linearly from 0 to `start`.
+
+    Example:
+        >>> schedule = Cosine(start=1e-3, end=1e-5, epochs=100)
+        >>> schedule(0.0) > schedule(50.0) > schedule(99.0)
+        True
     """
 
     start: float
@@ -117,6 +140,10 @@ class IWAEStages:
         start: rate of the first stage.
         stages: their number; the last has a tenth of the first one's rate.
         unit: epochs of the first stage (a fraction makes the whole shorter).
+
+    Example:
+        >>> IWAEStages().epochs
+        3280.0
     """
 
     start: float = 1e-3

@@ -38,6 +38,22 @@ class Trainer(Stepping):
 
     Modules are trained in place, as in PyTorch; two fits of the same module train the same
     weights. For the arguments see `pyrovae.fit`.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> def model(x):
+        ...     mean = pyro.param("mean", torch.zeros(()))
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(mean, 1.0))
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> def guide(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("z", dist.Normal(0.5 * x, 0.7))
+        >>> trainer = Trainer(model, guide, torch.ones(300), batch_size=100)
+        >>> row = trainer.run_epoch()
+        >>> trainer.epoch, trainer.global_step
+        (1, 3)
     """
 
     def __init__(

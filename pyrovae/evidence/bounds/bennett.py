@@ -66,6 +66,12 @@ def bennett_acceptance_ratio(forward: Tensor, reverse: Tensor) -> Bennett:
     Raises:
         ValueError: for shapes that differ in N, fewer than two works a side, NaN, works that are all infinite, or
             works that overlap for no datum.
+
+    Example:
+        >>> import torch
+        >>> forward, reverse = torch.randn(2, 1000, 1, dtype=torch.float64)
+        >>> abs(bennett_acceptance_ratio(forward + 0.5, reverse + 0.5).log_ratio.item()) < 0.2
+        True
     """
     found = _ratio(forward, reverse)
     few = ~(found.overlap >= MIN_OVERLAP)
@@ -111,6 +117,12 @@ def crooks_fit(forward: Tensor, reverse: Tensor, steps: int = 50) -> CrooksFit:
 
     Raises:
         ValueError: as there.
+
+    Example:
+        >>> import torch
+        >>> forward, reverse = torch.randn(2, 1000, 1, dtype=torch.float64)
+        >>> abs(crooks_fit(forward + 0.5, reverse + 0.5).slope.item() - 1) < 0.4
+        True
     """
     forward, reverse = _checked(forward, reverse)
     overlapping = torch.isfinite(bennett_acceptance_ratio(forward, reverse).log_ratio)

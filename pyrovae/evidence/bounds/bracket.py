@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...html_tables import html_table
 from ...programs import LABELS
 from ..core.estimate import standard_error
 from ..core.tables import render
@@ -57,6 +58,14 @@ class Sandwich:
         latents: the exact posterior draws, by site.
         acceptance: of HMC moves, at the most temperatures, forward and backward, `[N]`.
         attributes: N, seed, chains, start, measure ("mass", "density", "mixed" or "unknown").
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> sandwich = pv.sandwich(pair.model, pair.guide, pair.x, simulate=4, ais=pv.AIS(5, 2), num_samples=50)
+        >>> len(sandwich.gap), list(sandwich.curve)
+        (4, [5])
     """
 
     brackets: tuple[Bracket, ...]
@@ -118,19 +127,27 @@ class Sandwich:
             )
         return out
 
-    def table(self, style: str = "terminal") -> str:
-        """One row a bracket, means ± SE over data in nats; `"terminal"` or `"markdown"`."""
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        """Heads, and cells of a row a bracket."""
         label = LABELS.get(self.attributes.get("measure", "mass"), "")
-        head = (
-            *("method", "temperatures / K", f"ln p(x) ≥ [nats]{label}", f"ln p(x) ≤ [nats]{label}"),
-            "gap [nats]",
-        )
+        bounds = [f"ln p(x) {sign} [nats]{label}" for sign in "≥≤"]
+        head = ["method", "temperatures / K", *bounds, "gap [nats]"]
         rows = []
         for b in (self.importance, *self.brackets):
             cells = [f"{mean:.4f} ± {se:.4f}" for mean, se in b.means().values()]
             rows.append([b.method, f"{b.effort:,}", *cells])
-        title = f"Sandwich on {len(self.x)} simulated data"
-        return render(style, head, rows, title, self.warnings, titled=False)
+        return head, rows
+
+    def table(self, style: str = "terminal") -> str:
+        """One row a bracket, means ± SE over data in nats; `"terminal"` or `"markdown"`."""
+        return render(style, *self._rows(), self._title, self.warnings, titled=False)
+
+    @property
+    def _title(self) -> str:
+        return f"Sandwich on {len(self.x)} simulated data"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._rows(), self._title, warnings=self.warnings)
 
     def __repr__(self) -> str:
         m = self.brackets[-1].means()

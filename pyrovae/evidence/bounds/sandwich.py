@@ -15,6 +15,7 @@ from ...programs import Program, inspect_program, seeded
 from ...programs.generate.simulated import Simulated, simulate_pairs
 from ...programs.idioms.adapting import conditioned_on
 from ...programs.latents.densities import Densities
+from ...progress import Progress, listener, shows_progress
 from ..chains.annealed_path import check_num_temperatures
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
@@ -27,6 +28,7 @@ from .bracket import Bracket, Sandwich
 
 
 @checked
+@shows_progress("sandwich")
 def sandwich(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -39,7 +41,7 @@ def sandwich(
     plate: str | None = None,
     budget: int | None = None,
     compile: Compile = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
     given: Mapping[str, Tensor] | None = None,
 ) -> Sandwich:
     """Bidirectional Monte Carlo (Grosse et al. 2015, 2016; decoders: Wu et al. 2017).
@@ -65,6 +67,13 @@ def sandwich(
     Raises:
         ValueError: N < 1, a program that AIS does not take, an unnormalised density, an observed
             site that does not map back to x.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> found = sandwich(pair.model, pair.guide, pair.x, simulate=4, ais=AIS(5, 2), num_samples=50)
+        >>> found.lower.shape == found.upper.shape
+        True
     """
     efforts = sorted({*temperatures}) or [ais.num_temperatures]
     for t in efforts:
@@ -76,7 +85,7 @@ def sandwich(
     ais = AIS(efforts[-1], ais.num_chains, ais.start, ais.leapfrog, ais.schedule, ais.target_acceptance)
     results: dict[int, list[tuple[Tensor, Tensor]]] = {t: [] for t in efforts}
     acceptance: list[Tensor] = []
-    execution = Execution(seed, budget, compile, progress)
+    execution = Execution(seed, budget, compile, listener(progress))
     ticks = Ticks(execution, 2 * simulate * ais.num_chains, sum(t - 1 for t in efforts))
     for chunk in chunks(program, ais, execution):
         for t in efforts:

@@ -36,6 +36,14 @@ class WorkDistributions:
         x: the simulated data.
         acceptance: of HMC moves, `[N]`.
         attributes: N, K, temperatures, start, moves, seed.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> works = pv.work_distributions(pair.model, pair.guide, pair.x, simulate=3, ais=pv.AIS(8, 10), moves=2)
+        >>> works.forward.shape == works.reverse.shape
+        True
     """
 
     forward: Tensor
@@ -144,6 +152,13 @@ def work_distributions(
 
     Raises:
         ValueError: as `sandwich`; fewer than two chains, moves < 0.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> works = work_distributions(pair.model, pair.guide, pair.x, simulate=3, ais=AIS(8, 10), moves=2)
+        >>> works.forward.shape
+        torch.Size([10, 3])
     """
     if ais.num_chains < 2:
         raise ValueError(f"expected at least 2 chains, for two distributions, got {ais.num_chains}")

@@ -19,6 +19,10 @@ class Chunk:
 
     Noise is seeded per chunk: results are equal for equal chunks, wherever and in whatever
     order they run.
+
+    Example:
+        >>> Chunk(data=100, samples=128).data
+        100
     """
 
     data: int

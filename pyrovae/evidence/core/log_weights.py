@@ -78,6 +78,12 @@ def log_weights(
             support, a density that is not exact (a `pyro.factor` undeclared, `bound_only`), a latent
             whose mask or plates differ between model and guide, a plate within a datum that subsamples,
             context of which the program does not tell whether it is per datum, or log-weights that are NaN or +inf.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> log_weights(pair.model, pair.guide, pair.x, num_samples=100).shape
+        torch.Size([100, 8])
     """
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     warn_narrower(program)

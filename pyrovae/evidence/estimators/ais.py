@@ -47,6 +47,14 @@ class AIS(ChunkedEstimator):
     Raises:
         ValueError: fewer than two temperatures, no chains, no leapfrog step, a schedule that does not
             rise from 0 to 1 in `num_temperatures` values.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[AIS(num_temperatures=5, num_chains=4)])
+        >>> evidence["AIS"].symbol
+        '≥'
     """
 
     direction: ClassVar[Direction] = "<="  # a lower bound, in expectation

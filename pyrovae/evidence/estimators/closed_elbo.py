@@ -30,6 +30,14 @@ class ClosedELBO:
 
     Raises:
         ValueError: K < 1.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[ClosedELBO(100)])
+        >>> evidence["ELBO (closed KL)"].symbol
+        '≥'
     """
 
     name: ClassVar[str] = "ELBO (closed KL)"

@@ -21,6 +21,14 @@ class ELBO:
 
     Args:
         num_samples: default: all that are drawn for other estimators, or 100.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[ELBO(100)])
+        >>> evidence["ELBO"].symbol  # of ln p(x) against it
+        '≥'
     """
 
     name: ClassVar[str] = "ELBO"

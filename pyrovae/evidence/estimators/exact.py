@@ -42,6 +42,14 @@ class Exact:
 
     Raises:
         ValueError: tolerance <= 0.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[Exact()])
+        >>> evidence["Exact"].symbol
+        '≈'
     """
 
     name: ClassVar[str] = "Exact"

@@ -40,6 +40,14 @@ class IS(ChunkedEstimator):
 
     Raises:
         ValueError: K < 1, a share outside of [0, 1).
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[IS(500)])
+        >>> evidence["IS"].certificate < evidence["IS"].log_evidence
+        True
     """
 
     direction: ClassVar[Direction] = "<="  # a lower bound, in expectation

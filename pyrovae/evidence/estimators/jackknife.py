@@ -38,6 +38,14 @@ class Jackknife:
 
     Raises:
         ValueError: K < 2.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[pv.IS(500), Jackknife(500)])
+        >>> list(evidence)
+        ['IS', 'Jackknife']
     """
 
     name: ClassVar[str] = "Jackknife"

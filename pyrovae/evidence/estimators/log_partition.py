@@ -32,6 +32,14 @@ class LogPartition:
         method: in words.
         log_weights: of the chains, `[C]`, float64: their mean weight is Ẑ, or 1/Ẑ backwards.
         num_temperatures: both ends counted.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.boltzmann import RBM
+        >>> machine = RBM(6, num_hidden=4)
+        >>> found = pv.log_partition(machine.model, betas=20, num_chains=10)
+        >>> found.direction
+        '<='
     """
 
     value: float
@@ -100,6 +108,12 @@ def log_partition(
     Source:
         On the quantitative analysis of deep belief networks (Salakhutdinov & Murray, 2008),
         https://doi.org/10.1145/1390156.1390266; backwards: Burda et al. (2015), https://arxiv.org/abs/1412.8566
+
+    Example:
+        >>> from pyrovae.models.boltzmann import RBM
+        >>> found = log_partition(RBM(6, num_hidden=4).model, betas=20, num_chains=10)
+        >>> len(found.log_weights)
+        10
     """
     path = path_of(betas)
     chains = num_chains if draws is None else len(draws)
@@ -150,6 +164,10 @@ def spaced_betas(num: int, *knots: tuple[float, float]) -> Tensor:
 
     Raises:
         ValueError: fewer than 2, or knots that do not rise within (0, 1) in both numbers.
+
+    Example:
+        >>> spaced_betas(3).shape
+        torch.Size([3])
     """
     betas, shares = ([0.0, *(k[i] for k in knots), 1.0] for i in (0, 1))
     if any(b <= a for column in (betas, shares) for a, b in pairwise(column)):

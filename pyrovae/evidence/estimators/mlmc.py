@@ -58,6 +58,14 @@ class MLMC:
 
     Raises:
         ValueError: fewer than 2 replicates, base < 1, rate outside (1, 2), max_level < 1.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[MLMC()])
+        >>> evidence["MLMC"].symbol
+        '≈'
     """
 
     name: ClassVar[str] = "MLMC"

@@ -30,6 +30,15 @@ class Normalised:
 
     Raises:
         ValueError: fewer than 2 temperatures or chains.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.boltzmann import RBM
+        >>> import torch
+        >>> machine, x = RBM(6, num_hidden=4), torch.zeros(3, 6)
+        >>> evidence = pv.evidence(machine.model, machine.guide, x, estimators=[Normalised(betas=20, num_chains=10)])
+        >>> evidence["Normalised"].symbol
+        '≤'
     """
 
     name: ClassVar[str] = "Normalised"

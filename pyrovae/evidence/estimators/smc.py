@@ -34,6 +34,14 @@ class SMC(AIS):
 
     Raises:
         ValueError: as `AIS`; fewer than two islands, or islands of different sizes or of one chain.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> evidence = pv.evidence(pair.model, pair.guide, pair.x, estimators=[SMC(5, 16)])
+        >>> list(evidence)
+        ['SMC']
     """
 
     num_temperatures: int = 100

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...checking import checked
 from ...programs import inspect_program
 from ...programs.latents.local_guides import conditional_sites
+from ...progress import Progress, shows_progress
 from ..core.compile_when import Compile
 from ..core.estimate import Estimate
 from ..core.estimator import ProgramEstimator, WeightEstimator
@@ -24,6 +25,7 @@ from .parts import Gaps
 
 
 @checked
+@shows_progress("gaps")
 def gaps(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -37,7 +39,7 @@ def gaps(
     plate: str | None = None,
     budget: int | None = None,
     compile: Compile = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
     label: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     sharing: Sharing | None = None,
@@ -69,11 +71,19 @@ def gaps(
         flow: also optimise the richer family.
         num_samples: draws per datum of each ELBO.
         compile: gradients and log-weights as compiled graphs, one for all chunks.
-        progress: called with (done, total) log-weights, then optimisation steps.
+        progress: as in `evidence`; a function is called with (done, total) log-weights, then optimisation steps.
 
     Raises:
         ValueError: a guide's family without known parameters or pathwise gradients (it is named); discrete
             latents; a program that does not broadcast; more than 512 latent dims with flow=True; as `evidence`.
+
+    Example:
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> quick = LocalFit(steps=5, num_particles=4)
+        >>> found = gaps(pair.model, pair.guide, pair.x, fit=quick, flow=False, num_samples=50)
+        >>> len(found.total.per_datum)
+        8
     """
     if not isinstance(fit, LocalFit):
         raise TypeError(f"expected fit to be a pv.LocalFit, got {fit!r}; try pv.LocalFit(steps=1000)")

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...html_tables import html_table
 from ..core.estimate import Estimate, _symbol, standard_error
 from ..core.tables import check_style, render
 from ..weights.narrower_guides import narrower_note
@@ -66,6 +67,15 @@ class Gaps:
         conditional: guide sites that depend on other draws: their dependence stays amortised.
         attributes: as of `Evidence`, and the optimisation's; `kept`: data whose amortised guide stayed.
         partials: files of partial results that they were put together from.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> quick = pv.LocalFit(steps=5, num_particles=4)
+        >>> gaps = pv.gaps(pair.model, pair.guide, pair.x, fit=quick, flow=False, num_samples=50)
+        >>> list(gaps.parts)
+        ['total', 'amortisation', 'approximation']
     """
 
     evidence: Estimate
@@ -165,11 +175,10 @@ class Gaps:
             },
         }
 
-    def table(self, style: str = "terminal") -> str:
-        """Bounds and gaps, means ± SE over data ± Monte-Carlo error; `"terminal"` or `"markdown"`."""
-        check_style(style)
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        """Heads, and cells of a row a bound or a gap."""
         label = "" if self.elbo.measure is None else self.elbo.measure.label
-        head = ("", f"nats per datum{label}", "± data", "± MC", "share")
+        head = ["", f"nats per datum{label}", "± data", "± MC", "share"]
         lines = [
             (f"ln p(x) {_symbol(e.direction)} {e.name}", e.log_evidence, e.se_data, e.se_mc, "")
             for e in self._levels()
@@ -178,8 +187,15 @@ class Gaps:
         for name, p in self.parts.items():
             share = f"{p.mean / whole:.0%}" if whole > 0 else "–"
             lines.append((f"gap: {name}", p.mean, p.se, p.se_mc, share))
-        rows = [[a, f"{b:.4f}", _figure(c), _figure(d), e] for a, b, c, d, e in lines]
-        return render(style, head, rows, self._title, self.warnings)
+        return head, [[a, f"{b:.4f}", _figure(c), _figure(d), e] for a, b, c, d, e in lines]
+
+    def table(self, style: str = "terminal") -> str:
+        """Bounds and gaps, means ± SE over data ± Monte-Carlo error; `"terminal"` or `"markdown"`."""
+        check_style(style)
+        return render(style, *self._rows(), self._title, self.warnings)
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._rows(), self._title, warnings=self.warnings)
 
     def plot(self, label: str = "this guide") -> Any:
         """Axes with a bar of the parts."""

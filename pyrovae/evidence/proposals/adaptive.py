@@ -54,6 +54,10 @@ class Adaptive(ChunkedEstimator):
 
     Raises:
         ValueError: tolerance <= 0, fewer draws than a pilot takes.
+
+    Example:
+        >>> Adaptive(tolerance=0.1).max_samples
+        100000
     """
 
     direction: ClassVar[Direction] = "<="  # a lower bound, in expectation

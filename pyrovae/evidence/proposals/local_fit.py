@@ -24,6 +24,10 @@ class LocalFit:
 
     Raises:
         ValueError: fewer than one step, fewer than two particles, lr <= 0.
+
+    Example:
+        >>> LocalFit(steps=500).steps
+        500
     """
 
     steps: int = 1000

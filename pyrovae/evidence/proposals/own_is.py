@@ -53,6 +53,10 @@ class ProposalFit:
 
     Raises:
         ValueError: a share outside of [0, 1).
+
+    Example:
+        >>> ProposalFit().elbo.steps
+        800
     """
 
     elbo: LocalFit = field(default_factory=lambda: LocalFit(steps=800, num_particles=16))
@@ -173,6 +177,10 @@ class OwnIS(ChunkedEstimator):
 
     Raises:
         ValueError: K < 100, of which too few would be left for guide and prior.
+
+    Example:
+        >>> OwnIS(5000).num_samples
+        5000
     """
 
     direction: ClassVar[Direction] = "<="  # a lower bound, in expectation

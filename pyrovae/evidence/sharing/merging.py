@@ -29,6 +29,15 @@ def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
     Raises:
         ValueError: for no shards, evidences that are no shards, shards of different evaluations, one
             twice, or one missing.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> from pyrovae.models.ground_truths import linear_gaussian
+        >>> pair = linear_gaussian(8, latent_dim=2)
+        >>> chunk = pv.Chunk(data=4, samples=100)
+        >>> both = [pv.evidence(pair.model, pair.guide, pair.x, chunk=chunk, shard=(i, 2)) for i in range(2)]
+        >>> len(merge_evidence(both).x)
+        8
     """
     if not shards or any(e.rows is None or e.attributes.get("shard") is None for e in shards):
         raise ValueError(

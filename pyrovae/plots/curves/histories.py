@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..checks import column, epochs_of, present
-from ..style import GREY, LINES, canvas, focus
+from ..style import GREY, LINES, canvas, epochs_axis, focus
 from .training import Rows
 
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")
@@ -65,12 +65,14 @@ def plot_histories(
                 **looks[name],
             )
         focus(ax, curves)
+        epochs_axis(ax)
         ax.set_xlabel("epoch")
         ax.set_ylabel(("validation" if key == "valid_elbo" else "training") + " ELBO [nats per datum]")
-        drawn = ax.legend(handles=legend, loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)
-        for handle, text in zip(legend or (), drawn.get_texts(), strict=False):
-            if handle.get_linestyle() == "None":
-                text.set_fontweight("bold")
+        if len(rows) > 1:
+            drawn = ax.legend(handles=legend, loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)
+            for handle, text in zip(legend or (), drawn.get_texts(), strict=False):
+                if handle.get_linestyle() == "None":
+                    text.set_fontweight("bold")
     return ax
 
 
@@ -101,6 +103,8 @@ def _looks(
         style = dict(zip(levels, values, strict=False))
         for name in names:
             looks[name][prop] = style[name[j]]
+        if len(levels) == 1:  # which tells nothing apart
+            continue
         legend.append(Line2D([], [], linestyle="none", label=factors[j]))
         base = {"color": GREY, "linestyle": "-"}
         legend += [Line2D([], [], label=level, **(base | {prop: look})) for level, look in style.items()]

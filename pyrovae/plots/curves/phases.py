@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from ..checks import column, epochs_of, present
-from ..style import BLUE, GREY, ORANGE, STYLE, focus, new_figure
+from ..style import BLUE, GREY, ORANGE, STYLE, epochs_axis, focus, new_figure
 
 FIGURES = {"log_likelihood": "ln p(v) [nats]", "pseudo_log_likelihood": "pseudo-log-likelihood [nats]"}
 
@@ -71,8 +71,10 @@ def plot_phases(
                     right.plot(epochs, values, color=colour, label=name, **style)
             focus(right, list(curves.values()))
             right.set_ylabel(FIGURES[key])
-            right.legend(loc="lower right")
+            if len(right.get_legend_handles_labels()[0]) > 1:
+                right.legend(loc="lower right")
         for ax in (left, right):
+            epochs_axis(ax)
             ax.set_xlabel("epoch")
             if best_epoch is not None:
                 ax.axvline(best_epoch, color=GREY, linewidth=0.8, linestyle=":")

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from ..checks import column, epochs_of, present
-from ..style import BLUE, GREY, ORANGE, STYLE, focus, new_figure
+from ..style import BLUE, GREY, ORANGE, STYLE, epochs_axis, focus, new_figure
 
 Rows = Sequence[Mapping[str, float]]
 NOTHING = 1e-3  # nats: rounding of a KL that is 0
@@ -52,7 +52,12 @@ def plot_training(
         for key, label in {"elbo": "ELBO [nats per datum]", **terms}.items():
             _draw(axes[key], history, epochs, key, label, best_epoch)
         right = [axes[key] for key in terms]
-        axes["elbo"].legend(loc="lower right")
+        if len(axes["elbo"].get_legend_handles_labels()[0]) > 1:
+            axes["elbo"].legend(loc="lower right")
+        else:
+            axes["elbo"].set_ylabel("training ELBO [nats per datum]")
+        for ax in axes.values():
+            epochs_axis(ax)
         axes["elbo"].set_xlabel("epoch")
         right[-1].set_xlabel("epoch")
         for ax in right[:-1]:

@@ -13,12 +13,13 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ...programs import latent_space
-from ..style import BLUE, CLASSES, canvas
+from ..style import BLUE, CLASSES, SIGNS, canvas
 
 MAX_CLASSES = 20
 RASTER = 2000
 CROWD = 2000  # more points than this are drawn smaller
-HALO = withStroke(linewidth=2.5, foreground="white")
+ROOM = 0.06  # of the points' extent, that a name takes
+HALO = withStroke(linewidth=3, foreground="white")
 
 
 def plot_latent(
@@ -62,11 +63,22 @@ def plot_latent(
             "linewidths": 0,
             "rasterized": len(z) > RASTER,
         }
-        for name, (mask, colour) in groups.items():
-            ax.scatter(points[mask, 0], points[mask, 1], color=colour, label=name, **style)
-            # Ten colours are hard to tell apart; a name in the middle of its class is not.
-            middle = np.median(points[mask], axis=0)
-            ax.annotate(name, tuple(middle), ha="center", va="center", weight="bold", path_effects=[HALO])
+        for i, (name, (mask, colour)) in enumerate(groups.items()):
+            sign = SIGNS[i % len(SIGNS)]
+            ax.scatter(points[mask, 0], points[mask, 1], color=colour, label=name, marker=sign, **style)
+        # Ten colours are hard to tell apart; a name in the middle of its class is not.
+        middles = [np.median(points[mask], axis=0) for mask, _ in groups.values()]
+        for name, at in zip(groups, _apart(middles, points), strict=True):
+            ax.annotate(
+                name,
+                at,
+                ha="center",
+                va="center",
+                weight="bold",
+                fontsize=9,
+                path_effects=[HALO],
+                zorder=4,
+            )
         if groups:
             ax.legend(
                 loc="center left",
@@ -111,6 +123,28 @@ def plot_latent_space(
         raise ValueError(f"expected a latent of at least 2 dims for the plane, got {space.dim}")
     codes = space.encode()
     return plot_latent(codes.mean, labels, ax, kl=codes.kl, symbol=r"\mathrm{{E}}_q[z_{}\,|\,x]")
+
+
+def _apart(middles: list[np.ndarray], points: np.ndarray) -> list[tuple[float, float]]:
+    """The same places, moved from each other where names there would cover each other."""
+    at = np.array(middles).reshape(-1, 2)
+    least = ROOM * float(np.ptp(points, axis=0).max() or 1.0)
+    for _ in range(100):
+        between = at[:, None] - at[None]
+        distance = np.hypot(between[..., 0], between[..., 1])
+        near = (distance < least) & ~np.eye(len(at), dtype=bool)
+        if not near.any():
+            break
+        # Of places that coincide each has a direction of its own.
+        turn = np.arange(len(at))[:, None] - np.arange(len(at))[None]
+        way = np.where(
+            distance[..., None] > 1e-9 * least,
+            between,
+            np.stack([np.cos(turn), np.sin(turn)], -1) * turn[..., None],
+        )
+        way = way / np.maximum(np.hypot(way[..., 0], way[..., 1]), 1e-30)[..., None]
+        at = at + (0.5 * np.where(near, least - distance, 0.0)[..., None] * way).sum(1)
+    return [(float(a), float(b)) for a, b in at]
 
 
 def _project(z: Tensor, kl: Tensor | None, symbol: str) -> tuple[np.ndarray, tuple[str, str]]:

@@ -145,7 +145,7 @@ def plot_level_samples(
     if num < 1:
         raise ValueError(f"expected num >= 1, got {num}")
     like = like[:1].expand(num, *like.shape[1:])
-    free = simulate(model, like, seed=seed)
+    free = simulate(model, num, like, seed=seed)
     names = list(free.latents)
     if not names:
         raise ValueError("expected a program with latents, got one without")

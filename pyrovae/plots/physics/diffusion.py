@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..images import plot_images
+from ..images import GAP, plot_images, starts
 from ..style import LINES, canvas
 
 
@@ -23,7 +23,7 @@ def plot_chain(
     columns: int = 10,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> Axes:
-    """Ancestral draws from noise (left) to data (right), one row a draw.
+    """Ancestral draws from noise (left) to data (right), one row a draw; above them the time t.
 
     Args:
         states: z_1, ..., z_0, each `[n, *event]`, as a diffusion's `chain` yields them.
@@ -47,7 +47,14 @@ def plot_chain(
     rows = list(torch.stack([c.reshape(num, *image_shape) for c in columns_of], 1).cpu())
     low, high = value_range
     breaks = (len(shown),) if x is not None else ()
-    return plot_images(rows, image_shape, ax, vmin=low, vmax=high, column_breaks=breaks)
+    ax = plot_images(rows, image_shape, ax, vmin=low, vmax=high, column_breaks=breaks)
+    times = [f"{1 - i / (len(states) - 1):.2g}" for i in shown]
+    heads = [f"t = {times[0]}", *times[1:], *(["x"] if x is not None else [])]
+    width = image_shape[1]
+    ax.xaxis.tick_top()
+    ax.set_xticks([left + (width - 1) / 2 for left in starts(len(heads), width, GAP, breaks)], heads)
+    ax.tick_params(length=0, pad=1)
+    return ax
 
 
 def plot_noise_schedule(

@@ -18,7 +18,7 @@ def plot_thermodynamic_integration(
 ) -> Axes:
     """<ln p(x|z)>_beta against beta, mean over data: the area is ln p(x), in nats per datum.
 
-    Drawn on beta^(1/4), where the schedule is even (Friel & Pettitt 2008); the band is two Monte-Carlo standard
+    Drawn on beta^(1/4), where the schedule is even (Friel & Pettitt 2008); bands are two Monte-Carlo standard
     errors. The title holds the integral, AIS of the same chains and, where given, the exact value.
 
     Args:
@@ -63,9 +63,10 @@ def plot_thermodynamic_integration(
             right = ax.twinx()
             right.spines["right"].set_visible(True)
             right.grid(False)
-            (other,) = right.plot(
-                betas, tempered.heat_capacity.mean(-1).tolist(), color=ORANGE, label="C (right)"
-            )
+            heat, spread = tempered.mean("heat_capacity")
+            (other,) = right.plot(betas, heat.tolist(), color=ORANGE, label="C (right)")
+            low_heat, high_heat = (heat - 2 * spread).tolist(), (heat + 2 * spread).tolist()
+            right.fill_between(betas, low_heat, high_heat, color=ORANGE, alpha=0.25, linewidth=0)
             right.set_ylim(bottom=0)
             right.set_ylabel("C = β² Var(ln p(x|z))", color=ORANGE)
             lines.append(other)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..style import BLACK, BLUE, GREY, LINES, ORANGE, canvas, number
+from ..style import BLACK, BLUE, GREY, LINES, ORANGE, canvas, number, ticks_at
 
 
 def plot_sandwich(
@@ -60,52 +60,11 @@ def plot_sandwich(
                 float(exact.double().mean()), color=BLACK, linestyle="--", linewidth=0.9, label="exact"
             )
         ax.set_xscale("log")
+        ticks_at(ax, efforts)
         ax.set_xlabel(xlabel)
         ax.set_ylabel("ln p(x) [nats per datum]")
         ax.set_title(f"last gap: {number(float(gaps[-1].mean()), 3)} ± {number(bars[-1], 3)} nats")
         ax.legend()
-    return ax
-
-
-def plot_gap_bars(gaps: Mapping[str, Mapping[str, tuple[float, float]]], ax: Axes | None = None) -> Axes:
-    """Stacked bars of what the ELBO loses, nats per datum: one bar a model, one part a colour.
-
-    Args:
-        gaps: label to parts (approximation, amortisation, ...) to (nats, standard error); the error is
-            drawn at the end of its part.
-        ax: to draw into.
-
-    Raises:
-        ValueError: for no bars, or bars with different parts.
-    """
-    if not gaps or len({tuple(parts) for parts in gaps.values()}) != 1:
-        raise ValueError(f"expected bars with the same parts, got {[list(p) for p in gaps.values()]}")
-    parts = list(next(iter(gaps.values())))
-    labels = list(gaps)
-    with canvas(ax, 3.4, 0.9 + 0.35 * len(labels)) as ax:
-        left = [0.0] * len(labels)
-        for colour, part in zip(LINES, parts, strict=False):
-            widths = [gaps[label][part][0] for label in labels]
-            errors = [gaps[label][part][1] for label in labels]
-            ax.barh(
-                labels,
-                widths,
-                left=left,
-                xerr=errors,
-                height=0.6,
-                color=colour,
-                label=part,
-                error_kw={"linewidth": 0.8, "capsize": 2},
-            )
-            for i, width in enumerate(widths):
-                ax.text(
-                    left[i] + width / 2, i, number(width), ha="center", va="center", color="white", fontsize=7
-                )
-            left = [a + w for a, w in zip(left, widths, strict=True)]
-        ax.invert_yaxis()
-        ax.grid(False, axis="y")
-        ax.set_xlabel("ln p(x) − ELBO [nats per datum]")
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(parts))
     return ax
 
 

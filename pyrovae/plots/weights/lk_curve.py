@@ -36,7 +36,7 @@ def plot_lk_curve(evs: EvidenceLike | Mapping[str, EvidenceLike], ax: Axes | Non
         raise ValueError(f"expected at most {len(LINES)} evidences in one picture, got {len(given)}")
     estimates = {label: estimate_of(ev, "IS", "the curve of L_K") for label, ev in given.items()}
     curves = {label: _points(label, e) for label, e in estimates.items()}
-    with canvas(ax, 3.4, 2.6) as ax:
+    with canvas(ax, 3.4 if single else 5.0, 2.6) as ax:
         handles = []
         for colour, (label, e) in zip(LINES, estimates.items(), strict=False):
             points = curves[label]
@@ -83,7 +83,10 @@ def plot_lk_curve(evs: EvidenceLike | Mapping[str, EvidenceLike], ax: Axes | Non
                     label=f"certified{value} ({1 - first.delta:.0%})",
                 )
             )
-        ax.legend(handles=handles, loc="lower right")
+        if single:  # it rises to the right
+            ax.legend(handles=handles, loc="lower right")
+        else:
+            ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0)
     return ax
 
 

@@ -28,6 +28,11 @@ def per_datum(value: Any) -> Marked:
 
     Raises:
         TypeError: for a value that has no rows.
+
+    Example:
+        >>> import torch
+        >>> per_datum(torch.zeros(8, 3)).per_datum
+        True
     """
     value = as_tensors(value)
     leaves: list[Any] = []
@@ -44,7 +49,13 @@ def per_datum(value: Any) -> Marked:
 
 
 def shared(value: Any) -> Marked:
-    """Marks context that all data share, whatever its size (a codebook of N rows): it is passed whole."""
+    """Marks context that all data share, whatever its size (a codebook of N rows): it is passed whole.
+
+    Example:
+        >>> import torch
+        >>> shared(torch.zeros(8, 3)).per_datum
+        False
+    """
     return Marked(value, False)
 
 

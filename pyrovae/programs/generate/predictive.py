@@ -18,6 +18,7 @@ from ..checks.contract import check_arguments
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
 from ..idioms.conditioning import outside
+from ..inspection import Program
 from ..looking import inspect_program
 from ..modes import module_mode
 from ..parameters import scratch
@@ -42,6 +43,12 @@ class Generated:
     mean: Tensor
     latents: dict[str, Tensor]
 
+    def __repr__(self) -> str:
+        latents = ", ".join(f"{n} {list(v.shape)}" for n, v in self.latents.items())
+        return (
+            f"Generated(x {list(self.x.shape)}, mean {list(self.mean.shape)}, latents: {latents or 'none'})"
+        )
+
     def rows(self, indices: Tensor) -> Generated:
         """Results for those draws alone."""
         return Generated(
@@ -56,7 +63,12 @@ def join(parts: Sequence[Generated]) -> Generated:
 
 
 def simulate(
-    model: Callable[..., Any], like: Tensor, *context: Any, seed: int = 0, observed: str | None = None
+    model: Callable[..., Any],
+    like: Tensor,
+    *context: Any,
+    seed: int = 0,
+    observed: str | None = None,
+    plate: str | None = None,
 ) -> Generated:
     """Draws (x, z) from p(x, z), as many as `like` has rows (its values are not used).
 
@@ -65,7 +77,7 @@ def simulate(
     """
     check_arguments(like)
     args = (like, *context)
-    return _generate(_unobserved(model, args), model, args, seed, observed)
+    return _generate(_unobserved(model, args, plate), model, args, seed, observed, plate)
 
 
 def reconstruct(
@@ -75,6 +87,7 @@ def reconstruct(
     *context: Any,
     seed: int = 0,
     observed: str | None = None,
+    plate: str | None = None,
 ) -> Generated:
     """Draws x' ~ p(x' | z) with z ~ q(z | x).
 
@@ -83,14 +96,14 @@ def reconstruct(
     """
     check_arguments(x)
     args = (x, *context)
-    unobserved = _unobserved(model, args)
+    unobserved = _unobserved(model, args, plate)
 
     def program(*args: Any) -> Any:
         with poutine.block():  # the trace around this program is to see the model alone
             trace = poutine.trace(guide).get_trace(*args)
         return poutine.replay(unobserved, trace=trace)(*args)
 
-    return _generate(program, model, args, seed, observed)
+    return _generate(program, model, args, seed, observed, plate)
 
 
 def decode(
@@ -165,6 +178,20 @@ def aggregate_posterior(
         chunks = orders
     else:
         chunks = list(torch.cat(orders)[:num_draws].split(args.subsample_size or ROWS))
+    return redraw(program, model, guide, chunks, seed=seed, observed=observed)
+
+
+def redraw(
+    program: Program,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    chunks: Sequence[Tensor],
+    *,
+    seed: int,
+    observed: str | None,
+) -> Generated:
+    """Draws x' ~ p(x' | z), z ~ q(z | x) for the data at the indices in `chunks`, in that order."""
+    args = program.arguments
     parts: list[Generated] = []
     for rows in chunks:
         chosen = guide
@@ -173,8 +200,10 @@ def aggregate_posterior(
             padded = torch.cat([rows, rows[-1:].expand(args.subsample_size - len(rows))])
             chosen = ChooseSubsample(args.plate, padded)(guide)
         with program.on(rows) as given:
-            part = reconstruct(model, chosen, *given, seed=seed + len(parts), observed=observed)
-        kept = rows if args.calling == "whole" else torch.arange(len(rows), device=x.device)
+            part = reconstruct(
+                model, chosen, *given, seed=seed + len(parts), observed=observed, plate=program.plate
+            )
+        kept = rows if args.calling == "whole" else torch.arange(len(rows), device=args.x.device)
         parts.append(part.rows(kept))
     return join(parts)
 
@@ -191,7 +220,9 @@ class _Unobserved(UnconditionMessenger):
             super()._pyro_sample(msg)
 
 
-def _unobserved(model: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+def _unobserved(
+    model: Callable[..., Any], args: tuple[Any, ...], plate: str | None = None
+) -> Callable[..., Any]:
     """The model with its data to be drawn; latents outside of the data plate that are conditioned on stay so."""
     with (
         seeded(0, "known", device=args[0].device),
@@ -203,7 +234,7 @@ def _unobserved(model: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..
         ChooseSubsample(None, None),  # a random one may not fit data of another size
     ):
         trace = poutine.trace(model).get_trace(*unmarked(args))
-    sites = outside(trace, declaration_of(model).plate or "data")
+    sites = outside(trace, plate or declaration_of(model).plate or "data")
     known = [n for n, s in sites.items() if s["is_observed"] and not is_factor(s)]
     changed: Callable[..., Any] = _Unobserved(known)(model)
     return changed
@@ -237,7 +268,12 @@ def _discrete(fn: Any) -> bool:
 
 
 def _generate(
-    program: Callable[..., Any], model: Callable[..., Any], args: tuple[Any, ...], seed: int, name: str | None
+    program: Callable[..., Any],
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    seed: int,
+    name: str | None,
+    plate: str | None = None,
 ) -> Generated:
     if declaration_of(model).density == "bound_only":
         raise ValueError(
@@ -263,7 +299,7 @@ def _generate(
         mean = site["value"]
     if torch.isnan(mean).any():  # torch's answer for a Categorical
         mean = site["value"]
-    plate = declaration_of(model).plate or "data"
+    plate = plate or declaration_of(model).plate or "data"
     latents = {
         n: _rows_first(s, s["value"], plate)
         for n, s in sample_sites(trace)

@@ -53,7 +53,7 @@ def simulate_pairs(model: Callable[..., Any], num_data: int, like: tuple[Any, ..
             "expected an example batch x (and contexts) after the guide, for its shape, got none and a model "
             "without simulate=; try pv.sandwich(model, guide, x[:1], simulate=200)"
         )
-    context = _rows(like, num_data)[1:] if like else ()
+    context = repeated(like, num_data)[1:] if like else ()
     if declared is not None:
         with seeded(seed, "simulate"), torch.no_grad(), module_mode(model, training=False):
             x, latents = declared(num_data, *unmarked(context))
@@ -63,7 +63,7 @@ def simulate_pairs(model: Callable[..., Any], num_data: int, like: tuple[Any, ..
         return Simulated((x, *context), latents)
 
     check_arguments(like[0])
-    examples = _rows(like, num_data)
+    examples = repeated(like, num_data)
     generated = simulate(model, *examples, seed=seed)
     drawn, x = generated.x, examples[0]
     if drawn.numel() != x.numel():
@@ -113,10 +113,10 @@ def _latent_names(model: Any, args: tuple[Any, ...]) -> list[str]:
     return [n for n, s in sample_sites(trace) if not s["is_observed"]]
 
 
-def _rows(like: tuple[Any, ...], num_data: int) -> tuple[Any, ...]:
-    """Rows of the example, over and over; marks stay."""
+def repeated(like: tuple[Any, ...], num_data: int, start: int = 0) -> tuple[Any, ...]:
+    """Rows of the example, over and over, from the one of number `start` on; marks stay."""
     n = len(like[0])
-    rows = torch.arange(num_data, device=like[0].device) % n
+    rows = torch.arange(start, start + num_data, device=like[0].device) % n
 
     def leaf(v: Any) -> Any:
         return Marked(take(v, rows, n), v.per_datum) if isinstance(v, Marked) else take(v, rows, n)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...files import write_whole
-
-Row = dict[str, float]
+from ...results import Row as Row
 
 
 def write_history(path: str | os.PathLike[str], history: Sequence[Row]) -> None:

@@ -1,0 +1,106 @@
+"""`pv.simulate`: data and latents drawn from a model, as many as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+
+from ...checking import checked
+from ..arguments.marks import unmarked
+from ..declaration import declaration_of
+from ..modes import module_mode
+from ..parameters import scratch
+from ..plates import ChooseSubsample
+from ..seeds import seeded
+from ..sites import is_factor, sample_sites
+from . import predictive
+from .predictive import ROWS, Generated, join
+from .simulated import repeated, simulate_pairs
+
+
+@checked
+def simulate(
+    model: Callable[..., Any],
+    num_data: int,
+    *like: Any,
+    seed: int = 0,
+    plate: str | None = None,
+    observed: str | None = None,
+) -> Generated:
+    """Draws (x, z) from p(x, z), the prior predictive; with contexts from p(x, z | context).
+
+    A model that declares `simulate=` is asked; what it returns has no means of p(x | z), so `mean` is x there.
+
+    Args:
+        model: `model(x, *context)`, of any Pyro program.
+        num_data: how many draws.
+        *like: an example `(x, *context)`: shapes, and contexts, which are used row by row in turn. Not needed where
+            the model declares `simulate=`.
+        seed: of the draws.
+        plate: name of the data plate; default: what the model declares, else `"data"`.
+        observed: name of the observed site, for models with several.
+
+    Returns:
+        `x` and `mean` `[num_data, *event]`, `latents` by site name `[num_data, ...]`.
+
+    Raises:
+        ValueError: no example; a model with a `pyro.factor`, an unnormalised density or one that is a bound only,
+            from which nothing can be drawn; several observed sites and none named; a data plate of fixed size.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...         pyro.sample("x", dist.Normal(z, 0.1), obs=x)
+        >>> simulate(model, 500, torch.zeros(1)).x.shape
+        torch.Size([500])
+    """
+    if declaration_of(model).simulate is not None:
+        drawn = simulate_pairs(model, num_data, like, seed)
+        return Generated(drawn.args[0], drawn.args[0], drawn.latents)
+    if not like:
+        raise ValueError(
+            "expected an example x (and its context) after the number of data, for their shapes, got none; try "
+            f"pv.simulate(model, {num_data}, x[:1])"
+        )
+    _refuse_factors(model, like)
+    parts: list[Generated] = []
+    for start in range(0, num_data, ROWS):
+        rows = min(ROWS, num_data - start)
+        made = predictive.simulate(
+            model, *repeated(like, rows, start), seed=seed + len(parts), observed=observed, plate=plate
+        )
+        if len(made.x) != rows:
+            raise ValueError(
+                f"expected a model whose data plate follows len(x) = {rows}, got one that draws {len(made.x)} data; "
+                "try pyro.plate(name, len(x))"
+            )
+        parts.append(made)
+    return join(parts)
+
+
+def _refuse_factors(model: Callable[..., Any], like: tuple[Any, ...]) -> None:
+    """Raises ValueError for densities that a run of the model does not draw from."""
+    if declaration_of(model).density == "bound_only":
+        return  # which `predictive.simulate` refuses, with a remedy
+    with (
+        seeded(0, "simulate", device=like[0].device),
+        torch.no_grad(),
+        module_mode(model, training=False),
+        pyro.validation_enabled(False),
+        scratch(model),
+        ChooseSubsample(None, None),
+    ):
+        trace = poutine.trace(model).get_trace(*unmarked(like))
+    factors = [n for n, s in sample_sites(trace) if is_factor(s)]
+    if factors:
+        raise ValueError(
+            f"expected a model that can be drawn from, got pyro.factor at {factors}, which no draw takes into account; "
+            "try @pyrovae.program(simulate=...), which draws (x, latents)"
+        )

@@ -1,0 +1,191 @@
+"""Questions that a trained program answers: evidence, latents, reconstructions, draws and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..data import Dataset, Stream
+from ..evidence import Evidence, Gaps, PosteriorDraws, Sandwich, embed, gaps, posterior, sandwich
+from ..evidence.evidence import evidence
+from ..programs import Generated, reconstruct, simulate
+from ..results import Row, TrainedLike
+from .faces import html_face, text_face
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = 12  # images in a row
+ENCODED = 10_000  # data of a latent space, at most
+
+
+class Trained:
+    """Methods that `Fit` and `Run` share: each hands its model, its guide and data on to the function of its name.
+
+    Where no x is given it is the test split of the data set that was trained on. Data of the user's own have none, and
+    are to be named: figures on training data are no figures of new data.
+    """
+
+    def _about(self) -> dict[str, str]:
+        """What it is, line by line."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return text_face(type(self).__name__, self._about())
+
+    def _repr_html_(self) -> str:
+        try:
+            history: list[Row] = self.history  # type: ignore[attr-defined]
+        except (OSError, ValueError):
+            history = []
+        return html_face(type(self).__name__, self._about(), history)
+
+    def evidence(
+        self: TrainedLike,
+        x: Tensor | None = None,
+        *context: Any,
+        estimators: Sequence[Any] | None = None,
+        **options: Any,
+    ) -> Evidence:
+        """`pv.evidence` of the trained program.
+
+        Args:
+            x, *context: data; default: the test split.
+            estimators, **options: as of `pv.evidence`.
+
+        Raises:
+            ValueError: no x, and data without a test split; as `pv.evidence`.
+        """
+        if x is None and isinstance(self.data, Dataset):
+            options = {"label": self.data.spec.title("test")} | options
+        if isinstance(x, list | tuple) and x and all(hasattr(e, "num_samples") for e in x):
+            raise TypeError(f"expected data or nothing before estimators=, got {x!r}; try estimators={x!r}")
+        if estimators is not None:
+            options["estimators"] = estimators
+        return evidence(self.model, self.guide, *_asked(self, x, context), **options)
+
+    def embed(
+        self: TrainedLike, x: Tensor | None = None, *context: Any, **options: Any
+    ) -> Tensor | dict[str, Tensor]:
+        """`pv.embed`: means of the latents given each datum, of the test split by default."""
+        return embed(self.model, self.guide, *_asked(self, x, context), **options)
+
+    def reconstruct(self: TrainedLike, x: Tensor | None = None, *context: Any, **options: Any) -> Generated:
+        """`pv.reconstruct`: the data drawn again from where the guide puts them, of the test split by default."""
+        return reconstruct(self.model, self.guide, *_asked(self, x, context), **options)
+
+    def posterior(
+        self: TrainedLike, x: Tensor | None = None, *context: Any, **options: Any
+    ) -> PosteriorDraws:
+        """`pv.posterior`: weighed draws of the latents given each datum, of the test split by default."""
+        return posterior(self.model, self.guide, *_asked(self, x, context), **options)
+
+    def sample(self: TrainedLike, num_data: int = 100, **options: Any) -> Generated:
+        """`pv.simulate`: draws from the prior; contexts are those of the training data, in turn."""
+        return simulate(self.model, num_data, *training_rows(self.data), **options)
+
+    def gaps(self: TrainedLike, x: Tensor | None = None, *context: Any, **options: Any) -> Gaps:
+        """`pv.gaps`: where the ELBO loses its nats, on the test split by default."""
+        return gaps(self.model, self.guide, *_asked(self, x, context), **options)
+
+    def sandwich(self: TrainedLike, simulate: int = 200, **options: Any) -> Sandwich:
+        """`pv.sandwich`: bounds on both sides, on data simulated from the model."""
+        return sandwich(self.model, self.guide, *training_rows(self.data), simulate=simulate, **options)
+
+    def plot_training(self: TrainedLike) -> Figure:
+        """Training curves: `plots.plot_training`, of a Boltzmann machine `plots.plot_phases`."""
+        return training_figure(self.history, self.best_epoch)
+
+    def plot_samples(
+        self: TrainedLike, num_data: int = 60, image_shape: tuple[int, int] | None = None, seed: int = 0
+    ) -> Axes:
+        """Means of draws from the prior, as images: `plots.plot_samples`."""
+        from .. import plots
+
+        shape = _shape(self.data, image_shape)
+        made = simulate(self.model, num_data, *training_rows(self.data), seed=seed)
+        return plots.plot_samples(made.mean, shape, **_scale(self.data))
+
+    def plot_reconstructions(
+        self: TrainedLike,
+        x: Tensor | None = None,
+        *context: Any,
+        image_shape: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> Axes:
+        """The first of the data above what the program makes of them: `plots.plot_reconstructions`."""
+        from .. import plots
+
+        shape = _shape(self.data, image_shape)
+        given = _asked(self, x, context)
+        made = reconstruct(self.model, self.guide, *given, seed=seed)
+        first = given[0][:SHOWN]
+        return plots.plot_reconstructions(
+            first, made.mean[:SHOWN].reshape(first.shape), shape, SHOWN, **_scale(self.data)
+        )
+
+    def plot_latent(
+        self: TrainedLike, x: Tensor | None = None, *context: Any, labels: Any = None, site: str | None = None
+    ) -> Axes:
+        """Places of the data in the latent space, coloured by class: `plots.plot_latent_space`."""
+        from .. import plots
+
+        if x is None and isinstance(self.data, Dataset):
+            if labels is None and self.data.labels:
+                labels = self.data.labels["test"][:ENCODED]
+            x = self.data.test[:ENCODED]
+        given = _asked(self, x, context)
+        return plots.plot_latent_space(self.model, self.guide, *given, labels=labels, site=site)
+
+
+def training_figure(history: list[Row], best_epoch: int | None) -> Any:
+    """Curves of the figures that a history has.
+
+    Raises:
+        ValueError: a history without an epoch.
+    """
+    from .. import plots
+
+    if not history:
+        raise ValueError("expected a history of at least one epoch, got none")
+    draw: Any = plots.plot_training if "elbo" in history[0] else plots.plot_phases
+    return draw(history, best_epoch=best_epoch or None)
+
+
+def training_rows(data: Any) -> tuple[Any, ...]:
+    """`(x, *context)` that a program is trained on; of a stream those that are in memory."""
+    if isinstance(data, Stream):
+        return tuple(data.sample)
+    if isinstance(data, Dataset) or hasattr(data, "train"):
+        return (data.train,)
+    return (data,) if isinstance(data, Tensor) else tuple(data)
+
+
+def _asked(trained: TrainedLike, x: Tensor | None, context: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`(x, *context)` of a question: what is given, or the test split."""
+    if x is not None:
+        return (x, *context)
+    test = getattr(trained.data, "test", None)
+    if not isinstance(test, Tensor):
+        raise ValueError(
+            "expected x, or a program trained on a data set with a test split, got one trained on a "
+            f"{type(trained.data).__name__} and no x; try it with data that it was not trained on"
+        )
+    return (test,)
+
+
+def _shape(data: Any, given: tuple[int, int] | None) -> tuple[int, int]:
+    shape = given or (data.spec.image_shape if isinstance(data, Dataset) else None)
+    if shape is None:
+        raise ValueError(
+            "expected image_shape=(height, width) for data that do not say that they are images, got None"
+        )
+    return shape
+
+
+def _scale(data: Any) -> dict[str, Any]:
+    """Values of black and white, as plots take them."""
+    return dict(zip(("vmin", "vmax"), data.grey_scale, strict=True)) if isinstance(data, Dataset) else {}

@@ -1,0 +1,216 @@
+"""`pv.simulate`, `pv.reconstruct` and `pv.embed` of pairs of every shape, against laws that are known."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyrovae as pv
+from pyrovae.models import ground_truths as gt
+
+from . import handwritten as hw
+
+F64 = torch.float64
+CASES = [
+    "two_latents",
+    "scaled_plate",
+    "masked_dims",
+    "inner_plate",
+    "enumerated_in_guide",
+    "auxiliary",
+    "images",
+    "with_context",
+    "per_datum_parameters",
+    "fixed_shape",
+    "python_loop",
+    "auto_normal",
+]
+
+
+def discrete(x):
+    """A class, then a place that depends on it."""
+    with pyro.plate("data", len(x)):
+        k = pyro.sample("k", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+        z = pyro.sample("z", dist.Normal(2.0 * k, 1.0))
+        pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+
+def discrete_guide(x):
+    with pyro.plate("data", len(x)):
+        k = pyro.sample("k", dist.Categorical(logits=torch.stack([-x, 0 * x, x], -1)))
+        pyro.sample("z", dist.Normal(0.5 * x + k, 0.1))
+
+
+X = torch.linspace(-1.0, 3.0, 7)
+
+
+def test_simulated_data_have_the_law_of_the_model():
+    made = pv.simulate(discrete, 5000, X[:1], seed=1)
+    k, z = made.latents["k"], made.latents["z"]
+    assert k.shape == z.shape == made.x.shape == (5000,)
+    assert torch.equal(made.mean, z)  # of p(x | z)
+    share = (k == 2).double().mean()
+    assert abs(share - 0.5) < 4 * math.sqrt(0.25 / 5000)
+    spread = (made.x - 2.0 * k).double()
+    assert abs(spread.mean()) < 4 * math.sqrt(1.25 / 5000)
+    assert abs(spread.var() - 1.25) < 4 * 1.25 * math.sqrt(2 / 5000)
+    # Blocks have noise of their own.
+    assert len(torch.unique(made.x)) > 4990
+
+
+def test_simulated_data_follow_contexts_in_turn():
+    def model(x, shift):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(shift, 1e-3), obs=x)
+
+    made = pv.simulate(model, 2500, torch.zeros(3), torch.tensor([0.0, 10.0, 20.0]))
+    expected = 10.0 * (torch.arange(2500) % 3)
+    assert (made.x - expected).abs().max() < 0.1
+
+
+def fixed(x):
+    with pyro.plate("data", 5):
+        pyro.sample("x", dist.Normal(torch.zeros(5), 1.0), obs=x)
+
+
+def with_factor(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("energy", -(z**4))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: pv.simulate(discrete, 3), r"try pv\.simulate\(model, 3, x\[:1\]\)"),
+        (lambda: pv.simulate(discrete, 0, X), "num_data to be a whole number >= 1, got 0"),
+        (lambda: pv.simulate(discrete, X), r"whole number >= 1, got a tensor \(7,\)"),
+        (lambda: pv.simulate(fixed, 8, torch.zeros(5)), r"try pyro\.plate\(name, len\(x\)\)"),
+        (lambda: pv.simulate(with_factor, 8, X), r"pyro\.factor at \['energy'\]"),
+        (lambda: pv.embed(discrete, discrete_guide, X, resampled=3), "resampled to be True or False"),
+        (lambda: pv.reconstruct(discrete, X), "the guide"),
+        (lambda: pv.embed((discrete, discrete_guide), X), "two arguments"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()
+
+
+def test_reconstructions_keep_the_order_of_the_data():
+    """A plate that draws its own subsample gave rows in a random order."""
+
+    def model(x):
+        with pyro.plate("data", len(x), subsample_size=4) as ind:
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 10.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[ind])
+
+    def guide(x):
+        with pyro.plate("data", len(x), subsample_size=4) as ind:
+            pyro.sample("z", dist.Normal(x[ind], 1e-3))
+
+    x = 10.0 * torch.arange(10)
+    made = pv.reconstruct(model, guide, x)
+    assert (made.mean - x).abs().max() < 0.1 and made.x.shape == x.shape
+    assert (pv.embed(model, guide, x) - x).abs().max() < 1e-6
+
+
+def test_many_data_are_reconstructed_in_their_order():
+    x = torch.linspace(0, 50, 2500)
+    made = pv.reconstruct(discrete, discrete_guide, x)
+    assert (made.latents["z"] - 0.5 * x - made.latents["k"]).abs().max() < 0.6
+
+
+def test_means_by_site_and_probabilities_of_classes():
+    found = pv.embed(discrete, discrete_guide, X, num_samples=4000)
+    assert list(found) == ["k", "z"]
+    q = torch.stack([-X, 0 * X, X], -1).softmax(-1)
+    torch.testing.assert_close(found["k"], q)
+    classes = torch.arange(3.0)
+    mean, var = q @ classes, q @ classes**2 - (q @ classes) ** 2
+    assert ((found["z"] - 0.5 * X - mean).abs() <= 4.5 * (var / 4000).sqrt() + 1e-5).all()
+
+
+def exact_discrete(x):
+    prior = torch.tensor([0.2, 0.3, 0.5]).log()
+    post = (prior + dist.Normal(2.0 * torch.arange(3.0), 1.25**0.5).log_prob(x.unsqueeze(-1))).softmax(-1)
+    given_k = (2.0 * torch.arange(3.0) + 4.0 * x.unsqueeze(-1)) / 5.0
+    return post, (post * given_k).sum(-1)
+
+
+def test_resampled_means_are_those_of_the_posterior():
+    def wide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", dist.Categorical(torch.ones(3)))
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    k = 20_000
+    found = pv.embed(discrete, wide, X, resampled=True, num_samples=k)
+    probs, mean = exact_discrete(X)
+    draws = pv.posterior(discrete, wide, X, num_samples=k)
+    assert draws.ess.min() > 1000
+    se = 1 / draws.ess.sqrt()
+    assert ((found["k"] - probs).abs() < 4.5 * (se * 0.5).unsqueeze(-1)).all()
+    assert ((found["z"] - mean).abs() < 4.5 * se).all()
+    plain = pv.embed(discrete, wide, X)
+    assert (plain["z"] - mean).abs().max() > 0.1, "the guide's own means are not"
+
+
+def test_means_that_are_no_posterior_means_are_told():
+    truth = gt.linear_gaussian(4, latent_dim=2)
+
+    def narrow(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.full((2,), 3.0, dtype=F64), 0.05).to_event(1))
+
+    with pytest.warns(UserWarning, match="no posterior means"):
+        pv.embed(truth.model, narrow, truth.x, resampled=True)
+
+
+def test_a_plate_of_fixed_size_and_one_of_another_name():
+    fixed, other = hw.fixed_plate(), hw.other_plate(declared=False)
+    for case in (fixed, other):
+        options = {"plate": case.options["plate"]} if case.options else {}
+        made = pv.reconstruct(case.model, case.exact, *case.args, **options)
+        assert len(made.x) == hw.N
+        found = pv.embed(case.model, case.exact, *case.args, **options)
+        torch.testing.assert_close(found, hw.posterior(hw.X).mean)
+
+
+def test_the_named_one_of_several_observed_sites_is_drawn():
+    case = hw.sequential_plate()
+    with pytest.raises(ValueError, match=r"one observed site of \['x0', 'x1', 'x2'\]"):
+        pv.reconstruct(case.model, case.exact, *case.args)
+    made = pv.reconstruct(case.model, case.exact, *case.args, observed="x1")
+    assert len(made.x) == hw.N
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pairs_of_every_shape(name):
+    case = getattr(hw, name)()
+    made = pv.reconstruct(case.model, case.exact, *case.args)
+    assert len(made.x) == hw.N and made.x.isfinite().all()
+    found = pv.embed(case.model, case.exact, *case.args, num_samples=3)
+    for mean in [found] if isinstance(found, torch.Tensor) else found.values():
+        assert len(mean) == hw.N and mean.isfinite().all()
+    drawn = pv.simulate(case.model, 12, *case.args)
+    assert len(drawn.x) == 12 and all(len(z) == 12 for z in drawn.latents.values())
+
+
+def test_a_flow_has_the_mean_of_its_draws():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def skewed(x):
+        base = dist.Normal(0.1 * x, 0.1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.TransformedDistribution(base, [dist.transforms.ExpTransform()]))
+
+    found = pv.embed(model, skewed, X, num_samples=2000)
+    exact = (0.1 * X + 0.005).exp()
+    assert ((found - exact).abs() < 4.5 * 0.1 * exact / math.sqrt(2000) * 1.1).all()
