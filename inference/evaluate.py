@@ -16,6 +16,7 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 from pyrovae import runs
+from pyrovae.comparing import markdown, runs_table
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
 from pyrovae.files import check_writable, write_whole
@@ -36,8 +37,13 @@ from pyrovae.inference.running.evaluating import (
     load_runs,
     with_sandwich_of,
 )
-from pyrovae.inference.running.running import console, progress, refuse_unwritten, run_script
-from pyrovae.inference.running.table import markdown, print_table, runs_table
+from pyrovae.inference.running.running import (
+    console,
+    print_table,
+    progress,
+    refuse_unwritten,
+    run_script,
+)
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

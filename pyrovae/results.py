@@ -71,6 +71,19 @@ def is_evidence(value: Any) -> TypeGuard[EvidenceLike]:
     return isinstance(getattr(value, "estimates", None), Mapping)
 
 
+class DifferenceLike(Protocol):
+    """A mean difference with its errors, in nats: `pyrovae.comparing.Difference`."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def se_data(self) -> float: ...
+    @property
+    def se(self) -> float: ...
+    @property
+    def per_seed(self) -> tuple[float, ...]: ...
+
+
 class PosteriorLike(Protocol):
     """Posterior draws by site, `[K, N, ...]`, with their log-weights: `pyrovae.evidence.PosteriorDraws`."""
 

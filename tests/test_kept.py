@@ -22,10 +22,10 @@ from PIL import Image
 
 import pyrovae as pv
 from pyrovae import runs
+from pyrovae.comparing.workers import run_side_by_side
 from pyrovae.evidence.sharing.claims import Claims
 from pyrovae.inference import compare, evaluate, gaps, sample, train
 from pyrovae.inference.running.attending import Attendance, attending, remove
-from pyrovae.inference.running.workers import run_side_by_side
 from pyrovae.runs import read_evidence
 from pyrovae.tensor_files import hash_of_tensors, read_tensors, write_tensors
 from pyrovae.training import Checkpoints, loop
@@ -403,7 +403,7 @@ PARENT = (
     "if __name__ == '__main__':\n"
     "    from contextlib import closing\n"
     "    from slow import sleep\n"
-    "    from pyrovae.inference.running.workers import run_side_by_side\n"
+    "    from pyrovae.comparing.workers import run_side_by_side\n"
     "    with closing(run_side_by_side(sleep, ['a', 'b'], 2)) as found:\n"
     "        list(found)\n"
 )

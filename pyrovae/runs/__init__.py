@@ -29,6 +29,7 @@ from .loading import register_builder as register_builder
 from .lock import FolderInUse as FolderInUse
 from .run import Run as Run
 from .saving import save as save
+from .training import train_into as train_into
 from .weights import load_weights as load_weights
 from .weights import read_weights as read_weights
 from .weights import save_weights as save_weights
