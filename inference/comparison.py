@@ -227,11 +227,11 @@ def _describe(plan: Plan, data: Dataset) -> None:
             plan.cells.remove(cell)
             plan.refused[cell] = reason_of(error)
             continue
+        cell.config["train"] = {"seed": cell.seed, "objective": cell.label[-1]}
         if isinstance(cell.program, Named) and source_of(data) is not None:  # pv.load builds it again
-            plain = json.loads(json.dumps(dataclasses.asdict(cell.program.options)))
-            cell.config.update({"model": plain, "train": {"seed": cell.seed, "objective": cell.label[-1]}})
+            cell.config["model"] = json.loads(json.dumps(dataclasses.asdict(cell.program.options)))
         else:
-            cell.config["program"] = [*cell.label[:-1], ""][:2]
+            cell.config["program"] = [" ".join(filter(None, cell.label[:-1])), "–"]
 
 
 def _run(cells: list[Cell], plan: Plan, data: Dataset, jobs: int, shows: bool) -> Outcome:
@@ -251,6 +251,7 @@ def _run(cells: list[Cell], plan: Plan, data: Dataset, jobs: int, shows: bool) -
             return run(jobs=jobs, threads=max(1, cores() // jobs))
         except (NotSent, NotStarted) as error:
             warnings.warn(f"all cells run in this process: {error}", stacklevel=3)
+            update(completed=0)
             return run()
 
 

@@ -106,8 +106,8 @@ def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
     other = _different(runs.read_config(out, name), cell.config)
     if other:
         raise ValueError(
-            f"expected no run in the way, or one of this very cell, got one with other {' and '.join(other)} options "
-            f"in {out}; try another --out"
+            f"expected no run in the way, or one of this very cell, got one with other {' and '.join(other)} in {out}; "
+            "try another --out"
         )
     if unfinished and (out / runs.CHECKPOINTS).exists():
         raise ValueError(
@@ -116,17 +116,17 @@ def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
     return "unfinished" if unfinished else "whole"
 
 
-def _different(found: Any, wanted: dict[str, Any], path: str = "") -> list[str]:
-    """Names of the values that differ; of what only the cells of Python have, the inner names."""
-    if not isinstance(found, dict):
-        found = {}
-    names = []
-    for key, value in wanted.items():
-        if found.get(key) == value:
-            continue
-        inner = _different(found.get(key), value) if key == "cell" else [key]
-        names += inner
-    return names
+def _different(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Names of what differs; of cells given in Python, what decides their numbers."""
+    if "cell" in wanted:
+        inner = found.get("cell")
+        was = inner if isinstance(inner, dict) else {}
+        names = [k for k, v in wanted["cell"].items() if was.get(k) != v]
+        return [
+            n for n in names if n != "options"
+        ] or names  # all options by one hash, where none is told by name
+    words = {"code": "code"}
+    return [words.get(k, f"{k} options") for k, v in wanted.items() if found.get(k) != v]
 
 
 def _evidence(cell: Cell, program: Fit | runs.Run, data: Dataset) -> Any:

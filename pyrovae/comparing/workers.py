@@ -19,7 +19,14 @@ READY = b"ready"
 
 
 class NotStarted(RuntimeError):
-    """A process that has ended before it took any work."""
+    """A process that could not begin: its start has failed, or what it was given is not found there."""
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """Why a process could not read what it was given."""
+
+    reason: str
 
 
 def plain_reason(error: BaseException) -> str:
@@ -59,7 +66,8 @@ def run_side_by_side(
         reason: says why a piece of work has failed; a function of a module.
 
     Raises:
-        NotStarted: no process takes any work, as in a script that starts them where it is imported.
+        NotStarted: no process begins, as in a script that starts them where it is imported, or they do not find what
+            they are given.
     """
     if jobs == 1:
         for item in items:
@@ -103,7 +111,7 @@ def run_side_by_side(
                 except (EOFError, OSError):
                     process = processes.pop(connection)
                     process.join()
-                    if not started:
+                    if not started and (process.exitcode or 0) > 0:  # an error, and not the system's doing
                         raise NotStarted(_ended(process.exitcode)) from None
                     item, result = busy.pop(connection), Failure(_ended(process.exitcode))
                     connection.close()
@@ -111,6 +119,8 @@ def run_side_by_side(
                         give(start())
                 else:
                     item, result = busy.pop(connection), pickle.loads(message)
+                    if isinstance(result, _Unread):
+                        raise NotStarted(result.reason)
                     if left:
                         give(connection)
                 yield item, result
@@ -144,13 +154,17 @@ def _serve(connection: Connection, task: bytes, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    work, reason = pickle.loads(task)
     connection.send_bytes(READY)
     while True:
         try:
-            item = pickle.loads(connection.recv_bytes())
+            message = connection.recv_bytes()
         except (EOFError, OSError):
             return
+        try:
+            (work, reason), item = pickle.loads(task), pickle.loads(message)
+        except Exception as error:  # as of what its parent has defined in no module
+            connection.send_bytes(pickle.dumps(_Unread(plain_reason(error))))
+            continue
         connection.send_bytes(pickle.dumps(_attempt(work, item, reason)))
 
 
