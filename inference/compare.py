@@ -90,13 +90,13 @@ class Options:
     tolerance: float | None = None
     """Also pv.Adaptive: ln p(x) with at most this Monte-Carlo error per datum [nats]."""
     seeds: int = 1
-    """Seeds that each cell is trained with: --seed, --seed + 1, ... The table then has means over seeds, and the error
-    over the data apart from the spread over seeds."""
+    """Seeds of each cell, from --seed on. Five are --seed, --seed + 1, ... --seed + 4; the table then has means over
+    seeds, and the error over the data apart from the spread over seeds."""
     out: Path = Path("runs/compare")
     """Run folder: table.md, metrics.csv, pictures, and a run folder for every cell. A comparison that was stopped goes
     on where it was: cells that are finished are not trained again."""
     jobs: int | None = None
-    """Cells run side by side (default: one per core; one on a GPU)."""
+    """Cells at a time (default: one per core; one on a GPU)."""
     data: DataOptions = field(default_factory=DataOptions)
     sizes: SizeOptions = field(default_factory=SizeOptions)
     train: LoopOptions = field(default_factory=LoopOptions)

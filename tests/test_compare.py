@@ -1,7 +1,9 @@
 """`pv.compare`: the command's numbers, apart cells, rows with reasons, folders that are taken again."""
 
 import functools
+import re
 import warnings
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -407,3 +409,18 @@ def test_code_is_told_apart_by_what_it_computes():
     assert hash_of_code(nets[0]) != hash_of_code(nets[1])
     assert hash_of_code(nets[0], weights=False) == hash_of_code(nets[1], weights=False)
     assert hash_of_code(torch.nn.Linear(2, 3), weights=False) != hash_of_code(nets[1], weights=False)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page(capsys):
+    """As it stands, with fewer data and one epoch."""
+    section = PAGE.read_text().partition("## Compare programs in Python")[2]
+    (block,) = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], flags=re.DOTALL)
+    scope = {"__name__": "page"}
+    exec(compile(block.replace("epochs=3", "epochs=1, progress=False"), str(PAGE), "exec"), scope)
+    result = scope["result"]
+    assert len(result) == 4 and result["vamp of 10 full"].seeds == (0, 1, 2)
+    assert result.best.name in capsys.readouterr().out
