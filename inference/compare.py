@@ -158,8 +158,8 @@ def run(options: Options) -> None:
         if not entries:
             raise NothingTrained("expected at least one cell that can be trained, got none; see above")
         plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-        device = options.machine.device
-        save_comparison(options.out, entries, table, title, plain, device=device, failed=unwritten)
+        name = options.machine.device
+        save_comparison(options.out, entries, table, title, plain, device=name, failed=unwritten)
 
 
 def _train(options: Options, plan: Plan, cells: list[Cell], device: str) -> Outcome:
@@ -173,9 +173,10 @@ def _train(options: Options, plan: Plan, cells: list[Cell], device: str) -> Outc
     with progress(options.machine.quiet, "fits", len(plan.cells)) as update:
 
         def ended(cell: Cell, result: CellResult | Failure) -> None:
-            failed = isinstance(result, Failure)
-            found = "failed" if failed else f"IS {result.evidence['IS'].log_evidence:.2f}"
-            update(advance=1, note=f"{cell.title} {found}")
+            if isinstance(result, Failure):
+                update(advance=1, note=f"{cell.title} failed")
+            else:
+                update(advance=1, note=f"{cell.title} IS {result.evidence['IS'].log_evidence:.2f}")
 
         load = functools.partial(_load, options.data, options.machine.device)
         threads = max(1, cores() // jobs)

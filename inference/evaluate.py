@@ -211,7 +211,11 @@ def _run(options: Options, world: World | None) -> None:
         print("\n".join(lines))
         written.append("\n".join(f"- {line}" for line in lines))
     elif len(entries) > 1:
-        chosen = [e for e in entries if options.baseline and os.path.samefile(e.folder, options.baseline)]
+        chosen = [
+            e
+            for e in entries
+            if options.baseline and e.folder and os.path.samefile(e.folder, options.baseline)
+        ]
         table = runs_table(entries, options.split, chosen[0] if chosen else None)
         title = f"{spec.name}, {part}{options.split} split (N = {len(x):,}), nats per datum, IS with K = "
         title += f"{options.estimate.num_samples:,}"

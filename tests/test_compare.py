@@ -149,6 +149,22 @@ def test_nets_among_globals_are_copied_too(data):
     assert first() is second() and first() is not net  # what the two share stays shared
 
 
+def test_programs_of_a_fit_and_automatic_guides_stay_as_they_are(data):
+    """Whose weights are in a store of their own, and which are set up at their first call."""
+    fit = pv.fit(*build(data), data, epochs=1, compile=False)
+    point = pv.fit(global_model, global_guide, data, epochs=1, compile=False)
+    before = {k: v.clone() for s in (fit.store, point.store) for k, v in s.state_dict().items()}
+    automatic = pyro.infer.autoguide.AutoNormal(global_model)
+    programs = {"on": fit, "point": (point.model, point.guide), "auto": (global_model, automatic)}
+    result = pv.compare(programs, data, seeds=2, **SMALL)
+    assert len(result) == 2 and "AutoGuides" in result.failed["auto trace-elbo"]
+    after = {k: v for s in (fit.store, point.store) for k, v in s.state_dict().items()}
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert automatic._model is not None  # which Pyro's way to copy it would take away
+    moved = result["point", 1].fit.store.state_dict()["loc"]
+    assert not torch.equal(moved, after["loc"]) and not torch.equal(moved, torch.zeros(2))
+
+
 def test_cells_that_would_share_weights_are_refused(data):
     with pytest.raises(ValueError, match=r"new modules for each cell.*'net"):
         pv.compare({"mine": lambda _: (global_model, global_guide)}, data, seeds=2, **SMALL)

@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 class Arguments:
     """Arguments of `pv.fit` of a cell, new at each call: objectives and optimizers may have state."""
 
-    objective: str | Any
+    objective: Any  # a name, or an objective
     options: Mapping[str, Any]
     seed: int
 

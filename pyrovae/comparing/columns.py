@@ -60,11 +60,11 @@ class Columns:
         """Heads of all figures, from left to right."""
         have = set(self.estimators)
         seeds = ("seeds",) if self.seeded else ()
-        means = (f"{self.split} ELBO ± se{self.unit}",) if "ELBO" in have else ()
+        means: tuple[str, ...] = (f"{self.split} ELBO ± se{self.unit}",) if "ELBO" in have else ()
         means += tuple(f"{name} ± se{self.unit}" for name in self._others)
         means += (f"IS evidence ± se{self.unit}",) if "IS" in have else ()
         spread = ("sd over seeds", "± seeds") if self.seeded else ()
-        weights = ("certified ≥",) if have != {"ELBO"} else ()
+        weights: tuple[str, ...] = ("certified ≥",) if have != {"ELBO"} else ()
         weights += ("gap",) if {"ELBO", "IS"} <= have else ()
         weights += ("median ESS", "k̂ high") if "IS" in have else ()
         own = (f"ln p(x) ± MC{self.unit}", "supported") if "Adaptive" in have else ()

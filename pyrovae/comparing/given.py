@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 
 from ..data import Dataset
+from ..programs import ParameterStore
 from ..runs.loading import as_pair
 from .cell import Pair
 from .code import is_library
@@ -78,12 +80,25 @@ def copied(pair: Pair) -> Pair:
 
     Functions are copied too, with the modules and tensors in their closures and among the globals that they use:
     `copy.deepcopy` alone takes a function as it is, and its modules with it.
+
+    Raises:
+        ValueError: an AutoGuide of Pyro's.
     """
     memo: dict[int, Any] = {}
     for fn in pair:
         _copy_functions(fn, memo)
-    model, guide = copy.deepcopy(tuple(pair), memo)
-    return model, guide
+    return _copy(pair[0], memo), _copy(pair[1], memo)
+
+
+def _copy(value: Any, memo: dict[int, Any]) -> Any:
+    owner = getattr(value, "__self__", value)
+    if isinstance(owner, nn.Module) and any(isinstance(m, AutoGuide) for m in owner.modules()):
+        # Pyro's way to copy one takes the model from the original.
+        raise ValueError(
+            "expected a guide that can be copied, got one of Pyro's AutoGuides, which loses its model by that; try a "
+            "function of the data that builds it: lambda data: (model, AutoNormal(model))"
+        )
+    return copy.deepcopy(value, memo)
 
 
 def _copy_functions(fn: Any, memo: dict[int, Any]) -> None:
@@ -115,17 +130,17 @@ def _copy_function(fn: types.FunctionType, memo: dict[int, Any]) -> None:
     for value in own.values():
         _copy_functions(value, memo)
     for name, value in own.items():
-        scope[name] = copy.deepcopy(value, memo)
+        scope[name] = _copy(value, memo)
     for cell, new_cell in zip(cells, new_cells, strict=True):
         try:
             value = cell.cell_contents
         except ValueError:  # not filled yet
             continue
         _copy_functions(value, memo)
-        new_cell.cell_contents = copy.deepcopy(value, memo) if _is_copied(value) else value
+        new_cell.cell_contents = _copy(value, memo) if _is_copied(value) else value
     for name, value in vars(fn).items():
         _copy_functions(value, memo)
-        setattr(new, name, copy.deepcopy(value, memo) if _is_copied(value) else value)
+        setattr(new, name, _copy(value, memo) if _is_copied(value) else value)
     new.__module__, new.__qualname__, new.__doc__ = fn.__module__, fn.__qualname__, fn.__doc__
 
 
@@ -137,7 +152,7 @@ def _is_copied(value: Any) -> bool:
         return any(map(_is_copied, value))
     if isinstance(value, dict):
         return any(map(_is_copied, value.values()))
-    return isinstance(value, nn.Module | Tensor | types.MethodType | functools.partial)
+    return isinstance(value, nn.Module | Tensor | types.MethodType | functools.partial | ParameterStore)
 
 
 def _used(code: types.CodeType) -> set[str]:

@@ -11,10 +11,13 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 from ..data import Dataset
 from ..objectives import check_objective
-from ..programs import Measure, ParameterStore, check_alike, inspect_program
+from ..programs import Measure, ParameterStore, check_alike, inspect_program, store_of
 from ..programs.checks.validity import closed_form_kl
-from .cell import Cell
+from .cell import Cell, Pair
 from .given import Copied
+
+# A cell, its programs, which have to stay alive as long as places in memory are compared, and their parameters.
+Held = tuple[Cell, Pair, dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,16 @@ def make_plan(cells: list[Cell], data: Dataset, reason: Callable[[BaseException]
     refused: dict[Cell, str] = {}
     same: dict[Cell, Cell] = {}
     measures: dict[Cell, Measure] = {}
-    held: list[tuple[Cell, Any, dict[str, torch.Tensor]]] = []
-    originals: dict[Any, tuple[Cell, Any, dict[str, torch.Tensor]]] = {}
+    held: list[Held] = []
+    others: dict[Any, Held] = {}
     for cell in cells:
         try:
             pair = cell.program.build(data, cell.seed)
-            store = ParameterStore()
-            program = inspect_program(store.bind(pair[0]), store.bind(pair[1]), data.train)
-            if isinstance(cell.program, Copied) and cell.program not in originals:
-                given, own = cell.program.pair, ParameterStore()
-                inspect_program(own.bind(given[0]), own.bind(given[1]), data.train)
-                originals[cell.program] = (cell, given, dict(own.unconstrained()))
+            program, parameters = _looked_at(pair, data)
+            if isinstance(cell.program, Copied) and cell.program not in others:
+                # Two copies that share weights share them with the user's own.
+                other = cell.program.build(data, cell.seed)
+                others[cell.program] = (cell, other, _looked_at(other, data)[1])
         except Exception as error:
             if reason is None:
                 raise
@@ -81,11 +83,11 @@ def make_plan(cells: list[Cell], data: Dataset, reason: Callable[[BaseException]
             same[cell] = twin
             continue
         run.append(cell)
-        held.append((cell, pair, dict(store.unconstrained())))
+        held.append((cell, pair, parameters))
     check_alike([(cell.title, measure) for cell, measure in measures.items()])
     _check_apart(held)
-    for original in originals.values():
-        _check_copied(original, held)
+    for other in others.values():
+        _check_copied(other, held)
     # Started last, the longest would run alone.
     run.sort(key=lambda c: c.slow, reverse=True)
     return Plan(run, refused, same, measures)
@@ -103,12 +105,21 @@ def is_equal(first: Any, second: Any, closed: bool) -> bool:
     alike = (type(first), type(second)) == (Trace_ELBO, TraceMeanField_ELBO) and not closed
     if type(first) is not type(second) and not alike:
         return False
-    a, b = (getattr(o, "__dict__", None) for o in (first, second))
+    a, b = (dict(getattr(o, "__dict__", {})) for o in (first, second))
     # What is not plain (an objective within, the state of chains) may differ unseen.
-    return bool(a) and a == b and all(isinstance(v, bool | int | float | str | None) for v in a.values())
+    plain = bool(a) and all(isinstance(v, bool | int | float | str | None) for v in a.values())
+    return plain and a == b
 
 
-def _check_apart(held: list[tuple[Cell, Any, dict[str, torch.Tensor]]]) -> None:
+def _looked_at(pair: Pair, data: Dataset) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The program of a pair, and all of its parameters, by name."""
+    store = ParameterStore()
+    program = inspect_program(store.bind(pair[0]), store.bind(pair[1]), data.train)
+    own = [found for found in map(store_of, pair) if found is not None]  # of a fit
+    return program, {k: v for s in (store, *own) for k, v in s.unconstrained().items()}
+
+
+def _check_apart(held: list[Held]) -> None:
     """Refuses cells that share weights: the second would go on where the first has ended.
 
     Raises:
@@ -127,16 +138,16 @@ def _check_apart(held: list[tuple[Cell, Any, dict[str, torch.Tensor]]]) -> None:
                 )
 
 
-def _check_copied(
-    original: tuple[Cell, Any, dict[str, torch.Tensor]], held: list[tuple[Cell, Any, dict[str, torch.Tensor]]]
-) -> None:
+def _check_copied(other: Held, held: list[Held]) -> None:
     """Refuses a program whose copies still have its own weights: training them would change the user's.
 
     Raises:
         ValueError: naming program and parameter.
     """
-    places = {v.untyped_storage().data_ptr(): n for n, v in original[2].items()} | {0: ""}
+    places = {v.untyped_storage().data_ptr(): n for n, v in other[2].items()} | {0: ""}
     for cell, _, parameters in held:
+        if cell.program is not other[0].program:
+            continue
         for value in parameters.values():
             name = places.get(value.untyped_storage().data_ptr())
             if name:

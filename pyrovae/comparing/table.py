@@ -122,9 +122,12 @@ def comparison_table(
 
 
 def _either(entries: Sequence[Entry]) -> str:
+    named = all(e.label[-1] == "trace-elbo" for e in entries if e.either)
+    first, second = ("trace-elbo", "mean-field") if named else ("Trace_ELBO", "TraceMeanField_ELBO")
+    alike = "" if named else ", as are objectives of one class with equal attributes"
     return (
-        "either: the KL has no closed form there, so trace-elbo and mean-field are the same estimator with "
-        "the same noise, and run once."
+        f"either: the KL has no closed form there, so {first} and {second} are the same estimator with the same noise"
+        f"{alike}, and run once."
     )
 
 

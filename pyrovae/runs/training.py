@@ -77,7 +77,7 @@ def train_into(
         FileExistsError, ValueError, OSError: as `occupied` and `pv.fit`.
     """
     world = World() if split is None else split.world
-    every = {"checkpoint_every": max(1, checkpoint_every), "keep": keep, "split": split}
+    every: dict[str, Any] = {"checkpoint_every": max(1, checkpoint_every), "keep": keep, "split": split}
     if not world.first:  # the first rank has the folder
         with world.together():
             pass
