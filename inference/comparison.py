@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import warnings
@@ -26,21 +25,18 @@ from pyrovae.comparing import (
     stands,
 )
 from pyrovae.comparing.driver import Outcome
-from pyrovae.comparing.given import Copied, program_of
+from pyrovae.comparing.given import Copied
 from pyrovae.comparing.identity import identity
 from pyrovae.comparing.plan import Plan
 from pyrovae.comparing.running import run_cell
 from pyrovae.comparing.sending import NotSent, check_sent, refuse_inner
-from pyrovae.comparing.table import GRID
 from pyrovae.comparing.workers import NotStarted
 from pyrovae.data import Dataset
 from pyrovae.evidence import ELBO, IS
 from pyrovae.runs.data import source_of
 
-from .options.applying import refuse_unused
-from .options.options import ModelOptions, TrainOptions
 from .running import asked
-from .running.composed import Composed
+from .running.composed import programs_of
 from .running.grid import Named
 from .running.running import progress as bar
 from .running.telling import reason_of
@@ -114,7 +110,7 @@ def compare(
     if out is not None and not isinstance(out, str | os.PathLike):
         raise TypeError(f"expected out to be a path, got {out!r}")
     chosen = asked.objectives_of(objectives)
-    heads, named = _programs(programs, priors, guides, likelihoods, sizes)
+    heads, named = programs_of(programs, priors, guides, likelihoods, sizes)
     found = asked.data_of(data)
     folder = None if out is None else Path(out)
     cells = [
@@ -151,58 +147,6 @@ def compare(
     )
     remarks = (remark,) if copies and len(numbers) > 1 else ()
     return Comparison(outcome, found, heads, remarks)
-
-
-def _programs(
-    programs: Any, priors: Any, guides: Any, likelihoods: Any, sizes: dict[str, Any]
-) -> tuple[tuple[str, ...], list[tuple[tuple[str, ...], Any]]]:
-    """Heads of the table, and programs with their labels."""
-    grid = any(part is not None for part in (priors, guides, likelihoods))
-    if programs is None and not grid:
-        raise ValueError(
-            "expected programs, or priors= and guides=, got none; try pv.compare({'mine': (model, guide)}, data)"
-        )
-    if sizes and not grid:
-        raise TypeError(
-            f"expected priors= or guides= beside {', '.join(sizes)}, which are sizes of their parts, got none"
-        )
-    if likelihoods is not None and "likelihood" in sizes:
-        raise TypeError("expected likelihoods= or likelihood=, got both")
-    found: list[tuple[tuple[str, ...], Any]] = []
-    with_likelihood = likelihoods is not None
-    if grid:
-        kinds = {"priors": priors, "guides": guides, "likelihoods": likelihoods}
-        default = {"priors": "standard", "guides": "diagonal", "likelihoods": sizes.get("likelihood", "auto")}
-        parts = [asked.parts_of(default[k] if given is None else given, k) for k, given in kinds.items()]
-        for combination in itertools.product(*(p.items() for p in parts)):
-            label = tuple(name for name, _ in combination)
-            found.append((label if with_likelihood else label[:2], _composed(combination, sizes)))
-        refuse_unused([p.options for _, p in found], [TrainOptions()])
-    width = len(found[0][0]) if found else 1
-    for name, given in (asked.programs_of(programs) if programs is not None else {}).items():
-        found.append(((name, *[""] * (width - 1)), program_of(name, given)))
-    if not grid:
-        return ("program", "objective"), found
-    return (("prior", "guide", "likelihood", "objective") if with_likelihood else GRID), found
-
-
-def _composed(combination: Any, sizes: dict[str, Any]) -> Named | Composed:
-    """A VAE of one combination of parts, by name or by function."""
-    builders = {kind: b for kind, (_, b) in zip(("prior", "guide", "likelihood"), combination, strict=True)}
-    names = {
-        kind: name
-        for kind, (name, b) in zip(("prior", "guide", "likelihood"), combination, strict=True)
-        if b is None
-    }
-    model = ModelOptions(**{**sizes, **names})
-    model.check()
-    if not any(builders.values()):
-        return Named(model)
-    if model.preset is not None:
-        raise ValueError(
-            f"expected parts by name with preset={model.preset!r}, which brings its own networks, got functions"
-        )
-    return Composed(model, **builders)
 
 
 def _check_names(cells: list[Cell]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,14 @@ import torch
 from torch import nn
 
 from pyrovae.comparing import Pair
+from pyrovae.comparing.given import program_of
+from pyrovae.comparing.table import GRID
 from pyrovae.data import Dataset
 from pyrovae.models.composing.vae import start_at_mean, suited
 from pyrovae.models.vae import VAE
 
-from ..options.options import ModelOptions
+from ..options.applying import refuse_unused
+from ..options.options import ModelOptions, TrainOptions
 from ..options.parts import (
     COMPONENTS,
     LATENT_DIM,
@@ -25,6 +29,8 @@ from ..options.parts import (
     make_networks,
     make_prior,
 )
+from . import asked
+from .grid import Named
 
 Builder = Callable[..., Any]
 
@@ -99,3 +105,64 @@ def _part(part: Any, kind: str) -> nn.Module:
             f"class of pyrovae.{kind}s"
         )
     return part
+
+
+def programs_of(
+    programs: Any, priors: Any, guides: Any, likelihoods: Any, sizes: dict[str, Any]
+) -> tuple[tuple[str, ...], list[tuple[tuple[str, ...], Any]]]:
+    """Heads of the table, and programs with their labels: all combinations of parts, then whole programs.
+
+    Args:
+        programs: by name, or None.
+        priors, guides, likelihoods: names or functions, or None.
+        sizes: of the parts that have names.
+
+    Raises:
+        TypeError, ValueError: nothing to compare, or sizes and names that do not fit.
+    """
+    grid = any(part is not None for part in (priors, guides, likelihoods))
+    if programs is None and not grid:
+        raise ValueError(
+            "expected programs, or priors= and guides=, got none; try pv.compare({'mine': (model, guide)}, data)"
+        )
+    if sizes and not grid:
+        raise TypeError(
+            f"expected priors= or guides= beside {', '.join(sizes)}, which are sizes of their parts, got none"
+        )
+    if likelihoods is not None and "likelihood" in sizes:
+        raise TypeError("expected likelihoods= or likelihood=, got both")
+    found: list[tuple[tuple[str, ...], Any]] = []
+    with_likelihood = likelihoods is not None
+    if grid:
+        kinds = {"priors": priors, "guides": guides, "likelihoods": likelihoods}
+        default = {"priors": "standard", "guides": "diagonal", "likelihoods": sizes.get("likelihood", "auto")}
+        parts = [asked.parts_of(default[k] if given is None else given, k) for k, given in kinds.items()]
+        for combination in itertools.product(*(p.items() for p in parts)):
+            label = tuple(name for name, _ in combination)
+            found.append((label if with_likelihood else label[:2], _composed(combination, sizes)))
+        refuse_unused([p.options for _, p in found], [TrainOptions()])
+    width = len(found[0][0]) if found else 1
+    for name, given in (asked.programs_of(programs) if programs is not None else {}).items():
+        found.append(((name, *[""] * (width - 1)), program_of(name, given)))
+    if not grid:
+        return ("program", "objective"), found
+    return (("prior", "guide", "likelihood", "objective") if with_likelihood else GRID), found
+
+
+def _composed(combination: Any, sizes: dict[str, Any]) -> Named | Composed:
+    """A VAE of one combination of parts, by name or by function."""
+    builders = {kind: b for kind, (_, b) in zip(("prior", "guide", "likelihood"), combination, strict=True)}
+    names = {
+        kind: name
+        for kind, (name, b) in zip(("prior", "guide", "likelihood"), combination, strict=True)
+        if b is None
+    }
+    model = ModelOptions(**{**sizes, **names})
+    model.check()
+    if not any(builders.values()):
+        return Named(model)
+    if model.preset is not None:
+        raise ValueError(
+            f"expected parts by name with preset={model.preset!r}, which brings its own networks, got functions"
+        )
+    return Composed(model, **builders)
