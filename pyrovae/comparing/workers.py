@@ -112,7 +112,10 @@ def run_side_by_side(
                     process = processes.pop(connection)
                     process.join()
                     if not started and (process.exitcode or 0) > 0:  # an error, and not the system's doing
-                        raise NotStarted(_ended(process.exitcode)) from None
+                        words = _ended(process.exitcode)
+                        raise NotStarted(
+                            f'{words} before it took any work; in a script, start below if __name__ == "__main__":'
+                        ) from None
                     item, result = busy.pop(connection), Failure(_ended(process.exitcode))
                     connection.close()
                     if left:
