@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import runpy
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +19,24 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 import pyrovae as pv
-from pyrovae import plots, runs
+from pyrovae import runs
+from pyrovae.comparing import (
+    Cell,
+    CellResult,
+    Entry,
+    Failure,
+    Outcome,
+    Plan,
+    comparison_table,
+    cores,
+    make_plan,
+    run_plan,
+    stands,
+)
 from pyrovae.data import Dataset
 from pyrovae.evidence.evidence import data_hash
-from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of, load_data
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.machine import DeviceName, MachineOptions
 from pyrovae.inference.options.measuring import measure_of_run, words_of
 from pyrovae.inference.options.options import (
     DataOptions,
@@ -35,25 +47,17 @@ from pyrovae.inference.options.options import (
     SizeOptions,
 )
 from pyrovae.inference.running.evaluating import Question, entry_of_run, evaluate_run, keep, load_runs
-from pyrovae.inference.running.grid import (
-    Cell,
-    CellResult,
-    Plan,
-    estimators_of,
-    make_cells,
-    make_plan,
-    run_cell,
-    stands,
+from pyrovae.inference.running.grid import Named, estimators_of, make_cells
+from pyrovae.inference.running.keeping import save_comparison
+from pyrovae.inference.running.running import (
+    NothingTrained,
+    console,
+    print_table,
+    progress,
+    run_script,
 )
-from pyrovae.inference.running.pictures import draw_pictures
-from pyrovae.inference.running.reopening import load_run
-from pyrovae.inference.running.running import NothingTrained, console, progress, run_script, write_all
-from pyrovae.inference.running.table import Entry, Table, comparison_table, entry_of, markdown, print_table
-from pyrovae.inference.running.workers import Failure, cores, run_side_by_side
+from pyrovae.inference.running.telling import reason_of
 from pyrovae.programs import check_alike
-from pyrovae.training.logging.history import Row, write_history
-
-CURVES = 6  # more L_K curves than this cannot be told apart
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -62,7 +66,7 @@ class Options:
     """Options of compare."""
 
     BASIC: ClassVar = (
-        *("priors", "guides", "objectives", "programs", "runs", "num_samples", "tolerance", "out", "jobs"),
+        *("priors", "guides", "objectives", "programs", "runs", "num_samples", "tolerance", "seeds", "out", "jobs"),
         *("data", "binarise", "preset", "likelihood", "network", "latent_dim", "hidden"),
         *("epochs", "batch_size", "lr", "seed", "device", "quiet"),
     )  # fmt: skip
@@ -85,11 +89,14 @@ class Options:
     """Importance samples K per test datum."""
     tolerance: float | None = None
     """Also pv.Adaptive: ln p(x) with at most this Monte-Carlo error per datum [nats]."""
+    seeds: int = 1
+    """Seeds of each cell, from --seed on. Five are --seed, --seed + 1, ... --seed + 4; the table then has means over
+    seeds, and the error over the data apart from the spread over seeds."""
     out: Path = Path("runs/compare")
     """Run folder: table.md, metrics.csv, pictures, and a run folder for every cell. A comparison that was stopped goes
     on where it was: cells that are finished are not trained again."""
     jobs: int | None = None
-    """Cells run side by side (default: one per core; one on a GPU)."""
+    """Cells at a time (default: one per core; one on a GPU)."""
     data: DataOptions = field(default_factory=DataOptions)
     sizes: SizeOptions = field(default_factory=SizeOptions)
     train: LoopOptions = field(default_factory=LoopOptions)
@@ -106,7 +113,6 @@ def run(options: Options) -> None:
         load_runs(options.runs, None, device, "test", None, options.trust) if options.runs else ([], None)
     )
     cells: list[Cell] = []
-    jobs = 1
     plan = Plan([], {}, {})
     if options.only_runs:
         data = others[0].data
@@ -117,7 +123,6 @@ def run(options: Options) -> None:
                 f"expected runs on the grid's data, {data.spec.name} ({data.spec.support}), got {others[0].folder} on "
                 f"{others[0].spec.name} ({others[0].spec.support}); try --only-runs, or the --data of the runs"
             )
-        jobs = options.jobs or (cores() if device.type == "cpu" else 1)
         cells = make_cells(
             options.data,
             options.sizes,
@@ -127,132 +132,88 @@ def run(options: Options) -> None:
             objectives=options.objectives,
             programs=options.programs,
             out=options.out,
-            num_samples=options.num_samples,
-            tolerance=options.tolerance,
-            device=options.machine.device,
-            threads=max(1, cores() // jobs),
+            estimators=_estimators(options),
+            seeds=options.seeds,
         )
         plan = make_plan(cells, data)
-        for words in dict.fromkeys(words_of(m, cell.model, data) for cell, m in plan.measures.items()):
+        for words in dict.fromkeys(_words(cell, plan, data) for cell in plan.measures):
             console.print(words, highlight=False)
         grid = [(cell.title, measure) for cell, measure in plan.measures.items()]
         check_alike(grid + [(str(run.folder), measure_of_run(run, data.test)) for run in others])
     with runs.occupied(options.out):
-        _run(options, plan, cells, jobs, others, data, started)
+        outcome = _train(options, plan, cells, device.type)
+        unwritten = [OSError(text) for text in outcome.unwritten]
+        extra = [_evaluate(options, other, data, unwritten) for other in others]
+        if cells and not (outcome.results or outcome.failed or extra):
+            reasons = "; ".join(plan.refused.values())
+            raise ValueError(f"expected an objective that is valid for a program, got: {reasons}")
+        rows = outcome.rows()
+        table = comparison_table(rows, extra)
+        title = (
+            f"{data.spec.name}, test split (N = {len(data.test):,}), nats per datum, IS with K = "
+            f"{options.num_samples:,}; {time.perf_counter() - started:.0f} s in all"
+        )
+        print_table(table, title)
+        entries = [row for row in rows if isinstance(row, Entry)] + extra
+        if not entries:
+            raise NothingTrained("expected at least one cell that can be trained, got none; see above")
+        plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+        name = options.machine.device
+        save_comparison(options.out, entries, table, title, plain, device=name, failed=unwritten)
 
 
-def _run(
-    options: Options,
-    plan: Plan,
-    cells: list[Cell],
-    jobs: int,
-    others: list[pv.Run],
-    data: Dataset,
-    started: float,
-) -> None:
-    results: dict[Cell, CellResult] = {}
-    failed: dict[Cell, str] = {}
+def _train(options: Options, plan: Plan, cells: list[Cell], device: str) -> Outcome:
+    """Trains and evaluates the cells, with a bar."""
+    if not plan.cells:
+        return Outcome(cells, plan)
     there = [stands(cell) for cell in plan.cells]  # refuses a run in the way before anything is trained
     if "whole" in there:
         console.print(f"{there.count('whole')} of {len(there)} cells were finished before")
-    if plan.cells:
-        side_by_side = run_side_by_side(
-            run_cell, plan.cells, min(jobs, len(plan.cells)), plan.cells[0].threads
-        )
-        with (
-            progress(options.machine.quiet, "fits", len(plan.cells)) as update,
-            closing(side_by_side) as running,
-        ):
-            for cell, result in running:
-                if isinstance(result, Failure):
-                    failed[cell] = result.reason
-                    update(advance=1, note=f"{cell.title} failed")
-                    continue
-                results[cell] = result
+    jobs = options.jobs or (cores() if device == "cpu" else 1)
+    with progress(options.machine.quiet, "fits", len(plan.cells)) as update:
+
+        def ended(cell: Cell, result: CellResult | Failure) -> None:
+            if isinstance(result, Failure):
+                update(advance=1, note=f"{cell.title} failed")
+            else:
                 update(advance=1, note=f"{cell.title} IS {result.evidence['IS'].log_evidence:.2f}")
-    extra: list[Entry] = []
-    unwritten = [OSError(text) for r in results.values() for text in r.unwritten]
-    for other in others:
-        question = Question(
-            data.test,
-            "test",
-            options.num_samples,
-            options.train.seed,
-            reuse=True,
-            estimators=estimators_of(options.num_samples, options.tolerance),
-        )
-        with progress(
-            options.machine.quiet, str(other.folder), options.num_samples * len(data.test)
-        ) as update:
-            ev, found = evaluate_run(other, question, lambda done, _total: update(completed=done))
-        try:
-            if not found:
-                keep(other, question, ev)
-        except OSError as error:
-            unwritten.append(error)
-        extra.append(entry_of_run(other, ev))
-    table = comparison_table(cells, plan, results, extra, failed)
-    title = (
-        f"{data.spec.name}, test split (N = {len(data.test):,}), nats per datum, IS with K = "
-        f"{options.num_samples:,}; {time.perf_counter() - started:.0f} s in all"
+
+        load = functools.partial(_load, options.data, options.machine.device)
+        threads = max(1, cores() // jobs)
+        return run_plan(cells, plan, load, jobs=jobs, threads=threads, reason=reason_of, on_cell=ended)
+
+
+def _load(data: DataOptions, device: DeviceName) -> Dataset:
+    return load_data(data, device_of(device))
+
+
+def _evaluate(options: Options, other: pv.Run, data: Dataset, unwritten: list[OSError]) -> Entry:
+    """A run folder beside the grid."""
+    question = Question(
+        data.test,
+        "test",
+        options.num_samples,
+        options.train.seed,
+        reuse=True,
+        estimators=_estimators(options),
     )
-    print_table(table, title)
-    entries = [entry_of(results[c]) for c in cells if c in results] + extra
-    if entries:
-        save(options.out, entries, table, title, options, unwritten)
-    else:
-        raise NothingTrained("expected at least one cell that can be trained, got none; see above")
+    with progress(options.machine.quiet, str(other.folder), options.num_samples * len(data.test)) as update:
+        ev, found = evaluate_run(other, question, lambda done, _total: update(completed=done))
+    try:
+        if not found:
+            keep(other, question, ev)
+    except OSError as error:
+        unwritten.append(error)
+    return entry_of_run(other, ev)
 
 
-def save(
-    out: Path,
-    entries: list[Entry],
-    table: Table,
-    title: str,
-    options: Options,
-    unwritten: list[OSError],
-) -> None:
-    """Writes table.md, metrics.csv (all rows), pictures of the comparison and of its best program."""
-    ranked = sorted(entries, key=lambda e: -e.evidence.best.log_evidence)
-    best = ranked[0]
-    # Prior, guide and objective name a cell of the grid; any other has one name.
-    grid = all(not e.name and e.label[1] for e in entries)
-    histories: dict[Any, list[Row]] = {e.label if grid else e.title: e.history for e in entries if e.history}
-    pictures: list[str] = []
+def _estimators(options: Options) -> tuple[Any, ...]:
+    return estimators_of(options.num_samples, options.tolerance)
 
-    def picture(name: str, make: Callable[[], Any]) -> Callable[[], None]:
-        def write() -> None:
-            plots.save(make(), out / name)
-            pictures.append(name)
 
-        return write
-
-    def of_best() -> None:
-        if best.folder.is_dir():
-            # Trained by this command, or loaded by it with the consent that it needs.
-            loaded = load_run(best.folder, options.machine.device, trust=True)
-            pictures.extend(draw_pictures(loaded.pair, loaded.data, out))
-
-    rows: list[Any] = [{"cell": e.title, **row} for e in entries for row in e.history]
-    plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-    curves = {e.title: e.evidence for e in ranked[:CURVES]}
-    writers: list[Callable[[], None]] = [
-        lambda: write_whole(out / "table.md", markdown(table, title)),
-        lambda: write_history(out / runs.HISTORY, rows),
-    ]
-    if histories:
-        writers.append(picture("training.png", lambda: plots.plot_histories(histories)))
-    writers += [
-        picture("evidence.png", best.evidence.plot),
-        picture("lk_curves.png", lambda: plots.plot_lk_curve(curves)),
-    ]
-    if not unwritten:
-        writers.append(of_best)
-    write_all(writers, unwritten)
-    # Last: with it the comparison is finished, and not continued any more.
-    runs.write_config(out, {"compare": plain, "best": best.name or best.folder.name})
-    shown = ", ".join(pictures)
-    console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title})")
+def _words(cell: Cell, plan: Plan, data: Dataset) -> str:
+    assert isinstance(cell.program, Named)
+    return words_of(plan.measures[cell], cell.program.options, data)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 from pyrovae import runs
+from pyrovae.comparing import markdown, runs_table
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
 from pyrovae.files import check_writable, write_whole
@@ -36,8 +37,13 @@ from pyrovae.inference.running.evaluating import (
     load_runs,
     with_sandwich_of,
 )
-from pyrovae.inference.running.running import console, progress, refuse_unwritten, run_script
-from pyrovae.inference.running.table import markdown, print_table, runs_table
+from pyrovae.inference.running.running import (
+    console,
+    print_table,
+    progress,
+    refuse_unwritten,
+    run_script,
+)
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -208,7 +214,11 @@ def _run(options: Options, world: World | None) -> None:
         print("\n".join(lines))
         written.append("\n".join(f"- {line}" for line in lines))
     elif len(entries) > 1:
-        chosen = [e for e in entries if options.baseline and os.path.samefile(e.folder, options.baseline)]
+        chosen = [
+            e
+            for e in entries
+            if options.baseline and e.folder and os.path.samefile(e.folder, options.baseline)
+        ]
         table = runs_table(entries, options.split, chosen[0] if chosen else None)
         title = f"{spec.name}, {part}{options.split} split (N = {len(x):,}), nats per datum, IS with K = "
         title += f"{options.estimate.num_samples:,}"

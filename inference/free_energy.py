@@ -24,9 +24,9 @@ from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.evaluating import load_runs
-from pyrovae.inference.running.markdown import table_lines
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.models.ground_truths import ground_truths, nonlinear
+from pyrovae.text import table_lines
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

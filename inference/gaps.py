@@ -30,9 +30,9 @@ from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.attending import attending, remove
 from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs, place_of, prepare
-from pyrovae.inference.running.reusing import code_of
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.json_files import read_json
+from pyrovae.runs.reusing import code_of
 from pyrovae.text import visible
 
 

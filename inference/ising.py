@@ -23,10 +23,10 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 from pyrovae import runs
+from pyrovae.comparing import Failure, cores
 from pyrovae.data import T_CRITICAL
 from pyrovae.files import write_whole
 from pyrovae.inference.running.running import NothingTrained, console, progress, run_script, write_all
-from pyrovae.inference.running.workers import Failure, cores
 from pyrovae.inference.studies.ising_cells import Question
 from pyrovae.inference.studies.ising_recipes import RecipeName
 from pyrovae.inference.studies.ising_report import tables, write_figures

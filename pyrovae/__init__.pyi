@@ -1,3 +1,4 @@
+from . import comparing as comparing
 from . import data as data
 from . import distributed as distributed
 from . import distributions as distributions
@@ -11,6 +12,7 @@ from . import priors as priors
 from . import programs as programs
 from . import runs as runs
 from . import thermodynamics as thermodynamics
+from .comparing import Comparison as Comparison
 from .evidence import AIS as AIS
 from .evidence import ELBO as ELBO
 from .evidence import IS as IS
@@ -43,6 +45,7 @@ from .evidence import posterior as posterior
 from .evidence import sandwich as sandwich
 from .evidence import spaced_betas as spaced_betas
 from .evidence import work_distributions as work_distributions
+from .inference.comparison import compare as compare
 from .inference.opening import load as load
 from .precision import tf32 as tf32
 from .programs import ParameterStore as ParameterStore

@@ -110,6 +110,19 @@ class TrainedLike(Protocol):
     def best_epoch(self) -> int | None: ...
 
 
+class DifferenceLike(Protocol):
+    """A mean difference with its errors, in nats: `pyrovae.comparing.Difference`."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def se_data(self) -> float: ...
+    @property
+    def se(self) -> float: ...
+    @property
+    def per_seed(self) -> tuple[float, ...]: ...
+
+
 class PosteriorLike(Protocol):
     """Posterior draws by site, `[K, N, ...]`, with their log-weights: `pyrovae.evidence.PosteriorDraws`."""
 

@@ -1,8 +1,9 @@
-"""Text from files and command lines, as it may be shown: nothing in it acts on a terminal."""
+"""Text as it may be shown: nothing from files and command lines acts on a terminal; tables of documents."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 
 # Signs that a terminal acts on (Cc), that turn the order of what is read (Cf), that end a line (Zl, Zp), and bytes of
 # file names that are no text (Cs).
@@ -28,3 +29,15 @@ def visible(text: str, kept: str = "") -> str:
     return "".join(
         c.encode("unicode_escape").decode("ascii") if acts(c) and c not in kept else c for c in text
     )
+
+
+def table_lines(
+    head: Sequence[str], rows: Iterable[Sequence[str]], words: Collection[int] = (0,)
+) -> list[str]:
+    """Markdown lines of a table; columns `words` are text, to the left, all others figures, to the right."""
+    rule = "|" + "".join("---|" if i in words else "---:|" for i in range(len(head)))
+    return [_line(head), rule, *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)

@@ -49,7 +49,7 @@ STARTS = {
 LOOP = ["epochs", "batch-size", "particles", "patience", "seed", "max-returns"]
 WHOLE = {
     "train": [*LOOP, "checkpoint-every", "keep", "accumulate", "gibbs-steps", "gibbs-chains", "data-seed"],
-    "compare": [*LOOP, "num-samples", "jobs", "data-seed"],
+    "compare": [*LOOP, "num-samples", "jobs", "seeds", "data-seed"],
     "evaluate": ["num-samples", "limit", "seed", "replicates", "temperatures", "chains", "leapfrog"],
     "gaps": ["num-samples", "limit", "seed", "steps", "particles", "draws"],
     "sandwich": ["simulate", "chains", "leapfrog", "num-samples", "seed", "temperatures"],

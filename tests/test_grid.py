@@ -10,9 +10,10 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 import pyrovae as pv
+from pyrovae.comparing import make_plan
 from pyrovae.inference.options.building import build, build_objective
 from pyrovae.inference.options.options import DataOptions, LoopOptions, ModelOptions, SizeOptions
-from pyrovae.inference.running.grid import make_cells, make_plan
+from pyrovae.inference.running.grid import estimators_of, make_cells
 
 PRIORS, GUIDES, OBJECTIVES = (
     ("standard", "mixture", "vamp"),
@@ -66,16 +67,13 @@ def test_plan_runs_equal_objectives_once(digits, tmp_path):
         objectives=OBJECTIVES,
         programs=(),
         out=Path(tmp_path),
-        num_samples=10,
-        tolerance=None,
-        device="cpu",
-        threads=1,
+        estimators=estimators_of(10, None),
     )
     plan = make_plan(cells, digits)
     assert len(cells) == 18 and not plan.refused
     closed = {c.label[:2] for c in plan.cells if c.label[2] == "mean-field"}
     assert closed == {("standard", "diagonal"), ("standard", "full")}
-    assert all(twin.model == cell.model for cell, twin in plan.same.items()) and len(plan.same) == 7
+    assert all(twin.program == cell.program for cell, twin in plan.same.items()) and len(plan.same) == 7
 
 
 def test_equal_objectives_are_equal(digits):

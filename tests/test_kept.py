@@ -22,10 +22,11 @@ from PIL import Image
 
 import pyrovae as pv
 from pyrovae import runs
+from pyrovae.comparing.workers import run_side_by_side
 from pyrovae.evidence.sharing.claims import Claims
 from pyrovae.inference import compare, evaluate, gaps, sample, train
 from pyrovae.inference.running.attending import Attendance, attending, remove
-from pyrovae.inference.running.workers import run_side_by_side
+from pyrovae.inference.running.telling import reason_of
 from pyrovae.runs import read_evidence
 from pyrovae.tensor_files import hash_of_tensors, read_tensors, write_tensors
 from pyrovae.training import Checkpoints, loop
@@ -243,7 +244,7 @@ def square(x):
 
 @pytest.mark.slow
 def test_work_that_fails_or_dies_is_one_result():
-    found = dict(run_side_by_side(square, [1, 2, 3, 4, 5], 2))
+    found = dict(run_side_by_side(square, [1, 2, 3, 4, 5], 2, reason=reason_of))
     assert {k: v for k, v in found.items() if k not in (3, 4)} == {1: 1, 2: 4, 5: 25}
     assert found[3].reason.startswith("three is no number (") and "SIGKILL" in found[4].reason
 
@@ -403,7 +404,7 @@ PARENT = (
     "if __name__ == '__main__':\n"
     "    from contextlib import closing\n"
     "    from slow import sleep\n"
-    "    from pyrovae.inference.running.workers import run_side_by_side\n"
+    "    from pyrovae.comparing.workers import run_side_by_side\n"
     "    with closing(run_side_by_side(sleep, ['a', 'b'], 2)) as found:\n"
     "        list(found)\n"
 )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import plots, runs
+from pyrovae.comparing import Entry
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.core.compile_when import PAIRS
@@ -22,11 +23,10 @@ from pyrovae.evidence.evidence import data_hash
 from pyrovae.files import check_writable
 from pyrovae.json_files import read_json
 from pyrovae.programs import check_alike
+from pyrovae.runs.reusing import code_of, found_in, name_of
 
 from ..options.measuring import measure_of_run
 from .attending import Attendance, attending, remove
-from .reusing import code_of, found_in, name_of
-from .table import Entry
 
 CompileName = Literal["auto", "on", "off"]
 SANDWICH = "sandwich.json"
@@ -240,7 +240,10 @@ def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:
         history = run.history
     except (OSError, ValueError):  # the table does not need it
         history = []
-    return Entry(str(run.folder), run.label, evidence, seconds, history, run.folder)
+    train = run.config.get("train")
+    seed = train.get("seed") if isinstance(train, dict) else None
+    seed = seed if isinstance(seed, int) else None
+    return Entry(str(run.folder), run.label, {seed: evidence}, seconds, {seed: history}, run.folder)
 
 
 def _described(run: pv.Run) -> str:

@@ -25,6 +25,8 @@ from rich.progress import (
 )
 
 from pyrovae import starting
+from pyrovae.comparing import Table, rich_table
+from pyrovae.comparing.rendering import WIDTH
 from pyrovae.distributed import Elsewhere, RankLost, is_first
 from pyrovae.inference.options.helping import parse
 from pyrovae.inference.options.ranges import check_ranges, check_text
@@ -55,6 +57,16 @@ class Screen(Console):
 
 
 console = Screen(**_AS_IT_IS) if Console().is_terminal else Screen(width=140, **_AS_IT_IS)
+
+
+def print_table(table: Table, title: str) -> None:
+    """Prints a table and its notes."""
+    # In a terminal cells fold to fit; in a file or a pipe rows stay whole.
+    wide = Console(width=WIDTH, markup=False, emoji=False)
+    (console if console.is_terminal else wide).print(rich_table(table, title))
+    for note in table.all_notes:
+        console.print(f"· {note}", highlight=False)
+
 
 # Errors that say what is wrong with the input; anything else is a defect of ours.
 USER_ERRORS = (

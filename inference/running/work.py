@@ -7,19 +7,16 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import pyrovae as pv
-from pyrovae import plots, runs
+from pyrovae import runs, training
 from pyrovae.data import Dataset
-from pyrovae.distributed import Split, World
-from pyrovae.training import Checkpoints
+from pyrovae.distributed import Split
 from pyrovae.training.logging.history import Row
-from pyrovae.training.logging.scalars import tensorboard_writer
 
 from ..options.building import build, build_objective, device_of, load_data
 from ..options.machine import DeviceName, KeepOptions
@@ -46,118 +43,33 @@ def train_run(
     split: Split | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> pv.Fit:
-    """Trains, and writes config, weights, history and training curves to `out` (the first rank does).
+    """Trains what the options name into the run folder `out`; see `training.train_into`."""
 
-    unfinished.json is there, with the options, from before the first step until all else is
-    written: a folder that has config.json and not that one is whole.
-    """
-    options = plain_options(data_options, model_options, train_options)
-    world = World() if split is None else split.world
-    if not world.first:  # the first rank has the folder
-        with world.together():
-            pass
-        with world.together():
-            data = data if data is not None else load_data(data_options, device_of(device))
-            pair = build(model_options, data, train_options.seed)
-        return pv.fit(*pair, data, split=split, **fit_options(train_options, keep))
-    with ExitStack() as stack:
-        with world.together():
-            folder = stack.enter_context(runs.occupied(out, overwrite, keep.resume))
-            if not overwrite:
-                runs.check_strays(folder)
-        return _train_in(
-            folder,
-            options,
-            model_options,
-            train_options,
-            keep,
-            on_epoch,
-            on_end,
-            announce,
-            split,
-            world,
-            lambda: data if data is not None else load_data(data_options, device_of(device)),
-        )
+    def tell(pair: Any, found: Dataset) -> None:
+        if announce is not None:
+            announce(words_of(measured(pair, found), model_options, found))
 
-
-def _train_in(
-    folder: Path,
-    options: dict[str, Any],
-    model_options: ModelOptions,
-    train_options: TrainOptions,
-    keep: KeepOptions,
-    on_epoch: Callable[[Row], None] | None,
-    on_end: Callable[[pv.Fit], None] | None,
-    announce: Callable[[str], None] | None,
-    split: Split | None,
-    world: World,
-    load: Callable[[], Dataset],
-) -> pv.Fit:
-    store, started = Checkpoints(folder / runs.CHECKPOINTS, keep.keep), False
-    former = (folder / runs.HISTORY).exists()
-
-    def each_epoch(row: Row) -> None:
-        nonlocal started
-        started = True
-        (folder / runs.CONFIG).unlink(missing_ok=True)  # of a run that is overwritten
-        for follow in (on_epoch, scalars):
-            if follow is not None:
-                follow(row)
-
-    resume = keep.resume and runs.is_unfinished(folder)
-    if resume and not keep.checkpoint_every and store.files():
-        raise ValueError(
-            "expected --checkpoint-every >= 1 with --resume of a run that has checkpoints, got 0, which would start it "
-            "anew; try --overwrite for that"
-        )
-    try:
-        with world.together():
-            scalars = tensorboard_writer(folder / "tensorboard") if keep.tensorboard else None
-            data = load()
-            pair = build(model_options, data, train_options.seed)
-            how = fit_options(train_options, keep)
-            if announce is not None:
-                announce(words_of(measured(pair, data), model_options, data))
-            runs.record_code(model_options.model)
-            if not resume:
-                store.clear()
-                runs.write_config(folder, options, runs.UNFINISHED)
-        fit = pv.fit(
-            *pair,
-            data,
-            checkpoint=store.folder if keep.checkpoint_every else None,
-            resume=resume and keep.checkpoint_every > 0,
-            log=folder / runs.HISTORY,
-            on_epoch=each_epoch,
-            split=split,
-            **how,
-        )
-    except BaseException:
-        # With a checkpoint the run is unfinished; without one there is no run.
-        if not store.files() and not resume:
-            (folder / runs.UNFINISHED).unlink(missing_ok=True)
-            if started or not former:
-                (folder / runs.HISTORY).unlink(missing_ok=True)
-        raise
-    if on_end is not None:  # before anything is written: a full disk costs files, and not what was found
-        on_end(fit)
-    (folder / runs.CONFIG).unlink(missing_ok=True)
-    runs.save_weights(folder / runs.WEIGHTS, fit.store, fit.modules)
-    runs.remove_results(folder)
-    fit.write_csv(folder / runs.HISTORY)
-    draw: Any = plots.plot_training if "elbo" in fit.history[0] else plots.plot_phases
-    plots.save(draw(fit.history, best_epoch=fit.best_epoch), folder / "training.png")
-    runs.write_config(
-        folder,
-        {**options, "spec": data.spec.to_json(), "best_epoch": fit.best_epoch, "seconds": fit.seconds},
+    return training.train_into(
+        out,
+        plain_options(data_options, model_options, train_options),
+        lambda: data if data is not None else load_data(data_options, device_of(device)),
+        lambda found: build(model_options, found, train_options.seed),
+        lambda: fit_options(train_options),
+        code=model_options.model,
+        overwrite=overwrite,
+        resume=keep.resume,
+        checkpoint_every=keep.checkpoint_every,
+        keep=keep.keep,
+        tensorboard=keep.tensorboard,
+        split=split,
+        announce=tell,
+        on_epoch=on_epoch,
+        on_end=on_end,
     )
-    (folder / runs.UNFINISHED).unlink()
-    store.clear()
-    return fit
 
 
-def fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
-    """Arguments that all ranks give to `pv.fit`."""
+def fit_options(train: TrainOptions) -> dict[str, Any]:
+    """Arguments of `pv.fit` that the options name."""
     return {
         "objective": phase_objective(train)
         if train.objective in PHASES
@@ -172,8 +84,6 @@ def fit_options(train: TrainOptions, keep: KeepOptions) -> dict[str, Any]:
         "max_returns": train.max_returns,
         "compile": {"auto": "auto", "on": True, "off": False}[train.compile],
         "seed": train.seed,
-        "checkpoint_every": max(1, keep.checkpoint_every),
-        "keep": keep.keep,
         **schedules(train),
     }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.evidence import Estimate
-from pyrovae.inference.running.markdown import table_lines
+from pyrovae.text import table_lines
 
 F64 = torch.float64
 NONE = "–"

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from pyrovae import plots
 from pyrovae.plots.physics.ising import Points
-
-from ..running.markdown import table_lines
+from pyrovae.text import table_lines
 
 SIGNS = {">=": "≤ ", "<=": "≥ ", "~": "", "none": ""}  # of the KL, by the direction of its estimate
 

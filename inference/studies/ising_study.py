@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import pyrovae as pv
+from pyrovae.comparing import Failure, run_side_by_side
 from pyrovae.data import IsingTorus
 from pyrovae.data.ising.laws import (
     energy_law,
@@ -23,7 +24,7 @@ from pyrovae.data.ising.laws import (
 from pyrovae.programs import latent_space
 
 from ..options.options import DataOptions
-from ..running.workers import Failure, run_side_by_side
+from ..running.telling import reason_of
 from .ising_cells import Cell, Question, measured, trained
 from .ising_recipes import ORDER, RECIPES, RecipeName, trained_for
 
@@ -99,7 +100,7 @@ def make_plan(
 def run_plan(plan: Plan, jobs: int) -> Generator[tuple[Cell, dict[str, Any] | Failure], None, None]:
     """Results of `measured` for each cell, and the order parameter, as they end, `jobs` at a time."""
     items = [(c, plan.question, plan.overwrite) for c in plan.cells] + [(plan.order, None, plan.overwrite)]
-    for item, result in run_side_by_side(_measure, items, jobs):
+    for item, result in run_side_by_side(_measure, items, jobs, reason=reason_of):
         yield item[0], result
 
 

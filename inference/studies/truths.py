@@ -15,8 +15,8 @@ from pyrovae.evidence import Estimate
 from pyrovae.evidence.core.certificate import certificate
 from pyrovae.evidence.weights.coverage import Coverage, Law, interval_coverage, lognormal, pareto
 from pyrovae.evidence.weights.delete_one import jackknife_shift
-from pyrovae.inference.running.markdown import table_lines
 from pyrovae.models.ground_truths import GroundTruth, ground_truths, linear_gaussian
+from pyrovae.text import table_lines
 
 F64 = torch.float64
 NONE = "–"

@@ -9,9 +9,9 @@ from .bounds.sandwich import sandwich as sandwich
 from .bounds.work import WorkDistributions as WorkDistributions
 from .bounds.work import work_distributions as work_distributions
 from .core.chunks import Chunk as Chunk
-from .core.estimate import Comparison as Comparison
 from .core.estimate import Estimate as Estimate
 from .core.log_weights import log_weights as log_weights
+from .core.paired import PairedDifference as PairedDifference
 from .embed import embed as embed
 from .estimators.ais import AIS as AIS
 from .estimators.closed_elbo import ClosedELBO as ClosedELBO

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ..programs import Measure, grain
-from .core.estimate import NUM_DRAWS, OWN, SANDWICH, Estimate, paired_difference
+from .core.estimate import NUM_DRAWS, OWN, SANDWICH, Estimate
+from .core.paired import paired_difference
 from .core.tables import render
 from .weights.diagnostics import khat_threshold
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..html_tables import html_table
 from ..programs import Measure
 from .bounds.bracket import Sandwich
-from .core.estimate import SANDWICH, Comparison, Estimate, paired_difference
+from .core.estimate import SANDWICH, Estimate
 from .core.estimator import PerDatum
+from .core.paired import PairedDifference, paired_difference
 from .report import evidence_rows, evidence_title, render_evidence
 from .verdict import choose, verdict
 
@@ -126,14 +127,21 @@ class Evidence(Mapping[str, Estimate]):
             notes += [f"against {name}: {found}", *found.warnings]
         return render_evidence(style, self.estimates, notes, self.attributes, self.x, other)
 
-    def compare(self, other: Evidence) -> Comparison:
-        """Paired difference self - other of the best estimates, ± SE, nats per datum.
-
-        Of the best of `self` among the estimators that both have; where they have none in common, of
-        the best of each.
+    def compare(self, other: Evidence) -> PairedDifference:
+        """Paired difference self - other of the best estimates, ± SE, nats per datum; see `paired`.
 
         Raises:
             ValueError: where the data differ, or one is a mass and the other a density.
+        """
+        return paired_difference(*self.paired(other))
+
+    def paired(self, other: Evidence) -> tuple[Estimate, Estimate]:
+        """The estimates of both that `compare` compares.
+
+        The best of `self` among the estimators that both have; where they have none in common, the best of each.
+
+        Raises:
+            ValueError: where the data differ.
         """
         if self.attributes["data_hash"] != other.attributes["data_hash"]:
             raise ValueError(
@@ -142,12 +150,12 @@ class Evidence(Mapping[str, Estimate]):
             )
         common = [e for name, e in self.estimates.items() if name in other.estimates]
         mine = choose(common) if common else self.best
-        return paired_difference(mine, other.estimates.get(mine.name, other.best))
+        return mine, other.estimates.get(mine.name, other.best)
 
     def with_sandwich(self, sandwich: Sandwich | Mapping[str, float]) -> Evidence:
         """The same, with how wide its bounds are on simulated data: a column, and a warning of differences.
 
-        A difference that is smaller than either side's gap comes with a warning (`Comparison.warnings`).
+        A difference that is smaller than either side's gap comes with a warning (`PairedDifference.warnings`).
 
         Args:
             sandwich: of the same program and guide; or gaps in nats by estimator name.

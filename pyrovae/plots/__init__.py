@@ -37,6 +37,7 @@ from .saving import save as save
 from .weights.brackets import plot_rate_distortion as plot_rate_distortion
 from .weights.brackets import plot_sandwich as plot_sandwich
 from .weights.coverage import plot_coverage as plot_coverage
+from .weights.differences import plot_differences as plot_differences
 from .weights.elbo_vs_is import plot_elbo_vs_is as plot_elbo_vs_is
 from .weights.extrapolation import plot_extrapolation as plot_extrapolation
 from .weights.gap_bars import plot_gap_bars as plot_gap_bars

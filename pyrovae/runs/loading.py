@@ -124,16 +124,22 @@ def with_weights(
     model: Program, guide: Program, rows: tuple[Any, ...], folder: Path
 ) -> tuple[ParameterStore, list[torch.nn.Module], str]:
     """A store with the folder's weights for these programs, the modules they run, and the weights' hash."""
+    store, modules = brought_to_life(model, guide, rows)
+    return store, modules, load_weights(folder / WEIGHTS, store, modules)
+
+
+def brought_to_life(
+    model: Program, guide: Program, rows: tuple[Any, ...]
+) -> tuple[ParameterStore, list[torch.nn.Module]]:
+    """A store with the parameters that the programs create, and the modules they run: weights can take their place."""
     for fn in (model, guide):
         owner = getattr(fn, "__self__", fn)
         if isinstance(owner, torch.nn.Module):
             owner.to(rows[0].device)
     store = ParameterStore()
-    # One run brings the parameters to life; the weights then take their place.
     with store.active(), module_mode(model, guide, training=False) as modules:
         inspect_program(model, guide, *rows)
-    digest = load_weights(folder / WEIGHTS, store, modules)
-    return store, modules, digest
+    return store, modules
 
 
 def stand_in(spec: DataSpec, device: torch.device) -> tuple[torch.Tensor]:

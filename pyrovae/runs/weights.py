@@ -19,11 +19,16 @@ def save_weights(
     path: str | os.PathLike[str], store: ParameterStore, modules: Iterable[nn.Module] = ()
 ) -> None:
     """Writes all parameters, and the buffers of `modules` (running statistics), as safetensors."""
-    tensors = {f"parameter:{k}": v for k, v in store.state_dict().items()}
-    tensors |= {f"buffer:{k}": v for k, v in buffers_of(modules).items()}
+    tensors = tensors_of(store, modules)
     about = {"format": FORMAT, "kind": "weights", "sha256": hash_of_tensors(tensors)}
     # One key of metadata: safetensors writes several in random order, and equal runs would differ in their bytes.
     write_tensors(path, tensors, {"pyrovae": json.dumps(about, sort_keys=True)})
+
+
+def tensors_of(store: ParameterStore, modules: Iterable[nn.Module] = ()) -> dict[str, Tensor]:
+    """All parameters, and the buffers of `modules`, by the names that they have in a file of weights."""
+    tensors = {f"parameter:{k}": v for k, v in store.state_dict().items()}
+    return tensors | {f"buffer:{k}": v for k, v in buffers_of(modules).items()}
 
 
 def load_weights(
@@ -37,6 +42,18 @@ def load_weights(
             program is then as it was.
     """
     tensors, digest = read_weights(path)
+    put_weights(tensors, store, modules, path)
+    return digest
+
+
+def put_weights(
+    tensors: dict[str, Tensor], store: ParameterStore, modules: Iterable[nn.Module], path: object
+) -> None:
+    """Copies such tensors into a program that has run once; `path` is where they are from, for errors.
+
+    Raises:
+        ValueError: weights of another architecture; the program is then as it was.
+    """
     own = buffers_of(modules)
     given = {k.removeprefix("buffer:"): v for k, v in tensors.items() if k.startswith("buffer:")}
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
@@ -59,7 +76,6 @@ def load_weights(
     )
     for name, value in given.items():
         own[name].copy_(value)
-    return digest
 
 
 def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:

@@ -2,6 +2,7 @@
 
 from .bad_steps import BadStep as BadStep
 from .fit import fit as fit
+from .into_folder import train_into as train_into
 from .logging.levels import Level as Level
 from .logging.levels import level_report as level_report
 from .logging.levels import level_table as level_table

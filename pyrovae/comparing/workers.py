@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -14,7 +15,24 @@ from typing import Any
 
 import torch
 
-from .telling import reason_of
+READY = b"ready"
+
+
+class NotStarted(RuntimeError):
+    """A process that could not begin: its start has failed, or what it was given is not found there."""
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """Why a process could not read what it was given."""
+
+    reason: str
+
+
+def plain_reason(error: BaseException) -> str:
+    """The error in one line."""
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
 
 
 @dataclass(frozen=True)
@@ -30,7 +48,11 @@ def cores() -> int:
 
 
 def run_side_by_side(
-    work: Callable[[Any], Any], items: Sequence[Any], jobs: int, threads: int = 1
+    work: Callable[[Any], Any],
+    items: Sequence[Any],
+    jobs: int,
+    threads: int = 1,
+    reason: Callable[[BaseException], str] = plain_reason,
 ) -> Generator[tuple[Any, Any], None, None]:
     """Yields `(item, work(item))` as they end, `jobs` at a time; a `Failure` in place of a result that there is not.
 
@@ -41,19 +63,26 @@ def run_side_by_side(
         items: what it is called with, in this order.
         jobs: processes; 1 is this one.
         threads: of each process.
+        reason: says why a piece of work has failed; a function of a module.
+
+    Raises:
+        NotStarted: no process begins, as in a script that starts them where it is imported, or they do not find what
+            they are given.
     """
     if jobs == 1:
         for item in items:
-            yield item, _attempt(work, item)
+            yield item, _attempt(work, item, reason)
         return
     # Spawn: a forked torch with live thread pools can hang.
     context = multiprocessing.get_context("spawn")
+    # Plain bytes: torch would pass tensors as shared file descriptors, gone once the process is.
+    task = pickle.dumps((work, reason))
     left = list(items)
     busy: dict[Connection, tuple[Any, Any]] = {}
 
     def start() -> Connection:
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, work, threads))
+        process = context.Process(target=_serve, args=(there, task, threads))
         process.start()
         there.close()  # so that its end is seen here
         processes[here] = process
@@ -62,27 +91,39 @@ def run_side_by_side(
     def give(to: Connection) -> None:
         item = left.pop(0)
         busy[to] = item
-        # Plain bytes: torch would pass tensors as shared file descriptors, gone once the process is.
-        to.send_bytes(pickle.dumps(item))
+        # One that has ended already is met where its answer is awaited.
+        with contextlib.suppress(ConnectionError):
+            to.send_bytes(pickle.dumps(item))
 
     processes: dict[Connection, Any] = {}
+    started = False
     try:
         for _ in range(min(jobs, len(left))):
             give(start())
         while busy:
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
-                item = busy.pop(connection)
                 try:
-                    result = pickle.loads(connection.recv_bytes())
+                    message = connection.recv_bytes()
+                    if message == READY:
+                        started = True
+                        continue
                 except (EOFError, OSError):
                     process = processes.pop(connection)
                     process.join()
-                    result = Failure(_ended(process.exitcode))
+                    if not started and (process.exitcode or 0) > 0:  # an error, and not the system's doing
+                        words = _ended(process.exitcode)
+                        raise NotStarted(
+                            f'{words} before it took any work; in a script, start below if __name__ == "__main__":'
+                        ) from None
+                    item, result = busy.pop(connection), Failure(_ended(process.exitcode))
                     connection.close()
                     if left:
                         give(start())
                 else:
+                    item, result = busy.pop(connection), pickle.loads(message)
+                    if isinstance(result, _Unread):
+                        raise NotStarted(result.reason)
                     if left:
                         give(connection)
                 yield item, result
@@ -97,11 +138,11 @@ def run_side_by_side(
                 process.join()
 
 
-def _attempt(work: Callable[[Any], Any], item: Any) -> Any:
+def _attempt(work: Callable[[Any], Any], item: Any, reason: Callable[[BaseException], str]) -> Any:
     try:
         return work(item)
     except Exception as error:
-        return Failure(reason_of(error))
+        return Failure(reason(error))
 
 
 def _ended(exitcode: int | None) -> str:
@@ -111,17 +152,23 @@ def _ended(exitcode: int | None) -> str:
     return f"its process ended with code {exitcode}"
 
 
-def _serve(connection: Connection, work: Callable[[Any], Any], threads: int) -> None:
+def _serve(connection: Connection, task: bytes, threads: int) -> None:
     # Ctrl-C goes to all processes of a terminal: the parent has it and ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    connection.send_bytes(READY)
     while True:
         try:
-            item = pickle.loads(connection.recv_bytes())
+            message = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        connection.send_bytes(pickle.dumps(_attempt(work, item)))
+        try:
+            (work, reason), item = pickle.loads(task), pickle.loads(message)
+        except Exception as error:  # as of what its parent has defined in no module
+            connection.send_bytes(pickle.dumps(_Unread(plain_reason(error))))
+            continue
+        connection.send_bytes(pickle.dumps(_attempt(work, item, reason)))
 
 
 def _end_with_parent() -> None:

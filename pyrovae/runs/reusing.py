@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-import pyrovae as pv
-from pyrovae import runs
-from pyrovae.evidence.evidence import data_hash
+from ..evidence import ELBO, IS, Evidence
+from ..evidence.evidence import data_hash
+from .consent import BUILT_IN, find
+from .run import Run
 
 
-def found_in(run: pv.Run, x: Tensor, asked: Sequence[Any], seed: int, delta: float) -> pv.Evidence | None:
+def found_in(run: Run, x: Tensor, asked: Sequence[Any], seed: int, delta: float) -> Evidence | None:
     """The run's evidence.nc, if it answers this very question: of these weights, data, estimators, seed and delta."""
     try:
         ev = run.stored_evidence
@@ -27,7 +28,7 @@ def found_in(run: pv.Run, x: Tensor, asked: Sequence[Any], seed: int, delta: flo
         return None
     # A file that does not say what was asked is of ELBO and IS alone.
     samples = ev["IS"].num_samples if "IS" in ev else None
-    default = repr([pv.ELBO(), pv.IS(samples)]) if samples else ""
+    default = repr([ELBO(), IS(samples)]) if samples else ""
     wanted = (data_hash(x), repr(asked), seed, delta)
     answered = (
         ev.attributes.get("data_hash"),
@@ -38,14 +39,14 @@ def found_in(run: pv.Run, x: Tensor, asked: Sequence[Any], seed: int, delta: flo
     return ev if wanted == answered else None
 
 
-def code_of(run: pv.Run) -> str | None:
+def code_of(run: Run) -> str | None:
     """Hash of the user's code that a run's program is built by: weights alone do not say what it computes."""
     options = run.config.get("model")
     reference = str(options.get("model")) if isinstance(options, dict) else ""
-    return None if not reference or reference in runs.BUILT_IN else runs.find(reference).key()
+    return None if not reference or reference in BUILT_IN else find(reference).key()
 
 
-def name_of(run: pv.Run, num_data: int) -> str:
+def name_of(run: Run, num_data: int) -> str:
     """Name of the files: `evidence`, but a look at some data does not take the place of an evaluation of more."""
     try:
         found = run.stored_evidence

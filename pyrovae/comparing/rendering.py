@@ -1,0 +1,131 @@
+"""A comparison's table as text: for a terminal, for documents, for a notebook."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable
+
+import rich.table
+from rich.console import Console
+
+from ..text import table_lines, visible
+from .table import WORDS, Table
+
+WIDTH = 200
+# Signs that LaTeX writes in its own way; the backslash first.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "k̂": r"$\hat{k}$",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "≈": r"$\approx$",
+    "Δ": r"$\Delta$",
+    "√": r"$\surd$",
+    "×": r"$\times$",
+    "–": "--",
+}
+
+
+def rich_table(table: Table, title: str) -> rich.table.Table:
+    """For rich's console."""
+    shown = rich.table.Table(title=visible(title), title_justify="left")
+    for column in table.columns:
+        shown.add_column(column, justify="left" if column in WORDS else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(visible, row))
+    return shown
+
+
+def terminal(table: Table, title: str) -> str:
+    """For a terminal; rows stay whole."""
+    out = io.StringIO()
+    shown = rich_table(table, title)
+    needed = Console(file=out, width=10_000, markup=False, emoji=False).measure(shown).maximum
+    Console(file=out, width=needed, markup=False, emoji=False).print(shown)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join([*lines, *(f"· {visible(note)}" for note in table.all_notes)]) + "\n"
+
+
+def markdown(table: Table, title: str) -> str:
+    """For a document."""
+    words = [i for i, c in enumerate(table.columns) if c in WORDS]
+    lines = table_lines(table.columns, table.rows, words)
+    return "\n".join([title, "", *lines, "", *(f"- {note}" for note in table.all_notes)]) + "\n"
+
+
+def latex(table: Table, title: str) -> str:
+    """A table environment of the package booktabs, title and notes as its caption."""
+    kinds = "".join("l" if c in WORDS else "r" for c in table.columns)
+    rows = [" & ".join(map(_escaped, row)) + r" \\" for row in (table.columns, *table.rows)]
+    caption = " ".join(map(_escaped, [f"{title}.", *table.all_notes]))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{{kinds}}}",
+        r"\toprule",
+        rows[0],
+        r"\midrule",
+        *rows[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def notebook(table: Table, title: str, warnings: list[str]) -> str:
+    """HTML: figures to the right, rows without figures and warnings set off from them."""
+    sides = ["left" if c in WORDS else "right" for c in table.columns]
+
+    def line(cells: tuple[str, ...], tag: str, style: str = "") -> str:
+        inner = "".join(
+            f'<{tag} style="text-align: {side}">{html.escape(visible(cell))}</{tag}>'
+            for cell, side in zip(cells, sides, strict=True)
+        )
+        return f"<tr{style}>{inner}</tr>"
+
+    muted = ' style="color: #a33"'
+    body = [line(row, "td", muted if "refused" in row or "failed" in row else "") for row in table.rows]
+    items = [f"<li{muted}>⚠ {html.escape(visible(reason))}</li>" for reason in table.reasons]
+    items += [f"<li>{html.escape(visible(note))}</li>" for note in table.notes]
+    told = [f"<li>{html.escape(visible(w))}</li>" for w in warnings]
+    more = (
+        f"<details><summary>⚠ {len(told)} warnings on the estimates</summary><ul>{''.join(told)}</ul></details>"
+        if told
+        else ""
+    )
+    return (
+        f"<p>{html.escape(visible(title))}</p><table><thead>{line(table.columns, 'th')}</thead>"
+        f"<tbody>{''.join(body)}</tbody></table><ul>{''.join(items)}</ul>{more}"
+    )
+
+
+def _escaped(text: str) -> str:
+    text = visible(text)
+    out = []
+    i = 0
+    while i < len(text):
+        pair = text[i : i + 2]
+        sign = pair if pair in _LATEX else text[i]
+        out.append(_LATEX.get(sign, sign))
+        i += len(sign)
+    return "".join(out)
+
+
+STYLES: dict[str, Callable[[Table, str], str]] = {
+    "terminal": terminal,
+    "markdown": markdown,
+    "latex": latex,
+}
