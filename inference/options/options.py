@@ -22,6 +22,13 @@ LikelihoodName = Literal[
     "gaussian-fixed",
     "gaussian-per-dim",
     "heteroscedastic-gaussian",
+    "student-t",
+    "poisson",
+    "negative-binomial",
+    "zero-inflated-negative-binomial",
+    "gamma",
+    "log-normal",
+    "beta",
 ]
 NetworkName = Literal["mlp", "gated", "conv", "residual"]
 ActivationName = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "softplus"]
@@ -63,7 +70,9 @@ class SizeOptions:
     """p(x|z). auto: bernoulli for bits and binomial for whole numbers >= 0, whose ln p(x) is of a probability mass;
     gaussian for real numbers, whose ln p(x) is of a density and not comparable with that of a mass. What was taken is
     printed. The scale of a gaussian is one number, learned; that of gaussian-fixed stays at --scale;
-    gaussian-per-dim learns one for each dimension of x; that of heteroscedastic-gaussian comes from the decoder."""
+    gaussian-per-dim learns one for each dimension of x; that of heteroscedastic-gaussian and student-t (for outliers)
+    comes from the decoder. Counts without a largest one: poisson, negative-binomial (overdispersed),
+    zero-inflated-negative-binomial. Positive numbers: gamma, log-normal; between 0 and 1: beta."""
     scale: float = 1.0
     """Standard deviation of a gaussian likelihood, or its start where it is learned."""
     likelihood_components: int = 5
