@@ -63,9 +63,9 @@ class SizeOptions:
     """The built-in vae: a preset, and what differs from it. What is not given is the preset's."""
 
     preset: PresetName | None = None
-    """lecture (784-400-2, ReLU), keras (convolutions, 2 latents), iwae (784-200-200-50, tanh; Burda et al. 2016) or
-    vampprior (gated 300-300, 40 latents, 500 pseudo-inputs; Tomczak & Welling 2018). Options given beside it
-    override it, one by one."""
+    """A published vae. Lecture: 784-400-2, ReLU; keras: convolutions, 2 latents;
+    iwae: 784-200-200-50, tanh (Burda et al. 2016); vampprior: gated 300-300, 40 latents, 500 pseudo-inputs (Tomczak &
+    Welling 2018). Options given beside it override it, one by one."""
     likelihood: LikelihoodName = "auto"
     """p(x|z). auto: bernoulli for bits and binomial for whole numbers >= 0, whose ln p(x) is of a probability mass;
     gaussian for real numbers, whose ln p(x) is of a density and not comparable with that of a mass. What was taken is
