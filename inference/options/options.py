@@ -22,6 +22,13 @@ LikelihoodName = Literal[
     "gaussian-fixed",
     "gaussian-per-dim",
     "heteroscedastic-gaussian",
+    "student-t",
+    "poisson",
+    "negative-binomial",
+    "zero-inflated-negative-binomial",
+    "gamma",
+    "log-normal",
+    "beta",
 ]
 NetworkName = Literal["mlp", "gated", "conv", "residual"]
 ActivationName = Literal["relu", "tanh", "elu", "gelu", "silu", "leaky-relu", "softplus"]
@@ -56,14 +63,16 @@ class SizeOptions:
     """The built-in vae: a preset, and what differs from it. What is not given is the preset's."""
 
     preset: PresetName | None = None
-    """lecture (784-400-2, ReLU), keras (convolutions, 2 latents), iwae (784-200-200-50, tanh; Burda et al. 2016) or
-    vampprior (gated 300-300, 40 latents, 500 pseudo-inputs; Tomczak & Welling 2018). Options given beside it
-    override it, one by one."""
+    """A published vae. Lecture: 784-400-2, ReLU; keras: convolutions, 2 latents;
+    iwae: 784-200-200-50, tanh (Burda et al. 2016); vampprior: gated 300-300, 40 latents, 500 pseudo-inputs (Tomczak &
+    Welling 2018). Options given beside it override it, one by one."""
     likelihood: LikelihoodName = "auto"
     """p(x|z). auto: bernoulli for bits and binomial for whole numbers >= 0, whose ln p(x) is of a probability mass;
     gaussian for real numbers, whose ln p(x) is of a density and not comparable with that of a mass. What was taken is
     printed. The scale of a gaussian is one number, learned; that of gaussian-fixed stays at --scale;
-    gaussian-per-dim learns one for each dimension of x; that of heteroscedastic-gaussian comes from the decoder."""
+    gaussian-per-dim learns one for each dimension of x; that of heteroscedastic-gaussian and student-t (for outliers)
+    comes from the decoder. Counts without a largest one: poisson, negative-binomial (overdispersed),
+    zero-inflated-negative-binomial. Positive numbers: gamma, log-normal; between 0 and 1: beta."""
     scale: float = 1.0
     """Standard deviation of a gaussian likelihood, or its start where it is learned."""
     likelihood_components: int = 5

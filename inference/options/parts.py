@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 import pyrovae as pv
@@ -147,7 +149,13 @@ SUPPORTS: dict[str, tuple[str, ...]] = {
     "discretized-logistic": ("levels", "nonnegative_integer"),
     "discretized-logistic-mixture": ("levels", "nonnegative_integer"),
     "continuous-bernoulli": ("unit_interval",),
+    **dict.fromkeys(
+        ("poisson", "negative-binomial", "zero-inflated-negative-binomial"),
+        ("binary", "levels", "nonnegative_integer"),
+    ),
 }
+# Between which numbers they must lie.
+BETWEEN = {"gamma": (0.0, math.inf), "log-normal": (0.0, math.inf), "beta": (0.0, 1.0)}
 
 
 def make_likelihood(options: ModelOptions, data: Dataset) -> MakeLikelihood | None:
@@ -166,6 +174,8 @@ def make_likelihood(options: ModelOptions, data: Dataset) -> MakeLikelihood | No
             f"expected data of support {' or '.join(SUPPORTS[name])} for the {name} likelihood, got {spec.name} of "
             f"support {spec.support}; try {hint}"
         )
+    if name in BETWEEN:
+        check_between(name, data)
     shape, levels, parts = spec.event_shape, (data.top_count or 1) + 1, pv.likelihoods
     scale, each = options.scale, options.likelihood_components
     makers: dict[str, Callable[[Callable[[int], nn.Module]], nn.Module]] = {
@@ -183,5 +193,34 @@ def make_likelihood(options: ModelOptions, data: Dataset) -> MakeLikelihood | No
             net(1), data.train.new_full(shape, scale).cpu(), learn_scale=True, event_shape=shape
         ),
         "heteroscedastic-gaussian": lambda net: parts.HeteroscedasticGaussian(net(2), event_shape=shape),
+        "student-t": lambda net: parts.StudentT(net(2), event_shape=shape),
+        "poisson": lambda net: parts.Poisson(net(1), event_shape=shape),
+        "negative-binomial": lambda net: parts.NegativeBinomial(net(1), torch.ones(shape), event_shape=shape),
+        "zero-inflated-negative-binomial": lambda net: parts.ZeroInflatedNegativeBinomial(
+            net(2), torch.ones(shape), event_shape=shape
+        ),
+        "gamma": lambda net: parts.Gamma(net(2), event_shape=shape),
+        "log-normal": lambda net: parts.LogNormal(net(2), event_shape=shape),
+        "beta": lambda net: parts.Beta(net(2), event_shape=shape),
     }
     return lambda net, _: makers[name](net)
+
+
+def check_between(name: str, data: Dataset) -> None:
+    """Refuses data at or beyond the ends of a likelihood's open interval, where it has no density.
+
+    Raises:
+        ValueError: with the first such value.
+    """
+    low, high = BETWEEN[name]
+    for split in ("train", "valid", "test"):
+        x = data.split(split)
+        outside = (x <= low) | (x >= high)
+        if outside.any():
+            place = tuple(outside.nonzero()[0].tolist())
+            hint = "continuous-bernoulli (0 and 1 included)" if name == "beta" else "gaussian or student-t"
+            ends = "above 0" if high == math.inf else "above 0 and below 1"
+            raise ValueError(
+                f"expected data {ends} (in float32) for the {name} likelihood, got {int(outside.sum()):,} other values "
+                f"in split {split!r}, the first {float(x[place]):g} at {list(place)}; try --likelihood {hint}"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from pyrovae import guides, likelihoods, networks, priors
@@ -87,17 +88,24 @@ def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
 
 
 def start_at_mean(likelihood: nn.Module, data: Dataset) -> None:
-    """Sets a decoder of logits, in place, to the mean of the training split; leaves other likelihoods alone.
+    """Sets a decoder, in place, to the mean of the training split.
 
-    Burda et al. 2016, https://arxiv.org/abs/1509.00519.
+    Those of logits, and those whose likelihood knows its `raw_mean(x)`, the first outputs of the network; others
+    are left alone. Burda et al. 2016, https://arxiv.org/abs/1509.00519.
     """
+    own = getattr(getattr(likelihood, "net", None), "output_bias", None)
+    if not isinstance(own, Tensor):
+        return
+    x, start = data.train.cpu(), None
     logits = (likelihoods.Bernoulli, likelihoods.Binomial, likelihoods.ContinuousBernoulli)
-    spec = data.spec
-    if isinstance(likelihood, logits) and spec.support != "real":
+    if isinstance(likelihood, logits) and data.spec.support != "real":
         high = float(data.top_count or 1)
-        if isinstance(getattr(likelihood.net, "output_bias", None), Tensor):
-            start = networks.logit_of_mean(data.train.cpu(), high, eps=min(1e-3, 0.5 / high))
-            networks.set_output_bias(likelihood.net, start)
+        start = networks.logit_of_mean(x, high, eps=min(1e-3, 0.5 / high))
+    elif hasattr(likelihood, "raw_mean"):
+        start = likelihood.raw_mean(x)
+    if start is not None:
+        rest = own.detach().cpu().flatten()[start.numel() :]
+        networks.set_output_bias(likelihood.net, torch.cat([start.flatten().to(rest), rest]))  # type: ignore[arg-type]
 
 
 def vamp(data: Dataset, components: int, learn_weights: bool = False) -> MakePrior:

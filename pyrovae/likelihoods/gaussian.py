@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
-from ._event import as_event, event_shape_of
+from ._event import as_event, event_shape_of, positive_logs
 
 __all__ = ["Gaussian"]
 
@@ -43,14 +42,7 @@ class Gaussian(nn.Module):
         super().__init__()
         self.net = net
         self.event_shape = event_shape_of(net, event_shape)
-        start = torch.as_tensor(scale, dtype=torch.float64)
-        if not (start.isfinite() & (start > 0)).all():
-            raise ValueError(f"expected a positive finite scale, got {scale}")
-        if start.dim() and start.shape != self.event_shape:
-            raise ValueError(
-                f"expected scale as a number or of shape {tuple(self.event_shape)}, got {tuple(start.shape)}"
-            )
-        log_scale = start.log().to(torch.get_default_dtype())
+        log_scale = positive_logs(scale, self.event_shape, "scale")
         if learn_scale:
             self.log_scale = nn.Parameter(log_scale)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from pyrovae.networks import positive_scale
 
-from ._event import as_parameters, event_shape_of
+from ._event import as_parameters, checked_floor, event_shape_of
 
 __all__ = ["HeteroscedasticGaussian"]
 
@@ -39,9 +38,7 @@ class HeteroscedasticGaussian(nn.Module):
         self, net: nn.Module, min_scale: float = 1e-2, event_shape: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        if not 0 < min_scale < math.inf:
-            raise ValueError(f"expected a positive finite min_scale, got {min_scale}")
-        self.net, self.min_scale = net, min_scale
+        self.net, self.min_scale = net, checked_floor(min_scale)
         self.event_shape = event_shape_of(net, event_shape, 2)
 
     def forward(self, z: Tensor, *context: Tensor) -> Any:

@@ -8,6 +8,7 @@ from .fourier import FourierFeatures as FourierFeatures
 from .gated import GatedMLP as GatedMLP
 from .heads import out_features_of as out_features_of
 from .heads import positive_scale as positive_scale
+from .heads import soft_limit as soft_limit
 from .inputs import Rescale as Rescale
 from .mlp import MLP as MLP
 from .pairs import keras_conv_pair as keras_conv_pair

@@ -1,7 +1,8 @@
-"""Between a network and its head: the width of its features, and positive scales."""
+"""Between a network and its head: the width of its features, positive scales, and logarithms within bounds."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -17,6 +18,15 @@ def positive_scale(raw: Tensor, floor: float = SCALE_FLOOR) -> Tensor:
     # Softplus and a floor, not exp(logvar / 2): exp overflows to inf (and inf - inf to NaN) for inputs
     # far from the training data; clamping it stops the gradient. Softplus grows linearly and always learns.
     return softplus(raw + _SOFTPLUS_ONE) + floor
+
+
+def soft_limit(raw: Tensor, limit: float) -> Tensor:
+    """Maps an unconstrained tensor to logarithms: itself within +-limit, beyond which it grows as a logarithm.
+
+    Its exponential grows linearly there: no overflow, and a gradient that never stops, as a clamp's would.
+    """
+    beyond = (raw.abs() - limit).relu()
+    return torch.where(beyond > 0, raw.sign() * (limit + beyond.log1p()), raw)
 
 
 def out_features_of(net: nn.Module, features: int | None = None) -> int:

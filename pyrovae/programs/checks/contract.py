@@ -257,6 +257,14 @@ _REMEDIES = {
     "ContinuousBernoulli": "data in [0, 1]: divide grey levels by levels - 1",
     "Levels": "levels of the data, with the data as whole grey levels",
     "DiscretizedLogistic": "levels of the data, with the data as whole grey levels",
+    **dict.fromkeys(
+        ("Poisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial"),
+        "whole numbers >= 0; for real numbers likelihoods.Gaussian or StudentT",
+    ),
+    **dict.fromkeys(
+        ("Gamma", "LogNormal"), "numbers above 0; where zeros are data, likelihoods.Gaussian or StudentT"
+    ),
+    "Beta": "numbers above 0 and below 1; where 0 and 1 are data, likelihoods.ContinuousBernoulli",
     "Binomial": "total_count = levels - 1 of the data, with the data as whole grey levels",
 }
 
@@ -264,7 +272,7 @@ _REMEDIES = {
 def base_of(fn: Any) -> Any:
     """The distribution inside Independent, Expanded and Masked wrappers."""
     while hasattr(fn, "base_dist"):
-        if type(fn).__name__ == "TransformedDistribution":
+        if isinstance(fn, torch.distributions.TransformedDistribution):
             break
         fn = fn.base_dist
     return fn

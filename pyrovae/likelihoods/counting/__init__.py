@@ -1,0 +1,1 @@
+"""Likelihoods of counts without a largest one, each with an exposure."""

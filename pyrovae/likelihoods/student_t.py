@@ -1,0 +1,80 @@
+"""Student's likelihood for real data with outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyrovae import distributions
+from pyrovae.networks import positive_scale, soft_limit
+
+from ._event import as_parameters, checked_floor, event_shape_of, positive_logs
+
+__all__ = ["StudentT"]
+
+
+class StudentT(nn.Module):
+    r"""Likelihood :math:`p(x|z) = \prod_i t_{\nu_i}(x_i; \mu_i(z), s_i(z))`, location and scale of the network.
+
+    A density. Its tails fall as a power, so that a few values far out do not move the rest; with many degrees of
+    freedom it is `HeteroscedasticGaussian`.
+
+    Args:
+        net: Network from `z` (and context) to `[..., 2 * prod(event_shape)]`: first the locations, then the raw
+            scales; raw zeros give a scale of 1.
+        df: Degrees of freedom :math:`\nu > 1` (below which there is no mean), or their start if they are
+            learned: a number that all elements of a datum share, or a tensor of the event shape.
+        learn_df: Learn them, as :math:`\ln (\nu - 1)`.
+        min_scale: Floor of the scale, which must be there: where it may go to 0 the likelihood has no maximum.
+        event_shape: Shape of one datum; `(net.out_features / 2,)` if not given.
+
+    Raises:
+        ValueError: df is not above 1 and finite or of another shape, min_scale is not positive and finite, or
+            the network's width is not known or does not fill the event shape.
+
+    References:
+        Student-t Variational Autoencoder for Robust Density Estimation (Takahashi et al., 2018),
+        https://doi.org/10.24963/ijcai.2018/374
+    """
+
+    log_df_above_one: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        df: float | Tensor = 5.0,
+        learn_df: bool = True,
+        min_scale: float = 1e-2,
+        event_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.min_scale = net, checked_floor(min_scale)
+        self.event_shape = event_shape_of(net, event_shape, 2)
+        if not (torch.as_tensor(df) > 1).all():
+            raise ValueError(f"expected df > 1, where the law has a mean, got {df}")
+        start = positive_logs(df - 1, self.event_shape, "df")
+        if learn_df:
+            self.log_df_above_one = nn.Parameter(start)
+        else:
+            self.register_buffer("log_df_above_one", start)
+
+    def forward(self, z: Tensor, *context: Tensor) -> Any:
+        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
+        loc, raw = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
+        df = 1 + soft_limit(self.log_df_above_one, 15.0).exp()
+        law = distributions.StudentT(df, loc, positive_scale(raw, self.min_scale))
+        return law.to_event(len(self.event_shape))
+
+    def raw_mean(self, x: Tensor) -> Tensor:
+        """Network output `[*event]` at which the locations are the medians of `x`, `[N, *event]`."""
+        return x.to(torch.get_default_dtype()).median(0).values
+
+    def extra_repr(self) -> str:
+        """Shows the degrees of freedom, the floor and the shape of one datum."""
+        own = self.log_df_above_one
+        learned = ", learned" if isinstance(own, nn.Parameter) else ""
+        each = "one each" if own.dim() else f"{1 + own.exp().item():.4g}"
+        return f"df={each}{learned}, min_scale={self.min_scale:g}, event_shape={tuple(self.event_shape)}"
