@@ -99,7 +99,7 @@ def test_the_numbers_are_those_of_the_command(tmp_path):
     for seed in (0, 1):
         run = pv.load(out / f"vamp-diagonal-trace-elbo-seed{seed}", device="cpu")
         cell = result["vamp diagonal", seed]
-        assert torch.equal(run.evidence["IS"].per_datum, cell.evidence["IS"].per_datum)
+        assert torch.equal(run.stored_evidence["IS"].per_datum, cell.evidence["IS"].per_datum)
         assert [r["loss"] for r in run.history] == [r["loss"] for r in cell.history]
     assert result["vamp diagonal mean-field"].name == "vamp diagonal trace-elbo"  # which stands for both
 
@@ -324,7 +324,7 @@ def test_finished_cells_are_taken_and_others_stay_untouched(data, tmp_path, monk
     assert isinstance(result["mine", 1].fit, pv.Run)
     run = pv.load(first.parent, build=build, data=data, device="cpu")
     assert run.label[2] == "trace-elbo" and torch.equal(
-        run.evidence["IS"].per_datum, result["mine", 0].evidence["IS"].per_datum
+        run.stored_evidence["IS"].per_datum, result["mine", 0].evidence["IS"].per_datum
     )
     others = {
         "epochs": {"epochs": 2},
