@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from .text import visible
@@ -27,10 +27,11 @@ def html_table(
     caption: str = "",
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    words: Collection[int] = (0,),
 ) -> str:
     """A table as an HTML fragment: for `_repr_html_` and for pages.
 
-    All text is escaped. The first column is text, the others are figures, on the right; without heads all are text.
+    All text is escaped. Figures are on the right; without heads all is text.
     Colours are those of the page, so that it can be read on light and on dark.
 
     Args:
@@ -39,6 +40,7 @@ def html_table(
         caption: above the table.
         notes: below it, a line each.
         warnings: below those, set apart as such.
+        words: columns of text; the others have figures.
 
     Raises:
         ValueError: a row with another number of cells than there are columns.
@@ -53,8 +55,9 @@ def html_table(
             raise ValueError(f"expected {len(columns)} cells in each row, got {len(row)}: {list(row)}")
         lines.append(row)
     headed = any(str(c) for c in columns)
-    head = f"<thead>{_row('th', columns, headed)}</thead>" if headed else ""
-    body = "".join(_row("td", row, headed) for row in lines)
+    texts = words if headed else range(len(columns))
+    head = f"<thead>{_row('th', columns, texts)}</thead>" if headed else ""
+    body = "".join(_row("td", row, texts) for row in lines)
     title = f'<div style="margin:0.3em 0"><b>{escaped(caption)}</b></div>' if caption else ""
     table = f'<div style="overflow-x:auto"><table style="{_TABLE}">{head}<tbody>{body}</tbody></table></div>'
     return f'<div class="pyrovae">{title}{table}{html_notes(notes, warnings)}</div>'
@@ -69,9 +72,9 @@ def html_notes(notes: Sequence[str] = (), warnings: Sequence[str] = ()) -> str:
     return "".join(below)
 
 
-def _row(tag: str, cells: Sequence[Any], figures: bool) -> str:
+def _row(tag: str, cells: Sequence[Any], words: Collection[int]) -> str:
     made = []
     for i, cell in enumerate(cells):
-        where = "text-align:right;white-space:nowrap" if figures and i else "text-align:left"
+        where = "text-align:left" if i in words else "text-align:right;white-space:nowrap"
         made.append(f'<{tag} style="{_CELL}{where};{_LINE}">{escaped(cell)}</{tag}>')
     return f"<tr>{''.join(made)}</tr>"

@@ -210,7 +210,7 @@ def test_what_fails_or_is_refused_is_a_row_with_its_reason(data):
     assert list(result) == ["good trace-elbo"] and result.best.name == "good trace-elbo"
     assert "nothing to build from (" in result.failed["not built trace-elbo"]
     assert "no more of this (" in result.failed["breaks trace-elbo"]
-    assert "failed" in result.table() and "refused" in result.table() and "⚠" in result._repr_html_()
+    assert "failed" in result.table() and "refused" in result.table() and "<b>Warning:</b>" in result._repr_html_()
     with pytest.raises(KeyError, match="no more of this"):
         result["breaks trace-elbo"]
 

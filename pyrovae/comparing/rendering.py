@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import io
 from collections.abc import Callable
 
 import rich.table
 from rich.console import Console
 
+from ..html_tables import html_notes, html_table
 from ..text import table_lines, visible
 from .table import WORDS, Table
 
@@ -86,30 +86,13 @@ def latex(table: Table, title: str) -> str:
 
 
 def notebook(table: Table, title: str, warnings: list[str]) -> str:
-    """HTML: figures to the right, rows without figures and warnings set off from them."""
-    sides = ["left" if c in WORDS else "right" for c in table.columns]
-
-    def line(cells: tuple[str, ...], tag: str, style: str = "") -> str:
-        inner = "".join(
-            f'<{tag} style="text-align: {side}">{html.escape(visible(cell))}</{tag}>'
-            for cell, side in zip(cells, sides, strict=True)
-        )
-        return f"<tr{style}>{inner}</tr>"
-
-    muted = ' style="color: #a33"'
-    body = [line(row, "td", muted if "refused" in row or "failed" in row else "") for row in table.rows]
-    items = [f"<li{muted}>⚠ {html.escape(visible(reason))}</li>" for reason in table.reasons]
-    items += [f"<li>{html.escape(visible(note))}</li>" for note in table.notes]
-    told = [f"<li>{html.escape(visible(w))}</li>" for w in warnings]
-    more = (
-        f"<details><summary>⚠ {len(told)} warnings on the estimates</summary><ul>{''.join(told)}</ul></details>"
-        if told
-        else ""
-    )
-    return (
-        f"<p>{html.escape(visible(title))}</p><table><thead>{line(table.columns, 'th')}</thead>"
-        f"<tbody>{''.join(body)}</tbody></table><ul>{''.join(items)}</ul>{more}"
-    )
+    """HTML, with why rows have no figures; what the evidence says of its own figures unfolds."""
+    words = [i for i, c in enumerate(table.columns) if c in WORDS]
+    shown = html_table(table.columns, table.rows, title, table.notes, table.reasons, words)
+    if not warnings:
+        return shown
+    told = html_notes(warnings=warnings)
+    return f"{shown}<details><summary>{len(warnings)} warnings on the estimates</summary>{told}</details>"
 
 
 def _escaped(text: str) -> str:
