@@ -1,5 +1,7 @@
 """What a fit and a run can be asked: each method is the function of its name, on the test split by default."""
 
+import html
+
 import pytest
 import torch
 
@@ -120,3 +122,19 @@ def test_pictures_of_scripts_in_other_formats(fit, data, tmp_path, suffix):
     assert b"abc" in (tmp_path / f"samples.{suffix}").read_bytes()
     pv.runs.remove_results(tmp_path)
     assert not list(tmp_path.iterdir()), "those of former weights go with a new run"
+
+
+def test_a_report_is_one_page_that_needs_nothing_else(fit, run, tmp_path):
+    asked = {"estimators": [pv.ELBO(), pv.IS(30)]}
+    for trained in (fit, run):
+        page = trained.report(tmp_path / "report.html", **asked).read_text()
+        found = trained.evidence(**asked)
+        assert f"≥ {found['IS'].log_evidence:.4f}" in page and html.escape(found.verdict) in page
+        assert page.count("data:image/png;base64,") == 5 and "left out" not in page
+        assert "<script" not in page and "http" not in page and "from pyrovae import ELBO, IS" in page
+    pair = vae()
+    own = pv.fit(pair.model, pair.guide, fit.data.train[:100], **QUICK)
+    with pytest.raises(ValueError, match="expected x, or a program trained on a data set with a test split"):
+        own.report(tmp_path / "own.html")
+    with pytest.raises(OSError):
+        fit.report(tmp_path / "none" / "a.html", **asked)

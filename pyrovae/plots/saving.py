@@ -35,6 +35,15 @@ def save(
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"expected a path ending in {', '.join(SUFFIXES)}, got {os.fspath(path)!r}")
+    write_whole(path, drawn(figure, suffix, weights_hash))
+
+
+def drawn(figure: Figure | SubFigure | Axes, suffix: str, weights_hash: str | None = None) -> bytes:
+    """Content of the file that `save` writes.
+
+    Raises:
+        ValueError: for what is no figure.
+    """
     root = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     if not isinstance(root, Figure):
         raise ValueError(f"expected a Figure or Axes, got {type(figure).__name__}")
@@ -43,10 +52,10 @@ def save(
     metadata = dates[suffix]
     if weights_hash is not None:
         metadata["weights_hash" if suffix == ".png" else "Keywords"] = weights_hash
-    drawn = io.BytesIO()
+    content = io.BytesIO()
     # Ids of an SVG are drawn at random, unless they are salted.
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "pyrovae", "svg.fonttype": "none"}):
         # One pass of the layout does not settle Axes of a fixed aspect.
         root.draw_without_rendering()
-        root.savefig(drawn, format=suffix[1:], dpi=DPI, metadata=metadata)
-    write_whole(path, drawn.getvalue())
+        root.savefig(content, format=suffix[1:], dpi=DPI, metadata=metadata)
+    return content.getvalue()

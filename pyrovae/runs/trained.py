@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,6 +15,7 @@ from ..evidence.evidence import evidence
 from ..programs import Generated, reconstruct, simulate
 from ..results import Row, TrainedLike
 from .faces import html_face, text_face
+from .report import write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,6 +142,45 @@ class Trained:
             x = self.data.test[:ENCODED]
         given = _asked(self, x, context)
         return plots.plot_latent_space(self.model, self.guide, *given, labels=labels, site=site)
+
+    def report(
+        self, path: str | os.PathLike[str], *, image_shape: tuple[int, int] | None = None, **options: Any
+    ) -> Path:
+        """Writes one HTML page, without network or scripts: what it is, evidence, figures, configuration.
+
+        Args:
+            path: of the page.
+            image_shape: height and width, where the data are images and do not say so.
+            **options: of `evidence`.
+
+        Raises:
+            ValueError: as `evidence`; OSError: the page cannot be written.
+        """
+        me: Any = self
+        ev = me.evidence(**options)
+        shape = image_shape or (me.data.spec.image_shape if isinstance(me.data, Dataset) else None)
+        figures = {
+            "Weights": lambda: ev.plot(shape),
+            "Reconstructions": lambda: me.plot_reconstructions(image_shape=image_shape),
+            "Samples": lambda: me.plot_samples(image_shape=image_shape),
+            "Latent space": lambda: me.plot_latent(),
+            "Least and most likely data": lambda: _likely(ev, me.data, image_shape),
+        }
+        folder = getattr(self, "folder", None)
+        source = "fit = pv.fit(...)" if folder is None else f"fit = pv.load({str(folder)!r})"
+        kinds = sorted({type(e).__name__ for e in options.get("estimators") or ()})
+        wanted = f"from pyrovae import {', '.join(kinds)}\n" if kinds else ""
+        asked = "".join(f", {key}={value!r}" for key, value in options.items())
+        again = f"import pyrovae as pv\n{wanted}\n{source}\nfit.report({os.fspath(path)!r}{asked})"
+        config = getattr(self, "config", None) or {"best_epoch": me.best_epoch, "epochs": len(me.history)}
+        title = f"{type(self).__name__} of {ev.attributes.get('label') or 'data of your own'}"
+        return write_page(path, title, self._repr_html_(), ev, figures, config, again)
+
+
+def _likely(ev: Evidence, data: Any, image_shape: tuple[int, int] | None) -> Any:
+    from .. import plots
+
+    return plots.plot_likely(ev, _shape(data, image_shape), name="data", **_scale(data))
 
 
 def training_figure(history: list[Row], best_epoch: int | None) -> Any:

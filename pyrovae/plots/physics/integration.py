@@ -70,5 +70,6 @@ def plot_thermodynamic_integration(
             right.set_ylim(bottom=0)
             right.set_ylabel("C = β² Var(ln p(x|z))", color=ORANGE)
             lines.append(other)
-        ax.legend(handles=lines, loc="center left")
+        # Below the axes: curves and bands leave no corner free.
+        ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(lines))
     return ax
