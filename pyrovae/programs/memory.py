@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,12 +58,22 @@ class LiveBytes(TorchDispatchMode):
         return out
 
 
-def bytes_per_pair(program: Program) -> int:
-    """Live bytes that one more (datum, sample) pair takes, at least 1; measured once a program.
+def bytes_of_one_more(run: Callable[[int], Any], low: int) -> int:
+    """Live bytes that one more draw takes in `run(number of draws)`.
 
     A slope between two runs, so that what is paid per datum (the encoder) or per call does not
-    count as if it were paid per sample.
+    count as if it were paid per draw.
     """
+    peaks = []
+    for number in (low, 3 * low):
+        with LiveBytes() as counter:
+            run(number)
+        peaks.append(counter.peak)
+    return (peaks[1] - peaks[0]) // (2 * low)
+
+
+def bytes_per_pair(program: Program) -> int:
+    """Live bytes that one more (datum, sample) pair takes, at least 1; measured once a program."""
     if "bytes per pair" not in program.measured:
         program.measured["bytes per pair"] = _measure(program)
     return program.measured["bytes per pair"]
@@ -73,13 +84,6 @@ def _measure(program: Program) -> int:
     indices = args.chunks(1)[0]
     if args.calling == "sliced":
         indices = indices[:1]
-    peaks = []
-    low, high = 32, 96
-    for num_samples in (low, high):
-        with (
-            program.quiet(0, "memory"),
-            LiveBytes() as counter,
-        ):
-            program.run(indices, num_samples).log_weights()
-        peaks.append(counter.peak)
-    return max(1, (peaks[1] - peaks[0]) // ((high - low) * len(indices)))
+    with program.quiet(0, "memory"):
+        each = bytes_of_one_more(lambda number: program.run(indices, number).log_weights(), 32)
+    return max(1, each // len(indices))

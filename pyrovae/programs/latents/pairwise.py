@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checks.contract import check_support, data_frame
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
-from ..memory import LiveBytes
+from ..memory import bytes_of_one_more
 from ..sites import Sites, is_factor, reduce_to, sample_sites, unscaled_log_prob
 
 
@@ -128,13 +128,11 @@ class PairwiseGuide:
     def bytes_per_pair(self, values: dict[str, Tensor]) -> int:
         """Live bytes that one more (draw, datum) pair takes, at least 1."""
         rows = self.program.arguments.chunks(1)[0]
-        peaks, sizes = [], (16, 48)
-        for size in sizes:
-            some = {m: v[:1].expand(size, *v.shape[1:]) for m, v in values.items()}
-            with LiveBytes() as counter:
-                self(some, rows)
-            peaks.append(counter.peak)
-        return max(1, (peaks[1] - peaks[0]) // ((sizes[1] - sizes[0]) * len(rows)))
+
+        def run(size: int) -> Tensor:
+            return self({m: v[:1].expand(size, *v.shape[1:]) for m, v in values.items()}, rows)
+
+        return max(1, bytes_of_one_more(run, 16) // len(rows))
 
     def _flat(self, site: Any, num_samples: int) -> Tensor:
         """`[K, n, *rest]` of a site of a vectorised trace."""
