@@ -148,7 +148,7 @@ def test_csv_files(tmp_path):
         ("a,b,\n3,4,5\n", "a name for every column .* place 2"),
         ("a,b\n3,x\n4,5\n", "numbers in column 'b'"),
         ("a,b\n3,\n4,5\n", "no missing values in column 'b'"),
-        ("a,b\n3,4,5\n4,5,6\n", "2 values in each row"),
+        ("a,b\n3,4,5\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
         ("a,b\n3,4\n4,5,6,7\n", "comma-separated values"),
         ("a,b\n", "0 rows"),
         ("a,b\n\x00\xff", "expected"),

@@ -21,22 +21,18 @@ def read_table(path: Path) -> Any:
     if path.suffix == ".parquet":
         return _read_parquet(path)
     try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+        # Two rows, so that one value more than there are names is an error, and no name of a row.
+        header = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
         names = header.iloc[0].str.strip().tolist()
         _check_header(names, path)
         index = 0 if names[0] == "" and len(names) > 1 else None
-        table = pd.read_csv(path, index_col=index, skipinitialspace=True)
+        return pd.read_csv(path, index_col=index, skipinitialspace=True)
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"expected a table in {path}, got an empty file") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(
             f"expected a table of comma-separated values in {path}, got: {' '.join(str(error).split())}"
         ) from error
-    if index is None and not isinstance(table.index, pd.RangeIndex):
-        raise ValueError(
-            f"expected {len(names)} values in each row of {path}, as in its header, got more; try to name all columns"
-        )
-    return table
 
 
 def _check_header(names: list[str], path: Path) -> None:

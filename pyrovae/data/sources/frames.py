@@ -53,8 +53,8 @@ def from_frame(frame: Any, name: str) -> tuple[Tensor, Columns]:
     constant = [c for c, same in zip(columns, (x == x[0]).all(0).tolist(), strict=True) if same]
     if constant and len(x) > 1:
         warnings.warn(
-            f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned scale its "
-            "likelihood grows without bound; try to drop it",
+            f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "
+            "scale its likelihood grows without bound; try to drop it",
             stacklevel=2,
         )
     return x, columns
