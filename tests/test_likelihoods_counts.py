@@ -15,7 +15,10 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae import distributions, likelihoods
+from pyrovae.data import load
 from pyrovae.distributions.double.log_rising import log_rising
+from pyrovae.inference.options.building import build as build_pair
+from pyrovae.inference.options.options import ModelOptions
 from pyrovae.models.vae import VAE
 from pyrovae.networks import MLP, soft_limit
 from pyrovae.programs.checks.measure import kind_of
@@ -422,3 +425,54 @@ def test_programs_refuse_data_outside_of_the_support(part, x, words):
     vae = VAE(pv.priors.StandardNormal(D), PARTS[part](), pv.guides.DiagonalGaussian(MLP(2, (4,)), D))
     with pytest.raises(ValueError, match=words):
         pv.fit(vae.model, vae.guide, torch.tensor(x * 8), epochs=1)
+
+
+# ---------------------------------------------------------------------------------------------- by their options
+
+GAUSS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "mean"),
+    [
+        ("poisson", (300 * GAUSS.exp()).round(), lambda x: x.mean(0)),
+        ("negative-binomial", (300 * GAUSS.exp()).round(), lambda x: x.mean(0)),
+        ("gamma", 1e20 * GAUSS.exp(), lambda x: x.mean(0)),
+        ("log-normal", 1e20 * GAUSS.exp(), None),
+        ("beta", GAUSS.sigmoid(), lambda x: x.mean(0)),
+        ("student-t", 50 + GAUSS, lambda x: x.median(0).values),
+    ],
+)
+def test_decoders_start_at_the_data(name, x, mean):
+    data = load({"x": x})
+    pair = build_pair(ModelOptions(likelihood=name, hidden=(4,), latent_dim=2), data, seed=0)
+    p_x = pair.model.__self__.likelihood
+    for p in p_x.net.parameters():
+        if p is not p_x.net.output_bias:
+            nn.init.zeros_(p)
+    q = p_x(torch.zeros(1, 2))
+    found = q.mean[0] if mean else q.base_dist.loc[0]
+    torch.testing.assert_close(
+        found, mean(data.train) if mean else data.train.log().mean(0), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "words"),
+    [
+        ("poisson", GAUSS, "support binary or levels or nonnegative_integer"),
+        ("negative-binomial", GAUSS.abs(), "support binary or levels or nonnegative_integer"),
+        ("zero-inflated-negative-binomial", -GAUSS.abs().ceil(), "support binary or levels"),
+        (
+            "gamma",
+            GAUSS.relu(),
+            "above 0 .in float32. for the gamma .*try --likelihood gaussian or student-t",
+        ),
+        ("log-normal", GAUSS, "above 0 .in float32. for the log-normal"),
+        ("beta", (GAUSS / 3 + 0.5).clamp(0, 1), "above 0 and below 1 .*continuous-bernoulli"),
+        ("beta", torch.full((60, 3), 1 - 1e-9, dtype=F64), "above 0 and below 1 .*first 1 at"),
+    ],
+)
+def test_options_refuse_data_that_do_not_suit(name, x, words):
+    with pytest.raises(ValueError, match=words):
+        build_pair(ModelOptions(likelihood=name), load({"x": x}), seed=0)

@@ -20,9 +20,9 @@ def test_missing_and_unknown_files(tmp_path):
             load(path)
     with pytest.raises(FileNotFoundError, match=r"no\.npz"):
         load("no.npz")
-    (tmp_path / "a.csv").write_text("1,2")
+    (tmp_path / "a.txt").write_text("1,2")
     with pytest.raises(ValueError, match=r"expected a file ending in .npy, .npz, .pt"):
-        load(tmp_path / "a.csv")
+        load(tmp_path / "a.txt")
     with pytest.raises(ValueError, match="expected a file"):
         load(tmp_path)
 

@@ -43,7 +43,8 @@ class DataOptions:
     """Data, and how they are prepared."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, binarized-mnist, linear-gaussian, ising; or a .npy, .npz or .pt file."""
+    """digits, mnist, fashion-mnist, binarized-mnist, linear-gaussian, ising; or a .npy, .npz, .pt, .csv, .parquet
+    file."""
     root: Path | None = None
     """Folder of downloaded data sets (default: $PYROVAE_DATA, then a user cache)."""
     binarise: Literal["dynamic", "static", "threshold"] | None = None

@@ -101,8 +101,8 @@ def start_at_mean(likelihood: nn.Module, data: Dataset) -> None:
     if isinstance(likelihood, logits) and data.spec.support != "real":
         high = float(data.top_count or 1)
         start = networks.logit_of_mean(x, high, eps=min(1e-3, 0.5 / high))
-    elif hasattr(likelihood, "raw_mean"):
-        start = likelihood.raw_mean(x)
+    elif callable(raw_mean := getattr(likelihood, "raw_mean", None)):
+        start = raw_mean(x)
     if start is not None:
         rest = own.detach().cpu().flatten()[start.numel() :]
         networks.set_output_bias(likelihood.net, torch.cat([start.flatten().to(rest), rest]))  # type: ignore[arg-type]

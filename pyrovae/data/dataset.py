@@ -28,6 +28,9 @@ class Dataset:
         parameters: The parameters of that law (float64), or None.
         probabilities: Bernoulli probabilities of the training data `[N, *event_shape]`, where they are
             redrawn every epoch, else None.
+        rows: Split -> row `[N]` of each datum in the array or table that was given, where it was shuffled, else
+            None: `frame.index[data.rows["test"]]` names the test data.
+        classes: Words that the labels stand for, where they were words, else None.
     """
 
     train: Tensor
@@ -38,6 +41,8 @@ class Dataset:
     log_evidence: dict[str, Tensor] | None = None
     parameters: dict[str, Tensor] | None = None
     probabilities: Tensor | None = None
+    rows: dict[str, Tensor] | None = None
+    classes: tuple[str, ...] | None = None
 
     @property
     def highest(self) -> float:

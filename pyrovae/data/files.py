@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..files import check_claim
+from . import table_files
 
-SUFFIXES = (".npy", ".npz", ".pt")
+SUFFIXES = (".npy", ".npz", ".pt", *table_files.SUFFIXES)
 MAGIC = b"\x93NUMPY"
 # Everything that numpy and torch raise on files which are cut short or overwritten.
 UNREADABLE = (
@@ -35,7 +36,7 @@ UNREADABLE = (
 
 
 def read_file(path: Path) -> Any:
-    """Content of a `.npy`, `.npz` or `.pt` file: an array, or a dictionary.
+    """Content of a `.npy`, `.npz` or `.pt` file: an array, or a dictionary; of `.csv` and `.parquet`: a table.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -46,6 +47,8 @@ def read_file(path: Path) -> Any:
         raise FileNotFoundError(f"expected a data file at {path}, found none")
     if not path.is_file() or path.suffix not in SUFFIXES:
         raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
+    if path.suffix in table_files.SUFFIXES:
+        return table_files.read_table(path)
     check_claim(path, max(path.stat().st_size, _inflated(path)))
     try:
         found = _read_torch(path) if path.suffix == ".pt" else _read_numpy(path)

@@ -35,7 +35,10 @@ SOURCES: dict[str, Callable[[Request], Raw]] = {
 }
 NAMES = tuple(SOURCES)
 
-Source = str | os.PathLike[str] | Tensor | np.ndarray | Mapping[str, Any] | torch.utils.data.Dataset[Any]
+# A table or a sparse matrix is known by what it can do: their libraries are not needed.
+Source = (
+    str | os.PathLike[str] | Tensor | np.ndarray | Mapping[str, Any] | torch.utils.data.Dataset[Any] | Any
+)
 
 
 def load(
@@ -54,9 +57,10 @@ def load(
     """Load a data set into memory, in three splits.
 
     Args:
-        source: A name (`NAMES`), or data of your own: a tensor or numpy array `[N, *event]`; a path to a
-            `.npy`, `.npz` or `.pt` file; a mapping from "train" (and "valid", "test") or "x" (and "y" or
-            "labels") to arrays; or a torch `Dataset`. Files are never unpickled.
+        source: A name (`NAMES`), or data of your own: a tensor or numpy array `[N, *event]`; a table (a data
+            frame of pandas or polars) or a sparse matrix of SciPy; a path to a `.npy`, `.npz`, `.pt`, `.csv`
+            (with a header row) or `.parquet` file; a mapping from "train" (and "valid", "test") or "x" (and "y"
+            or "labels", integers or words) to arrays or tables; or a torch `Dataset`. Files are never unpickled.
         root: Folder of the data sets; else `PYROVAE_DATA`, else the user's cache (see `data_root`).
         binarise: None keeps grey levels and real values; "dynamic" redraws the training data every epoch
             (`Dataset.epoch`), "static" draws once, "threshold" is p > 0.5.
@@ -73,7 +77,7 @@ def load(
 
     Raises:
         FileNotFoundError: If the files are missing.
-        ImportError: If torchvision does not fit the installed torch.
+        ImportError: If torchvision does not fit the installed torch, or pyarrow is missing for `.parquet`.
         ValueError: If the source or an option is not understood, or the data are empty, not numeric, not
             finite, of several shapes, corrupt or pickled.
 
@@ -109,6 +113,7 @@ def load(
         seed=int(seed),
         hash=content_hash(splits),
         splits={name: len(x) for name, x in splits.items()},
+        columns=raw.columns,
     )
     return Dataset(
         **splits,
@@ -117,6 +122,8 @@ def load(
         log_evidence=raw.log_evidence,
         parameters=raw.parameters,
         probabilities=probabilities,
+        rows=raw.rows,
+        classes=raw.classes,
     )
 
 

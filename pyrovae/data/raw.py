@@ -68,6 +68,8 @@ class Raw:
     rows: dict[str, Tensor] | None = None
     log_evidence: dict[str, Tensor] | None = None
     parameters: dict[str, Tensor] | None = None
+    columns: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
     def replace(self, **changes: Any) -> "Raw":
         """Copy with some fields changed."""

@@ -33,6 +33,7 @@ class DataSpec:
         seed: Seed of the splits and of the Bernoulli draws.
         hash: SHA-256 (hexadecimal) of the content, dtype and shape of all splits as they are stored.
         splits: Number of data in each split.
+        columns: Names of a table's columns, or None.
 
     Raises:
         ValueError: If a token is unknown, or `levels` is missing or superfluous.
@@ -46,6 +47,7 @@ class DataSpec:
     seed: int
     hash: str
     splits: dict[str, int] = field(hash=False)
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -99,7 +101,8 @@ class DataSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
-        return asdict(self) | {"event_shape": list(self.event_shape)}
+        columns = None if self.columns is None else list(self.columns)
+        return asdict(self) | {"event_shape": list(self.event_shape), "columns": columns}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DataSpec":
@@ -109,6 +112,7 @@ class DataSpec:
             ValueError: If keys are missing or unknown, or a value is not allowed.
         """
         expected = {f.name for f in fields(cls)}
+        values = {"columns": None, **values}  # which older runs do not have
         if set(values) != expected:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
@@ -122,6 +126,7 @@ class DataSpec:
             **{
                 **values,
                 "event_shape": tuple(int(n) for n in values["event_shape"]),
+                "columns": None if values["columns"] is None else tuple(str(c) for c in values["columns"]),
                 "splits": {str(k): int(n) for k, n in values["splits"].items()},
             }
         )

@@ -13,6 +13,9 @@ from ..checks import check_event, to_float32, to_labels
 from ..files import read_file
 from ..raw import Raw, Request, Size
 from ..splitting import split_rows
+from .frames import Columns, is_frame, to_array
+from .keys import renamed
+from .labels import to_codes
 
 SPLITS = ("train", "valid", "test")
 LABELS = ("y", "labels")
@@ -23,8 +26,8 @@ def from_object(source: Any, request: Request) -> Raw:
     """Splits of a user's data.
 
     Args:
-        source: Path to a `.npy`, `.npz` or `.pt` file; a tensor or numpy array `[N, *event]`; a mapping
-            from "train" (and "valid", "test") or "x" (and "y" or "labels") to arrays; or a torch `Dataset`.
+        source: Path to a file; a tensor or numpy array `[N, *event]`, a table, a sparse matrix; a mapping
+            from "train" (and "valid", "test") or "x" (and "y" or "labels") to them; or a torch `Dataset`.
         request: Sizes of the splits that the source does not bring, and the seed of their shuffle.
 
     Raises:
@@ -37,20 +40,21 @@ def from_object(source: Any, request: Request) -> Raw:
         name, source = path.name, read_file(path)
     if isinstance(source, torch.utils.data.Dataset):
         return _one_array(name, *_stacked(source), request)
-    if isinstance(source, Tensor | np.ndarray):
+    if isinstance(source, Tensor | np.ndarray) or is_frame(source) or hasattr(source, "toarray"):
         return _one_array(name, source, None, request)
     if isinstance(source, Mapping):
         return _from_mapping(name, source, request)
     raise ValueError(
-        "expected the name of a data set, a path, a tensor, a numpy array, a mapping of arrays or a torch "
+        "expected the name of a data set, a path, a tensor, a numpy array, a table, a mapping of arrays or a torch "
         f"Dataset, got {name}"
     )
 
 
 def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
-    x = to_float32(array, repr(name))
+    x, columns = to_array(array, repr(name))
     check_event(x, repr(name))
-    y = None if labels is None else to_labels(labels, len(x), repr(name))
+    codes, classes = to_codes({} if labels is None else {"": labels})
+    y = None if labels is None else to_labels(codes[""], len(x), repr(name))
     sizes = {
         s: default if getattr(request, s) is None else getattr(request, s)
         for s, default in DEFAULT_SIZES.items()
@@ -61,10 +65,13 @@ def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
         splits={split: x[row] for split, row in rows.items()},
         labels=None if y is None else {split: y[row] for split, row in rows.items()},
         rows=rows,
+        columns=columns,
+        classes=classes,
     )
 
 
 def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
+    source = renamed(source)
     keys = {str(key) for key in source}
     if "train" in keys and keys <= {*SPLITS, *(f"{s}_labels" for s in SPLITS)}:
         return _from_splits(name, source, request)
@@ -81,14 +88,12 @@ def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw
 
 
 def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
-    splits = {s: to_float32(source[s], f"split {s!r}") for s in SPLITS if s in source}
+    found = {s: to_array(source[s], f"split {s!r}") for s in SPLITS if s in source}
+    splits, columns = {s: x for s, (x, _) in found.items()}, _same_columns(found)
     for split, x in splits.items():
         check_event(x, f"split {split!r}")
-    labels = {
-        s: to_labels(source[f"{s}_labels"], len(x), f"split {s!r}")
-        for s, x in splits.items()
-        if f"{s}_labels" in source
-    }
+    codes, classes = to_codes({s: source[f"{s}_labels"] for s in splits if f"{s}_labels" in source})
+    labels = {s: to_labels(y, len(splits[s]), f"split {s!r}") for s, y in codes.items()}
     if {f"{s}_labels" for s in labels} != {str(k) for k in source if str(k).endswith("_labels")} or (
         labels and labels.keys() != splits.keys()
     ):
@@ -109,7 +114,25 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
         if given_labels is not None:
             labels |= {split: given_labels[row] for split, row in parts.items()}
         rows = {s: parts.get(s, torch.arange(len(x))) for s, x in splits.items()}
-    return Raw(name, {s: splits[s] for s in SPLITS}, labels=labels or None, rows=rows)
+    return Raw(
+        name,
+        {s: splits[s] for s in SPLITS},
+        labels=labels or None,
+        rows=rows,
+        columns=columns,
+        classes=classes,
+    )
+
+
+def _same_columns(found: Mapping[str, tuple[Tensor, Columns | None]]) -> Columns | None:
+    first = found["train"][1]
+    for split, (_, columns) in found.items():
+        if columns != first:
+            raise ValueError(
+                f"expected the columns of split 'train' in the same order in all splits, {first}, got {columns} in "
+                f"split {split!r}; try table[list(train.columns)]"
+            )
+    return first
 
 
 def _stacked(source: Any) -> tuple[Tensor, list[int] | None]:

@@ -33,7 +33,7 @@ class Beta(dist.Beta):  # type: ignore[misc]
         concentration0: b > 0.
     """
 
-    support = OpenUnitInterval()
+    support = OpenUnitInterval()  # type: ignore[assignment]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, `[*sample, *batch]`."""

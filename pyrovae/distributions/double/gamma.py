@@ -22,7 +22,7 @@ class Gamma(dist.Gamma):  # type: ignore[misc]
         rate: b > 0.
     """
 
-    support = constraints.positive
+    support = constraints.positive  # type: ignore[assignment]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, `[*sample, *batch]`."""
@@ -32,7 +32,11 @@ class Gamma(dist.Gamma):  # type: ignore[misc]
         result: Tensor = a * b.log() + (a - 1) * x.log() - b * x - torch.lgamma(a)
         return result.to(self.rate.dtype)
 
-    def rsample(self, sample_shape: Any = Size(), **options: Any) -> Tensor:  # noqa: B008
+    def rsample(  # type: ignore[override]
+        self,
+        sample_shape: Any = Size(),  # noqa: B008
+        **options: Any,
+    ) -> Tensor:
         """Draws `[*sample, *batch]`, within the positive numbers of the dtype."""
         x: Tensor = super().rsample(sample_shape, **options)
         return x.clamp(torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).max)

@@ -19,7 +19,7 @@ class Poisson(dist.Poisson):  # type: ignore[misc]
         rate: Mean :math:`\lambda > 0`, any shape.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"rate": constraints.positive}
+    arg_constraints: ClassVar[dict[str, Any]] = {"rate": constraints.positive}  # type: ignore[misc]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, `[*sample, *batch]`."""

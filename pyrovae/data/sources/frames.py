@@ -1,0 +1,83 @@
+"""Tables: data frames of pandas, polars and the like, and sparse matrices of SciPy, as one float32 array."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import to_float32
+
+Columns = tuple[str, ...]
+
+
+def is_frame(source: Any) -> bool:
+    """Whether an object is a table with named columns."""
+    return hasattr(source, "columns") and hasattr(source, "to_numpy")
+
+
+def to_array(source: Any, name: str) -> tuple[Tensor, Columns | None]:
+    """Float32 tensor of an array, a sparse matrix or a table; the names of a table's columns.
+
+    Raises:
+        ValueError: as `to_float32` and `from_frame`.
+    """
+    if is_frame(source):
+        return from_frame(source, name)
+    if hasattr(source, "toarray") and hasattr(source, "tocsr"):
+        source = source.toarray()
+    return to_float32(source, name), None
+
+
+def from_frame(frame: Any, name: str) -> tuple[Tensor, Columns]:
+    """Columns of a table `[N, columns]`, and their names; warns of columns that never change.
+
+    Raises:
+        ValueError: for a table without rows or columns, names that occur twice, missing values, and columns
+            that hold no numbers.
+    """
+    columns = tuple(str(c) for c in frame.columns)
+    twice = sorted({c for c in columns if columns.count(c) > 1})
+    if twice:
+        raise ValueError(
+            f"expected {name} with each column once, got {', '.join(map(repr, twice))} twice; try to rename them"
+        )
+    if not columns or not len(frame):
+        raise ValueError(
+            f"expected {name} with rows and columns, got a table of {len(frame)} rows and {len(columns)} columns"
+        )
+    x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}") for c in frame.columns], 1)
+    constant = [c for c, same in zip(columns, (x == x[0]).all(0).tolist(), strict=True) if same]
+    if constant and len(x) > 1:
+        warnings.warn(
+            f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "
+            "scale its likelihood grows without bound; try to drop it",
+            stacklevel=2,
+        )
+    return x, columns
+
+
+def _column(series: Any, name: str) -> Tensor:
+    missing = series.isna() if hasattr(series, "isna") else series.is_null()
+    count = int(missing.sum())
+    if count:
+        first = int(np.asarray(missing).argmax())
+        raise ValueError(
+            f"expected no missing values in {name}, got {count}, the first in row {first} (from 0); try to drop or "
+            "impute them"
+        )
+    dtype, values = series.dtype, series.to_numpy()
+    if values.dtype.kind == "O" and all(isinstance(v, bool | int | float | np.number) for v in values):
+        # What numbers of several kinds, and pandas' nullable ones, are given as.
+        values = np.array(values.tolist())
+    if values.dtype.kind not in "buif":
+        first = next((i for i, v in enumerate(values) if not isinstance(v, int | float)), 0)
+        raise ValueError(
+            f"expected numbers in {name}, got {dtype} ({values[first]!r} in row {first} from 0); try to leave it "
+            "out, to give it as labels ({'x': table, 'y': column}), or one 0/1 column for each of its values "
+            "(pandas.get_dummies)"
+        )
+    return to_float32(values, name)

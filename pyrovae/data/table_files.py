@@ -1,0 +1,80 @@
+"""Tables from files: .csv with a header row, and .parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".csv", ".parquet")
+
+
+def read_table(path: Path) -> Any:
+    """Data frame of pandas; a first column without a name, as pandas writes it, names the rows.
+
+    Raises:
+        ImportError: for a .parquet file without pyarrow.
+        ValueError: for a file that is no table, without a header row or with names that are missing or occur
+            twice.
+    """
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    try:
+        # Two rows, so that one value more than there are names is an error, and no name of a row.
+        header = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
+        names = header.iloc[0].str.strip().tolist()
+        _check_header(names, path)
+        index = 0 if names[0] == "" and len(names) > 1 else None
+        return pd.read_csv(path, index_col=index, skipinitialspace=True)
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(f"expected a table in {path}, got an empty file") from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"expected a table of comma-separated values in {path}, got: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _check_header(names: list[str], path: Path) -> None:
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+        raise ValueError(
+            f"expected commas between the columns of {path}, got {names[0]!r}; try "
+            "load(pandas.read_csv(path, sep=...))"
+        )
+    if all(_is_number(name) for name in names):
+        raise ValueError(
+            f"expected a header row of names in {path}, got numbers ({', '.join(names[:3])} ...), which would be lost "
+            "as data; try to write one, or load(numpy.loadtxt(path, delimiter=','))"
+        )
+    empty = [i for i, name in enumerate(names) if name == "" and i > 0]
+    if empty or names == [""]:
+        raise ValueError(
+            f"expected a name for every column of {path}, got none in place {[*empty, 0][0]} (from 0)"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"expected each column of {path} once, got {twice[0]!r} twice; try to rename it")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_parquet(path: Path) -> Any:
+    import pandas as pd
+
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"expected the library pyarrow to read {path}, found none; try pip install pyarrow, or the table as "
+            ".csv or .npz"
+        ) from error
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"expected a readable .parquet file, got {path} ({type(error).__name__})") from error
