@@ -60,7 +60,8 @@ def terminal(table: Table, title: str) -> str:
 def markdown(table: Table, title: str) -> str:
     """For a document."""
     words = [i for i, c in enumerate(table.columns) if c in WORDS]
-    lines = table_lines(table.columns, table.rows, words)
+    rows = [tuple(cell.replace("|", r"\|") for cell in row) for row in table.rows]
+    lines = table_lines(table.columns, rows, words)
     return "\n".join([title, "", *lines, "", *(f"- {note}" for note in table.all_notes)]) + "\n"
 
 
@@ -86,7 +87,14 @@ def latex(table: Table, title: str) -> str:
 
 
 def notebook(table: Table, title: str, warnings: list[str]) -> str:
-    """HTML: figures to the right, rows without figures and warnings set off from them."""
+    """HTML: figures with their direction, rows without figures and warnings set off from them."""
+    signs = [table.signs.get(c, "") for c in table.columns]
+    rows = [
+        tuple(
+            f"{sign} {cell}" if sign and "±" in cell else cell for cell, sign in zip(row, signs, strict=True)
+        )
+        for row in table.rows
+    ]
     sides = ["left" if c in WORDS else "right" for c in table.columns]
 
     def line(cells: tuple[str, ...], tag: str, style: str = "") -> str:
@@ -97,7 +105,7 @@ def notebook(table: Table, title: str, warnings: list[str]) -> str:
         return f"<tr{style}>{inner}</tr>"
 
     muted = ' style="color: #a33"'
-    body = [line(row, "td", muted if "refused" in row or "failed" in row else "") for row in table.rows]
+    body = [line(row, "td", muted if "refused" in row or "failed" in row else "") for row in rows]
     items = [f"<li{muted}>⚠ {html.escape(visible(reason))}</li>" for reason in table.reasons]
     items += [f"<li>{html.escape(visible(note))}</li>" for note in table.notes]
     told = [f"<li>{html.escape(visible(w))}</li>" for w in warnings]
