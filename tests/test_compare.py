@@ -210,7 +210,11 @@ def test_what_fails_or_is_refused_is_a_row_with_its_reason(data):
     assert list(result) == ["good trace-elbo"] and result.best.name == "good trace-elbo"
     assert "nothing to build from (" in result.failed["not built trace-elbo"]
     assert "no more of this (" in result.failed["breaks trace-elbo"]
-    assert "failed" in result.table() and "refused" in result.table() and "<b>Warning:</b>" in result._repr_html_()
+    assert (
+        "failed" in result.table()
+        and "refused" in result.table()
+        and "<b>Warning:</b>" in result._repr_html_()
+    )
     with pytest.raises(KeyError, match="no more of this"):
         result["breaks trace-elbo"]
 
@@ -386,9 +390,17 @@ def test_processes_side_by_side_give_the_same(data):
 
 
 def test_tables_frames_and_pictures(data):
-    result = pv.compare({"<b>&": build, "100%_": functools.partial(build, scale=2.0)}, data, seeds=2, **SMALL)
+    result = pv.compare(
+        {"<b>|&": build, "100%_": functools.partial(build, scale=2.0)}, data, seeds=2, **SMALL
+    )
     html = result._repr_html_()
-    assert "&lt;b&gt;&amp;" in html and "<b>&" not in html and "warnings on the estimates" in html
+    assert (
+        "&lt;b&gt;|&amp;" in html
+        and ">≥ -" in html
+        and r"<b>\|&" in result.table("markdown")
+        and "<b>|&" not in html
+        and "warnings on the estimates" in html
+    )
     latex = result.table("latex")
     assert r"100\%\_" in latex and r"$\pm$" in latex and "±" not in latex and r"\begin{tabular}" in latex
     assert repr(result) == str(result) == result.table()

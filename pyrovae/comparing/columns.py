@@ -75,6 +75,16 @@ class Columns:
     def _others(self) -> tuple[str, ...]:
         return tuple(n for n in self.estimators if n not in NAMED)
 
+    def signs(self, entries: Sequence[Entry]) -> dict[str, str]:
+        """ln p(x) against the figures, by head: "≥" for lower bounds; where all entries agree."""
+        names = {"ELBO": f"{self.split} ELBO", "IS": "IS evidence"} | {n: n for n in self._others}
+        found = {}
+        for name, words in names.items():
+            symbols = {e.symbol for entry in entries for e in entry.estimates(name)}
+            if len(symbols) == 1:
+                found[f"{words} ± se{self.unit}"] = symbols.pop()
+        return found
+
     def figures(self, entry: Entry, target: Entry, word: str = "best", among: int = 1) -> tuple[str, ...]:
         """Figures of an entry under the heads; `word` stands for its difference where it is the target itself."""
         have = set(self.estimators)

@@ -86,8 +86,8 @@ def make_plan(cells: list[Cell], data: Dataset, reason: Callable[[BaseException]
         held.append((cell, pair, parameters))
     check_alike([(cell.title, measure) for cell, measure in measures.items()])
     _check_apart(held)
-    for other in others.values():
-        _check_copied(other, held)
+    for copy in others.values():
+        _check_copied(copy, held)
     # Started last, the longest would run alone.
     run.sort(key=lambda c: c.slow, reverse=True)
     return Plan(run, refused, same, measures)

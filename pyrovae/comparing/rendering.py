@@ -60,7 +60,8 @@ def terminal(table: Table, title: str) -> str:
 def markdown(table: Table, title: str) -> str:
     """For a document."""
     words = [i for i, c in enumerate(table.columns) if c in WORDS]
-    lines = table_lines(table.columns, table.rows, words)
+    rows = [tuple(cell.replace("|", r"\|") for cell in row) for row in table.rows]
+    lines = table_lines(table.columns, rows, words)
     return "\n".join([title, "", *lines, "", *(f"- {note}" for note in table.all_notes)]) + "\n"
 
 
@@ -86,9 +87,16 @@ def latex(table: Table, title: str) -> str:
 
 
 def notebook(table: Table, title: str, warnings: list[str]) -> str:
-    """HTML, with why rows have no figures; what the evidence says of its own figures unfolds."""
+    """HTML: figures with their direction, and why rows have none; what the evidence says of its figures unfolds."""
+    signs = [table.signs.get(c, "") for c in table.columns]
+    rows = [
+        tuple(
+            f"{sign} {cell}" if sign and "±" in cell else cell for cell, sign in zip(row, signs, strict=True)
+        )
+        for row in table.rows
+    ]
     words = [i for i, c in enumerate(table.columns) if c in WORDS]
-    shown = html_table(table.columns, table.rows, title, table.notes, table.reasons, words)
+    shown = html_table(table.columns, rows, title, table.notes, table.reasons, words)
     if not warnings:
         return shown
     told = html_notes(warnings=warnings)

@@ -28,12 +28,14 @@ class Table:
         rows: cells, one tuple a row.
         notes: what a reader of the figures must know.
         reasons: why rows have no figures, which come before the notes.
+        signs: ln p(x) against the figures of a column, by its head: "≥" for lower bounds.
     """
 
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
     notes: list[str]
     reasons: list[str] = field(default_factory=list)
+    signs: dict[str, str] = field(default_factory=dict)
 
     @property
     def all_notes(self) -> list[str]:
@@ -113,12 +115,12 @@ def comparison_table(
     if best is not None:
         notes += _over_seeds(ranked, best, columns) if columns.seeded else []
         notes.append(_direction(best, True, len(ranked), columns))
-    table = Table((*heads, *columns.heads), lines, notes, reasons)
+    table = Table((*heads, *columns.heads), lines, notes, reasons, columns.signs(ranked))
     if not others or best is None:
         return table
     lines = [("grid", *line) for line in lines]
     lines += [(e.name, *e.label, *columns.figures(e, best, among=len(ranked))) for e in others]
-    return Table(("run", *table.columns), lines, notes, reasons)
+    return Table(("run", *table.columns), lines, notes, reasons, table.signs)
 
 
 def _either(entries: Sequence[Entry]) -> str:

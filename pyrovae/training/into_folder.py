@@ -85,8 +85,8 @@ def train_into(
             pass
         with world.together():
             data = load()
-            pair = build(data)
-        return fit(*pair, data, **every, **arguments())
+            model, guide = build(data)
+        return fit(model, guide, data, **every, **arguments())
     with ExitStack() as stack:
         with world.together():
             folder = stack.enter_context(occupied(out, overwrite, resume))
@@ -114,17 +114,18 @@ def train_into(
             with world.together():
                 scalars = tensorboard_writer(folder / TENSORBOARD) if tensorboard else None
                 data = load()
-                pair = build(data)
+                model, guide = build(data)
                 how = arguments()
                 if announce is not None:
-                    announce(pair, data)
+                    announce((model, guide), data)
                 if code is not None:
                     record_code(code)
                 if not resume:
                     store.clear()
                     write_config(folder, config, UNFINISHED)
             done = fit(
-                *pair,
+                model,
+                guide,
                 data,
                 checkpoint=store.folder if checkpoint_every else None,
                 resume=resume and checkpoint_every > 0,
