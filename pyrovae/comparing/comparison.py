@@ -116,6 +116,10 @@ class Comparison:
         data: that they were trained and evaluated on.
         heads: of the table, for the parts of a label.
         remarks: what else is to be said, below the table.
+
+    Example:
+        >>> result = pv.compare({"a": build_a, "b": build_b}, data, seeds=3)  # doctest: +SKIP
+        >>> result.best.name, result["a", 0].evidence["IS"].interval()  # doctest: +SKIP
     """
 
     outcome: Outcome

@@ -42,6 +42,10 @@ class Annealing:
 
     Raises:
         ValueError: fewer than two temperatures, 100 chains (guide and prior have some of them) or one leapfrog step.
+
+    Example:
+        >>> Annealing(num_temperatures=100).num_chains
+        1000
     """
 
     num_temperatures: int = 40
