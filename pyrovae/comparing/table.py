@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .columns import NONE, Columns, best_of, certificate, difference
-from .entry import Entry
+from .columns import NONE, Columns, best_of, certificate
+from .entry import Entry, difference
 from .seeds import LEVEL
 
 GRID = ("prior", "guide", "objective")

@@ -183,7 +183,7 @@ def _likely(ev: Evidence, data: Any, image_shape: tuple[int, int] | None) -> Any
     return plots.plot_likely(ev, _shape(data, image_shape), name="data", **_scale(data))
 
 
-def training_figure(history: list[Row], best_epoch: int | None) -> Any:
+def training_figure(history: list[Row], best_epoch: int | None) -> Figure:
     """Curves of the figures that a history has.
 
     Raises:
@@ -194,7 +194,8 @@ def training_figure(history: list[Row], best_epoch: int | None) -> Any:
     if not history:
         raise ValueError("expected a history of at least one epoch, got none")
     draw: Any = plots.plot_training if "elbo" in history[0] else plots.plot_phases
-    return draw(history, best_epoch=best_epoch or None)
+    figure: Figure = draw(history, best_epoch=best_epoch or None)
+    return figure
 
 
 def training_rows(data: Any) -> tuple[Any, ...]:

@@ -23,7 +23,7 @@ class OpenUnitInterval(constraints.Constraint):
         return "OpenInterval(0, 1)"
 
 
-class Beta(dist.Beta):  # type: ignore[misc]
+class Beta(dist.Beta):
     r"""Numbers in (0, 1) with :math:`\ln p(x) = (a - 1) \ln x + (b - 1) \ln (1 - x) - \ln B(a, b)`, in float64.
 
     The ends are outside of the support, unlike in torch, where their density is 0 or infinite.

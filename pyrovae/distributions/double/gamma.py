@@ -12,7 +12,7 @@ from torch.distributions import constraints
 __all__ = ["Gamma"]
 
 
-class Gamma(dist.Gamma):  # type: ignore[misc]
+class Gamma(dist.Gamma):
     r"""Positive numbers with :math:`\ln p(x) = a \ln b + (a - 1) \ln x - b x - \ln \Gamma(a)`, in float64.
 
     Zero is outside of the support, unlike in torch, where its density is 0 or infinite.

@@ -12,7 +12,7 @@ from torch import Size, Tensor
 __all__ = ["LogNormal"]
 
 
-class LogNormal(dist.LogNormal):  # type: ignore[misc]
+class LogNormal(dist.LogNormal):
     r"""Positive numbers with :math:`\ln p(x) = \ln N(\ln x; \mu, \sigma^2) - \ln x`, worked out in float64.
 
     Args:

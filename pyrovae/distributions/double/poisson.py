@@ -12,7 +12,7 @@ from torch.distributions import constraints
 __all__ = ["Poisson"]
 
 
-class Poisson(dist.Poisson):  # type: ignore[misc]
+class Poisson(dist.Poisson):
     r"""Counts with :math:`\ln p(x) = x \ln \lambda - \lambda - \ln x!`, worked out in float64.
 
     Args:

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 __all__ = ["ZeroInflatedNegativeBinomial"]
 
 
-class ZeroInflatedNegativeBinomial(dist.ZeroInflatedDistribution):  # type: ignore[misc]
+class ZeroInflatedNegativeBinomial(dist.ZeroInflatedDistribution):
     r"""Counts with :math:`p(x) = \pi\, [x = 0] + (1 - \pi)\, \mathrm{NB}(x)`, :math:`\pi = \sigma(g)`.
 
     Args:
