@@ -1,4 +1,4 @@
-"""The `pyrovae` command: train, evaluate, gaps, sandwich, free_energy, compare, sample, truth, ising, rbm_study."""
+"""The `pyrovae` command, which hands its arguments to the script named first."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ COMMANDS = {
         "--priors standard vamp --guides diagonal flow",
     ),
     "sample": ("draw from a run folder: samples, reconstructions, latent space", "runs/a --num 64"),
+    "report": ("write one HTML page a run folder: evidence, figures, configuration", "runs/a runs/b"),
     "truth": ("hold every estimator against exact evidence: the table of docs/evidence.md", "--quick"),
     "ising": (
         "measure how far models of the Ising torus are from its exact law: tables and figures of docs/physics.md",

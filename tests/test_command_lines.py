@@ -15,6 +15,7 @@ from pyrovae.inference import (
     gaps,
     ising,
     rbm_study,
+    report,
     sample,
     sandwich,
     train,
@@ -29,6 +30,7 @@ MAINS = {
     "sandwich": sandwich.main,
     "free_energy": free_energy.main,
     "sample": sample.main,
+    "report": report.main,
     "compare": compare.main,
     "ising": ising.main,
     "truth": truth.main,
@@ -42,7 +44,10 @@ STARTS = {
     "ising": ["--out", "out"],
     "truth": ["--out", "out", "--quick"],
     "rbm_study": ["ising"],
-    **{s: ["run", "--device", "cpu"] for s in ("evaluate", "gaps", "sandwich", "free_energy", "sample")},
+    **{
+        s: ["run", "--device", "cpu"]
+        for s in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "report")
+    },
 }
 
 # Numbers out of their range, of every script that has the option.
@@ -52,6 +57,7 @@ WHOLE = {
     "compare": [*LOOP, "num-samples", "jobs", "seeds", "data-seed"],
     "evaluate": ["num-samples", "limit", "seed", "replicates", "temperatures", "chains", "leapfrog"],
     "gaps": ["num-samples", "limit", "seed", "steps", "particles", "draws"],
+    "report": ["num-samples", "limit", "seed", "temperatures", "chains"],
     "sandwich": ["simulate", "chains", "leapfrog", "num-samples", "seed", "temperatures"],
     "free_energy": [
         "limit",
@@ -146,7 +152,9 @@ CHOICES = [
     for option in options
 ]
 UNKNOWN = [(s, ["--no-such-option", "3"]) for s in MAINS] + [(s, ["--seed"]) for s in MAINS]
-MISSING = [(s, None) for s in ("evaluate", "gaps", "sandwich", "sample", "rbm_study", "free_energy")]
+MISSING = [
+    (s, None) for s in ("evaluate", "gaps", "sandwich", "sample", "report", "rbm_study", "free_energy")
+]
 
 # What only this script can say.
 OWN = [

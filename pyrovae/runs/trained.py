@@ -170,7 +170,8 @@ class Trained:
         source = "fit = pv.fit(...)" if folder is None else f"fit = pv.load({str(folder)!r})"
         kinds = sorted({type(e).__name__ for e in options.get("estimators") or ()})
         wanted = f"from pyrovae import {', '.join(kinds)}\n" if kinds else ""
-        asked = "".join(f", {key}={value!r}" for key, value in options.items())
+        shown = {k: "x" if k == "x" else repr(v) for k, v in options.items() if k != "progress"}
+        asked = "".join(f", {key}={value}" for key, value in shown.items())
         again = f"import pyrovae as pv\n{wanted}\n{source}\nfit.report({os.fspath(path)!r}{asked})"
         config = getattr(self, "config", None) or {"best_epoch": me.best_epoch, "epochs": len(me.history)}
         title = f"{type(self).__name__} of {ev.attributes.get('label') or 'data of your own'}"
