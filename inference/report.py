@@ -69,7 +69,8 @@ def run(options: Options) -> None:
         raise ValueError("expected run folders of different names with --out-dir, got two of one name")
     for place in places:
         prepare(place)
-    some: dict[str, Any] = {} if options.limit is None else {"x": x}
+    label = loaded[0].spec.title("test", len(x))
+    some: dict[str, Any] = {} if options.limit is None else {"x": x, "label": label}
     for one, place, asked in zip(loaded, places, suiting, strict=True):
         with progress(options.machine.quiet, f"evidence of {one.folder}", 1) as update:
 
