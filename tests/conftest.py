@@ -89,7 +89,7 @@ def interpreted(monkeypatch):
 @pytest.fixture
 def pyplot_untouched():
     """Figures go past pyplot, and leave its settings."""
-    before = dict(matplotlib.rcParams)
+    before, figures = dict(matplotlib.rcParams), set(Gcf.figs)
     yield
-    assert not Gcf.figs, "a figure was registered with pyplot"
+    assert set(Gcf.figs) == figures, "a figure was registered with pyplot"
     assert dict(matplotlib.rcParams) == before

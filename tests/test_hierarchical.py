@@ -225,7 +225,7 @@ def test_gradients_reach_every_parameter_of_twelve_levels(bits):
 
 def test_a_new_chain_has_unit_variance_at_every_level(bits):
     vae = small(bits, widths=(4,) * 12)
-    drawn = pv.programs.simulate(vae.model, bits.train[:1].expand(2000, -1))
+    drawn = pv.programs.simulate(vae.model, 2000, bits.train[:1])
     for value in drawn.latents.values():
         assert abs(float(value.var()) - 1) < 0.15
 

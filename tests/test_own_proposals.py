@@ -331,16 +331,16 @@ def test_draws_are_shared_out_exactly():
             ).abs().max() <= 3
 
 
-@pytest.mark.parametrize("estimator", [pv.OwnIS(1000, QUICK), pv.Adaptive(0.05, fit=QUICK)])
+@pytest.mark.parametrize("estimator", [pv.OwnIS(500, QUICK), pv.Adaptive(0.05, 5000, QUICK, None)])
 def test_chunks_are_their_own(estimator, tmp_path):
     """A chunk has the same numbers killed and resumed, or taken over from other processes, whatever the others are."""
     model, guide, x, _ = linear(4)
-    kwargs = {"estimators": [estimator], "compile": False, "budget": 4_000}
+    kwargs = {"estimators": [estimator], "compile": False, "budget": 48_000}
     program = inspect_program(model, guide, x)
-    number = estimator.num_chunks(program, 4_000)
+    number = estimator.num_chunks(program, 48_000)
     assert number > 1
     whole = pv.evidence(model, guide, x, **kwargs)[estimator.name]
-    last = dict(estimator.run_chunks(program, [number - 1], Execution(0, 4_000)))[number - 1]
+    last = dict(estimator.run_chunks(program, [number - 1], Execution(0, 48_000)))[number - 1]
     assert torch.equal(last.log_evidence.cpu(), whole.per_datum[-len(last.log_evidence) :])
     seen = []
 

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...results import EvidenceLike
+from ...results import EvidenceLike, is_evidence
 from ..checks import estimate_of
 from ..style import STYLE, new_figure
 from .elbo_vs_is import plot_elbo_vs_is
@@ -33,7 +33,8 @@ def plot_evidence(ev: EvidenceLike, image_shape: tuple[int, int] | None = None) 
     Raises:
         ValueError: without any of these; for data that are no such images.
     """
-    name = next((own for own in ("Adaptive", "OwnIS") if own in ev), "IS")
+    held = ev.estimates if is_evidence(ev) else {}
+    name = next((own for own in ("Adaptive", "OwnIS") if own in held), "IS")
     estimate_of(ev, name, "its figure")
     panels: list[Callable[..., Axes]] = [plot_lk_curve] if "IS" in ev else []
     panels += [plot_extrapolation] if "Jackknife" in ev and "IS" in ev else []
