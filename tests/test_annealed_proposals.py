@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import pyrovae as pv
+from pyrovae.evidence.core.estimator import PerDatum
 from pyrovae.evidence.core.execution import Execution
+from pyrovae.evidence.proposals.adaptive import draws_needed
 from pyrovae.evidence.proposals.local_flow import LocalFlow
 from pyrovae.evidence.proposals.proposal import Proposal
 from pyrovae.programs import inspect_program
@@ -90,6 +92,37 @@ def test_data_beyond_all_draws_are_annealed(plate):
     assert annealed.any() and (e.details["num_draws"][annealed] == 2000).all()
     assert e.reliable.all() and e.variance.sqrt().max() < 0.1
     assert ((e.per_datum - law.log_prob(x)).abs() < 4 * e.variance.sqrt()).all()
+
+
+def test_the_data_that_need_it_most_are_annealed():
+    """A proposal so bad that neither pilot can say how much is needed: the higher bound is taken."""
+    model, _, law = linear(18)
+    torch.manual_seed(0)
+    x = law.sample(torch.Size([2]))
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(3.0 + x[:, :18] * 0, 0.3).to_event(1))
+
+    bad = pv.ProposalFit(elbo=pv.LocalFit(12, 2, 0.02), even=pv.LocalFit(1, 2, 1e-6))
+    drawn, annealed = (
+        pv.evidence(model, guide, x, estimators=[pv.Adaptive(0.1, 5000, bad, how)], compile=False)["Adaptive"]
+        for how in (None, pv.Annealing(40, 400, leapfrog=5))
+    )
+    assert annealed.details["annealed"].all()
+    lost, still_lost = (float((law.log_prob(x) - e.per_datum).mean()) for e in (drawn, annealed))
+    assert still_lost < 0.5 * lost
+
+
+def test_infinite_needs_stay_infinite():
+    pilot = PerDatum(
+        *torch.zeros(3, 1),
+        ess=torch.full((1,), 5.0),
+        khat=torch.full((1,), 1.5, dtype=F64),
+        curve={},
+        details={},
+    )
+    assert draws_needed(pilot, 5000, 0.1) == torch.inf
 
 
 def test_easy_data_are_not_annealed():

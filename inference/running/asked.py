@@ -8,12 +8,9 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
-from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.checking import KINDS
@@ -63,12 +60,12 @@ def data_of(given: Any) -> Dataset:
     """
     if isinstance(given, Dataset):
         return given
-    if isinstance(given, str | Path | Tensor | np.ndarray | Mapping | torch.utils.data.Dataset):
-        return pv.data.load(given)
-    raise TypeError(
-        f"expected data of pv.data.load, or what it takes, got {type(given).__name__}; try "
-        'pv.compare(programs, pv.data.load("digits"))'
-    )
+    if given is None or isinstance(given, bool | int | float | list | tuple | set) or callable(given):
+        raise TypeError(
+            f"expected data of pv.data.load, or what it takes, got {type(given).__name__}; try "
+            'pv.compare(programs, pv.data.load("digits"))'
+        )
+    return pv.data.load(given)
 
 
 def seeds_of(given: Any) -> tuple[int, ...]:

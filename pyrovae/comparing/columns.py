@@ -125,7 +125,11 @@ def headline(entry: Entry) -> str:
 
 
 def best_of(entries: Sequence[Entry]) -> Entry:
-    """The entry with the highest mean over data and seeds, by an estimator that all have, where there is one."""
+    """The entry with the highest mean over data and seeds, by an estimator that all have, where there is one.
+
+    One that has lost a seed is the best only where all have: the mean of its other seeds may be the higher one by that.
+    """
+    entries = [e for e in entries if not e.lost] or entries
     shared = [n for n in entries[0].names if all(n in e.names for e in entries)]
     name = next((n for n in STRONGEST if n in shared), None)
     if name is None and shared:

@@ -38,7 +38,7 @@ class Adaptive(ChunkedEstimator):
        Where few do, they are drawn.
     2. All other data get proposals of their own (`OwnIS`), a pilot of these, and as many draws as it says.
     3. Where that is more than `max_samples`, chains are annealed from the proposal to the posterior (`Annealing`), if
-       a pilot of them comes closer to what is needed.
+       a pilot of these comes closer to what is needed, or has the higher bound.
 
     Every decision rests on pilots, and every figure on fresh draws of a proposal that is fixed before them: exp of the
     estimate is unbiased for p(x), whichever way a datum goes, and the certificate holds. `Estimate.reliable` tells of
@@ -115,7 +115,7 @@ class Adaptive(ChunkedEstimator):
         found = []
         together = program.arguments.calling != "sliced"  # runs on all of its data alone
         if amortised.has_guide:
-            needed = self._needed(amortised, "guide", chunk, execution)
+            needed, _ = self._needed(amortised, "guide", chunk, execution)
             easy = needed <= CHEAP
             if together:
                 easy = easy.all().expand_as(easy)
@@ -123,11 +123,11 @@ class Adaptive(ChunkedEstimator):
         if not bool(easy.all()):
             rest = (~easy).nonzero()[:, 0]
             own = fitter(indices[rest.to(indices.device)], chunk)
-            needed = self._needed(own, "own", chunk, execution)
+            needed, bound = self._needed(own, "own", chunk, execution)
             hard = needed > self.max_samples
             if together:
                 hard = hard.any().expand_as(hard)
-            rows, parts = self._annealed(own, needed, hard, chunk, execution)
+            rows, parts = self._annealed(own, needed, bound, hard, chunk, execution)
             drawn = torch.ones_like(hard).index_fill(0, rows, False)
             found += [(rest[i], part) for i, part in self._drawn(own, "own", needed, drawn, chunk, execution)]
             found += [(rest[i], part) for i, part in parts]
@@ -135,17 +135,23 @@ class Adaptive(ChunkedEstimator):
         return join([part for _, part in found], order)
 
     def _annealed(
-        self, own: Proposal, needed: Tensor, hard: Tensor, chunk: int, execution: Execution
+        self, own: Proposal, needed: Tensor, bound: Tensor, hard: Tensor, chunk: int, execution: Execution
     ) -> tuple[Tensor, list[tuple[Tensor, PerDatum]]]:
-        """Rows that annealing serves better than draws of their proposals, and their results."""
+        """Rows that annealing serves better than draws of their proposals, and their results.
+
+        It does where a pilot of it comes closer to what is needed, or has the higher lower bound.
+        """
         rows = hard.nonzero()[:, 0]
         if self.annealing is None or not len(rows):
             return rows[:0], []
-        anneal, most = self.annealing, self.annealing.num_chains
+        anneal, most = self.annealing, max(self.annealing.num_chains, own.fewest)
         some = own if len(rows) == len(hard) else own.select(rows)
-        pilot = anneal.estimate(some, min(most, CHAINS), execution, "adaptive anneal pilot", chunk)
-        chains = draws_needed(pilot, min(most, CHAINS), self.tolerance)
-        better = ~(chains / most > needed[rows] / self.max_samples)
+        few = min(most, max(CHAINS, own.fewest))
+        pilot = anneal.estimate(some, few, execution, "adaptive anneal pilot", chunk)
+        chains = draws_needed(pilot, few, self.tolerance)
+        higher = pilot.log_evidence.cpu() - bound[rows] > 2 * pilot.variance.cpu().sqrt()
+        closer = chains.isfinite() & (chains / most <= needed[rows] / self.max_samples)
+        better = closer | higher
         if own.program.arguments.calling != "sliced":
             better = better.all().expand_as(better)
         where = better.nonzero()[:, 0]
@@ -162,10 +168,13 @@ class Adaptive(ChunkedEstimator):
         details = {OWN: own, ANNEALED: chains, NUM_DRAWS: draws, "tolerance": self.tolerance}
         return replace(part, curve={}, details={**part.details, **details})
 
-    def _needed(self, proposal: Proposal, way: Way, chunk: int, execution: Execution) -> Tensor:
+    def _needed(
+        self, proposal: Proposal, way: Way, chunk: int, execution: Execution
+    ) -> tuple[Tensor, Tensor]:
+        """Draws that each datum needs, and ln p̂ of the pilot that says so."""
         seed, budget = execution.seed, execution.budget
         pilot = proposal.estimate(PILOT, seed, f"adaptive {way} pilot", chunk, budget=budget)
-        return draws_needed(pilot, PILOT, self.tolerance)
+        return draws_needed(pilot, PILOT, self.tolerance), pilot.log_evidence.cpu()
 
     def _drawn(
         self, proposal: Proposal, way: Way, needed: Tensor, wanted: Tensor, chunk: int, execution: Execution
@@ -203,4 +212,4 @@ def draws_needed(pilot: PerDatum, num_samples: int, tolerance: float) -> Tensor:
     tail = torch.where(khat < 1, torch.maximum(5 * tail, (tail / 3).square()), torch.inf)
     needed = torch.maximum(torch.maximum(error, MARGIN * MIN_ESS / rate), tail)
     equal = pilot.khat.cpu() == -torch.inf
-    return torch.where(equal, error, needed).nan_to_num(nan=torch.inf)
+    return torch.where(equal, error, needed).nan_to_num(nan=torch.inf, posinf=torch.inf)

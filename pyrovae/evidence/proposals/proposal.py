@@ -148,6 +148,11 @@ class Proposal:
                 advance(lw.numel())
         return torch.cat(us), torch.cat(weights), torch.cat(strata)
 
+    @property
+    def fewest(self) -> int:
+        """Draws that give two at least to each component with a share."""
+        return math.ceil(3 / min(share for share in self.shares if share))
+
     def shares_of(self, total: int) -> list[float]:
         """Shares of the components among so many draws, in whole numbers."""
         order = self._order(total)
