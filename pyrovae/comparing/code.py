@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 PYRO = ("_pyro_params", "_pyro_samples")  # constraints and priors of a PyroModule
+TORCHS = set(vars(nn.Module())) - {"training"}  # attributes of every module, its parts among them
+NO_CODE = (types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType)
 LIBRARIES = ("site-packages", "dist-packages")
 
 
@@ -57,8 +59,10 @@ class _Walk:
         yield b";"
 
     def _inside(self, value: Any) -> Iterator[bytes]:
-        if isinstance(value, Tensor | np.ndarray):
-            yield from self._numbers(torch.as_tensor(value), not isinstance(value, nn.Parameter))
+        if isinstance(value, Tensor):
+            yield from self._numbers(value, not isinstance(value, nn.Parameter))
+        elif isinstance(value, np.ndarray | np.generic):
+            yield from self._array(np.asarray(value))
         elif isinstance(value, types.FunctionType):
             yield from self._function(value)
         elif isinstance(value, types.MethodType):
@@ -71,6 +75,9 @@ class _Walk:
             yield from self._class(value)
         elif isinstance(value, types.ModuleType):
             yield value.__name__.encode()
+            if not is_library(value.__name__):  # the user's own: all that is in it may be used
+                own = {k: v for k, v in vars(value).items() if k[:2] != "__"}
+                yield from self.pieces(dict(sorted(own.items())))
         elif isinstance(value, list | tuple):
             for item in value:
                 yield from self.pieces(item)
@@ -84,7 +91,7 @@ class _Walk:
             yield from self._module(value)
         else:
             yield from self.pieces(type(value))
-            yield from self.pieces(_attributes(value))
+            yield from self.pieces(_state(value))
 
     def _numbers(self, value: Tensor, counts: bool) -> Iterator[bytes]:
         yield f"{tuple(value.shape)} {value.dtype}".encode()
@@ -93,6 +100,13 @@ class _Walk:
             if plain.dtype == torch.bfloat16:  # which numpy does not know
                 plain = plain.view(torch.int16)
             yield plain.resolve_conj().resolve_neg().numpy().tobytes()
+
+    def _array(self, value: np.ndarray) -> Iterator[bytes]:
+        yield f"{value.shape} {value.dtype}".encode()
+        if value.dtype.hasobject:
+            yield from self.pieces(value.tolist())
+        else:
+            yield np.ascontiguousarray(value).tobytes()
 
     def _function(self, fn: types.FunctionType) -> Iterator[bytes]:
         yield fn.__qualname__.encode()
@@ -126,13 +140,19 @@ class _Walk:
             if name not in ("__dict__", "__weakref__", "__doc__", "__module__", "__static_attributes__"):
                 inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
                 inner = inner.fget if isinstance(inner, property) else inner
+                inner = inner.func if isinstance(inner, functools.cached_property) else inner
                 yield name.encode()
-                if isinstance(inner, (*PLAIN, types.FunctionType, type, Tensor, list, tuple, dict)):
+                if not isinstance(inner, NO_CODE):
                     yield from self.pieces(inner)
 
     def _module(self, module: nn.Module) -> Iterator[bytes]:
         yield from self.pieces(type(module))
-        own = {k: v for k, v in vars(module).items() if k in PYRO or (k[0] != "_" and k != "training")}
+        # Pyro keeps what it needs under its own prefix; constraints and priors are among that.
+        own = {
+            k: v
+            for k, v in vars(module).items()
+            if k in PYRO or (k not in TORCHS and k != "training" and not k.startswith("_pyro"))
+        }
         yield from self.pieces(own)
         for name, parameter in module._parameters.items():
             yield name.encode()
@@ -163,6 +183,17 @@ def _names(code: types.CodeType) -> list[str]:
         if isinstance(constant, types.CodeType):
             found |= set(_names(constant))
     return sorted(found)
+
+
+def _state(value: Any) -> Any:
+    """What a copy of an object is made from, as `pickle` asks for it; else its attributes."""
+    try:
+        made = value.__reduce_ex__(2)
+    except Exception:  # each kind of object has an error of its own
+        return _attributes(value)
+    if not isinstance(made, tuple):
+        return made
+    return [list(part) if isinstance(part, Iterator) else part for part in made[1:]]
 
 
 def _attributes(value: Any) -> dict[str, Any]:
