@@ -82,7 +82,7 @@ def compare(
         jobs: processes side by side. What they are given has to be importable there: functions of a module; else all
             runs in this process, and a warning says why.
         progress: show a bar.
-        **options: as of `pv.fit`, for all cells.
+        **options: as of `pv.fit`, for all cells, but for those that each has of its own (seed, checkpoint, on_epoch).
 
     Returns:
         `Comparison`: prints as the table; `.best`, `["name"]`, `["name", seed]`, `.differences`, `.plot()`,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
     sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["report", *sys.argv[1:]]))
@@ -69,15 +69,22 @@ def run(options: Options) -> None:
         raise ValueError("expected run folders of different names with --out-dir, got two of one name")
     for place in places:
         prepare(place)
+    given = () if options.limit is None else (x,)
     label = loaded[0].spec.title("test", len(x))
-    some: dict[str, Any] = {} if options.limit is None else {"x": x, "label": label}
     for one, place, asked in zip(loaded, places, suiting, strict=True):
         with progress(options.machine.quiet, f"evidence of {one.folder}", 1) as update:
 
             def advance(done: int, total: int) -> None:
                 update(completed=done, total=total)
 
-            one.report(place / PAGE, estimators=list(asked), seed=options.seed, progress=advance, **some)
+            one.report(
+                place / PAGE,
+                *given,
+                estimators=list(asked),
+                seed=options.seed,
+                label=label,
+                progress=advance,
+            )
         console.print(f"{place / PAGE}", highlight=False)
 
 

@@ -136,5 +136,7 @@ def test_a_report_is_one_page_that_needs_nothing_else(fit, run, tmp_path):
     own = pv.fit(pair.model, pair.guide, fit.data.train[:100], **QUICK)
     with pytest.raises(ValueError, match="expected x, or a program trained on a data set with a test split"):
         own.report(tmp_path / "own.html")
+    page = own.report(tmp_path / "own.html", fit.data.test[:20], **asked).read_text()
+    assert "fit.report(" in page and ", x, estimators=" in page
     with pytest.raises(OSError):
         fit.report(tmp_path / "none" / "a.html", **asked)

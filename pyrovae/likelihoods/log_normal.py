@@ -25,7 +25,7 @@ class LogNormal(nn.Module):
 
     Args:
         net: Network from `z` (and context) to `[..., 2 * prod(event_shape)]`: first the means of ln x (as
-            logarithms beyond +-60), then the raw scales of ln x; raw zeros give a scale of 1.
+            logarithms beyond +-60), then the raw scales of ln x; raw zeros give a scale of 1, and the floor.
         min_scale: Floor of the scale, which must be there: where it may go to 0 the likelihood has no maximum.
         event_shape: Shape of one datum; `(net.out_features / 2,)` if not given.
 

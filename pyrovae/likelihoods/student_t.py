@@ -24,7 +24,7 @@ class StudentT(nn.Module):
 
     Args:
         net: Network from `z` (and context) to `[..., 2 * prod(event_shape)]`: first the locations, then the raw
-            scales; raw zeros give a scale of 1.
+            scales; raw zeros give a scale of 1, and the floor.
         df: Degrees of freedom :math:`\nu > 1` (below which there is no mean), or their start if they are
             learned: a number that all elements of a datum share, or a tensor of the event shape.
         learn_df: Learn them, as :math:`\ln (\nu - 1)`.

@@ -144,12 +144,17 @@ class Trained:
         return plots.plot_latent_space(self.model, self.guide, *given, labels=labels, site=site)
 
     def report(
-        self, path: str | os.PathLike[str], *, image_shape: tuple[int, int] | None = None, **options: Any
+        self,
+        path: str | os.PathLike[str],
+        *given: Any,
+        image_shape: tuple[int, int] | None = None,
+        **options: Any,
     ) -> Path:
         """Writes one HTML page, without network or scripts: what it is, evidence, figures, configuration.
 
         Args:
             path: of the page.
+            *given: `(x, *context)`; default: the test split.
             image_shape: height and width, where the data are images and do not say so.
             **options: of `evidence`.
 
@@ -157,21 +162,21 @@ class Trained:
             ValueError: as `evidence`; OSError: the page cannot be written.
         """
         me: Any = self
-        ev = me.evidence(**options)
+        ev = me.evidence(*given, **options)
         shape = image_shape or (me.data.spec.image_shape if isinstance(me.data, Dataset) else None)
         figures = {
             "Weights": lambda: ev.plot(shape),
-            "Reconstructions": lambda: me.plot_reconstructions(image_shape=image_shape),
+            "Reconstructions": lambda: me.plot_reconstructions(*given, image_shape=image_shape),
             "Samples": lambda: me.plot_samples(image_shape=image_shape),
-            "Latent space": lambda: me.plot_latent(),
+            "Latent space": lambda: me.plot_latent(*given),
             "Least and most likely data": lambda: _likely(ev, me.data, image_shape),
         }
         folder = getattr(self, "folder", None)
         source = "fit = pv.fit(...)" if folder is None else f"fit = pv.load({str(folder)!r})"
         kinds = sorted({type(e).__name__ for e in options.get("estimators") or ()})
         wanted = f"from pyrovae import {', '.join(kinds)}\n" if kinds else ""
-        shown = {k: "x" if k == "x" else repr(v) for k, v in options.items() if k != "progress"}
-        asked = "".join(f", {key}={value}" for key, value in shown.items())
+        shown = {k: repr(v) for k, v in options.items() if k != "progress"}
+        asked = (", x" if given else "") + "".join(f", {key}={value}" for key, value in shown.items())
         again = f"import pyrovae as pv\n{wanted}\n{source}\nfit.report({os.fspath(path)!r}{asked})"
         config = getattr(self, "config", None) or {"best_epoch": me.best_epoch, "epochs": len(me.history)}
         title = f"{type(self).__name__} of {ev.attributes.get('label') or 'data of your own'}"
