@@ -148,6 +148,9 @@ def test_csv_files(tmp_path):
         ("a,b,\n3,4,5\n", "a name for every column .* place 2"),
         ("a,b\n3,x\n4,5\n", "numbers in column 'b'"),
         ("a,b\n3,\n4,5\n", "no missing values in column 'b'"),
+        ("a\n1\n\n3\n", "got a blank line 3, where the value is missing"),
+        ("\na\r\n1\r\n2\r\n \r\n", "got a blank line 5"),
+        ('a\n1\n""\n3\n', "no missing values in column 'a'"),
         ("a,b\n3,4,5\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
         ("a,b\n3,4\n4,5,6,7\n", "comma-separated values"),
         ("a,b\n", "0 rows"),
@@ -158,6 +161,13 @@ def test_csv_files_that_are_refused(tmp_path, text, words):
     (tmp_path / "bad.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=words):
         load(tmp_path / "bad.csv")
+
+
+def test_a_csv_file_of_one_column(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("\na\n" + "\n".join(f"{value}" for value in X[:, 0]))
+    data = load(path)
+    assert torch.equal(data.test, torch.as_tensor(X[data.rows["test"], :1]))
 
 
 def test_parquet_without_its_library(tmp_path, monkeypatch):
