@@ -1,5 +1,6 @@
 """Tables: data frames, .csv and .parquet files, sparse matrices, other people's .npz keys, labels in words."""
 
+import re
 import sys
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from pyrovae.data import DataSpec, load
+from pyrovae.data import Dataset, DataSpec, load
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
@@ -56,6 +57,15 @@ def test_a_data_frame_is_its_array_with_names():
     assert DataSpec.from_json(data.spec.to_json()) == data.spec
     older = {k: v for k, v in plain.spec.to_json().items() if k != "columns"}
     assert DataSpec.from_json(older) == plain.spec
+
+
+def test_the_documented_line_names_the_test_data():
+    (line,) = re.findall(r"`(frame\.index\[.*?\])`", Dataset.__doc__)
+    table = frame()
+    data = load(table)
+    names = eval(line, {"frame": table, "data": data})
+    torch.testing.assert_close(data.test, torch.tensor(table.loc[names].to_numpy()))
+    assert list(names) == [f"row{i}" for i in data.rows["test"].tolist()]
 
 
 def test_columns_of_several_kinds():
