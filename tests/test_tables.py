@@ -125,6 +125,61 @@ def test_columns_that_are_refused(change, words):
         load(frame(**change))
 
 
+TIMES = 1.7e9 + 30.0 * np.arange(40)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (np.tile([[16777216.0], [16777217.0]], (20, 1)), r"element \[0\] of a datum of 'ndarray'"),
+        (
+            np.stack([X[:, 0], TIMES], 1),
+            r"element \[1\] .*errors up to 64 .*deviation of 3.5e\+02; try to subtract",
+        ),
+        (torch.as_tensor(TIMES).reshape(20, 2, 1), r"element \[0, 0\] of a datum of 'Tensor'"),
+        (frame(t=TIMES), "column 't' of 'DataFrame'"),
+        (1e-60 * TIMES[:, None], r"element \[0\]"),
+        (1e-250 * TIMES[:, None], r"element \[0\]"),
+        ({"train": TIMES[:30, None], "test": TIMES[30:, None]}, "float32 tells apart"),
+        ({"train": X[:30].astype(np.float64) + 1e9, "test": X[30:] + np.float32(1e9)}, "float32 tells apart"),
+        (scipy.sparse.csr_matrix(TIMES[:, None]), "float32 tells apart"),
+        ([torch.as_tensor([t]) for t in TIMES], "float32 tells apart"),
+        ("times.csv", "column 't' of 'times.csv'"),
+    ],
+)
+def test_values_that_float32_does_not_tell_apart_are_refused(source, words, tmp_path):
+    if isinstance(source, str):
+        source = tmp_path / source
+        frame(t=TIMES).to_csv(source)
+    if isinstance(source, list):
+        source = torch.utils.data.StackDataset(torch.stack(source))
+    with pytest.raises(ValueError, match=words):
+        load(source)
+
+
+def test_values_of_float64_that_float32_holds():
+    normal = RNG.normal(size=(40, 3))
+    rare = np.zeros((40, 1))
+    rare[7] = 0.1
+    noise = np.where(np.arange(40) % 2, 0.1 + 0.2, 0.3)[:, None]
+    for x in (
+        normal,
+        normal + 100,
+        1e-30 * normal,
+        np.full((40, 1), 0.1),
+        noise,
+        rare,
+        TIMES[:, None] - TIMES.mean(),
+        2.0**40 * np.arange(40.0)[:, None],
+    ):
+        data = load(x)
+        assert data.train.dtype == torch.float32
+        assert torch.equal(data.train, torch.as_tensor(x)[data.rows["train"]].float())
+    # A test split of its own that hardly varies has the spread of all data.
+    data = load({"train": normal, "valid": normal, "test": normal[:1].repeat(2, 0) * [[1.0], [1 + 1e-7]]})
+    assert data.test.shape == (2, 3)
+
+
 def test_tables_that_are_refused():
     with pytest.raises(ValueError, match="got 'a' twice"):
         load(frame().rename(columns={"b": "a"}))
