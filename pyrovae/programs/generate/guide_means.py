@@ -92,7 +92,7 @@ def _own_mean(fn: Any) -> Tensor | None:
     if _is_direction(base):
         return None
     try:
-        return fn.mean.expand(fn.batch_shape + fn.event_shape)  # type: ignore[no-any-return]
+        return fn.mean.expand(fn.batch_shape + fn.event_shape)
     except (NotImplementedError, AttributeError):
         return None
 
