@@ -214,3 +214,72 @@ def test_a_flow_has_the_mean_of_its_draws():
     found = pv.embed(model, skewed, X, num_samples=2000)
     exact = (0.1 * X + 0.005).exp()
     assert ((found - exact).abs() < 4.5 * 0.1 * exact / math.sqrt(2000) * 1.1).all()
+
+
+def located(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+@pytest.mark.parametrize(
+    ("law", "words"),
+    [
+        (lambda x: dist.Cauchy(x, 1.0), "a Cauchy at 'z', whose mean is nan"),
+        (lambda x: dist.HalfCauchy(x.exp()), "a HalfCauchy at 'z', whose mean is inf"),
+        (lambda x: dist.StudentT(0.9, x, 1.0), "a StudentT at 'z', whose mean is nan"),
+    ],
+)
+def test_means_that_do_not_exist_are_refused(law, words):
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", law(x))
+
+    with pytest.raises(ValueError, match=words):
+        pv.embed(located, guide, X)
+
+
+def test_a_guide_without_a_mean_proposes_for_that_of_the_posterior():
+    def heavy(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Cauchy(0.5 * x, 1.0))
+
+    found = pv.embed(located, heavy, X, resampled=True, num_samples=10_000)
+    ess = pv.posterior(located, heavy, X, num_samples=10_000).ess
+    assert ess.min() > 1000
+    assert ((found - 0.5 * X).abs() < 4.5 * (0.5 / ess).sqrt()).all()
+
+
+def test_means_of_angles_are_those_of_their_draws():
+    """The mean that a von Mises law tells is on the circle: pi - 0.1 where E[z] over (-pi, pi) is far from it."""
+    place, k = math.pi - 0.1, 4000
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.VonMises(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.VonMises(place + 0 * x, 4.0))
+
+    grid = torch.linspace(-math.pi, math.pi, 20_001, dtype=F64)
+    p = dist.VonMises(torch.tensor(place, dtype=F64), 4.0).log_prob(grid).exp()
+    exact = torch.trapezoid(grid * p, grid)
+    sd = (torch.trapezoid(grid**2 * p, grid) - exact**2).sqrt()
+    found = pv.embed(model, guide, X, num_samples=k)
+    assert ((found - exact).abs() < 4.5 * sd / math.sqrt(k)).all() and exact < 2
+
+
+def test_means_of_directions_are_within_the_sphere():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.ProjectedNormal(torch.zeros(3)))
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.ProjectedNormal(torch.zeros(len(x), 3)))
+
+    found = pv.embed(model, guide, X, num_samples=2000)
+    assert (found.abs() < 4.5 / math.sqrt(3 * 2000)).all()

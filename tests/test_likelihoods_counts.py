@@ -353,6 +353,43 @@ def test_edges_of_proportions_and_positive_numbers():
             assert not lp.isnan().any(), (name, raw)
 
 
+@pytest.mark.parametrize("r", [1e-8, 0.7, 1e8, 1e10])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_constants_that_are_not_learned_are_themselves(r, dtype):
+    """The bounds of learned logarithms made 1e8 into 1.4e7."""
+    z, each = torch.zeros(1, D, dtype=dtype), torch.tensor([r, 2 * r], dtype=F64)
+    tight = {"rtol": max(torch.finfo(dtype).eps, 1e-14), "atol": 0.0}
+    for value in (r, each):
+        expected = torch.as_tensor(value, dtype=dtype).expand(1, 2)
+        for name, width in (("NegativeBinomial", 2), ("ZeroInflatedNegativeBinomial", 4)):
+            part = getattr(likelihoods, name)(MLP(D, (4,), width).to(dtype), value, learn_dispersion=False)
+            law = part(z).base_dist
+            law = law if width == 2 else law.base_dist
+            assert law.logits.dtype == dtype == part(z).log_prob(torch.ones(2, dtype=dtype)).dtype
+            torch.testing.assert_close(law.total_count, expected, **tight)
+            if value is each:
+                copy = getattr(likelihoods, name)(part.net, torch.ones(2), learn_dispersion=False)
+                copy.load_state_dict(part.state_dict())
+                torch.testing.assert_close(copy(z).log_prob(torch.ones(2)), part(z).log_prob(torch.ones(2)))
+        part = likelihoods.StudentT(MLP(D, (4,), 4).to(dtype), 1 + value, learn_df=False)
+        law = part(z).base_dist
+        assert law.df.dtype == dtype == part(z).rsample().dtype
+        torch.testing.assert_close(law.df, 1 + expected, **tight)
+    assert f"df={1 + r:.4g}," in repr(likelihoods.StudentT(MLP(D, (4,), 4), 1 + r, learn_df=False))
+
+
+def test_constants_beyond_their_bounds_are_refused():
+    net = MLP(D, (4,), 4)
+    for make in (likelihoods.NegativeBinomial, likelihoods.ZeroInflatedNegativeBinomial):
+        for start in (1e-8, 1e8):
+            with pytest.raises(ValueError, match="learned inverse_dispersion to start between"):
+                make(net, start)
+        with pytest.raises(ValueError, match="within the range of torch"):
+            make(net, 1e39, learn_dispersion=False)
+    with pytest.raises(ValueError, match="learned df - 1 to start between"):
+        likelihoods.StudentT(net, 1e8)
+
+
 def test_soft_limit():
     raw = torch.tensor([-1e6, -16.0, -15.0, 0.3, 15.0, 16.0, 1e6], dtype=F64, requires_grad=True)
     y = soft_limit(raw, 15.0)

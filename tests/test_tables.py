@@ -1,5 +1,6 @@
 """Tables: data frames, .csv and .parquet files, sparse matrices, other people's .npz keys, labels in words."""
 
+import re
 import sys
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from pyrovae.data import DataSpec, load
+from pyrovae.data import Dataset, DataSpec, load
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
@@ -56,6 +57,15 @@ def test_a_data_frame_is_its_array_with_names():
     assert DataSpec.from_json(data.spec.to_json()) == data.spec
     older = {k: v for k, v in plain.spec.to_json().items() if k != "columns"}
     assert DataSpec.from_json(older) == plain.spec
+
+
+def test_the_documented_line_names_the_test_data():
+    (line,) = re.findall(r"`(frame\.index\[.*?\])`", Dataset.__doc__)
+    table = frame()
+    data = load(table)
+    names = eval(line, {"frame": table, "data": data})
+    torch.testing.assert_close(data.test, torch.tensor(table.loc[names].to_numpy()))
+    assert list(names) == [f"row{i}" for i in data.rows["test"].tolist()]
 
 
 def test_columns_of_several_kinds():
@@ -115,6 +125,61 @@ def test_columns_that_are_refused(change, words):
         load(frame(**change))
 
 
+TIMES = 1.7e9 + 30.0 * np.arange(40)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (np.tile([[16777216.0], [16777217.0]], (20, 1)), r"element \[0\] of a datum of 'ndarray'"),
+        (
+            np.stack([X[:, 0], TIMES], 1),
+            r"element \[1\] .*errors up to 64 .*deviation of 3.5e\+02; try to subtract",
+        ),
+        (torch.as_tensor(TIMES).reshape(20, 2, 1), r"element \[0, 0\] of a datum of 'Tensor'"),
+        (frame(t=TIMES), "column 't' of 'DataFrame'"),
+        (1e-60 * TIMES[:, None], r"element \[0\]"),
+        (1e-250 * TIMES[:, None], r"element \[0\]"),
+        ({"train": TIMES[:30, None], "test": TIMES[30:, None]}, "float32 tells apart"),
+        ({"train": X[:30].astype(np.float64) + 1e9, "test": X[30:] + np.float32(1e9)}, "float32 tells apart"),
+        (scipy.sparse.csr_matrix(TIMES[:, None]), "float32 tells apart"),
+        ([torch.as_tensor([t]) for t in TIMES], "float32 tells apart"),
+        ("times.csv", "column 't' of 'times.csv'"),
+    ],
+)
+def test_values_that_float32_does_not_tell_apart_are_refused(source, words, tmp_path):
+    if isinstance(source, str):
+        source = tmp_path / source
+        frame(t=TIMES).to_csv(source)
+    if isinstance(source, list):
+        source = torch.utils.data.StackDataset(torch.stack(source))
+    with pytest.raises(ValueError, match=words):
+        load(source)
+
+
+def test_values_of_float64_that_float32_holds():
+    normal = RNG.normal(size=(40, 3))
+    rare = np.zeros((40, 1))
+    rare[7] = 0.1
+    noise = np.where(np.arange(40) % 2, 0.1 + 0.2, 0.3)[:, None]
+    for x in (
+        normal,
+        normal + 100,
+        1e-30 * normal,
+        np.full((40, 1), 0.1),
+        noise,
+        rare,
+        TIMES[:, None] - TIMES.mean(),
+        2.0**40 * np.arange(40.0)[:, None],
+    ):
+        data = load(x)
+        assert data.train.dtype == torch.float32
+        assert torch.equal(data.train, torch.as_tensor(x)[data.rows["train"]].float())
+    # A test split of its own that hardly varies has the spread of all data.
+    data = load({"train": normal, "valid": normal, "test": normal[:1].repeat(2, 0) * [[1.0], [1 + 1e-7]]})
+    assert data.test.shape == (2, 3)
+
+
 def test_tables_that_are_refused():
     with pytest.raises(ValueError, match="got 'a' twice"):
         load(frame().rename(columns={"b": "a"}))
@@ -148,6 +213,9 @@ def test_csv_files(tmp_path):
         ("a,b,\n3,4,5\n", "a name for every column .* place 2"),
         ("a,b\n3,x\n4,5\n", "numbers in column 'b'"),
         ("a,b\n3,\n4,5\n", "no missing values in column 'b'"),
+        ("a\n1\n\n3\n", "got a blank line 3, where the value is missing"),
+        ("\na\r\n1\r\n2\r\n \r\n", "got a blank line 5"),
+        ('a\n1\n""\n3\n', "no missing values in column 'a'"),
         ("a,b\n3,4,5\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
         ("a,b\n3,4\n4,5,6,7\n", "comma-separated values"),
         ("a,b\n", "0 rows"),
@@ -158,6 +226,13 @@ def test_csv_files_that_are_refused(tmp_path, text, words):
     (tmp_path / "bad.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=words):
         load(tmp_path / "bad.csv")
+
+
+def test_a_csv_file_of_one_column(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("\na\n" + "\n".join(f"{value}" for value in X[:, 0]))
+    data = load(path)
+    assert torch.equal(data.test, torch.as_tensor(X[data.rows["test"], :1]))
 
 
 def test_parquet_without_its_library(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from .spec import Support
 MAX_LEVEL = 255
 
 
-def to_float32(x: Any, name: str) -> Tensor:
-    """Copy of an array as a contiguous float32 tensor on the CPU, detached from any graph.
+def to_real(x: Any, name: str) -> Tensor:
+    """Copy of an array as a contiguous tensor on the CPU, detached from any graph: float64 if it was, else float32.
 
     Raises:
         ValueError: If the dtype is not a real number's, the tensor is sparse, values are masked, or
@@ -38,10 +38,13 @@ def to_float32(x: Any, name: str) -> Tensor:
             f"expected integers of magnitude <= 2**24 for {name}, which float32 holds exactly, "
             "got larger ones; try to rescale them"
         )
+    # `rounded` makes float32 of them when the spread of all data is known.
     if isinstance(x, Tensor):
-        return x.detach().to(device="cpu", dtype=torch.float32, copy=True).contiguous()
-    with np.errstate(over="ignore"):  # overflow becomes inf, which `check_finite` reports
-        return torch.from_numpy(np.array(x, dtype=np.float32, order="C"))
+        own = torch.float64 if dtype == torch.float64 else torch.float32
+        return x.detach().to(device="cpu", dtype=own, copy=True).contiguous()
+    wide = x.dtype.kind == "f" and x.dtype.itemsize > 4
+    with np.errstate(over="ignore"):  # overflow becomes inf, which `check_splits` reports
+        return torch.from_numpy(np.array(x, dtype=np.float64 if wide else np.float32, order="C"))
 
 
 def _too_large(x: Any) -> bool:

@@ -29,7 +29,7 @@ class Dataset:
         probabilities: Bernoulli probabilities of the training data `[N, *event_shape]`, where they are
             redrawn every epoch, else None.
         rows: Split -> row `[N]` of each datum in the array or table that was given, where it was shuffled, else
-            None: `frame.index[data.rows["test"]]` names the test data.
+            None: `frame.index[data.rows["test"].numpy()]` names the test data. On the CPU, wherever the data are.
         classes: Words that the labels stand for, where they were words, else None.
     """
 

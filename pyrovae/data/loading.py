@@ -18,6 +18,7 @@ from .files import SUFFIXES
 from .hashing import content_hash
 from .ising.source import load_ising
 from .raw import Raw, Request, Size
+from .rounding import rounded
 from .sources.arrays import from_object
 from .sources.binarized_mnist import load_binarized_mnist
 from .sources.digits import load_digits
@@ -79,7 +80,7 @@ def load(
         FileNotFoundError: If the files are missing.
         ImportError: If torchvision does not fit the installed torch, or pyarrow is missing for `.parquet`.
         ValueError: If the source or an option is not understood, or the data are empty, not numeric, not
-            finite, of several shapes, corrupt or pickled.
+            finite, of several shapes, corrupt or pickled, or vary by less than float32 tells apart.
 
     Example:
         >>> data = load("digits", binarise="dynamic")
@@ -95,6 +96,7 @@ def load(
         raw = _named(source)(request)
     else:
         raw = from_object(source, request)
+    raw = raw.replace(splits=rounded(raw.splits, raw.columns, repr(raw.name)))
     check_splits(raw.splits, raw.rows)
     if raw.support is None:
         support, levels = detect_support(raw.splits)

@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """Splits of a source, float32 `[N, *event_shape]` each, with their support if it is known."""
+    """Splits of a source, float32 or float64 `[N, *event_shape]` each, with their support if it is known."""
 
     name: str
     splits: dict[str, Tensor]

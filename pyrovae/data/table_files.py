@@ -13,8 +13,8 @@ def read_table(path: Path) -> Any:
 
     Raises:
         ImportError: for a .parquet file without pyarrow.
-        ValueError: for a file that is no table, without a header row or with names that are missing or occur
-            twice.
+        ValueError: for a file that is no table, without a header row, with names that are missing or occur twice,
+            or with a blank line in its only column.
     """
     import pandas as pd
 
@@ -25,6 +25,8 @@ def read_table(path: Path) -> Any:
         header = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
         names = header.iloc[0].str.strip().tolist()
         _check_header(names, path)
+        if len(names) == 1:
+            _refuse_blank_lines(path)
         index = 0 if names[0] == "" and len(names) > 1 else None
         return pd.read_csv(path, index_col=index, skipinitialspace=True)
     except pd.errors.EmptyDataError as error:
@@ -54,6 +56,19 @@ def _check_header(names: list[str], path: Path) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"expected each column of {path} once, got {twice[0]!r} twice; try to rename it")
+
+
+def _refuse_blank_lines(path: Path) -> None:
+    """Refuses a table of one column with blank lines: missing values, which pandas passes over in silence."""
+    header = False
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if header and not line.strip():
+                raise ValueError(
+                    f"expected a number in every line of {path}, which has one column, got a blank line {number}, "
+                    "where the value is missing; try to drop the line or impute the value"
+                )
+            header = header or bool(line.strip())
 
 
 def _is_number(name: str) -> bool:

@@ -29,8 +29,9 @@ def embed(
 ) -> Tensor | dict[str, Tensor]:
     """Means of the latents given each datum: of the guide, E_q[z | x_n], or of the posterior, E_p[z | x_n].
 
-    Exact for the guide of a single site whose distribution has a mean; else a mean over draws, with their
-    Monte-Carlo error. Of a categorical latent it is its probabilities.
+    Exact for the guide of a single site whose distribution tells its mean; else a mean over draws, with their
+    Monte-Carlo error, so also of angles and directions (von Mises, projected normal), which tell the mean on the
+    circle or sphere in its place. Of a categorical latent it is its probabilities.
 
     Args:
         model, guide, x, *context, seed, plate, given: as in `log_weights`.
@@ -42,7 +43,8 @@ def embed(
         `[N, *rest]` of a pair with one latent site; else a dict by site name, in the guide's order.
 
     Raises:
-        ValueError: as `log_weights`; where the guide draws none of the model's latents.
+        ValueError: as `log_weights`; where the guide draws none of the model's latents, or one from a law without a
+            finite mean (of Cauchy).
 
     Example:
         >>> from pyrovae.models.ground_truths import linear_gaussian
@@ -53,7 +55,7 @@ def embed(
     if not isinstance(resampled, bool):
         raise TypeError(f"expected resampled to be True or False, got {resampled!r}")
     program = inspect_program(model, guide, x, *context, plate=plate, vectorised=True, given=given)
-    means = guide_means(program, 1 if resampled else (num_samples or 100), seed)
+    means = guide_means(program, 1 if resampled else (num_samples or 100), seed, existing=not resampled)
     if resampled:
         draws = posterior(
             model, guide, x, *context, num_samples=num_samples or 1000, seed=seed, plate=plate, given=given

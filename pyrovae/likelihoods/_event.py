@@ -1,15 +1,13 @@
-"""The event shape of a likelihood, and its constants, checked."""
+"""The event shape of a likelihood, checked."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from math import prod
 
-import torch
 from torch import Size, Tensor, nn
 
-__all__ = ["as_event", "as_parameters", "checked_floor", "event_shape_of", "positive_logs"]
+__all__ = ["as_event", "as_parameters", "event_shape_of"]
 
 
 def event_shape_of(net: nn.Module, event_shape: Sequence[int] | None, outputs: int = 1) -> Size:
@@ -56,26 +54,3 @@ def as_parameters(output: Tensor, event_shape: Size, outputs: int) -> Tensor:
     """
     split = as_event(output, Size((outputs, *event_shape)))
     return split.movedim(-1 - len(event_shape), -1)
-
-
-def positive_logs(value: float | Tensor, event_shape: Size, name: str) -> Tensor:
-    """Logarithm of a positive number that all elements of a datum share, or of one for each, `[*event_shape]`.
-
-    Raises:
-        ValueError: values that are not positive and finite, or of another shape.
-    """
-    given = torch.as_tensor(value, dtype=torch.float64)
-    if not (given.isfinite() & (given > 0)).all():
-        raise ValueError(f"expected a positive finite {name}, got {value}")
-    if given.dim() and given.shape != event_shape:
-        raise ValueError(
-            f"expected {name} as a number or of shape {tuple(event_shape)}, got {tuple(given.shape)}"
-        )
-    return given.log().to(torch.get_default_dtype())
-
-
-def checked_floor(min_scale: float) -> float:
-    """Returns the floor of a scale; ValueError where it is not positive and finite."""
-    if not 0 < min_scale < math.inf:
-        raise ValueError(f"expected a positive finite min_scale, got {min_scale}")
-    return min_scale

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pyrovae import distributions
 from pyrovae.networks import positive_scale, soft_limit
 
-from ._event import as_parameters, checked_floor, event_shape_of
+from ._constants import checked_floor
+from ._event import as_parameters, event_shape_of
 
 __all__ = ["Gamma"]
 

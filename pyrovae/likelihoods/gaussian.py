@@ -8,7 +8,8 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ._event import as_event, event_shape_of, positive_logs
+from ._constants import positive_logs
+from ._event import as_event, event_shape_of
 
 __all__ = ["Gaussian"]
 

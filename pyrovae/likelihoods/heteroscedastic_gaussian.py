@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pyrovae.networks import positive_scale
 
-from ._event import as_parameters, checked_floor, event_shape_of
+from ._constants import checked_floor
+from ._event import as_parameters, event_shape_of
 
 __all__ = ["HeteroscedasticGaussian"]
 

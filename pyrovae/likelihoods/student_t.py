@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pyrovae import distributions
-from pyrovae.networks import positive_scale, soft_limit
+from pyrovae.networks import positive_scale
 
-from ._event import as_parameters, checked_floor, event_shape_of, positive_logs
+from ._constants import checked_floor, constant_of, set_constant
+from ._event import as_parameters, event_shape_of
 
 __all__ = ["StudentT"]
 
@@ -27,13 +28,14 @@ class StudentT(nn.Module):
             scales; raw zeros give a scale of 1, and the floor.
         df: Degrees of freedom :math:`\nu > 1` (below which there is no mean), or their start if they are
             learned: a number that all elements of a datum share, or a tensor of the event shape.
-        learn_df: Learn them, as :math:`\ln (\nu - 1)`.
+        learn_df: Learn them, as :math:`\ln (\nu - 1)`, from a start within -15 ... 15, beyond which they grow
+            linearly. Those that are not learned are used as they are.
         min_scale: Floor of the scale, which must be there: where it may go to 0 the likelihood has no maximum.
         event_shape: Shape of one datum; `(net.out_features / 2,)` if not given.
 
     Raises:
-        ValueError: df is not above 1 and finite or of another shape, min_scale is not positive and finite, or
-            the network's width is not known or does not fill the event shape.
+        ValueError: df is not above 1 and finite, beyond its bounds or of another shape, min_scale is not positive
+            and finite, or the network's width is not known or does not fill the event shape.
 
     References:
         Student-t Variational Autoencoder for Robust Density Estimation (Takahashi et al., 2018),
@@ -53,20 +55,19 @@ class StudentT(nn.Module):
         super().__init__()
         self.net, self.min_scale = net, checked_floor(min_scale)
         self.event_shape = event_shape_of(net, event_shape, 2)
-        if not (torch.as_tensor(df) > 1).all():
+        if not (torch.as_tensor(df, dtype=torch.float64) > 1).all():
             raise ValueError(f"expected df > 1, where the law has a mean, got {df}")
-        start = positive_logs(df - 1, self.event_shape, "df")
-        if learn_df:
-            self.log_df_above_one = nn.Parameter(start)
-        else:
-            self.register_buffer("log_df_above_one", start)
+        self.learn_df = learn_df
+        set_constant(self, "log_df_above_one", df - 1, self.event_shape, "df - 1", learn_df)
 
     def forward(self, z: Tensor, *context: Tensor) -> Any:
         """Returns p(x|z), `batch_shape` z.shape[:-1]."""
         loc, raw = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
-        df = 1 + soft_limit(self.log_df_above_one, 15.0).exp()
-        law = distributions.StudentT(df, loc, positive_scale(raw, self.min_scale))
+        law = distributions.StudentT(self._df().to(loc.dtype), loc, positive_scale(raw, self.min_scale))
         return law.to_event(len(self.event_shape))
+
+    def _df(self) -> Tensor:
+        return 1 + constant_of(self.log_df_above_one, self.learn_df)
 
     def raw_mean(self, x: Tensor) -> Tensor:
         """Network output `[*event]` at which the locations are the medians of `x`, `[N, *event]`."""
@@ -74,7 +75,7 @@ class StudentT(nn.Module):
 
     def extra_repr(self) -> str:
         """Shows the degrees of freedom, the floor and the shape of one datum."""
-        own = self.log_df_above_one
-        learned = ", learned" if isinstance(own, nn.Parameter) else ""
-        each = "one each" if own.dim() else f"{1 + own.exp().item():.4g}"
+        own = self._df()
+        learned = ", learned" if self.learn_df else ""
+        each = "one each" if own.dim() else f"{own.item():.4g}"
         return f"df={each}{learned}, min_scale={self.min_scale:g}, event_shape={tuple(self.event_shape)}"

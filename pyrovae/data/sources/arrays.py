@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...files import expanded
-from ..checks import check_event, to_float32, to_labels
+from ..checks import check_event, to_labels, to_real
 from ..files import read_file
 from ..raw import Raw, Request, Size
 from ..splitting import split_rows
@@ -146,7 +146,7 @@ def _stacked(source: Any) -> tuple[Tensor, list[int] | None]:
         item = source[i]
         event, *rest = item if isinstance(item, tuple | list) else (item,)
         # as numpy first: an image of PIL has no way into torch of its own
-        events.append(to_float32(event if isinstance(event, Tensor) else np.asarray(event), f"item {i}"))
+        events.append(to_real(event if isinstance(event, Tensor) else np.asarray(event), f"item {i}"))
         if events[i].shape != events[0].shape:
             raise ValueError(
                 f"expected items of one shape, got {tuple(events[0].shape)} at 0 and "

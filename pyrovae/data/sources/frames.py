@@ -1,4 +1,4 @@
-"""Tables: data frames of pandas, polars and the like, and sparse matrices of SciPy, as one float32 array."""
+"""Tables: data frames of pandas, polars and the like, and sparse matrices of SciPy, as one array."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import to_float32
+from ..checks import to_real
 
 Columns = tuple[str, ...]
 
@@ -20,16 +20,16 @@ def is_frame(source: Any) -> bool:
 
 
 def to_array(source: Any, name: str) -> tuple[Tensor, Columns | None]:
-    """Float32 tensor of an array, a sparse matrix or a table; the names of a table's columns.
+    """Tensor (float32 or float64) of an array, a sparse matrix or a table; the names of a table's columns.
 
     Raises:
-        ValueError: as `to_float32` and `from_frame`.
+        ValueError: as `to_real` and `from_frame`.
     """
     if is_frame(source):
         return from_frame(source, name)
     if hasattr(source, "toarray") and hasattr(source, "tocsr"):
         source = source.toarray()
-    return to_float32(source, name), None
+    return to_real(source, name), None
 
 
 def from_frame(frame: Any, name: str) -> tuple[Tensor, Columns]:
@@ -50,7 +50,8 @@ def from_frame(frame: Any, name: str) -> tuple[Tensor, Columns]:
             f"expected {name} with rows and columns, got a table of {len(frame)} rows and {len(columns)} columns"
         )
     x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}") for c in frame.columns], 1)
-    constant = [c for c, same in zip(columns, (x == x[0]).all(0).tolist(), strict=True) if same]
+    low = x.float()
+    constant = [c for c, same in zip(columns, (low == low[0]).all(0).tolist(), strict=True) if same]
     if constant and len(x) > 1:
         warnings.warn(
             f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "
@@ -80,4 +81,4 @@ def _column(series: Any, name: str) -> Tensor:
             "out, to give it as labels ({'x': table, 'y': column}), or one 0/1 column for each of its values "
             "(pandas.get_dummies)"
         )
-    return to_float32(values, name)
+    return to_real(values, name)

@@ -7,12 +7,9 @@ from typing import Literal
 import torch
 from torch import Size, Tensor, nn
 
-from .._event import positive_logs
+from .._constants import LIMIT, positive_logs
 
-__all__ = ["LIMIT", "Exposure", "raw_log_mean"]
-
-# e^15 is three million; beyond it a mean grows linearly with the network's output.
-LIMIT = 15.0
+__all__ = ["Exposure", "raw_log_mean"]
 
 
 class Exposure(nn.Module):

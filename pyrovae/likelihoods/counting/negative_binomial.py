@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from pyrovae import distributions
 from pyrovae.networks import soft_limit
 
-from .._event import as_event, event_shape_of, positive_logs
-from .exposure import LIMIT, Exposure, raw_log_mean
+from .._constants import LIMIT, constant_of, set_constant
+from .._event import as_event, event_shape_of
+from .exposure import Exposure, raw_log_mean
 
 __all__ = ["NegativeBinomial", "counts_around"]
 
@@ -29,13 +30,14 @@ class NegativeBinomial(nn.Module):
             exponential grows linearly.
         inverse_dispersion: r, or its start if it is learned: a number that all elements of a datum share, or a
             tensor of the event shape.
-        learn_dispersion: Learn it, as its logarithm.
+        learn_dispersion: Learn it, as its logarithm, from a start within e^-15 ... e^15, beyond which r grows
+            linearly. One that is not learned is used as it is.
         exposure: The factor e on the means, as for `Poisson`.
         event_shape: Shape of one datum; `(net.out_features,)` if not given.
 
     Raises:
-        ValueError: inverse_dispersion or exposure is not positive and finite or of another shape, or the
-            network's width is not known or does not fill the event shape.
+        ValueError: inverse_dispersion or exposure is not positive and finite, beyond its bounds or of another
+            shape, or the network's width is not known or does not fill the event shape.
 
     References:
         Deep generative modeling for single-cell transcriptomics (Lopez et al., 2018),
@@ -55,18 +57,23 @@ class NegativeBinomial(nn.Module):
         super().__init__()
         self.net = net
         self.event_shape = event_shape_of(net, event_shape)
-        start = positive_logs(inverse_dispersion, self.event_shape, "inverse_dispersion")
-        if learn_dispersion:
-            self.log_inverse_dispersion = nn.Parameter(start)
-        else:
-            self.register_buffer("log_inverse_dispersion", start)
+        self.learn_dispersion = learn_dispersion
+        set_constant(
+            self,
+            "log_inverse_dispersion",
+            inverse_dispersion,
+            self.event_shape,
+            "inverse_dispersion",
+            learn_dispersion,
+        )
         self.exposure = Exposure(exposure, self.event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> Any:
         """Returns p(x|z), `batch_shape` z.shape[:-1]."""
         context, log_exposure = self.exposure(z, context)
         raw = as_event(self.net(z, *context), self.event_shape)
-        law = counts_around(raw, log_exposure, self.log_inverse_dispersion)
+        r = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
+        law = counts_around(raw, log_exposure, r)
         return law.to_event(len(self.event_shape))
 
     def raw_mean(self, x: Tensor) -> Tensor:
@@ -75,13 +82,13 @@ class NegativeBinomial(nn.Module):
 
     def extra_repr(self) -> str:
         """Shows the dispersion and the shape of one datum."""
-        own = self.log_inverse_dispersion
-        learned = ", learned" if isinstance(own, nn.Parameter) else ""
-        each = "one each" if own.dim() else f"{own.exp().item():.4g}"
+        own = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
+        learned = ", learned" if self.learn_dispersion else ""
+        each = "one each" if own.dim() else f"{own.item():.4g}"
         return f"inverse_dispersion={each}{learned}, event_shape={tuple(self.event_shape)}"
 
 
-def counts_around(raw: Tensor, log_exposure: Tensor, log_inverse_dispersion: Tensor) -> Any:
-    """Negative binomial law, from raw log-means, ln exposure and ln r, all of the event shape or one for all."""
-    log_r = soft_limit(log_inverse_dispersion, LIMIT)
-    return distributions.NegativeBinomial(log_r.exp(), logits=soft_limit(raw, LIMIT) + log_exposure - log_r)
+def counts_around(raw: Tensor, log_exposure: Tensor, r: Tensor) -> Any:
+    """Negative binomial law, from raw log-means, ln exposure and r, all of the event shape or one for all."""
+    log_mean = soft_limit(raw, LIMIT) + log_exposure
+    return distributions.NegativeBinomial(r.to(raw.dtype), logits=log_mean - r.log().to(raw.dtype))

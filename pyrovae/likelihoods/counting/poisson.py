@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from pyrovae import distributions
 from pyrovae.networks import soft_limit
 
+from .._constants import LIMIT
 from .._event import as_event, event_shape_of
-from .exposure import LIMIT, Exposure, raw_log_mean
+from .exposure import Exposure, raw_log_mean
 
 __all__ = ["Poisson"]
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from pyrovae import distributions
 
-from .._event import as_parameters, event_shape_of, positive_logs
+from .._constants import constant_of, set_constant
+from .._event import as_parameters, event_shape_of
 from .exposure import Exposure, raw_log_mean
 from .negative_binomial import counts_around
 
@@ -27,13 +28,14 @@ class ZeroInflatedNegativeBinomial(nn.Module):
             negative binomial, then the logits of :math:`\pi`.
         inverse_dispersion: r, or its start if it is learned: a number that all elements of a datum share, or a
             tensor of the event shape.
-        learn_dispersion: Learn it, as its logarithm.
+        learn_dispersion: Learn it, as its logarithm, from a start within e^-15 ... e^15, beyond which r grows
+            linearly. One that is not learned is used as it is.
         exposure: The factor on the means of the negative binomial, as for `Poisson`.
         event_shape: Shape of one datum; `(net.out_features / 2,)` if not given.
 
     Raises:
-        ValueError: inverse_dispersion or exposure is not positive and finite or of another shape, or the
-            network's width is not known or does not fill the event shape.
+        ValueError: inverse_dispersion or exposure is not positive and finite, beyond its bounds or of another
+            shape, or the network's width is not known or does not fill the event shape.
 
     References:
         Deep generative modeling for single-cell transcriptomics (Lopez et al., 2018),
@@ -53,18 +55,23 @@ class ZeroInflatedNegativeBinomial(nn.Module):
         super().__init__()
         self.net = net
         self.event_shape = event_shape_of(net, event_shape, 2)
-        start = positive_logs(inverse_dispersion, self.event_shape, "inverse_dispersion")
-        if learn_dispersion:
-            self.log_inverse_dispersion = nn.Parameter(start)
-        else:
-            self.register_buffer("log_inverse_dispersion", start)
+        self.learn_dispersion = learn_dispersion
+        set_constant(
+            self,
+            "log_inverse_dispersion",
+            inverse_dispersion,
+            self.event_shape,
+            "inverse_dispersion",
+            learn_dispersion,
+        )
         self.exposure = Exposure(exposure, self.event_shape)
 
     def forward(self, z: Tensor, *context: Tensor) -> Any:
         """Returns p(x|z), `batch_shape` z.shape[:-1]."""
         context, log_exposure = self.exposure(z, context)
         raw, gate = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
-        counts = counts_around(raw, log_exposure, self.log_inverse_dispersion)
+        r = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
+        counts = counts_around(raw, log_exposure, r)
         law = distributions.ZeroInflatedNegativeBinomial(counts, gate_logits=gate)
         return law.to_event(len(self.event_shape))
 
@@ -74,7 +81,7 @@ class ZeroInflatedNegativeBinomial(nn.Module):
 
     def extra_repr(self) -> str:
         """Shows the dispersion and the shape of one datum."""
-        own = self.log_inverse_dispersion
-        learned = ", learned" if isinstance(own, nn.Parameter) else ""
-        each = "one each" if own.dim() else f"{own.exp().item():.4g}"
+        own = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
+        learned = ", learned" if self.learn_dispersion else ""
+        each = "one each" if own.dim() else f"{own.item():.4g}"
         return f"inverse_dispersion={each}{learned}, event_shape={tuple(self.event_shape)}"

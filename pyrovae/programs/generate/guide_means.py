@@ -13,21 +13,32 @@ from ..inspection import Program
 from ..sites import sample_sites
 from .predictive import ROWS
 
+# What these call their mean is a direction or a mean on the circle, and no E[z].
+_DIRECTIONS = (torch.distributions.VonMises, dist.ProjectedNormal, dist.SineBivariateVonMises)
+_WRAPPERS = (
+    dist.Independent,
+    torch.distributions.Independent,
+    dist.MaskedDistribution,
+    dist.torch_distribution.ExpandedDistribution,
+)
 
-def guide_means(program: Program, num_samples: int, seed: int) -> dict[str, Tensor]:
+
+def guide_means(program: Program, num_samples: int, seed: int, existing: bool = True) -> dict[str, Tensor]:
     """E_q[z | x_n] of every latent, `[N, *rest]`: inner plates, then the event; sites in the guide's order.
 
     The mean over draws of what comes before a site of the distribution's own mean, so that one run is exact for a
-    guide of one site. A categorical site has its probabilities, `[N, ..., C]`; a site whose distribution has no mean
-    (a flow), that of its own draws.
+    guide of one site. A categorical site has its probabilities, `[N, ..., C]`; a site whose distribution does not
+    tell E[z] (a flow; a von Mises law, whose mean is that on the circle), the mean of its own draws.
 
     Args:
         program: the pair and its data.
         num_samples: runs of the guide, where one is not exact.
         seed: of the draws.
+        existing: refuse laws whose mean does not exist; else theirs are draws, of which no mean is to be made.
 
     Raises:
-        ValueError: where the guide draws none of the model's latents.
+        ValueError: where the guide draws none of the model's latents, or one from a law without a finite mean (of
+            Cauchy), whose draws have a mean that settles nowhere.
     """
     latents = _latents(program)
     parts: dict[str, list[Tensor]] = {name: [] for name in latents}
@@ -39,7 +50,7 @@ def guide_means(program: Program, num_samples: int, seed: int) -> dict[str, Tens
         while k < runs:
             with program.quiet(seed, "guide means", i, k), program.on(rows) as given:
                 trace = poutine.trace(program.guide).get_trace(*given)
-            found = {name: _mean(trace.nodes[name], program.plate) for name in latents}
+            found = {name: _mean(trace.nodes[name], program.plate, existing) for name in latents}
             if k == 0 and _is_exact(trace, latents):
                 runs = 1
             for name, (mean, dtype) in found.items():
@@ -74,24 +85,47 @@ def _is_exact(trace: Any, latents: list[str]) -> bool:
 
 
 def _own_mean(fn: Any) -> Tensor | None:
-    """Mean of a distribution, or its probabilities where it is categorical; None where it has none."""
-    base = fn
-    while isinstance(base, dist.Independent | torch.distributions.Independent | dist.MaskedDistribution):
-        base = base.base_dist
+    """Mean that a distribution tells, or its probabilities where it is categorical; None where it tells none."""
+    base = _without_wrappers(fn)
     if isinstance(base, torch.distributions.Categorical):
         return base.probs.expand(*fn.batch_shape, *fn.event_shape, base.probs.shape[-1])
+    if _is_direction(base):
+        return None
     try:
-        mean = fn.mean
+        return fn.mean.expand(fn.batch_shape + fn.event_shape)
     except (NotImplementedError, AttributeError):
         return None
-    # torch's answer where there is no number, such as of a heavy tail.
-    return mean.expand(fn.batch_shape + fn.event_shape) if bool(torch.isfinite(mean).all()) else None
 
 
-def _mean(site: Any, plate: str) -> tuple[Tensor, torch.dtype]:
-    """Mean of a site in float64, data first and without dims of plates that it is not in; the dtype it had."""
+def _without_wrappers(fn: Any) -> Any:
+    while isinstance(fn, _WRAPPERS):
+        fn = fn.base_dist
+    return fn
+
+
+def _is_direction(base: Any) -> bool:
+    if isinstance(base, torch.distributions.MixtureSameFamily):
+        return _is_direction(_without_wrappers(base.component_distribution))
+    return isinstance(base, _DIRECTIONS)
+
+
+def _mean(site: Any, plate: str, existing: bool) -> tuple[Tensor, torch.dtype]:
+    """Mean of a site in float64, data first and without dims of plates that it is not in; the dtype it had.
+
+    Raises:
+        ValueError: a mean that is not finite, where an existing one is asked for.
+    """
     fn, value = site["fn"], site["value"]
     mean = _own_mean(fn)
+    if mean is not None and not torch.isfinite(mean).all():
+        # torch's answer where there is no number, such as of a heavy tail.
+        if existing:
+            raise ValueError(
+                f"expected a guide whose latents have finite means, got a {type(_without_wrappers(fn)).__name__} at "
+                f"{site['name']!r}, whose mean is {_first_not_finite(mean)}; try resampled=True, for the means of the "
+                "posterior, or the median of pv.posterior's draws"
+            )
+        mean = None
     mean = value if mean is None else mean
     datum = next(f.dim for f in site["cond_indep_stack"] if f.name == plate)
     batch = value.dim() - fn.event_dim
@@ -99,3 +133,7 @@ def _mean(site: Any, plate: str) -> tuple[Tensor, torch.dtype]:
     kept = [s for s in first.shape[1:batch] if s > 1]
     dtype = mean.dtype if mean.is_floating_point() else torch.get_default_dtype()
     return first.reshape(len(first), *kept, *first.shape[batch:]).double(), dtype
+
+
+def _first_not_finite(mean: Tensor) -> float:
+    return float(mean[~torch.isfinite(mean)][0])
