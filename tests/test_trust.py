@@ -13,7 +13,7 @@ import pytest
 
 import pyrovae as pv
 from pyrovae.data.sources import mnist
-from pyrovae.inference import cli, compare, evaluate, free_energy, gaps, sample, sandwich, train
+from pyrovae.inference import cli, compare, evaluate, free_energy, gaps, report, sample, sandwich, train
 from pyrovae.inference.studies.ising_cells import Question, trained
 from pyrovae.inference.studies.ising_study import make_plan
 
@@ -62,6 +62,7 @@ SCRIPTS = {
     "sandwich": lambda f: sandwich.main([f, "--simulate", "2", "--temperatures", "3", *FLAGS]),
     "free_energy": lambda f: free_energy.main([f, "--limit", "2", *FLAGS]),
     "sample": lambda f: sample.main([f, "--num", "2", *FLAGS]),
+    "report": lambda f: report.main([f, "--num-samples", "5", *FLAGS]),
     "compare": lambda f: compare.main(["--only-runs", "--runs", f, "--out", "cmp", "--num-samples", "5", *FLAGS]),
     "train --resume": lambda f: train.main(["--out", f, "--resume", *FLAGS]),
 }  # fmt: skip
