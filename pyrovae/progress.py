@@ -29,7 +29,7 @@ _silent: ContextVar[bool] = ContextVar("pyrovae_silent", default=False)
 
 
 class Bar(Protocol):
-    """What shows how far a call has come."""
+    """Display of how far a call has come."""
 
     def show(self, done: float, total: float, note: str) -> None:
         """Shows it."""

@@ -18,7 +18,7 @@ Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
 
 class Program(Protocol):
-    """What a cell's model and guide are built by. Cells of one program have equal ones."""
+    """Builder of a cell's model and guide. Cells of one program have equal ones."""
 
     def build(self, data: Dataset, seed: int) -> Pair:
         """A new model and guide, whose weights no other call has; the global random state stays as it is."""

@@ -186,7 +186,7 @@ def _names(code: types.CodeType) -> list[str]:
 
 
 def _state(value: Any) -> Any:
-    """What a copy of an object is made from, as `pickle` asks for it; else its attributes."""
+    """State that a copy of an object is made from, as `pickle` asks for it; else its attributes."""
     try:
         made = value.__reduce_ex__(2)
     except Exception:  # each kind of object has an error of its own

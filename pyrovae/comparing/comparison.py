@@ -175,7 +175,7 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What the evidence of each program says of its own figures, with the program's name and seed before it."""
+        """Warnings of each program's evidence on its own figures, with the program's name and seed before them."""
         return [
             f"{e.title}{f' (seed {seed})' if len(e.evidences) > 1 else ''}: {warning}"
             for e in self.entries
@@ -197,7 +197,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """What the figures are of."""
+        """Data, split and draws that the figures are of."""
         cell = self.outcome.cells[0]
         draws = next((f", IS with K = {e.num_samples:,}" for e in cell.estimators if e.name == "IS"), "")
         return f"{self.data.spec.name}, test split (N = {len(self.data.test):,}), nats per datum{draws}"

@@ -18,7 +18,7 @@ from .workers import Failure, plain_reason, run_side_by_side
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the cells of a plan.
+    """Results of the cells of a plan.
 
     Attributes:
         cells: all of them, in the order of the table.

@@ -58,7 +58,7 @@ class Copied:
 
 
 def program_of(name: str, given: Any) -> Built | Copied:
-    """What builds the program given under this name.
+    """Builder of the program given under this name.
 
     Raises:
         TypeError: no pair, no object that has one, and no function.

@@ -1,4 +1,4 @@
-"""What decides the numbers of a cell that was given in Python, as plain values for its run folder."""
+"""Identity of a cell that was given in Python: all that decides its numbers, as plain values for its run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a comparison has to run, found out before anything is trained."""
+"""Plan of a comparison: the cells that have to run, found out before anything is trained."""
 
 from __future__ import annotations
 

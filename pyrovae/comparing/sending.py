@@ -1,4 +1,4 @@
-"""What another process can be given: what pickle takes, and what is found there again."""
+"""Check of what another process can be given: what pickle takes, and what is found there again."""
 
 from __future__ import annotations
 

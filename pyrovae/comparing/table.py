@@ -157,7 +157,7 @@ def _over_seeds(entries: Sequence[Entry], best: Entry, columns: Columns) -> list
 
 
 def _direction(target: Entry, best: bool, number: int, columns: Columns) -> str:
-    """What the figures are; the certificate of the best is one among `number`, chosen after the fact."""
+    """Note on the figures; the certificate of the best is one among `number`, chosen after the fact."""
     found = {n: e for n in columns.estimators for e in target.estimates(n)[:1]}
     which = "the best" if best else f"the baseline, {target.title}"
     certified = ""

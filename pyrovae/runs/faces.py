@@ -55,7 +55,7 @@ def spec_text(spec: DataSpec) -> str:
 
 
 def data_text(data: Any) -> str:
-    """What a program was trained on."""
+    """Text of the data that a program was trained on."""
     if isinstance(data, Dataset):
         return spec_text(data.spec)
     if isinstance(data, Tensor):

@@ -33,7 +33,7 @@ class Trained:
     """
 
     def _about(self) -> dict[str, str]:
-        """What it is, line by line."""
+        """Description, line by line."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What the ELBO loses, part by part."""
+"""Losses of the ELBO, part by part."""
 
 from __future__ import annotations
 
