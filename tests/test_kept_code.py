@@ -1,7 +1,6 @@
 """Code that is compiled once for a graph: found again by programs that compute the same, and by no other."""
 
 import gc
-import importlib
 import weakref
 
 import pyro
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.evidence.core.compile_when import PAIRS, compiles
+from pyrovae.evidence.core.compile_when import PAIRS, compiles, pairs_that_pay
 from pyrovae.programs.compile import kept_code
 
 K, CHUNK = 8, pv.Chunk(4, 4)
@@ -184,6 +183,7 @@ def test_the_oldest_code_is_dropped(made, monkeypatch):
 
 
 def test_auto_is_decided_by_counts(made):
+    assert pairs_that_pay(torch.device("cuda")) > pairs_that_pay(torch.device("cpu")) == PAIRS
     assert not compiles("auto", PAIRS - 1, PAIRS) and compiles("auto", PAIRS, PAIRS)
     assert compiles(True, 1, PAIRS) and not compiles(False, 2 * PAIRS, PAIRS)
     with pytest.raises(ValueError, match="True, False or"):
@@ -198,8 +198,7 @@ def test_auto_is_decided_by_counts(made):
     "ask", [weights, lambda pair, x, **options: pv.evidence(pair.model, pair.guide, x, **options)]
 )
 def test_auto_compiles_large_jobs(made, monkeypatch, ask):
-    for name in ("core.log_weights", "evidence"):
-        monkeypatch.setattr(importlib.import_module(f"pyrovae.evidence.{name}"), "PAIRS", 10)
+    monkeypatch.setattr("pyrovae.evidence.core.compile_when.PAIRS", 10)
     options = {"estimators": [pv.IS(K)], "chunk": CHUNK} if ask is not weights else {"compile": "auto"}
     ask(Pair(), x_of(), **options)
     assert len(made) == 1

@@ -21,7 +21,7 @@ from ..progress import Progress, listener, shows_progress
 from .core.assembling import assemble, from_program, from_weights
 from .core.checks import check_density, check_observations
 from .core.chunks import Chunk, choose_chunk
-from .core.compile_when import PAIRS, Compile, compiles
+from .core.compile_when import Compile, compiles, pairs_that_pay
 from .core.estimator import PerDatum, ProgramEstimator, WeightEstimator
 from .core.execution import Execution
 from .estimators.elbo import ELBO
@@ -124,7 +124,7 @@ def evidence(
     drawn = max((e.num_samples or 0) for e in weighted) or 100 if weighted else 0
     if weighted:
         chunk = chunk or choose_chunk(program, drawn, budget)
-    pays = compiles(compile, drawn * program.arguments.num_data, PAIRS)
+    pays = compiles(compile, drawn * program.arguments.num_data, pairs_that_pay(program.arguments.x.device))
     what = {"data": data_hash(x, *context), "seed": seed, "chunk": repr(chunk), "compile": pays}
     what |= {"device": x.device.type, "drawn": drawn, "weighted": repr(weighted), "plate": program.plate}
     what |= {"given": data_hash(x[:0], given)} if given else {}

@@ -43,7 +43,7 @@ class Captured:
         self.capture = capture and captures(device)
         self.refused: str | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._places: tuple[int, ...] = ()
+        self._places: list[int] = []
         self._runs = 0
 
     def __call__(self) -> None:
@@ -51,7 +51,7 @@ class Captured:
         if not self.capture or self.refused is not None:
             self.body()
             return
-        places = tuple(t.data_ptr() for t in self.fixed())
+        places = self._now()
         if places != self._places:
             self._graph, self._places, self._runs = None, places, 0
         if self._graph is not None:
@@ -59,10 +59,13 @@ class Captured:
         elif self._runs < WARM_UP:
             self._on_a_side_stream()
             # The first run makes what comes to life late (an optimizer's state).
-            self._places = tuple(t.data_ptr() for t in self.fixed())
+            self._places = self._now()
             self._runs += 1
         else:
             self._make()
+
+    def _now(self) -> list[int]:
+        return list(map(Tensor.data_ptr, self.fixed()))
 
     def _on_a_side_stream(self) -> None:
         side = torch.cuda.Stream(self.device)

@@ -184,10 +184,7 @@ class SVI:
         else:
             for place, value in zip(self._static.args, compiled.inputs.tensors(args, kwargs), strict=True):
                 place.copy_(value)
-            for place, group in zip(
-                self._static.rates, self._static.update.optimizer.param_groups, strict=True
-            ):
-                place.fill_(group["lr"])
+            self._static.fill_rates()
             compiled.fill_beta()
             captured()
             loss = float(self._static.loss)
@@ -253,13 +250,15 @@ class SVI:
             return None
         return self._captured
 
-    def static_step(self, compiled: StepObjective, args: Sequence[Tensor]) -> StaticStep:
+    def static_step(
+        self, compiled: StepObjective, args: Sequence[Tensor], rates: Tensor | None = None
+    ) -> StaticStep:
         """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
         update = self.update.fused(compiled.parameters)
         without = set(map(id, getattr(compiled, "idle", ())))
         idle = [p for p in compiled.parameters if id(p) in without and self.update.has_moved(p)]
         self.update.will_move(p for p in compiled.parameters if id(p) not in without)
-        return StaticStep(compiled, update, args, self.before_step, idle)
+        return StaticStep(compiled, update, args, self.before_step, idle, rates)
 
     def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:
         compiled = self._kinds.graph_for(args, kwargs)

@@ -1,8 +1,8 @@
 """`make gpu`: every CUDA test, checks of training and evidence on the device, the bench rows; within six minutes.
 
 Prints as it goes. Each step is a process of its own with a time limit: an illegal memory access, a hang or a failure
-costs that step alone. `gpu.json` has all findings as they are made, `gpu.md` a block for docs/performance.md. Without a
-GPU it says so, and runs nothing.
+costs that step alone. Steps that time nothing run side by side, the others alone after them. `gpu.json` has all
+findings as they are made, `gpu.md` a block for docs/performance.md. Without a GPU it says so, and runs nothing.
 
     python -m tests.gpu                                # or make gpu
     python -m tests.gpu --only training --only bench
@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from .checks import CHECKS
 
 ROOT = Path(__file__).parents[2]
 BENCH = ("step-400", "step-200-200", "epoch", "importance", "test-set")
+ALONE = ("evaluate", "bench")  # they time
 LIMITS = {"tests": 100.0, **{name: limit for name, (_, limit) in CHECKS.items()}, "bench": 150.0}
 TOTAL = 360.0
 # (part of the case, row) -> what its least time must be at most.
@@ -57,16 +61,21 @@ class Report:
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        self.folder, self.steps = folder, {}
+        self.folder = folder
         self.steps: dict[str, dict[str, Any]] = {}
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a rehearsal on a CPU"
         self.machine = f"{name}; torch {torch.__version__}"
+        self._lock = threading.Lock()
+
+    def say(self, step: str, text: str) -> None:
+        print(f"  {step}: {text}", flush=True)
 
     def add(self, step: str, what: str, value: Any, met: bool | None) -> None:
-        self.steps[step]["findings"].append({"what": what, "value": value, "met": met})
         said = {True: "ok", False: "MISSED", None: ""}[met]
-        print(f"  {what}: {_text(value)} {said}", flush=True)
-        self.write()
+        with self._lock:
+            self.steps[step]["findings"].append({"what": what, "value": value, "met": met})
+            self.say(step, f"{what}: {_text(value)} {said}")
+            self._write()
 
     @property
     def missed(self) -> list[str]:
@@ -78,6 +87,11 @@ class Report:
         return out
 
     def write(self) -> None:
+        """Writes both files."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
         content = {"machine": self.machine, "steps": self.steps, "missed": self.missed}
         (self.folder / "gpu.json").write_text(json.dumps(content, indent=2) + "\n")
         lines = [self.machine, "", "| step | what | value | |", "|---|---|---:|---|"]
@@ -119,10 +133,10 @@ def command(name: str, options: argparse.Namespace, folder: Path) -> list[str]:
     return [*python, "-m", "tests.gpu", "--device", options.device, "--step", name, *quick]
 
 
-def run_step(name: str, options: argparse.Namespace, report: Report, limit: float) -> None:
-    """One step in a process of its own; its lines are shown, and its findings kept, as they come."""
-    report.steps[name] = {"findings": [], "failed": None, "seconds": None}
-    print(f"{name} (at most {limit:.0f} s)", flush=True)
+def run_step(name: str, options: argparse.Namespace, report: Report, limit: float, share: int = 1) -> None:
+    """One step in a process of its own, one of `share` at once; its findings are kept as they come."""
+    report.say(name, f"begins, at most {limit:.0f} s")
+    threads = max(1, (os.cpu_count() or 1) // share)
     start = time.perf_counter()
     process = subprocess.Popen(
         command(name, options, report.folder),
@@ -130,6 +144,7 @@ def run_step(name: str, options: argparse.Namespace, report: Report, limit: floa
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )
     timer = _Timer(process, limit)
     last = ""
@@ -139,7 +154,7 @@ def run_step(name: str, options: argparse.Namespace, report: Report, limit: floa
             report.add(name, *json.loads(line.removeprefix("FINDING ")))
         elif line.strip():
             last = line.strip()
-            print(f"  {line.rstrip()}", flush=True)
+            report.say(name, line.rstrip())
     code = process.wait()
     timer.stop()
     step = report.steps[name]
@@ -152,8 +167,7 @@ def run_step(name: str, options: argparse.Namespace, report: Report, limit: floa
         step["findings"].append({"what": last[:200], "value": "pytest", "met": True})
     if name == "bench":
         keep_bench(report)
-    if step["failed"]:
-        print(f"  FAILED: {step['failed']}", flush=True)
+    report.say(name, f"FAILED: {step['failed']}" if step["failed"] else f"done in {step['seconds']} s")
     report.write()
 
 
@@ -181,8 +195,6 @@ class _Timer:
     """Ends a process that takes too long."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
-        import threading
-
         self.fired = False
         self._process = process
         self._timer = threading.Timer(seconds, self._fire)
@@ -210,16 +222,23 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     report, start = Report(options.out, device), time.perf_counter()
-    for name in options.only or LIMITS:
+    wanted = [name for name in LIMITS if name in (options.only or LIMITS)]
+    report.steps = {name: {"findings": [], "failed": None, "seconds": None} for name in wanted}
+
+    def make(name: str, share: int = 1) -> None:
         left = TOTAL - (time.perf_counter() - start)
         if left < 5:
-            report.steps[name] = {
-                "findings": [],
-                "failed": f"not begun: {TOTAL:.0f} s are over",
-                "seconds": 0.0,
-            }
-            continue
-        run_step(name, options, report, min(LIMITS[name], left))
+            report.steps[name]["failed"] = f"not begun: {TOTAL:.0f} s are over"
+        else:
+            run_step(name, options, report, min(LIMITS[name], left), share)
+
+    together = [name for name in wanted if name not in ALONE]
+    with ThreadPoolExecutor(min(len(together), os.cpu_count() or 1) or 1) as pool:
+        for made in [pool.submit(make, name, len(together)) for name in together]:
+            made.result()
+    for name in wanted:
+        if name in ALONE:
+            make(name)
     report.write()
     print(f"{time.perf_counter() - start:.0f} s; gpu.json and gpu.md in {options.out}")
     for line in report.missed:

@@ -25,7 +25,7 @@ from ..weights.narrower_guides import warn_narrower
 from .apart import Apart
 from .checks import check_density, check_num_samples, check_weights
 from .chunks import Chunk, choose_chunk, halved
-from .compile_when import PAIRS, Compile, compiles
+from .compile_when import Compile, compiles, pairs_that_pay
 from .execution import Execution
 
 
@@ -64,8 +64,8 @@ def log_weights(
         chunk: data and samples run at once; default: measured, to fit `budget`.
         budget: bytes of live tensors per chunk; default 24 MiB on CPU, 2 GiB on CUDA.
         compile: run full chunks as one compiled graph, with the same noise (equal to rounding); "auto": from 10
-            million (datum, sample) pairs on. A program that is no graph runs eagerly, with a warning. A second call
-            for the same graph finds its code.
+            million (datum, sample) pairs on, on CUDA from 500 million. A program that is no graph runs eagerly, with
+            a warning. A second call for the same graph finds its code.
         progress: called as `progress(done, total)` in (datum, sample) pairs.
         given: values of latents outside of the plate, which all data share, by name: the weights are then those of
             p(x | given), without the density of `given` itself. `pyro.condition(model, given)` does the same.
@@ -131,7 +131,9 @@ def iterate(
         )
     done = 0
     chunk = chunk or choose_chunk(program, num_samples, execution.budget)
-    pays = compiles(execution.compile, num_samples * args.num_data, PAIRS) and num_samples > chunk.samples
+    pays = num_samples > chunk.samples and compiles(
+        execution.compile, num_samples * args.num_data, pairs_that_pay(args.x.device)
+    )
     compiled = _compiled(program, chunk) if pays else None
     parts, apart = args.chunks(chunk.data), Apart(program)
     wanted: Iterable[int] = range(len(parts)) if chunks is None else chunks

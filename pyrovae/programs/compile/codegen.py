@@ -229,7 +229,7 @@ def _lifts(values: Sequence[Any]) -> list[Lift]:
 
 
 def compile_module(
-    module: fx.GraphModule, example: Sequence[Tensor], padding: bool = True
+    module: fx.GraphModule, example: Sequence[Tensor], padding: bool = True, one_kernel: bool = False
 ) -> Callable[..., Any]:
     """Generates code for a flat graph, for tensors as in `example`.
 
@@ -237,6 +237,7 @@ def compile_module(
         module: flat tensors in, a flat list of tensors out.
         example: inputs of the shapes, strides and devices to come.
         padding: let the compiler pad products to aligned sizes (on a GPU, where it finds that faster).
+        one_kernel: put work that does not depend on each other into one kernel on a GPU.
 
     Raises:
         UntraceableError: where no compiler works on this machine.
@@ -253,6 +254,8 @@ def compile_module(
     changed: dict[str, Any] = {"layout_optimization": False} if trains else {}
     if not padding:
         changed |= {"shape_padding": False, "comprehensive_padding": False}
+    if one_kernel and hasattr(settings, "combo_kernels"):
+        changed["combo_kernels"] = True
 
     def generate() -> Callable[..., Any]:
         with warnings.catch_warnings(), torch.no_grad(), settings.patch(changed):

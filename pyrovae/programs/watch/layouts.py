@@ -26,7 +26,8 @@ class Layouts:
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = tensors
+        # A guard fails where one tensor comes twice.
+        self.tensors = tensors = list({id(t): t for t in tensors}.values())
         self._guard: Any = None
         if TensorGuards is not None and tensors:
             self._guard = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...objectives.compile.compiled import StepObjective
 from ...programs import derive_seed
 from ...svi.cuda_graph import Captured
-from ...svi.static_step import StaticStep
+from ...svi.static_step import StaticStep, rates_of
 from ...svi.svi import SVI
 from ..state.averaging import MovingAverage
 from .batches import Batches
@@ -59,11 +59,12 @@ class StaticEpoch:
             self._rows = list(batches.rows(0, 0))
         self._order = torch.arange(0 if self._streamed else len(rows[0]), device=self.device)
         self._cursor = torch.zeros(1, dtype=torch.long, device=self.device)
+        optimizer = svi.update.torch_optimizer(parameters.values())
+        self._now = rates_of(len(optimizer.param_groups) + 2, self.device)[None]
+        self._rates = self._now.new_zeros(batches.per_epoch, self._now.shape[1])
         self._steps = [self._make(svi, c) for c in compiled]
-        first = self._steps[0].step
-        self._losses = first.loss.new_zeros(batches.per_epoch)
-        self._rates = first.rates.new_zeros(batches.per_epoch, len(first.rates) + 2)
-        self._now = self._rates[:1].clone()
+        self._by_size = {s.size: s for s in reversed(self._steps)}
+        self._losses = self._steps[0].step.loss.new_zeros(batches.per_epoch)
         self._parameters = parameters
         self._epoch = 0
         self._at = 0  # the cursor, as far as the host knows
@@ -71,7 +72,7 @@ class StaticEpoch:
     def _make(self, svi: SVI, compiled: StepObjective) -> _Sized:
         size = compiled.key[0][0][0] if self.batches.sliced else len(self._rows[0])
         own = getattr(compiled, "own", slice(None))
-        step = svi.static_step(compiled, tuple(r[:size][own] for r in self._rows))
+        step = svi.static_step(compiled, tuple(r[:size][own] for r in self._rows), self._now[0, :-2])
         sized = _Sized(size, own, step)
         sized.run = Captured(lambda: self._body(sized), self.device, self._fixed, capture=step.update.fuses)
         return sized
@@ -89,7 +90,7 @@ class StaticEpoch:
         if not self.batches.sliced:
             return self._steps[0]
         size = min(self.batches.batch_size, self.batches.num_data - batch * self.batches.batch_size)
-        return next((s for s in self._steps if s.size == size), None)
+        return self._by_size.get(size)
 
     def begin(self, epoch: int, batch: int, rates: Sequence[Sequence[float]]) -> None:
         """Puts an epoch's data, order and rates (`[steps][groups + 2]`) in place, at a batch of it."""
@@ -146,10 +147,8 @@ class StaticEpoch:
     def _body(self, sized: _Sized) -> None:
         step = sized.step
         torch.index_select(self._rates, 0, self._cursor, out=self._now)
-        rates = self._now[0]
-        step.rates.copy_(rates[:-2])
         if step.compiled.beta is not None:
-            step.compiled.beta.copy_(rates[-2])
+            step.compiled.beta.copy_(self._now[0, -2])
         if self.batches.sliced and not self._streamed:
             picked = self._picked(sized)[sized.own]
             for place, rows in zip(step.args, self._rows, strict=True):
@@ -161,7 +160,7 @@ class StaticEpoch:
         if self.average is not None:
             averages = self.average.values
             now = [self._parameters[k].detach() for k in averages]
-            shares = [rates[-1].to(p.dtype) for p in now]
+            shares = [self._now[0, -1].to(p.dtype) for p in now]
             torch._foreach_lerp_(list(averages.values()), now, shares)
         self._losses.index_copy_(0, self._cursor, step.loss.view(1))
         self._cursor.add_(1)
