@@ -205,9 +205,9 @@ class _Kept:
         self._states = list(map(optimizer.state.get, self._params))
         slots = [(s, key) for s in self._states if s is not None for key in s]
         self._dicts, self._keys = [s for s, _ in slots], [key for _, key in slots]
-        self._values = list(map(getitem, self._dicts, self._keys))
+        self._values: list[Any] = list(map(getitem, self._dicts, self._keys))
         self._sizes = [len(s) for s in self._states if s is not None]
-        state = [v for v in self._values if isinstance(v, Tensor)]
+        state: list[Tensor] = [v for v in self._values if isinstance(v, Tensor)]
         self.tensors: list[Tensor] = [*self._params, *state]
 
     def _now(self) -> list[Tensor]:
