@@ -62,7 +62,8 @@ def our_steps(vae: VAE, x: Tensor, compile: bool) -> tuple[Run, Run]:
     run()
     if svi.refused is not None:
         raise RuntimeError(f"expected a program that compiles, got: {svi.refused}")
-    if x.is_cuda:  # the comparisons with eager steps, at 1, 2, 4, ..., 512, cost as much as a hundred steps each
+    # Comparisons with eager steps, at steps 1, 2, 4, ..., 512, take as long as a hundred replays each.
+    if x.is_cuda:
         while compile and svi.compiled_steps <= 512:
             run()
     compiled = svi.compiled_objective
