@@ -21,6 +21,7 @@ from pyrovae.models.vae import VAE
 from pyrovae.programs.watch.generators import noise_state
 
 WATCH = "of it, the watch"
+LAZY = "pv.SVI, one CUDA graph, losses read later"
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
@@ -42,7 +43,7 @@ def our_step(vae: VAE, x: Tensor, compile: bool) -> Run:
     return our_steps(vae, x, compile)[0]
 
 
-def our_steps(vae: VAE, x: Tensor, compile: bool) -> tuple[Run, Run]:
+def our_steps(vae: VAE, x: Tensor, compile: bool, lazy: bool = False) -> tuple[Run, Run]:
     """A step of `pv.SVI`, and what of a compiled one is spent on seeing that the program is still the same.
 
     To the second belong the looks at each step; every 1,000th step is compared with an eager one besides, which
@@ -52,7 +53,7 @@ def our_steps(vae: VAE, x: Tensor, compile: bool) -> tuple[Run, Run]:
         RuntimeError: it does not compile, so that its time would be another row's.
     """
     store = pv.ParameterStore()
-    svi = pv.SVI(vae.model, vae.guide, ADAM, Trace_ELBO(), compile=compile)
+    svi = pv.SVI(vae.model, vae.guide, ADAM, Trace_ELBO(), compile=compile, lazy=lazy)
 
     def run() -> None:
         with store.active(), pyro.validation_enabled(False):
@@ -135,6 +136,8 @@ def bench_step(net: Net, settings: Settings) -> list[Row]:
         step, watch = our_steps(net.vae(device), x, True)
         runs[settings.ours] = Here(step, device)
         runs[WATCH] = Here(watch)
+        if device.type == "cuda":
+            runs[LAZY] = Here(our_steps(net.vae(device), x, True, lazy=True)[0], device)
         runs["products and Adam alone"] = Here(floor(net, device), device)
         # A convolutional step takes some thirty times as long as the others.
         calls = settings.calls if net.hidden else max(1, settings.calls // 10)

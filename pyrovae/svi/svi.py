@@ -24,6 +24,7 @@ from ..programs.compile.tracing import UntraceableError
 from ..programs.watch.generators import noise_state, put_back
 from .comparing import compared
 from .cuda_graph import Captured
+from .pending import Losses, PendingLoss
 from .static_step import StaticStep
 from .update import Update
 
@@ -51,6 +52,10 @@ class SVI:
             is said once. On CUDA the whole step (Adam and AdamW) of one shape is one CUDA graph, and what is
             waited for is the loss alone.
         before_step: called with the parameters between gradients and update (clipping).
+        lazy: where a step is one CUDA graph, give its loss as a `PendingLoss`, which is read from the device when it is
+            looked at (`float(loss)`, in print, in arithmetic): the next step does not wait for it. Up to 256 wait at
+            once. A loss that is no finite number changes nothing, and is found when it is read: steps are eager from
+            there on, which is said. Elsewhere losses are floats as ever.
 
     Attributes:
         refused: why the program, or some of its steps, are not compiled, once that was tried; with its file
@@ -81,6 +86,7 @@ class SVI:
         *,
         compile: bool | Literal["auto"] = "auto",
         before_step: Callable[[list[Tensor]], None] | None = None,
+        lazy: bool = False,
     ) -> None:
         if compile not in (True, False, "auto"):
             raise ValueError(f'expected compile to be True, False or "auto", got {compile!r}')
@@ -94,6 +100,7 @@ class SVI:
         loss = eager_twin(loss)
         self.objective = loss if isinstance(loss, PyroELBO) and loss_and_grads is None else None
         self.before_step = before_step
+        self.lazy, self._losses = lazy, Losses(self._not_finite)
         self.refused: str | None = None
         self._kinds = Kinds()
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] = ({}, [])
@@ -133,11 +140,24 @@ class SVI:
         else:
             self.compiled_steps += 1
         self._steps += 1
+        if isinstance(loss, PendingLoss):
+            return loss
         return type(loss)(map(torch_item, loss)) if isinstance(loss, tuple) else torch_item(loss)
+
+    def _not_finite(self, losses: list[float]) -> None:
+        if not self.discarded:
+            self.discard(
+                f"its loss was {losses[0]} at {len(losses)} of its last steps, which changed nothing (lazy=True finds "
+                "this late)"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """All but compiled graphs, which a copy makes anew."""
-        return vars(self) | {"_kinds": Kinds(), "_static": None, "_captured": None}
+        fresh = {"_kinds": Kinds(), "_static": None, "_captured": None, "_losses": None}
+        return vars(self) | fresh
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _losses=Losses(self._not_finite))
 
     @property
     def compiled_share(self) -> float:
@@ -156,7 +176,7 @@ class SVI:
 
     def _compiled_step(
         self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> float | None:
+    ) -> float | PendingLoss | None:
         """The loss of a compiled step; None where an eager one has to be taken, of which nothing is done yet."""
         self._infinite = False
         why = compiled.changed()
@@ -187,6 +207,8 @@ class SVI:
             self._static.fill_rates()
             compiled.fill_beta()
             captured()
+            if self.lazy:
+                return self._losses.add(self._static.loss)
             loss = float(self._static.loss)
             if math.isfinite(loss):
                 return loss
