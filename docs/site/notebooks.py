@@ -1,0 +1,30 @@
+"""Tutorials, scripts in jupytext's percent format, as Markdown with the outputs of their cells."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jupytext
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+
+def as_markdown(source: Path, page: Path, execute: bool) -> str:
+    """The text of a page; its figures are written into a folder beside it.
+
+    A cell that raises, an assertion that does not hold among them, ends the build.
+    """
+    notebook = jupytext.read(source)
+    if execute:
+        # Figures of cells are shown, whatever the environment says of matplotlib.
+        os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+        kernel = {"kernel_name": "python3", "timeout": 600}
+        NotebookClient(notebook, resources={"metadata": {"path": str(source.parent)}}, **kernel).execute()
+    figures = f"{page.stem}_figures"
+    resources = {"output_files_dir": figures, "unique_key": page.stem}
+    text, made = MarkdownExporter().from_notebook_node(notebook, resources=resources)
+    (page.parent / figures).mkdir(parents=True, exist_ok=True)
+    for name, content in made["outputs"].items():
+        (page.parent / name).write_bytes(content)
+    return str(text)
