@@ -23,6 +23,10 @@ def as_markdown(source: Path, page: Path, execute: bool) -> str:
         NotebookClient(notebook, resources={"metadata": {"path": str(source.parent)}}, **kernel).execute()
     figures = f"{page.stem}_figures"
     resources = {"output_files_dir": figures, "unique_key": page.stem}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "text" in output:  # warnings name files: not by their place on this machine
+                output["text"] = output["text"].replace(f"{source.parents[2]}/", "")
     text, made = MarkdownExporter().from_notebook_node(notebook, resources=resources)
     (page.parent / figures).mkdir(parents=True, exist_ok=True)
     for name, content in made["outputs"].items():
