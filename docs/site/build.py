@@ -72,6 +72,7 @@ def stage(execute: bool) -> None:
     """Writes all pages, as Markdown, into build/docs."""
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.copytree(ROOT / "docs/figures", PAGES / "figures")
+    shutil.copyfile(HERE / "site.css", PAGES / "site.css")
     texts = [*OUTSIDE, *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
     for file in dict.fromkeys(texts):
         write(file, (ROOT / file).read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import jupytext
@@ -17,8 +16,6 @@ def as_markdown(source: Path, page: Path, execute: bool) -> str:
     """
     notebook = jupytext.read(source)
     if execute:
-        # Figures of cells are shown, whatever the environment says of matplotlib.
-        os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         kernel = {"kernel_name": "python3", "timeout": 600}
         NotebookClient(notebook, resources={"metadata": {"path": str(source.parent)}}, **kernel).execute()
     figures = f"{page.stem}_figures"

@@ -61,7 +61,11 @@ def write_rooms(folder: Path) -> dict[str, str]:
             # What `pv.` has by itself is on the first page alone, under the name that users write.
             level = 3 if len(modules) > 1 else 2
             for public, value in exports(module).items():
-                if name == "pyrovae.evidence" and getattr(pv, public, None) is value:
+                if (
+                    name != "pyrovae"
+                    and public in pv.__all__
+                    and inspect.unwrap(getattr(pv, public)) is value
+                ):
                     continue
                 parts.append(entry(value, level))
         (folder / f"{title}.md").write_text("\n\n".join(parts) + "\n")

@@ -18,6 +18,7 @@
 # are in [three families](../families.md).
 
 # %%
+# %matplotlib inline
 import math
 
 import matplotlib.pyplot as plt
@@ -237,4 +238,4 @@ for name, marker in (("consistency, log ratios", "o-"), ("posterior", "s-")):
     ax.plot([t / steps for t in range(steps + 1)], forms[name].std(1), marker, markersize=3, label=name)
 ax.set(xlabel="time t", ylabel="standard deviation of a step [nats]", yscale="log")
 ax.legend(frameon=False)
-figure
+plt.show()

@@ -17,6 +17,7 @@
 # one latent, and the Ising model on a torus, whose partition function has a closed form.
 
 # %%
+# %matplotlib inline
 import math
 
 import matplotlib.pyplot as plt
@@ -116,7 +117,7 @@ left.set(xlabel="energy per spin [J]", ylabel="entropy per spin [nats]", ylim=(-
 left.legend(frameon=False, fontsize=7)
 right.plot(grid, F / 64, color="black", linewidth=1)
 right.set(xlabel="temperature T [J]", ylabel="free energy per spin [J]")
-figure
+plt.show()
 
 # %% [markdown]
 # ## How far is a model from the law of its data?
@@ -209,7 +210,7 @@ seeking, covering = fitted["KL(q ‖ p)"], fitted["KL(p ‖ q)"]
 print({name: round(value, 3) for name, value in values.items()})
 assert abs(seeking.loc + 2) < 0.1 and abs(seeking.scale - 0.6) < 0.1
 assert abs(covering.loc + 0.4) < 0.01 and abs(covering.scale - peaks.variance.sqrt()) < 0.01
-figure
+plt.show()
 
 # %% [markdown]
 # The same figures by the library, which draws where there is no closed form, with errors:

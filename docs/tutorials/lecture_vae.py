@@ -17,6 +17,7 @@
 # one core. [From the lecture to the code](../lecture/lecture.md) is the same as a table.
 
 # %%
+# %matplotlib inline
 import math
 
 import matplotlib.pyplot as plt
@@ -98,7 +99,7 @@ for name, e in estimates.items():
     ax.plot(sorted(e.tolist()), [(i + 1) / 40 for i in range(40)], drawstyle="steps-post", label=name)
 ax.set(xlabel="estimate of ln p(x) [nats]", ylabel="share of estimates below", ylim=(0, 1))
 ax.legend(frameon=False)
-figure
+plt.show()
 
 # %% [markdown]
 # ## The bound
@@ -158,7 +159,7 @@ for name, g in (("score function", score), ("pathwise", pathwise)):
 ax.axvline(float(pathwise[:, 0].mean()), color="black", linewidth=0.8, label="mean")
 ax.set(xlabel="gradient by the first mean, one draw each", ylabel="draws")
 ax.legend(frameon=False)
-figure
+plt.show()
 
 # %% [markdown]
 # ## The Jacobian
@@ -244,7 +245,7 @@ for name, curve in pictures.items():
 axes[0].set(xlabel="epoch", ylabel="KL(q ‖ p) [nats]", yscale="symlog")
 axes[1].set(xlabel="epoch", ylabel="validation ELBO at β = 1 [nats]", ylim=(-40, None))
 axes[0].legend(frameon=False, fontsize=7)
-figure
+plt.show()
 
 # %% [markdown]
 # ## New data

@@ -17,6 +17,7 @@
 # what is said of each.
 
 # %%
+# %matplotlib inline
 import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
@@ -92,7 +93,7 @@ for name, marker in (("ELBO", "v"), ("IS", "o")):
 ax.axhline(0, color="black", linewidth=0.6)
 ax.set(xlabel="exact ln p(x) [nats]", ylabel="error [nats]")
 ax.legend(frameon=False)
-figure
+plt.show()
 
 # %% [markdown]
 # ## Mistakes

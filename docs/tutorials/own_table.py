@@ -17,6 +17,7 @@
 # quantities each.
 
 # %%
+# %matplotlib inline
 import tempfile
 from pathlib import Path
 
@@ -131,7 +132,7 @@ for k in range(3):
     ax.plot(*codes[labels == k].T, "os^"[k], markersize=4, alpha=0.8, label=f"cultivar {k}")
 ax.set(xlabel="first latent", ylabel="second latent")
 ax.legend(frameon=False)
-figure
+plt.show()
 
 # %% [markdown]
 # From a shell: `pyrovae train --data wine.csv --out runs/wine`, then `pyrovae evaluate runs/wine`.

@@ -17,6 +17,7 @@
 # in a minute: the figures are those of these 30 epochs.
 
 # %%
+# %matplotlib inline
 import pyrovae as pv
 
 data = pv.data.load("digits")
