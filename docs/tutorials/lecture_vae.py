@@ -243,7 +243,7 @@ for name, curve in pictures.items():
     axes[0].plot(range(1, 61), curve, label=name)
     axes[1].plot(range(1, 61), [row["valid_elbo"] for row in kept[name].history], label=name)
 axes[0].set(xlabel="epoch", ylabel="KL(q ‖ p) [nats]", yscale="symlog")
-axes[1].set(xlabel="epoch", ylabel="validation ELBO at β = 1 [nats]", ylim=(-40, None))
+axes[1].set(xlabel="epoch", ylabel="validation ELBO [nats]", ylim=(-40, None))
 axes[0].legend(frameon=False, fontsize=7)
 plt.show()
 

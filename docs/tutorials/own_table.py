@@ -127,11 +127,11 @@ agreement = float((labels[distances.argmin(1)] == labels).float().mean())
 print(f"{agreement:.0%} of the wines have a neighbour of their own cultivar")
 assert agreement > 0.8
 
-figure, ax = plt.subplots(figsize=(3.6, 3.0), layout="constrained")
+figure, ax = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
 for k in range(3):
     ax.plot(*codes[labels == k].T, "os^"[k], markersize=4, alpha=0.8, label=f"cultivar {k}")
 ax.set(xlabel="first latent", ylabel="second latent")
-ax.legend(frameon=False)
+figure.legend(loc="outside right upper", frameon=False)
 plt.show()
 
 # %% [markdown]
