@@ -8,12 +8,13 @@ STAMP := $(VENV)/.synced
 # A lock file would pin package-index addresses; bounds live in pyproject.toml.
 SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --extra dev --inexact
 
-.PHONY: help compare test check format bench gpu clean
+.PHONY: help compare test check format docs bench gpu clean
 
 help:
 	@echo "make compare  train priors x guides x objectives on digits, compare ELBO with evidence"
 	@echo "make test     run the test suite"
 	@echo "make check    lint, format check, types"
+	@echo "make docs     the documentation as a site, its tutorials run, in build/site"
 	@echo "make gpu      all that needs a CUDA device, in six minutes; without one it says so"
 	@echo "make bench    speed ratios against Pyro, NumPyro, Pythae and the hardware's floor"
 
@@ -44,6 +45,10 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(SYNC) --extra docs
+	$(BIN)/python docs/site/build.py $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -23,7 +23,6 @@ import pyrovae as pv
 from pyrovae import runs
 from pyrovae.inference import evaluate, train
 from pyrovae.training import BadStep, Checkpoints
-from pyrovae.training.logging.scalars import tensorboard_writer
 from pyrovae.training.optimizers import Adam
 from pyrovae.training.state.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from pyrovae.training.state.packing import pack, unpack
@@ -392,17 +391,6 @@ def test_ctrl_c_while_overwriting(tmp_path, capsys, monkeypatch):
         assert train.main(["--out", str(out), *QUICK, "--overwrite"]) == 130
     killing.result(out)
     assert "to continue" not in capsys.readouterr().err
-
-
-def test_tensorboard(tmp_path):
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match=r"pyrovae\[tensorboard\]"):
-            tensorboard_writer(tmp_path)
-        return
-    tensorboard_writer(tmp_path)({"epoch": 1, "elbo": -3.0, "valid_elbo": math.nan})
-    assert any("tfevents" in p.name for p in tmp_path.iterdir())
 
 
 # Learning rates, averages, clipping ----------------------------------------------------------------

@@ -325,6 +325,21 @@ def test_ancestral_sampling_draws_the_data_distribution():
     assert abs(float(drawn.var()) - float(again.var())) < 4 * V * math.sqrt(4 / 20_000)
 
 
+def test_noising_has_the_law_of_each_time():
+    """q(z_t | x) = N(alpha_t y, sigma_t^2), and neighbours covary as a Markov chain's do."""
+    process, x = gaussian(), torch.full((40_000, 1), 1.7, dtype=F64)
+    states, gammas = list(process.noising(x, 5, seed=0)), process.gammas(5)
+    alphas, sigmas = torch.sigmoid(-gammas).sqrt(), torch.sigmoid(gammas).sqrt()
+    for z, alpha, sigma in zip(states, alphas, sigmas, strict=True):
+        assert abs(z.mean() - alpha * 1.7) < 4 * sigma / 200
+        assert abs(z.var() / sigma.square() - 1) < 4 * math.sqrt(2 / 40_000)
+    covariance = ((states[2] - states[2].mean()) * (states[3] - states[3].mean())).mean()
+    exact = alphas[3] / alphas[2] * sigmas[2].square()
+    assert abs(covariance - exact) < 4 * sigmas[2] * sigmas[3] * math.sqrt(2) / 200
+    with pytest.raises(ValueError, match="steps >= 1"):
+        next(process.noising(x, 0))
+
+
 def test_samples_are_grey_levels_and_the_chain_is_drawn(digits):
     bound = DiffusionBound(small(digits))
     x = bound.sample(6, 5)
@@ -334,6 +349,20 @@ def test_samples_are_grey_levels_and_the_chain_is_drawn(digits):
         [z.reshape(6, 64) for z in bound.process.chain(6, 20)], digits.spec.image_shape, num=3
     )
     assert len(ax.images) == 1
+    process, shape = bound.process, digits.spec.image_shape
+    there = [z.reshape(6, 64) for z in process.noising(digits.test[:6], 20)]
+    y = process.encode(digits.test[:6])
+    ax = plots.plot_noising(there, shape, x=y, gammas=process.gammas(20).detach(), columns=3)
+    heads = [t.get_text() for t in ax.get_xticklabels()]
+    assert (
+        heads[0] == "x" and heads[1].startswith("t = 0\nSNR 2") and heads[-1] == "1\n0.0067"
+    )  # exp(7.9), exp(-5)
+    back = plots.plot_chain(there[::-1], shape, gammas=process.gammas(20).detach(), columns=3)
+    assert [t.get_text() for t in back.get_xticklabels()][-1] == heads[1].removeprefix("t = ").replace(
+        "SNR ", ""
+    )
+    with pytest.raises(ValueError, match="each of 21 states, got 2"):
+        plots.plot_noising(there, shape, gammas=torch.zeros(2))
     figure = plots.plot_noise_schedule(
         {"learned": bound.process.schedule, "linear": LinearSchedule(-7.9, 5.0)}
     )

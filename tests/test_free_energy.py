@@ -10,7 +10,7 @@ import torch
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.evidence.bounds.work import WorkDistributions
-from pyrovae.evidence.weights.moments import weighted_moments
+from pyrovae.evidence.weights.moments import entropy_of_weights, weighted_moments
 from pyrovae.models import ground_truths as gt
 from pyrovae.programs import ParameterStore
 
@@ -143,6 +143,15 @@ def test_gaussian_energy_entropy_and_heat_capacity():
     # dF_p/dT = -S_p = (F_p - <E>) / T
     slope = free.helmholtz.diff(dim=0) / free.temperatures.diff().unsqueeze(-1)
     entropy = (free.equilibrium_energy - free.helmholtz) / free.temperatures.unsqueeze(-1)
+    torch.testing.assert_close(free.equilibrium_entropy, entropy)
+    # p_T is Gaussian, of covariance T / precision.
+    of_p = [
+        dist.MultivariateNormal(torch.zeros(3, dtype=F64), t * torch.linalg.inv(_precision(truth))).entropy()
+        for t in free.temperatures
+    ]
+    mean, _, se = free.mean("equilibrium_entropy")
+    assert ((mean - torch.stack(of_p)).abs() < 4 * se + 1e-3).all() and (se < 0.02).all()
+    assert "⟨E⟩_p" in free.table() and free.table("markdown").splitlines()[2].count("|") == 9
     assert (slope + 0.5 * (entropy[1:] + entropy[:-1])).mean(1).abs().max() < 0.05
     covariance = 1.2**2 * torch.linalg.inv(_precision(truth))
     exact = dist.MultivariateNormal(torch.zeros(3, dtype=F64), covariance).entropy()
@@ -454,6 +463,13 @@ def test_errors_of_energies_are_those_of_repeated_runs():
     assert abs(found.mean.mean() - 1e4 - 0.5) < 0.01 and abs(found.variance.mean() - 0.5) < 0.02
     for value, error in ((found.mean, found.mean_error), (found.variance, found.variance_error)):
         assert float(error.mean().sqrt() / value.std()) == pytest.approx(1.0, abs=0.1)
+    # At T = 2, of the density exp(-E) that is N(0, 1/2): p_T is N(0, 1), whose entropy is known.
+    entropy, error = entropy_of_weights(log_weights, z.square(), 2.0)
+    exact = dist.Normal(torch.tensor(0.0, dtype=F64), 1.0).entropy()
+    # The proposal's own constant is in the weights: ln Z of exp(-z^2/2) is ln of its mean weight.
+    entropy = entropy + 0.5 * math.log(2 * math.pi) + math.log(1.3)
+    assert abs(entropy.mean() - exact) < 4 * float(entropy.std()) / 3000**0.5 + 2e-3
+    assert float(error.mean().sqrt() / entropy.std()) == pytest.approx(1.0, abs=0.1)
     free = pv.thermodynamics.free_energy(*linear_pair(), temperatures=(1.0, 2.0), num_samples=500)
     mean, _, se = free.mean("heat_capacity")
     assert mean.shape == se.shape == (2,) and (se > 0).all() and (se < 0.2).all()

@@ -62,5 +62,12 @@ def draw_diffusion(
     plots.save(plots.plot_samples(x[:100], shape, 10, vmin=low, vmax=high), out / names[-2], weights_hash)
     # The same seed and number: these states end in these x.
     states = [z.flatten(1) for z in process.chain(num, steps, seed=seed)]
-    plots.save(plots.plot_chain(states, shape, x=process.encode(x), num=SHOWN), out / names[-1], weights_hash)
+    gammas = process.gammas(steps).detach()
+    drawn = plots.plot_chain(states, shape, x=process.encode(x), gammas=gammas, num=SHOWN)
+    plots.save(drawn, out / names[-1], weights_hash)
+    names.append(f"noising.{format}")
+    start = data.test[:SHOWN].to(process.zero.device)
+    states = [z.flatten(1) for z in process.noising(start, steps, seed=seed)]
+    drawn = plots.plot_noising(states, shape, x=process.encode(start), gammas=gammas, num=SHOWN)
+    plots.save(drawn, out / names[-1], weights_hash)
     return names

@@ -97,6 +97,30 @@ class Process(nn.Module):
             yield z.unflatten(-1, self.event_shape)
 
     @torch.no_grad()
+    def noising(self, x: Tensor, steps: int, *, seed: int = 0) -> Iterator[Tensor]:
+        r"""The way forward, z_0, ..., z_1 of data `[n, *event_shape]`: `steps + 1` tensors of that shape.
+
+        :math:`q(z_t|z_s) = N(\frac{\alpha_t}{\alpha_s} z_s, \sigma_t^2 c)` with :math:`c = -\mathrm{expm1}(\gamma_s -
+        \gamma_t)`: a Markov chain whose states have the law :math:`q(z_t|x)` at every t.
+
+        Raises:
+            ValueError: steps < 1.
+        """
+        if steps < 1:
+            raise ValueError(f"expected steps >= 1, got {steps}")
+        gammas = self.gammas(steps)
+        y = self.encode(x).to(self.zero)
+        with seeded(seed, "noising", device=self.zero.device):
+            z = torch.sigmoid(-gammas[0]).sqrt() * y + torch.sigmoid(gammas[0]).sqrt() * torch.randn_like(y)
+            noises = [torch.randn_like(y) for _ in range(steps)]
+        yield z.unflatten(-1, self.event_shape)
+        for i in range(steps):
+            g_s, g_t = gammas[i], gammas[i + 1]
+            ratio = (torch.sigmoid(-g_t) / torch.sigmoid(-g_s)).sqrt()
+            z = ratio * z + (-torch.sigmoid(g_t) * torch.expm1(g_s - g_t)).sqrt() * noises[i]
+            yield z.unflatten(-1, self.event_shape)
+
+    @torch.no_grad()
     def sample(self, num: int, steps: int, *, seed: int = 0) -> Tensor:
         """Draws of x, `[num, *event_shape]`: ancestral, then from p(x | z_0) (a draw, not its mode)."""
         z = torch.zeros(())

@@ -23,6 +23,7 @@ from .latents.prior_and_posterior import plot_prior_and_posterior as plot_prior_
 from .latents.traversals import plot_traversals as plot_traversals
 from .physics.diffusion import plot_chain as plot_chain
 from .physics.diffusion import plot_noise_schedule as plot_noise_schedule
+from .physics.diffusion import plot_noising as plot_noising
 from .physics.free_energies import plot_free_energies as plot_free_energies
 from .physics.integration import plot_thermodynamic_integration as plot_thermodynamic_integration
 from .physics.ising import plot_free_energy_per_spin as plot_free_energy_per_spin

@@ -33,13 +33,15 @@ class FreeEnergy:
         helmholtz: F_p(T) = -T ln of the integral of p(x, z)^{1/T} over z, `[T, N]`; -ln p(x) at T = 1.
         gap: F_q - F_p = T KL(q ‖ p_T) >= 0, `[T, N]`; of the same draws where both are made of them.
         variances: of energy and entropy `[N]`, variational, helmholtz and gap `[T, N]`, by name; of
-            equilibrium_energy and heat_capacity where they are taken (jackknife over draws or chains).
+            equilibrium_energy, equilibrium_entropy and heat_capacity where they are taken (jackknife over draws
+            or chains).
         bias: estimated bias of helmholtz, `[T, N]`.
         direction: of helmholtz in expectation: ">=" where ln of an average stands for ln of the integral
             (IS, AIS), which is low; "~" where it is exact.
         estimator: what gave helmholtz.
         num_samples: K draws behind energy and entropy.
-        equilibrium_energy: <E> under p_T, `[T, N]`; None where not taken.
+        equilibrium_energy: <E>_p under p_T, `[T, N]`; None where not taken (`Exact`).
+        equilibrium_entropy: S_p = -<ln p_T>_p, `[T, N]`, so that F_p = <E>_p - T S_p; None where not taken.
         heat_capacity: C(T) = d<E>/dT = Var_{p_T}(E) / T^2, `[T, N]`; None where not taken.
         ess, khat: of the weights for p_T, `[T, N]`; None where there are none.
         details: the method in words; acceptance, numerical errors.
@@ -57,6 +59,7 @@ class FreeEnergy:
     estimator: str
     num_samples: int
     equilibrium_energy: Tensor | None = field(default=None, repr=False)
+    equilibrium_entropy: Tensor | None = field(default=None, repr=False)
     heat_capacity: Tensor | None = field(default=None, repr=False)
     ess: Tensor | None = field(default=None, repr=False)
     khat: Tensor | None = field(default=None, repr=False)
@@ -112,12 +115,17 @@ class FreeEnergy:
     def table(self, style: str = "terminal") -> str:
         """One row a temperature, means over data ± Monte-Carlo errors; `"terminal"` or `"markdown"`.
 
+        ⟨E⟩_p and T S_p, whose difference F_p is, are beside it where they are taken.
+
         Raises:
             ValueError: for another style.
         """
         check_style(style)
         p, g = BOUND[self.direction], BOUND[self.gap_direction]
         head = ["T", "⟨E⟩_q", "T S_q", "F_q", f"F_p {self.estimator}", "F_q − F_p = T KL"]
+        equilibrium = [n for n in ("equilibrium_energy", "equilibrium_entropy") if n in self.variances]
+        if len(equilibrium) == 2:
+            head += ["⟨E⟩_p", "T S_p"]
         energy, _, energy_se = self.mean("energy")
         entropy, _, entropy_se = self.mean("entropy")
         columns = {n: self.mean(n) for n in ("variational", "helmholtz", "gap")}
@@ -134,6 +142,9 @@ class FreeEnergy:
                     f"{g}{_pm(*gap)}",
                 ]
             )
+            if len(equilibrium) == 2:
+                of_p, s_p = (self.mean(n) for n in equilibrium)
+                rows[-1] += [_pm(of_p[0][i], of_p[2][i]), _pm(t * s_p[0][i], t * s_p[2][i])]
         n = self.energy.shape[-1]
         label = LABELS.get(self.details.get("measure", "mass"), "")
         title = f"free energies{label}, nats per datum ± one Monte-Carlo error; {n} data, K = {self.num_samples:,}"

@@ -152,7 +152,7 @@ def _by_draws(
         found = [-log_joint.mean(0), -log_guide.mean(0), _var(-log_joint), _var(-log_guide)]
         found += [*free.mean(1), *(_var(f) for f in free)]
         if weigh:
-            own = [of_weights(log_joint / v - log_guide, -log_joint) for v in grid]
+            own = [of_weights(log_joint / v - log_guide, -log_joint, float(v)) for v in grid]
             rows.append(stack(own, 0))
             # T (ln mean e^l - mean l): what draw k adds to it, to first order.
             lw = torch.stack([log_joint / v - log_guide for v in grid])
@@ -195,6 +195,8 @@ def _assemble(
     if found.energy_error is not None and found.energy_variance_error is not None:
         variances["equilibrium_energy"] = found.energy_error
         variances["heat_capacity"] = found.energy_variance_error / t.pow(4)
+    if found.entropy_error is not None:
+        variances["equilibrium_entropy"] = found.entropy_error
     return FreeEnergy(
         temperatures=grid,
         energy=energy,
@@ -208,6 +210,7 @@ def _assemble(
         estimator=estimator.name,
         num_samples=num_samples,
         equilibrium_energy=found.energy,
+        equilibrium_entropy=found.entropy,
         heat_capacity=None if found.energy_variance is None else found.energy_variance / t.square(),
         ess=found.ess,
         khat=found.khat,

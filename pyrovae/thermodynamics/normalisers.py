@@ -16,7 +16,7 @@ from ..evidence.estimators.exact import PAIRS, Exact
 from ..evidence.estimators.settled import refuse_unsettled
 from ..evidence.weights.delete_one import is_variance, jackknife_shift
 from ..evidence.weights.diagnostics import effective_sample_size, pareto_khat
-from ..evidence.weights.moments import weighted_moments
+from ..evidence.weights.moments import entropy_of_weights, weighted_moments
 from ..programs import Program, seeded
 from ..programs.latents.joint import Joint
 from .quadratic import quadratic_log_integrals
@@ -32,6 +32,7 @@ class Normalisers:
         bias: estimated bias of the value; 0 where exact.
         energy, energy_variance: mean and variance of E = -ln p(x, z) under p_T; None where not taken.
         energy_error, energy_variance_error: Monte-Carlo variances of both; None where they are not taken.
+        entropy, entropy_error: of p_T, in nats, and its Monte-Carlo variance; None where they are not taken.
         ess, khat: of the weights; None where there are none.
         details: acceptance, numerical errors, the method in words.
     """
@@ -46,14 +47,17 @@ class Normalisers:
     details: dict[str, Any] | None = None
     energy_error: Tensor | None = None
     energy_variance_error: Tensor | None = None
+    entropy: Tensor | None = None
+    entropy_error: Tensor | None = None
 
 
-def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
+def of_weights(log_weights: Tensor, energy: Tensor, temperature: float) -> Normalisers:
     """Results from proper log-weights for p(x, z)^{1/T} `[K, n]`, and the energies of the draws; fields are `[n]`."""
     k = len(log_weights)
     total = log_weights.logsumexp(0)
     ess = effective_sample_size(log_weights)
     energies = weighted_moments(log_weights, energy)
+    entropy, entropy_error = entropy_of_weights(log_weights, energy, temperature)
     return Normalisers(
         total - math.log(k),
         is_variance(log_weights),
@@ -64,6 +68,8 @@ def of_weights(log_weights: Tensor, energy: Tensor) -> Normalisers:
         pareto_khat(log_weights),
         energy_error=energies.mean_error,
         energy_variance_error=energies.variance_error,
+        entropy=entropy,
+        entropy_error=entropy_error,
     )
 
 
@@ -103,7 +109,7 @@ def annealed(
                     terms = chunk.densities.terms(run.point.u)
             energy = (terms.log_jacobian - terms.prior - terms.likelihood).double()
             n = chunk.num_data
-            parts.append(of_weights(run.log_weights[:, :n], energy[:, :n]))
+            parts.append(of_weights(run.log_weights[:, :n], energy[:, :n], temperature))
             accepted.append(run.acceptance[:, :n].mean(0).cpu())
         rows.append(stack(parts, -1))
         acceptance.append(torch.cat(accepted))

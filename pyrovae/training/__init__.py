@@ -8,6 +8,9 @@ from .logging.levels import level_report as level_report
 from .logging.levels import level_table as level_table
 from .logging.metrics import Metrics as Metrics
 from .logging.metrics import measure as measure
+from .logging.scalars import mlflow_writer as mlflow_writer
+from .logging.scalars import tensorboard_writer as tensorboard_writer
+from .logging.scalars import wandb_writer as wandb_writer
 from .result import Fit as Fit
 from .schedules import Constant as Constant
 from .schedules import Cosine as Cosine

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .delete_one import log_rest
 
 
 class Moments(NamedTuple):
@@ -49,3 +52,22 @@ def weighted_moments(log_weights: Tensor, energy: Tensor) -> Moments:
         scale * mean_without.var(0) if k > 1 else nothing,
         scale * variance_without.var(0) if k > 2 else nothing,
     )
+
+
+def entropy_of_weights(log_weights: Tensor, energy: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """S = <E> / T + ln Z of p_T = exp(-E / T) / Z, and its Monte-Carlo variance, `[n]` each, in nats.
+
+    From weights exp(-E / T) / q of draws of q, `[K, n]`; the variance by leaving out each draw, of both terms together.
+    NaN with fewer than two draws.
+    """
+    k = len(log_weights)
+    lw = log_weights.double()
+    total = lw.logsumexp(0)
+    share = torch.nan_to_num((lw - total).exp())
+    energy = torch.where(share == 0, 0.0, energy)
+    mean = (share * energy).sum(0)
+    first = share * (energy - mean)
+    rest = log_rest(lw)  # ln of the weight that is left without each
+    without = (first.sum(0) - first) / rest.exp().clamp(min=1e-300) / temperature + rest
+    variance = (k - 1) ** 2 / k * without.var(0) if k > 1 else torch.full_like(mean, torch.nan)
+    return mean / temperature + total - math.log(k), variance

@@ -37,9 +37,9 @@ def plot_free_energies(free: FreeEnergyLike, ax: Axes | None = None) -> Axes:
             )
         if t[0] < 1 < t[-1]:
             ax.axvline(1, color=GREY, linestyle=":", linewidth=0.9)
-            ax.text(
-                1, 0.02, " T = 1: −ELBO, −ln p(x)", transform=ax.get_xaxis_transform(), fontsize=7, color=GREY
-            )
+            # Above the axes, where neither curves nor legend come.
+            place = ax.get_xaxis_transform()
+            ax.text(1, 1.01, "T = 1: −ELBO, −ln p(x)", transform=place, fontsize=7, color=GREY, ha="center")
         ax.set_xscale("log")
         ax.set_xticks(t, [f"{v:g}" for v in t])
         ax.minorticks_off()
