@@ -81,7 +81,7 @@ def own_state():
 @pytest.fixture
 def interpreted(monkeypatch):
     """Graphs run as they were traced, for tests of anything but the code that is generated: that takes seconds each."""
-    for room in ("codegen", "compiled_weights", "compiled_densities", "compiled_gradients"):
+    for room in ("compiled_loss", "compiled_weights", "compiled_densities", "compiled_gradients"):
         place = f"pyrovae.programs.compile.{room}.compile_module"
         monkeypatch.setattr(place, lambda module, *rest, **more: module)
 

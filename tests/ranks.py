@@ -179,7 +179,9 @@ def equal(folder):
                 save(folder / f"{name}, two.json", run)
 
     # Graphs run as they were traced: three processes would generate the same code.
-    with mock.patch("pyrovae.programs.compile.codegen.compile_module", lambda module, *rest, **more: module):
+    with mock.patch(
+        "pyrovae.programs.compile.compiled_loss.compile_module", lambda module, *rest, **more: module
+    ):
         codes = launch(2, ranks(two))
         for name, options in FITS.items():
             save(folder / f"{name}, one.json", fit(**made(options)))
