@@ -324,6 +324,8 @@ def warm():
     """What is imported where it is used first; without gradients, which a fork would not survive."""
     make_fx(lambda x: (x + 1).exp(), tracing_mode="fake")(torch.zeros(2))
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    pair = Pair()
+    pv.log_weights(pair.model, pair.guide, rows(), num_samples=2)
 
 
 def main(folder, names):
