@@ -34,7 +34,7 @@ from pyrovae.comparing import (
     stands,
 )
 from pyrovae.data import Dataset
-from pyrovae.evidence.evidence import data_hash
+from pyrovae.evidence.data_hash import data_hash
 from pyrovae.inference.options.building import device_of, load_data
 from pyrovae.inference.options.machine import DeviceName, MachineOptions
 from pyrovae.inference.options.measuring import measure_of_run, words_of

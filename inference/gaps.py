@@ -21,7 +21,7 @@ import pyrovae as pv
 from pyrovae import plots
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.core.compile_when import DRAWS
-from pyrovae.evidence.evidence import data_hash
+from pyrovae.evidence.data_hash import data_hash
 from pyrovae.files import write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of

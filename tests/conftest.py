@@ -1,6 +1,8 @@
 """Workers side by side share the cores: each takes its part instead of all of them."""
 
 import atexit
+import gc
+import io
 import os
 import shutil
 import signal
@@ -27,6 +29,7 @@ import pytest
 import torch
 from _pytest import runner
 from matplotlib._pylab_helpers import Gcf
+from matplotlib.figure import Figure
 
 from pyrovae.programs import ParameterStore
 
@@ -40,6 +43,12 @@ atexit.register(shutil.rmtree, os.environ["PYROVAE_STATE"], ignore_errors=True)
 
 
 FORKING = ("test_kept", "test_estimators", "test_checkpoints", "test_distributed")
+
+
+def pytest_collection_finish(session):
+    """What is there before the first test stays: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -81,9 +90,17 @@ def own_state():
 @pytest.fixture
 def interpreted(monkeypatch):
     """Graphs run as they were traced, for tests of anything but the code that is generated: that takes seconds each."""
-    for room in ("codegen", "compiled_weights", "compiled_densities", "compiled_gradients"):
+    for room in ("compiled_loss", "compiled_weights", "compiled_densities", "compiled_gradients"):
         place = f"pyrovae.programs.compile.{room}.compile_module"
         monkeypatch.setattr(place, lambda module, *rest, **more: module)
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Pictures are files of one pixel, for tests of where files go: to draw takes most of the time of a command."""
+    content = io.BytesIO()
+    Figure(figsize=(1, 1), dpi=1).savefig(content, format="png")
+    monkeypatch.setattr("pyrovae.plots.saving.drawn", lambda figure, *_, **__: content.getvalue())
 
 
 @pytest.fixture

@@ -179,7 +179,9 @@ def equal(folder):
                 save(folder / f"{name}, two.json", run)
 
     # Graphs run as they were traced: three processes would generate the same code.
-    with mock.patch("pyrovae.programs.compile.codegen.compile_module", lambda module, *rest, **more: module):
+    with mock.patch(
+        "pyrovae.programs.compile.compiled_loss.compile_module", lambda module, *rest, **more: module
+    ):
         codes = launch(2, ranks(two))
         for name, options in FITS.items():
             save(folder / f"{name}, one.json", fit(**made(options)))
@@ -322,6 +324,8 @@ def warm():
     """What is imported where it is used first; without gradients, which a fork would not survive."""
     make_fx(lambda x: (x + 1).exp(), tracing_mode="fake")(torch.zeros(2))
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    pair = Pair()
+    pv.log_weights(pair.model, pair.guide, rows(), num_samples=2)
 
 
 def main(folder, names):

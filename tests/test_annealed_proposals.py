@@ -69,7 +69,7 @@ def test_chains_from_a_bad_proposal_are_unbiased_with_true_errors():
     stated = float(many.variance.mean().sqrt())
     assert stated / float(many.log_evidence.std()) == pytest.approx(1, abs=4 / math.sqrt(2 * 400) + 0.02)
     # Moves are worth their while: draws of the proposal are worse.
-    drawn = proposal.estimate(200, 0, "test")
+    drawn = proposal.estimate(200, Execution(0), "test")
     assert float(many.variance.mean()) < 0.9 * float(drawn.variance.mean())
 
 

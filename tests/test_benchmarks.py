@@ -172,8 +172,8 @@ def test_an_epoch_has_all_rows(bench, nothing_compiles):
 # A process of its own, whose graphs run as they were traced too.
 RANKS = """
 import runpy, sys
-from pyrovae.programs.compile import codegen
-codegen.compile_module = lambda module, *rest, **more: module
+from pyrovae.programs.compile import compiled_loss
+compiled_loss.compile_module = lambda module, *rest, **more: module
 runpy.run_path({child!r}, run_name="__main__")
 """
 

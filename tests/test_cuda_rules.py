@@ -244,7 +244,7 @@ class Bilinear:
 @pytest.mark.parametrize("fault", [False, True])
 def test_gradients_in_another_order_are_caught(monkeypatch, fault):
     if fault:
-        monkeypatch.setattr("pyrovae.programs.compile.codegen.strided_like", lambda value, like: value)
+        monkeypatch.setattr("pyrovae.programs.compile.compiled_loss.strided_like", lambda value, like: value)
         monkeypatch.setattr("pyrovae.svi.fused._Bound.check_gradients", lambda self, called: None)
     pair = Bilinear()
     with pretended():

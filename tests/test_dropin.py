@@ -115,14 +115,20 @@ def compiled(*args, **kwargs):
     ids=["tutorial", "tutorial, mean field", "hierarchical"],
 )
 def test_the_loss_curve_is_pyros(program, loss):
-    """The same seed gives Pyro's curve to rounding; other seeds give it within Monte-Carlo error."""
-    pyros = [curve(SVI, program, loss, seed)[0] for seed in range(4)]
-    ours = [curve(compiled, program, loss, seed) for seed in range(5, 9)]
-    assert all(svi.refused is None and svi.compiled_objective is not None for _, svi in ours)
-    first, _ = curve(compiled, program, loss, 0)
-    assert first == pytest.approx(pyros[0], rel=1e-3)
-    a, b = torch.tensor(pyros).double(), torch.tensor([c for c, _ in ours]).double()
+    """The same seed gives Pyro's curve to rounding."""
+    pyros, _ = curve(SVI, program, loss, 0)
+    ours, svi = curve(compiled, program, loss, 0)
+    assert svi.refused is None and svi.compiled_objective is not None
+    assert ours == pytest.approx(pyros, rel=1e-3)
+    assert pyros[-1] < pyros[0] - 1.0
+
+
+@pytest.mark.slow
+def test_the_loss_curves_of_other_seeds_are_pyros():
+    """Within Monte-Carlo error: the noise is the same law, not one run's numbers."""
+    pyros = [curve(SVI, TutorialVAE, TraceMeanField_ELBO, seed)[0] for seed in range(4)]
+    ours = [curve(compiled, TutorialVAE, TraceMeanField_ELBO, seed)[0] for seed in range(5, 9)]
+    a, b = torch.tensor(pyros).double(), torch.tensor(ours).double()
     error = ((a.var(0) + b.var(0)) / len(a)).sqrt()
     # Four runs a side: 4 sigma of the normal is 9 of Student's t with 6 degrees of freedom.
-    assert ((a.mean(0) - b.mean(0)).abs() < 9 * error).all()
-    assert a.mean(0)[-1] < a.mean(0)[0] - 1.0 and math.isfinite(float(b.sum()))
+    assert ((a.mean(0) - b.mean(0)).abs() < 9 * error).all() and math.isfinite(float(b.sum()))

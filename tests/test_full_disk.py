@@ -108,7 +108,7 @@ def commands(run, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", list(commands(Path(), Path())))
-def test_a_full_disk_costs_files_and_no_figures(made, tmp_path, monkeypatch, capsys, command):
+def test_a_full_disk_costs_files_and_no_figures(made, tmp_path, monkeypatch, capsys, unrendered, command):
     """At every write of every command: figures are shown, what was there is whole, and one line says what is lost."""
     numbers, total = [10**9, 0], None
     while numbers:

@@ -67,7 +67,7 @@ def test_generated_code_that_gives_other_strides_is_made_again_or_copied(monkeyp
         asked.append(padding)
         return lambda *args: [t.T.contiguous().T if t.dim() == 2 else t for t in module(*args)]
 
-    monkeypatch.setattr("pyrovae.programs.compile.codegen.compile_module", transposing)
+    monkeypatch.setattr("pyrovae.programs.compile.compiled_loss.compile_module", transposing)
     (losses, ours), (expected, eager) = trained(Pair(), True), trained(Pair(), False)
     assert asked == [True, False]
     torch.testing.assert_close(losses, expected)

@@ -332,12 +332,13 @@ def test_table_plot_and_progress():
     assert gaps.plot().get_xlabel().startswith("ln p(x)")
 
 
-@pytest.mark.slow
+@pytest.mark.filterwarnings("error:.*eagerly")
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
-def test_chunks_are_units_shared_and_resumed_to_the_same_numbers(tmp_path, monkeypatch, compile):
+def test_chunks_are_units_shared_and_resumed_to_the_same_numbers(tmp_path, monkeypatch, interpreted, compile):
     """Interrupted, gone on with, and read by another process: no chunk twice, the numbers of an undisturbed run."""
     monkeypatch.setattr(own_guides, "_rows", lambda *_: 3)
-    model, guide, x, _ = linear(11, shift=0.3)
+    pair, x = Linear(), linear(11)[2]
+    model, guide = pair.model, pair.guide
     given = {"fit": pv.LocalFit(steps=20, num_particles=4), "num_samples": 40, "estimators": [pv.IS(30)]}
     given |= {"compile": compile}
     whole = pv.gaps(model, guide, x, **given)

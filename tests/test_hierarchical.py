@@ -230,8 +230,8 @@ def test_a_new_chain_has_unit_variance_at_every_level(bits):
         assert abs(float(value.var()) - 1) < 0.15
 
 
-@pytest.mark.slow
-def test_compiled_step_and_weights_equal_eager(bits):
+def test_compiled_step_and_weights_equal_eager(bits, interpreted):
+    """Of the graph; code for two levels is generated in tests/test_dropin.py."""
     vae = small(bits, widths=(5, 4))
     x = bits.train[:16]
     svi = pv.SVI(

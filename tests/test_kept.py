@@ -320,7 +320,7 @@ def start_compare(out):
 
 
 @pytest.mark.slow
-def test_comparisons_survive_kills(tmp_path):
+def test_comparisons_survive_kills(tmp_path, unrendered):
     """Killed at random moments and started again: finished cells are not trained again, the table is the same."""
     # In this process, so that forks of it need not import anything.
     assert compare.main(["--out", str(tmp_path / "warm"), *GRID, "--jobs", "1", *QUICK]) == 0

@@ -11,8 +11,8 @@ from scipy import integrate, stats
 import pyrovae as pv
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.core.execution import Execution
+from pyrovae.evidence.proposals.fitting import Fitter
 from pyrovae.evidence.proposals.local_flow import LocalFlow
-from pyrovae.evidence.proposals.own_is import Fitter
 from pyrovae.evidence.proposals.proposal import Proposal
 from pyrovae.evidence.proposals.student_mixture import DF, StudentMixture
 from pyrovae.evidence.weights.delete_one import is_variance, stratified_variance
@@ -288,11 +288,11 @@ def test_the_mean_weight_is_unbiased_under_a_bad_proposal():
     program = inspect_program(model, guide, many)
     flow = LocalFlow(torch.randn(50, 3000, 1, generator=torch.Generator().manual_seed(0), dtype=F64) - 1)
     proposal = Proposal(program, torch.arange(3000), [(flow, 0.6)], 0.2, 0.2)
-    part = proposal.estimate(20, 0, "test")
+    part = proposal.estimate(20, Execution(0), "test")
     ratio = (part.log_evidence - truth[0]).exp()
     assert abs(float(ratio.mean()) - 1) < 4 * float(ratio.std()) / math.sqrt(3000)
     # And its stated errors are those that it has.
-    many_draws = proposal.estimate(400, 0, "test")
+    many_draws = proposal.estimate(400, Execution(0), "test")
     stated = float(many_draws.variance.mean().sqrt())
     assert stated / float(many_draws.log_evidence.std()) == pytest.approx(
         1, abs=4 / math.sqrt(2 * 3000) + 0.02

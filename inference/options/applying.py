@@ -160,3 +160,19 @@ def _flag(option: str) -> str:
 
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def refuse_parts(options: ModelOptions, names: Sequence[str], model: str) -> None:
+    """Refuses parts of a vae for a model that has none of its own.
+
+    Raises:
+        ValueError: naming the first option that was given.
+    """
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"expected no --{name.replace('_', '-')} for {model}, which has none of its own, got "
+                f"{getattr(options, name)}"
+            )
+    if options.likelihood != "auto":
+        raise ValueError(f"expected --likelihood auto for {model}, got {options.likelihood}")

@@ -15,6 +15,7 @@ from pyrovae.models.diffusing.level_networks import LevelMLP, LevelUNet
 from pyrovae.models.diffusing.noise_schedules import LAST, LearnedSchedule, LinearSchedule
 from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 
+from .applying import refuse_parts
 from .options import ModelOptions
 
 MOST_LEVELS = 32  # the network has an output for each level of each element
@@ -26,14 +27,7 @@ def build_diffusion(options: ModelOptions, data: Dataset) -> DiffusionChain | Di
     Raises:
         ValueError: options of the vae alone, widths that differ, images that cannot be halved.
     """
-    for name in ("guide", "prior", "latent_dim", "activation"):
-        if getattr(options, name) is not None:
-            raise ValueError(
-                f"expected no --{name.replace('_', '-')} for a diffusion, which has none of its own, "
-                f"got {getattr(options, name)}"
-            )
-    if options.likelihood != "auto":
-        raise ValueError(f"expected --likelihood auto for a diffusion, got {options.likelihood}")
+    refuse_parts(options, ("guide", "prior", "latent_dim", "activation"), "a diffusion")
     _, levels = emission_of(data)
     make = LearnedSchedule if options.noise_schedule == "learned" else LinearSchedule
     process = compose_process(data, _denoiser(options, data, levels), make(first_gamma(levels), LAST))

@@ -12,6 +12,7 @@ from pyrovae.objectives import ContrastiveDivergence, ParallelTempering, Persist
 from pyrovae.objectives.tempering import TEMPERATURES
 from pyrovae.programs.modes import owners
 
+from .applying import refuse_parts
 from .options import ModelOptions, TrainOptions
 from .pair import Pair
 
@@ -25,14 +26,7 @@ def build_rbm(options: ModelOptions, data: Dataset) -> RBM:
     Raises:
         ValueError: data that are neither binary nor real, several hidden layers, or options of the vae alone.
     """
-    for name in ("guide", "prior", "latent_dim", "activation", "network"):
-        if getattr(options, name) is not None:
-            raise ValueError(
-                f"expected no --{name.replace('_', '-')} for an rbm, which has none of its own, got "
-                f"{getattr(options, name)}"
-            )
-    if options.likelihood != "auto":
-        raise ValueError(f"expected --likelihood auto for an rbm, got {options.likelihood}")
+    refuse_parts(options, ("guide", "prior", "latent_dim", "activation", "network"), "an rbm")
     hidden = options.hidden or (HIDDEN,)
     if len(hidden) > 1:
         raise ValueError(f"expected one --hidden number for an rbm, got {hidden}")

@@ -19,7 +19,7 @@ from pyrovae.comparing import Entry
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.core.compile_when import PAIRS
-from pyrovae.evidence.evidence import data_hash
+from pyrovae.evidence.data_hash import data_hash
 from pyrovae.files import check_writable
 from pyrovae.json_files import read_json
 from pyrovae.programs import check_alike

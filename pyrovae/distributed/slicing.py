@@ -12,7 +12,7 @@ from torch import Tensor
 from ..objectives.compile.compiled import CompiledObjective
 from ..objectives.free_bits import FreeBits
 from ..programs import seeded
-from ..programs.compile.codegen import signature
+from ..programs.compile.inputs import signature
 from .bucket import Bucket
 from .noise import WholeNoise, datum_dims
 from .world import World

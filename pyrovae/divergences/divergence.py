@@ -5,35 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from ..evidence.weights.diagnostics import pareto_khat
-from ..programs import seeded
+from .drawn import Density, drawn, variance_of_mean
 from .infinite import diverges, reaches_beyond
 
 Method = Literal["closed form", "enumeration", "monte carlo", "supports and tails"]
 MAX_KHAT = 0.7  # of |ln p/q|: beyond it means of draws settle too slowly to be trusted (Vehtari et al. 2024)
 MIN_DRAWS = 200  # for a tail to be seen
-
-
-@runtime_checkable
-class Density(Protocol):
-    """Law as `kl` and `js` use it: a torch or Pyro distribution, an `IsingTorus`, or your own.
-
-    `log_prob` has to be normalised: an unnormalised one shifts a KL by ln Z, unnoticed.
-    """
-
-    def sample(self, sample_shape: Any = ...) -> Tensor:
-        """Draws `[*sample_shape, *batch, *event]`."""
-        ...
-
-    def log_prob(self, value: Tensor, /) -> Tensor:
-        """Normalised ln p `[*sample_shape, *batch]`."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,19 +79,19 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
     if known is not None:
         return known
     with torch.no_grad():
-        own, other = _drawn(p, q, num_samples, seed, "p")
+        own, other = drawn(p, q, num_samples, seed, "p")
         ratio = own - other
         endless = torch.zeros(ratio.shape[1:], dtype=torch.bool, device=ratio.device)
         for found in (reaches_beyond(p, q), diverges(p, q)):
             endless = endless if found is None else endless | found.to(endless.device)
         if bool(endless.any()):
             value = torch.where(endless, torch.inf, ratio.mean(0))
-            se = torch.where(endless, torch.nan, _variance_of_mean(ratio).sqrt())
+            se = torch.where(endless, torch.nan, variance_of_mean(ratio).sqrt())
             return Divergence(
                 value, se, "supports and tails" if bool(endless.all()) else "monte carlo", num_samples
             )
         _check_tail(ratio)
-    return Divergence(ratio.mean(0), _variance_of_mean(ratio).sqrt(), "monte carlo", num_samples)
+    return Divergence(ratio.mean(0), variance_of_mean(ratio).sqrt(), "monte carlo", num_samples)
 
 
 def _check_tail(ratio: Tensor) -> None:
@@ -155,9 +139,9 @@ def js(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
     if known is not None:
         return known
     with torch.no_grad():
-        from_p = _to_mixture(*_drawn(p, q, num_samples, seed, "p"))
-        from_q = _to_mixture(*_drawn(q, p, num_samples, seed, "q"))
-        variance = _variance_of_mean(from_p) + _variance_of_mean(from_q)
+        from_p = _to_mixture(*drawn(p, q, num_samples, seed, "p"))
+        from_q = _to_mixture(*drawn(q, p, num_samples, seed, "q"))
+        variance = variance_of_mean(from_p) + variance_of_mean(from_q)
     value = 0.5 * (from_p.mean(0) + from_q.mean(0))
     # The mean of equal numbers may round above their bound.
     return Divergence(value.clamp(max=math.log(2)), 0.5 * variance.sqrt(), "monte carlo", num_samples)
@@ -215,46 +199,3 @@ def _kl_sum(log_p: Tensor, log_q: Tensor) -> Tensor:
 def _js_sum(log_p: Tensor, log_q: Tensor) -> Tensor:
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     return 0.5 * (_kl_sum(log_p, log_m) + _kl_sum(log_q, log_m))
-
-
-def _drawn(p: Density, q: Density, num_samples: int, seed: int, stream: str) -> tuple[Tensor, Tensor]:
-    """ln p and ln q `[S, *batch]`, float64, at draws of p."""
-    # The laws may live on a GPU, which has a generator of its own.
-    gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
-    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
-    with seeded(seed, f"divergence of {stream}", device=device):
-        shape = torch.Size([num_samples])
-        if isinstance(p, Distribution) and isinstance(q, Distribution) and p.batch_shape != q.batch_shape:
-            batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-            p = p if p.batch_shape == batch else p.expand(batch)
-            q = q if q.batch_shape == batch else q.expand(batch)
-        x = p.sample(shape)
-        own, other = p.log_prob(x).double(), _log_prob(q, x, shape).double()
-    for value in (own, other):
-        if bool(value.isnan().any()) or bool((value == torch.inf).any()):
-            raise ValueError("expected log-densities below +inf, got NaN or +inf at a draw")
-    if bool((own == -torch.inf).any()):
-        raise ValueError("expected draws where their own density is positive, got ln p = -inf at a draw")
-    return own, other
-
-
-def _log_prob(law: Density, x: Tensor, shape: torch.Size) -> Tensor:
-    """ln of the density, -inf outside of the support, where torch would raise or give NaN."""
-    if not isinstance(law, Distribution):
-        return law.log_prob(x)
-    try:
-        support = law.support
-        inside = None if support is None else support.check(x)
-    except (NotImplementedError, AttributeError):
-        return law.log_prob(x)
-    if inside is None or bool(inside.all()):
-        return law.log_prob(x)
-    events = inside.reshape(*inside.shape, *[1] * len(law.event_shape))
-    # Its own draws stand in where x is outside: they alone are sure to be accepted.
-    return torch.where(inside, law.log_prob(torch.where(events, x, law.sample(shape))), -torch.inf)
-
-
-def _variance_of_mean(values: Tensor) -> Tensor:
-    if len(values) < 2:
-        return torch.full_like(values[0], torch.nan)
-    return values.var(0) / len(values)

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from ..checking import checked
 from ..data import Dataset
+from ..evidence.core.direction import REVERSED, Direction, symbol_of
 from ..evidence.core.estimate import Estimate, standard_error
-from ..evidence.core.estimator import Direction, WeightEstimator
+from ..evidence.core.estimator import WeightEstimator
 from ..evidence.estimators.importance_sampling import IS
 from ..evidence.evidence import evidence
 from ..programs import Measure, check_alike, grain
-
-REVERSED: dict[Direction, Direction] = {"<=": ">=", ">=": "<=", "~": "~", "none": "none"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +61,10 @@ class ForwardKL:
         return self.value
 
     def __repr__(self) -> str:
-        symbol = {"<=": "≥", ">=": "≤", "~": "≈", "none": "?"}[self.direction]
         return (
-            f"ForwardKL({self.estimate.name}: KL(p_data ‖ p) {symbol} {self.value:.4f} ± {self.se_data:.4f} "
-            f"(data) ± {self.se_mc:.4f} (MC) nats, bias ~ {self.bias:+.2g}, N={len(self.per_datum)})"
+            f"ForwardKL({self.estimate.name}: KL(p_data ‖ p) {symbol_of(self.direction)} {self.value:.4f} "
+            f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats, bias ~ {self.bias:+.2g}, "
+            f"N={len(self.per_datum)})"
         )
 
 

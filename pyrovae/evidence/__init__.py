@@ -32,9 +32,9 @@ from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import posterior as posterior
 from .proposals.adaptive import Adaptive as Adaptive
 from .proposals.annealing import Annealing as Annealing
+from .proposals.fitting import ProposalFit as ProposalFit
 from .proposals.local_fit import LocalFit as LocalFit
 from .proposals.own_is import OwnIS as OwnIS
-from .proposals.own_is import ProposalFit as ProposalFit
 from .result import Evidence as Evidence
 from .sharing.claims import Sharing as Sharing
 from .sharing.claims import Status as Status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -15,8 +14,7 @@ import torch
 from torch import Tensor
 
 from ..checking import checked
-from ..programs import inspect_program, module_mode, tensors_in
-from ..programs.arguments.marks import Marked, others_in
+from ..programs import inspect_program, module_mode
 from ..progress import Progress, listener, shows_progress
 from .core.assembling import assemble, from_program, from_weights
 from .core.checks import check_density, check_observations
@@ -24,9 +22,11 @@ from .core.chunks import Chunk, choose_chunk
 from .core.compile_when import Compile, compiles, pairs_that_pay
 from .core.estimator import PerDatum, ProgramEstimator, WeightEstimator
 from .core.execution import Execution
+from .data_hash import data_hash
 from .estimators.elbo import ELBO
 from .estimators.importance_sampling import IS
-from .notes import estimate_notes, program_notes
+from .notes import estimate_notes
+from .program_notes import program_notes
 from .result import Evidence
 from .sharing.claims import Sharing
 from .sharing.partial_results import Partials
@@ -242,16 +242,3 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
 
 def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:
     return hasattr(e, "estimate") and getattr(e, "shares_draws", True)
-
-
-def data_hash(x: Tensor, *context: Any) -> str:
-    """SHA-256 of the bytes, shape and dtype of the data and of context tensors, and of what context is beside."""
-    h = hashlib.sha256()
-    for tensor in tensors_in((x, *context)):
-        h.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        plain = tensor.detach().contiguous().cpu()  # numpy knows no bfloat16
-        h.update((plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy().tobytes())
-    bare = tuple(c.value if isinstance(c, Marked) else c for c in context)  # marks are no data
-    if not all(isinstance(c, Tensor) for c in bare):
-        h.update(others_in(bare).encode())
-    return h.hexdigest()

@@ -6,21 +6,16 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
 
-from ..programs import Program, measure_notes
-from ..programs.checks.validity import scaled_sites
 from .bounds.bracket import LOW_ACCEPTANCE
 from .core.estimate import OWN, TAIL, Estimate
 from .estimators.jackknife import DOMINANT
 from .weights.diagnostics import MIN_ESS, khat_threshold
-from .weights.narrower_guides import narrower_note
 
 ALONE = 2.0  # an effective sample size below which one weight makes up most of the sum
 STUCK = 0.05  # acceptance of the worst chain
 UNEVEN = 0.25  # ESS / chains of an annealing that has not kept up
 ROUNDING = 0.01  # nats per datum, from where on a reader is told of it
-_NOISY = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
 def estimate_notes(estimates: dict[str, Estimate]) -> list[str]:
@@ -37,41 +32,6 @@ def estimate_notes(estimates: dict[str, Estimate]) -> list[str]:
     if "MLMC" in estimates:
         out += _of_levels(estimates["MLMC"])
     return out + _of_order(estimates)
-
-
-def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[str]:
-    """Warnings of the program.
-
-    Args:
-        program: what is evaluated.
-        modules: that it runs, in the mode in which the user left them.
-    """
-    out = []
-    scaled = scaled_sites(program)
-    if scaled:
-        out.append(
-            f"sites {scaled} carry a scale other than 1; the evidence is computed without it (a scale inside "
-            "the weights would make it no bound)"
-        )
-    if program.full_size is not None:
-        out.append(
-            f"the plate stands for {program.full_size:,} data, and {program.arguments.num_data:,} were passed: "
-            "these are figures of the data passed, not of the data set"
-        )
-    if program.globals:
-        out.append(
-            f"{list(program.globals)} are conditioned on: the figures are ln p(x | {', '.join(program.globals)}), "
-            "without the density of these values"
-        )
-    if program.ignored:
-        out.append(f"the guide observes {list(program.ignored)}, which is no part of q(z | x): left out")
-    if program.narrower:
-        out.append(narrower_note(program.narrower))
-    out += measure_notes(program.measure, program.arguments.x)
-    training = sorted({type(m).__name__ for m in modules if m.training and isinstance(m, _NOISY)})
-    if training:
-        out.append(f"{', '.join(training)} were left in train mode; they were evaluated in eval mode")
-    return out
 
 
 def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
@@ -240,19 +200,15 @@ def _of_starts(wide: Estimate, narrow: Estimate) -> list[str]:
     error = (wide.variance + narrow.variance).sqrt().cpu()
     mean, se = float(higher.mean()), float((error.square().sum().sqrt()) / len(error))
     found = (higher > 4 * error) & (higher > 1e-6)
-    if (
-        OWN in wide.details
-    ):  # even weights alone are higher than uneven ones, which say themselves that they are
+    if OWN in wide.details:  # even weights are higher than uneven ones, which say themselves that they are
         found &= narrow.reliable.cpu()
         mean = 0.0
     number = int(found.sum())
     if not (mean > 4 * se and mean > 1e-6) and not number:
         return []
-    what = (
-        f"{wide.name} is {mean:.2f} ± {se:.2f} nats above {narrow.name}"
-        if mean > 4 * se
-        else (f"{wide.name} is above {narrow.name} beyond their errors")
-    )
+    what = f"{wide.name} is above {narrow.name} beyond their errors"
+    if mean > 4 * se:
+        what = f"{wide.name} is {mean:.2f} ± {se:.2f} nats above {narrow.name}"
     return [
         f"{what} ({number} of {len(found)} data by more than 4 errors): the guide misses a part of the posterior, or "
         f"reaches it too seldom; no diagnostic of {narrow.name} sees that, and its intervals do not cover there"

@@ -55,7 +55,8 @@ def drawn(figure: Figure | SubFigure | Axes, suffix: str, weights_hash: str | No
     content = io.BytesIO()
     # Ids of an SVG are drawn at random, unless they are salted.
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "pyrovae", "svg.fonttype": "none"}):
-        # One pass of the layout does not settle Axes of a fixed aspect.
-        root.draw_without_rendering()
+        # One pass of the layout does not settle Axes of a fixed aspect; the other is savefig's.
+        if (layout := root.get_layout_engine()) is not None:
+            layout.execute(root)
         root.savefig(content, format=suffix[1:], dpi=DPI, metadata=metadata)
     return content.getvalue()

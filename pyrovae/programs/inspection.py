@@ -13,8 +13,8 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
-from .checks.contract import outside_of_prior
 from .checks.measure import Measure
+from .checks.support import outside_of_prior
 from .declaration import Declaration
 from .modes import module_mode
 from .plates import PARTICLES as PARTICLES

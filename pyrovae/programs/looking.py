@@ -15,7 +15,7 @@ from torch import Tensor
 from .arguments.calling import find_calling
 from .arguments.standing import as_it_stands
 from .checks.agreement import check_latents, refuse_inner_subsampling
-from .checks.contract import check_arguments, check_kind_of_numbers, data_frame
+from .checks.contract import check_arguments, data_frame
 from .checks.explained import explained
 from .checks.first_runs import (
     ROWS,
@@ -29,6 +29,7 @@ from .checks.masked import check_masked, has_masks
 from .checks.measure import measure_of
 from .checks.narrower import bounds_vary, narrower_latents
 from .checks.structure import check_structure
+from .checks.support import check_kind_of_numbers
 from .declaration import declaration_of
 from .idioms.adapting import adapt
 from .idioms.dtypes import cast, fitting, say

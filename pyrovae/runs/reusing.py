@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..evidence import ELBO, IS, Evidence
-from ..evidence.evidence import data_hash
+from ..evidence.data_hash import data_hash
 from .consent import BUILT_IN, find
 from .run import Run
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evidence.core.estimator import Direction
+from ..evidence.core.direction import Direction
 from ..evidence.core.tables import check_style, render
 from ..evidence.weights.diagnostics import khat_threshold
 from ..programs import LABELS

@@ -14,7 +14,8 @@ from torch import Tensor
 from ...programs import Program, seeded
 from ...programs.compile.compiled_densities import CompiledDensities
 from ...programs.compile.tracing import UntraceableError
-from ...programs.latents.densities import Densities, Start
+from ...programs.latents.densities import Densities
+from ...programs.latents.terms import Start
 from ...programs.memory import budget_on, bytes_per_pair
 from ..core.compile_when import MOVES, compiles
 from ..core.execution import Execution

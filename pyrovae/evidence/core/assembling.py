@@ -164,19 +164,27 @@ def assemble(
             # Without the normaliser a bound on ln f(x) is none on ln p(x).
             direction=e.direction if normalised[e.name] else "none",
             num_samples=_num_samples(e, result, drawn),
-            per_datum=result.log_evidence,
-            variance=result.variance,
-            bias=result.bias,
-            ess=result.ess,
-            khat=result.khat,
-            curve={k: float(v.mean()) for k, v in result.curve.items()},
-            certificate=certificate(result.log_evidence, delta, len(certified), result.details.get(KEY))
-            if e.name in certified
-            else None,
             delta=delta,
-            details=result.details,
+            **figures(result, delta, len(certified) if e.name in certified else None),
         )
     return out
+
+
+def figures(result: PerDatum, delta: float, certified: int | None) -> dict[str, Any]:
+    """The fields of an estimate that are its result's; with a certificate where it is one of so many `certified`."""
+    bound = None
+    if certified is not None:
+        bound = certificate(result.log_evidence, delta, certified, result.details.get(KEY))
+    return {
+        "per_datum": result.log_evidence,
+        "variance": result.variance,
+        "bias": result.bias,
+        "ess": result.ess,
+        "khat": result.khat,
+        "curve": {k: float(v.mean()) for k, v in result.curve.items()},
+        "certificate": bound,
+        "details": result.details,
+    }
 
 
 def _num_samples(e: Any, result: PerDatum, drawn: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...programs import Measure
 from ..weights.diagnostics import MIN_ESS, khat_threshold
-from .estimator import Direction
+from .direction import Direction, symbol_of
 
 TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, `[N]`
 OWN = "own_proposal"  # in an estimate's details: 1 where a datum's draws are of its own proposal, 0 where the guide's
@@ -135,7 +135,7 @@ class Estimate:
         "≈" where the draws of proposals of the data's own support every one of them.
         """
         supported = OWN in self.details and self.direction == "<=" and self.unreliable_share == 0
-        return _symbol("~" if supported else self.direction)
+        return symbol_of("~" if supported else self.direction)
 
     @property
     def khat_threshold(self) -> float:
@@ -188,12 +188,7 @@ class Estimate:
 
     def __repr__(self) -> str:
         return (
-            f"Estimate({self.name}, K={self.num_samples}: ln p(x) {_symbol(self.direction)} {self.log_evidence:.4f} "
+            f"Estimate({self.name}, K={self.num_samples}: ln p(x) {symbol_of(self.direction)} {self.log_evidence:.4f} "
             f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats"
             f"{'' if self.measure is None else self.measure.label}, N={len(self.per_datum)})"
         )
-
-
-def _symbol(direction: Direction) -> str:
-    """ln p(x) against the estimate: a lower bound reads '>='."""
-    return {"<=": "≥", ">=": "≤", "~": "≈", "none": "?"}[direction]

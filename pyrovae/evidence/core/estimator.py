@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ...programs import Program
+from .direction import Direction
 from .execution import Execution
-
-Direction = Literal["<=", ">=", "~", "none"]
 
 
 @dataclass(frozen=True)

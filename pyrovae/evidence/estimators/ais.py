@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ...programs import Program, seeded
-from ...programs.latents.densities import Start
+from ...programs.latents.terms import Start
 from ..chains.annealed_path import Resample, check_num_temperatures, check_schedule
 from ..chains.hmc import Point
 from ..chains.tuned_chunks import Ticks, chunks, split
 from ..core.checks import check_count, check_density
-from ..core.estimator import ChunkedEstimator, Direction, PerDatum
+from ..core.direction import Direction
+from ..core.estimator import ChunkedEstimator, PerDatum
 from ..core.execution import Execution
 from .importance_sampling import IS
 

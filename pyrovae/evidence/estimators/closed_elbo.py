@@ -12,7 +12,8 @@ from ...programs import Program, seeded
 from ...programs.latents.closed_kl import closed_sites, closed_terms
 from ..core.checks import check_num_samples
 from ..core.chunks import pairs_in
-from ..core.estimator import Direction, PerDatum
+from ..core.direction import Direction
+from ..core.estimator import PerDatum
 from ..core.execution import Execution
 
 ERRORS = 6  # standard errors by which a closed form may differ from the densities that it is of

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..core.checks import check_num_samples
-from ..core.estimator import Direction, PerDatum
+from ..core.direction import Direction
+from ..core.estimator import PerDatum
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...programs import Program, seeded, store_of
 from ...programs.latents.joint import Joint
-from ..core.estimator import Direction, PerDatum
+from ..core.direction import Direction
+from ..core.estimator import PerDatum
 from ..core.execution import Execution
 from ..quadrature.integrate import Integral, integrate
 from .settled import OTHERWISE, check_by_draws, refuse_unsettled

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...programs import Program
 from ..core.checks import check_num_samples
-from ..core.estimator import ChunkedEstimator, Direction, PerDatum
+from ..core.direction import Direction
+from ..core.estimator import ChunkedEstimator, PerDatum
 from ..core.execution import Execution
 from ..weights.delete_one import is_variance, jackknife_shift
 from ..weights.diagnostics import effective_sample_size, pareto_khat

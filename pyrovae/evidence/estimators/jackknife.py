@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..core.checks import check_num_samples
-from ..core.estimator import Direction, PerDatum
+from ..core.direction import Direction
+from ..core.estimator import PerDatum
 from ..weights.delete_one import jackknife_variance, log_rest
 from ..weights.diagnostics import effective_sample_size, pareto_khat
 from ..weights.tail import tail_allowance

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...checking import checked
 from ...programs import annealed_family, module_mode, seeded
-from ..core.estimator import Direction
+from ..core.direction import Direction
 from ..weights.diagnostics import effective_sample_size
 
 RESAMPLES = 2000  # of the bootstrap

@@ -13,7 +13,8 @@ from torch import Tensor
 from ...programs import Program, seeded
 from ..core.checks import check_density
 from ..core.chunks import pairs_in
-from ..core.estimator import Direction, PerDatum
+from ..core.direction import Direction
+from ..core.estimator import PerDatum
 from ..core.execution import Execution
 from ..core.log_weights import draw
 from ..weights.diagnostics import effective_sample_size, pareto_khat

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 
 from ...programs import Program, annealed_family, module_mode
-from ..core.estimator import Direction, PerDatum
+from ..core.direction import REVERSED, Direction
+from ..core.estimator import PerDatum
 from ..core.execution import Execution
 from .log_partition import LogPartition, log_partition, path_of
 
 ROWS = 4096
-REVERSED: dict[Direction, Direction] = {"<=": ">=", ">=": "<=", "~": "~", "none": "none"}
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from ..chains.tuned_chunks import BACKWARD
 from ..core.checks import check_density
 from ..core.chunks import pairs_in
 from ..core.compile_when import DRAWS, compiles
+from ..core.direction import Direction
 from ..core.estimate import TAIL, Estimate
-from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
+from ..core.estimator import ChunkedEstimator, PerDatum, join
 from ..core.execution import Execution
 from ..core.log_weights import draw
 from ..proposals.local_fit import LocalFit

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from ...html_tables import html_table
-from ..core.estimate import Estimate, _symbol, standard_error
+from ..core.direction import symbol_of
+from ..core.estimate import Estimate, standard_error
 from ..core.tables import check_style, render
 from ..weights.narrower_guides import narrower_note
 
@@ -180,7 +181,7 @@ class Gaps:
         label = "" if self.elbo.measure is None else self.elbo.measure.label
         head = ["", f"nats per datum{label}", "± data", "± MC", "share"]
         lines = [
-            (f"ln p(x) {_symbol(e.direction)} {e.name}", e.log_evidence, e.se_data, e.se_mc, "")
+            (f"ln p(x) {symbol_of(e.direction)} {e.name}", e.log_evidence, e.se_data, e.se_mc, "")
             for e in self._levels()
         ]
         whole = self.total.mean
@@ -225,8 +226,9 @@ class Gaps:
         )
 
     def __repr__(self) -> str:
+        found = self.evidence
         return (
-            f"Gaps(ln p(x) {_symbol(self.evidence.direction)} {self.evidence.log_evidence:.4f} ({self.evidence.name}); "
+            f"Gaps(ln p(x) {symbol_of(found.direction)} {found.log_evidence:.4f} ({found.name}); "
             f"amortisation {self.amortisation!r}, approximation {self.approximation!r})"
         )
 

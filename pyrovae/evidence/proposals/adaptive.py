@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ...programs import Program
 from ..core.estimate import ANNEALED, NUM_DRAWS, OWN
-from ..core.estimator import ChunkedEstimator, Direction, PerDatum, join
+from ..core.estimator import PerDatum, join
 from ..core.execution import Execution
 from ..weights.diagnostics import MIN_ESS
 from .annealing import Annealing
-from .own_is import Fitter, ProposalFit, check_fit, chunks_of
+from .fitting import FittedEstimator, Fitter, ProposalFit
 from .proposal import Proposal
 
 LEVELS = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)  # draws
@@ -30,7 +30,7 @@ Way = Literal["guide", "own"]
 
 
 @dataclass(frozen=True)
-class Adaptive(ChunkedEstimator):
+class Adaptive(FittedEstimator):
     """ln p(x_n) within `tolerance` for every datum, where `max_samples` draws per datum allow it.
 
     1. A pilot of the guide's draws, a tenth of them the prior's, tells how many a datum needs: for a Monte-Carlo
@@ -60,9 +60,6 @@ class Adaptive(ChunkedEstimator):
         100000
     """
 
-    direction: ClassVar[Direction] = "<="  # a lower bound, in expectation
-    unbiased_for_p: ClassVar[bool] = True  # E exp(estimate) = p(x)
-    draws_from_guide: ClassVar[bool] = False  # a share of the draws is the prior's
     num_samples: ClassVar[None] = None
 
     tolerance: float = 0.05
@@ -74,7 +71,7 @@ class Adaptive(ChunkedEstimator):
         number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
         if not number or not 0 < self.tolerance < math.inf:
             raise ValueError(f"expected a tolerance > 0 in nats, got {self.tolerance!r}")
-        check_fit(self.fit)
+        self.check_fit()
         if self.annealing is not None and not isinstance(self.annealing, Annealing):
             raise TypeError(f"expected annealing to be a pv.Annealing or None, got {self.annealing!r}")
         if not isinstance(self.max_samples, int) or self.max_samples < PILOT:
@@ -87,19 +84,15 @@ class Adaptive(ChunkedEstimator):
         """Key in the results."""
         return "Adaptive"
 
-    def num_chunks(self, program: Program, budget: int | None) -> int:
-        """Into how many chunks the data are divided."""
-        return len(chunks_of(program, self.fit, budget))
-
     def run_chunks(
         self, program: Program, numbers: Iterable[int], execution: Execution
     ) -> Iterator[tuple[int, PerDatum]]:
         """Number and result of some chunks; progress is in data.
 
         Raises:
-            ValueError: as `OwnIS.run_chunks`.
+            ValueError: as `chunks`.
         """
-        chunks = chunks_of(program, self.fit, execution.budget)
+        chunks = self.chunks(program, execution.budget)
         fitter = Fitter(program, self.fit, execution, len(chunks[0]))
         done = 0
         for i in numbers:
@@ -172,8 +165,7 @@ class Adaptive(ChunkedEstimator):
         self, proposal: Proposal, way: Way, chunk: int, execution: Execution
     ) -> tuple[Tensor, Tensor]:
         """Draws that each datum needs, and ln p̂ of the pilot that says so."""
-        seed, budget = execution.seed, execution.budget
-        pilot = proposal.estimate(PILOT, seed, f"adaptive {way} pilot", chunk, budget=budget)
+        pilot = proposal.estimate(PILOT, execution, f"adaptive {way} pilot", chunk)
         return draws_needed(pilot, PILOT, self.tolerance), pilot.log_evidence.cpu()
 
     def _drawn(
@@ -191,8 +183,7 @@ class Adaptive(ChunkedEstimator):
             rows = ((steps == step) & wanted).nonzero()[:, 0]
             if len(rows):
                 some = proposal if len(rows) == len(steps) else proposal.select(rows)
-                stream, budget = f"adaptive {way} draws", execution.budget
-                part = some.estimate(level, execution.seed, stream, chunk, step, budget=budget)
+                part = some.estimate(level, execution, f"adaptive {way} draws", chunk, step)
                 found.append((rows, self._told(part, way, level)))
         return found
 

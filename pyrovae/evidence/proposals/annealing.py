@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
-from ...programs.latents.densities import Densities, Terms, differentiate
+from ...programs.latents.densities import Densities
+from ...programs.latents.terms import Terms, differentiate
 from ...programs.memory import budget_on, bytes_per_pair
 from ..chains.annealed_path import anneal, check_num_temperatures, power_schedule
 from ..chains.hmc import Point
@@ -66,16 +67,12 @@ class Annealing:
         """ln of the mean weight of fresh chains; noise depends on (seed, stream, counters)."""
         program, seed = proposal.program, execution.seed
         path = _Path(proposal, proposal.shares_of(num_chains))
-        u, _, _ = proposal.draws(
-            num_chains, seed, f"{stream} tuning", *counters, budget=execution.budget, keep=True
-        )
+        u, _, _ = proposal.draws(num_chains, execution, f"{stream} tuning", *counters, keep=True)
         grid = power_schedule(max(20, self.num_temperatures // 2), 2.0).tolist()
         with program.quiet(seed, f"{stream} tuned moves", *counters):
             tuning = tune(path, u[:TUNED], grid, self.leapfrog, self.target_acceptance)
         betas = tuning.schedule(self.num_temperatures)
-        u, lw, strata = proposal.draws(
-            num_chains, seed, stream, *counters, budget=execution.budget, keep=True
-        )
+        u, lw, strata = proposal.draws(num_chains, execution, stream, *counters, keep=True)
         pairs = budget_on(u.device, execution.budget) // (BACKWARD * bytes_per_pair(program))
         weights = []
         for block, part in enumerate(u.split(max(1, pairs // u.shape[1]))):

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
-from ...programs.latents.densities import Densities, Terms
+from ...programs.latents.densities import Densities
+from ...programs.latents.terms import Terms
 from ...programs.particles.rounding import peaked_at_ends
 from ..core.checks import check_weights
 from ..core.chunks import pairs_in
 from ..core.estimator import PerDatum
+from ..core.execution import Execution
 from ..estimators.importance_sampling import IS
 from ..weights.delete_one import stratified_variance
 
@@ -99,14 +101,13 @@ class Proposal:
     def estimate(
         self,
         num_samples: int,
-        seed: int,
+        execution: Execution,
         stream: str,
         *counters: int,
-        budget: int | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> PerDatum:
         """ln of the mean weight of fresh draws; noise depends on (seed, stream, counters)."""
-        u, lw, strata = self.draws(num_samples, seed, stream, *counters, budget=budget, advance=advance)
+        u, lw, strata = self.draws(num_samples, execution, stream, *counters, advance=advance)
         self._check_spacing(u, lw)
         lw = lw[:, : len(self.indices)]
         check_weights(lw, self.indices, self.program)
@@ -115,10 +116,9 @@ class Proposal:
     def draws(
         self,
         num_samples: int,
-        seed: int,
+        execution: Execution,
         stream: str,
         *counters: int,
-        budget: int | None = None,
         advance: Callable[[int], None] | None = None,
         keep: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,14 +129,14 @@ class Proposal:
         Raises:
             ValueError: fewer than two draws of a component; a prior whose draws lie at the ends of the numbers.
         """
-        size = max(1, min(num_samples, pairs_in(self.program, budget) // len(self.indices)))
+        size = max(1, min(num_samples, pairs_in(self.program, execution.budget) // len(self.indices)))
         order = self._order(num_samples)
         shares = self.shares_of(num_samples)
         us: list[Tensor] = []
         weights: list[Tensor] = []
         strata: list[Tensor] = []
         for block, own in enumerate(order.split(size)):
-            with self.program.quiet(seed, stream, *counters, block):
+            with self.program.quiet(execution.seed, stream, *counters, block):
                 # In any order: consecutive draws, of which L_k is made, are then of all components.
                 own = own.sort().values[(places := torch.randperm(len(own)))]
                 u, lw = self._block(own, places, shares)

@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from ..core.certificate import certificate
-from ..core.estimate import Estimate
+from ..core.assembling import figures
 from ..core.estimator import join
 from ..notes import estimate_notes
 from ..result import Evidence
-from ..weights.rounding import KEY
 
 # What the numbers depend on; shards must agree in it.
 _SAME = ("data_hash", "seed", "num_samples", "chunk", "dtype", "density")
@@ -55,23 +53,11 @@ def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
     rows = torch.cat([e.rows for e in shards if e.rows is not None])
     order = rows.argsort()
     results = {name: join([e.results[name] for e in shards], order) for name in first}
-    estimates: dict[str, Estimate] = {}
     certified = sum(e.certificate is not None for e in first.values())
-    for name, estimate in first.items():
-        r = results[name]
-        estimates[name] = replace(
-            estimate,
-            per_datum=r.log_evidence,
-            variance=r.variance,
-            bias=r.bias,
-            ess=r.ess,
-            khat=r.khat,
-            curve={k: float(v.mean()) for k, v in r.curve.items()},
-            certificate=None
-            if estimate.certificate is None
-            else certificate(r.log_evidence, estimate.delta, certified, r.details.get(KEY)),
-            details=r.details,
-        )
+    estimates = {
+        name: replace(e, **figures(results[name], e.delta, None if e.certificate is None else certified))
+        for name, e in first.items()
+    }
     x = torch.cat([e.x for e in shards])[order.to(first.x.device)]
     seconds = sum(e.attributes["seconds"] for e in shards)
     attributes = {**first.attributes, "num_data": len(x), "seconds": seconds}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from ...programs import store_of
 from ...programs.checks.in_support import Support, values_known_later
-from ...programs.compile.codegen import CompiledLoss
+from ...programs.compile.compiled_loss import CompiledLoss
 from ...programs.compile.inputs import objects_in
 from ...programs.compile.tracing import UntraceableError
 from ...programs.watch.ambient import handlers
-from ...programs.watch.reachable import Reach
+from ...programs.watch.reachable import search
 from ...programs.watch.reading import PLAIN, Ran
 from ...programs.watch.watching import Watch
 from ..beta import BetaELBO
@@ -108,7 +108,7 @@ class CompiledObjective:
         self._beta = torch.zeros((), device=next((p.device for p in parameters.values()), None))
         programs = {"model": model, "guide": guide, "args": args, "kwargs": dict(kwargs or {})}
         # A transform is a module that nobody calls as one.
-        reached = Reach(Ran(None)).start({"model": model, "guide": guide}).modules
+        reached = search(Ran(None), {"model": model, "guide": guide}).modules
         modules = list({id(m): m for m in (*modules, *reached)}.values())
         with self._active():
             try:

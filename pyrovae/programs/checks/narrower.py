@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.distributions.constraints import MixtureSameFamilyConstraint
 
 from .agreement import is_enumerated, shared_latents
-from .contract import base_of, describe, in_support
+from .contract import base_of
+from .support import describe, in_support
 
 DRAWS = 32  # of the prior, where supports cannot be compared by their bounds
 # Transforms end a rounding error short of their bounds (torch's sigmoid at 1 - 1.2e-7).

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ..handlers.substitute import Substitute
-from ..latents.densities import Densities, Start, differentiate
+from ..latents.densities import Densities
+from ..latents.terms import Start, differentiate
 from ..modes import module_mode
 from ..parameters import by_leaf, capture_parameters, store_of
 from ..seeds import seeded
-from .codegen import compile_module, signature
+from .codegen import compile_module
+from .inputs import signature
 from .partition import partition, placeholders
 from .tracing import UntraceableError, trace
 

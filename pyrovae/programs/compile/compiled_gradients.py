@@ -15,7 +15,8 @@ from ..inspection import Program
 from ..modes import module_mode
 from ..parameters import by_leaf, capture_parameters, store_of
 from ..seeds import seeded
-from .codegen import compile_module, signature
+from .codegen import compile_module
+from .inputs import signature
 from .partition import partition, placeholders
 from .tracing import UntraceableError, trace
 

@@ -16,7 +16,8 @@ from ..modes import module_mode
 from ..parameters import by_leaf, capture_parameters, store_of
 from ..seeds import seeded
 from ..sites import collect
-from .codegen import compile_module, signature
+from .codegen import compile_module
+from .inputs import signature
 from .partition import partition, placeholders
 from .tracing import UntraceableError, trace
 

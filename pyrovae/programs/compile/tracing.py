@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from ..watch.reachable import Reach
+from ..watch.reachable import search
 from ..watch.reading import Ran, is_of_validation, place_of, recording
 from ..watch.snapshot import Snapshot
 from ..watch.undisturbed import UntraceableError as UntraceableError
@@ -122,7 +122,7 @@ def trace(
     # Flat arguments: the graph was traced on two lists.
     module.graph.set_codegen(fx.graph.CodeGen())
     _refuse_writes(module)
-    buffers = _lift_buffers(module, modules, Reach(ran).start(programs or {}).tensors)
+    buffers = _lift_buffers(module, modules, search(ran, programs or {}).tensors)
     noise = lift_noise(module, mode.places, laws)
     stay_on(module, next((t.device for t in (*parameters, *inputs)), torch.device("cpu")))
     module.graph.lint()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..inspection import Program
 from ..sites import sample_sites
-from .predictive import ROWS
+from .generated import ROWS
 
 # What these call their mean is a direction or a mean on the circle, and no E[z].
 _DIRECTIONS = (torch.distributions.VonMises, dist.ProjectedNormal, dist.SineBivariateVonMises)

@@ -16,7 +16,8 @@ from torch.distributions import constraints, kl_divergence
 from ..inspection import Program
 from ..looking import inspect_program
 from ..sites import sample_sites
-from .predictive import ROWS, Generated, decode, join
+from .generated import ROWS, Generated, join
+from .predictive import decode
 
 PRIOR_DRAWS = 4096
 

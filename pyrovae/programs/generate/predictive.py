@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
-from ..arguments.marks import unmarked
 from ..checks.contract import check_arguments
-from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
-from ..idioms.conditioning import outside
 from ..inspection import Program
 from ..looking import inspect_program
-from ..modes import module_mode
-from ..parameters import scratch
 from ..plates import ChooseSubsample
 from ..seeds import seeded
-from ..sites import is_factor, sample_sites
-
-ROWS = 1024  # data run at once
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Draws of a program's observed site, and the latents behind them.
-
-    Attributes:
-        x: draws of the observed site, `[N, *event]`.
-        mean: mean of its distribution given the latents; the draws where it has no mean.
-        latents: name to `[N, *event]`.
-    """
-
-    x: Tensor
-    mean: Tensor
-    latents: dict[str, Tensor]
-
-    def __repr__(self) -> str:
-        latents = ", ".join(f"{n} {list(v.shape)}" for n, v in self.latents.items())
-        return (
-            f"Generated(x {list(self.x.shape)}, mean {list(self.mean.shape)}, latents: {latents or 'none'})"
-        )
-
-    def rows(self, indices: Tensor) -> Generated:
-        """Results for those draws alone."""
-        return Generated(
-            self.x[indices], self.mean[indices], {n: v[indices] for n, v in self.latents.items()}
-        )
-
-
-def join(parts: Sequence[Generated]) -> Generated:
-    """Several draws in one."""
-    latents = {n: torch.cat([p.latents[n] for p in parts]) for n in parts[0].latents}
-    return Generated(torch.cat([p.x for p in parts]), torch.cat([p.mean for p in parts]), latents)
+from .drawing import AtMean, generate, unobserved
+from .generated import ROWS, Generated, join
 
 
 def simulate(
@@ -77,7 +34,7 @@ def simulate(
     """
     check_arguments(like)
     args = (like, *context)
-    return _generate(_unobserved(model, args, plate), model, args, seed, observed, plate)
+    return generate(unobserved(model, args, plate), model, args, seed, observed, plate)
 
 
 def reconstruct(
@@ -96,14 +53,14 @@ def reconstruct(
     """
     check_arguments(x)
     args = (x, *context)
-    unobserved = _unobserved(model, args, plate)
+    drawn = unobserved(model, args, plate)
 
     def program(*args: Any) -> Any:
         with poutine.block():  # the trace around this program is to see the model alone
             trace = poutine.trace(guide).get_trace(*args)
-        return poutine.replay(unobserved, trace=trace)(*args)
+        return poutine.replay(drawn, trace=trace)(*args)
 
-    return _generate(program, model, args, seed, observed, plate)
+    return generate(program, model, args, seed, observed, plate)
 
 
 def decode(
@@ -133,8 +90,8 @@ def decode(
     check_arguments(like)
     substitute = Substitute(latents)
     args = (like, *context)
-    program = substitute(_unobserved(model, args))
-    made = _generate(_AtMean(latents)(program) if means else program, model, args, seed, observed)
+    program = substitute(unobserved(model, args))
+    made = generate(AtMean(latents)(program) if means else program, model, args, seed, observed)
     unused = [n for n in latents if n not in substitute.used]
     if unused:
         raise ValueError(f"expected latents of the model ({list(made.latents)}), got {unused}")
@@ -206,109 +163,3 @@ def redraw(
         kept = rows if args.calling == "whole" else torch.arange(len(rows), device=args.x.device)
         parts.append(part.rows(kept))
     return join(parts)
-
-
-class _Unobserved(UnconditionMessenger):
-    """Draws what is observed, but for sites that are `known`."""
-
-    def __init__(self, known: Collection[str]) -> None:
-        super().__init__()
-        self.known = known
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] not in self.known:
-            super()._pyro_sample(msg)
-
-
-def _unobserved(
-    model: Callable[..., Any], args: tuple[Any, ...], plate: str | None = None
-) -> Callable[..., Any]:
-    """The model with its data to be drawn; latents outside of the data plate that are conditioned on stay so."""
-    with (
-        seeded(0, "known", device=args[0].device),
-        torch.no_grad(),
-        module_mode(model, training=False),
-        pyro.validation_enabled(False),
-        scratch(model),
-        poutine.block(),
-        ChooseSubsample(None, None),  # a random one may not fit data of another size
-    ):
-        trace = poutine.trace(model).get_trace(*unmarked(args))
-    sites = outside(trace, plate or declaration_of(model).plate or "data")
-    known = [n for n, s in sites.items() if s["is_observed"] and not is_factor(s)]
-    changed: Callable[..., Any] = _Unobserved(known)(model)
-    return changed
-
-
-class _AtMean(Messenger):
-    """Continuous latents other than those `given` take the mean of their distribution."""
-
-    def __init__(self, given: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.given = given
-
-    def _pyro_sample(self, msg: Any) -> None:
-        fn = msg["fn"]
-        # uncondition() leaves its note on what was observed: x is drawn all the same.
-        if msg["done"] or msg["is_observed"] or msg["infer"].get("was_observed") or msg["name"] in self.given:
-            return
-        try:
-            mean = fn.mean.expand(fn.batch_shape + fn.event_shape)
-        except (NotImplementedError, AttributeError):
-            return
-        if mean.is_floating_point() and not _discrete(fn):
-            msg["value"], msg["done"] = mean, True
-
-
-def _discrete(fn: Any) -> bool:
-    try:
-        return bool(fn.support.is_discrete)
-    except (NotImplementedError, AttributeError):
-        return False
-
-
-def _generate(
-    program: Callable[..., Any],
-    model: Callable[..., Any],
-    args: tuple[Any, ...],
-    seed: int,
-    name: str | None,
-    plate: str | None = None,
-) -> Generated:
-    if declaration_of(model).density == "bound_only":
-        raise ValueError(
-            "expected a model that can be drawn from, got one declared density='bound_only': what it observes depends "
-            "on the data it is given; try its own sample(), if it has one"
-        )
-    with (
-        seeded(seed, "generate", device=args[0].device),
-        torch.no_grad(),
-        module_mode(model, training=False),
-        pyro.validation_enabled(False),
-    ):
-        trace = poutine.trace(program).get_trace(*unmarked(args))
-    # uncondition() keeps a note of which sites were observed.
-    was_observed = [n for n, s in sample_sites(trace) if s["infer"].get("was_observed")]
-    name = name or declaration_of(model).observed or (was_observed[0] if len(was_observed) == 1 else None)
-    if name not in was_observed:
-        raise ValueError(f"expected the name of one observed site of {was_observed}, got {name!r}")
-    site: Any = trace.nodes[name]
-    try:
-        mean = site["fn"].mean.expand(site["value"].shape)
-    except (NotImplementedError, AttributeError):
-        mean = site["value"]
-    if torch.isnan(mean).any():  # torch's answer for a Categorical
-        mean = site["value"]
-    plate = plate or declaration_of(model).plate or "data"
-    latents = {
-        n: _rows_first(s, s["value"], plate)
-        for n, s in sample_sites(trace)
-        if n not in was_observed and not s["is_observed"]
-    }
-    return Generated(_rows_first(site, site["value"], plate), _rows_first(site, mean, plate), latents)
-
-
-def _rows_first(site: Any, value: Tensor, plate: str) -> Tensor:
-    """Data first, where an inner plate lies left of theirs."""
-    dims = [f.dim for f in site["cond_indep_stack"] if f.name == plate and f.vectorized]
-    return value.movedim(dims[0] - site["fn"].event_dim, 0) if dims else value

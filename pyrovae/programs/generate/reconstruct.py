@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...checking import checked
 from ..looking import inspect_program
-from .predictive import ROWS, Generated, redraw
+from .generated import ROWS, Generated
+from .predictive import redraw
 
 
 @checked

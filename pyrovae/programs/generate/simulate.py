@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pyro
-import torch
-from pyro import poutine
-
 from ...checking import checked
-from ..arguments.marks import unmarked
 from ..declaration import declaration_of
-from ..modes import module_mode
-from ..parameters import scratch
-from ..plates import ChooseSubsample
-from ..seeds import seeded
 from ..sites import is_factor, sample_sites
 from . import predictive
-from .predictive import ROWS, Generated, join
+from .drawing import trace_on_any_rows
+from .generated import ROWS, Generated, join
 from .simulated import repeated, simulate_pairs
 
 
@@ -89,15 +81,7 @@ def _refuse_factors(model: Callable[..., Any], like: tuple[Any, ...]) -> None:
     """Raises ValueError for densities that a run of the model does not draw from."""
     if declaration_of(model).density == "bound_only":
         return  # which `predictive.simulate` refuses, with a remedy
-    with (
-        seeded(0, "simulate", device=like[0].device),
-        torch.no_grad(),
-        module_mode(model, training=False),
-        pyro.validation_enabled(False),
-        scratch(model),
-        ChooseSubsample(None, None),
-    ):
-        trace = poutine.trace(model).get_trace(*unmarked(like))
+    trace = trace_on_any_rows(model, like, "simulate")
     factors = [n for n, s in sample_sites(trace) if is_factor(s)]
     if factors:
         raise ValueError(

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from ..arguments.marks import Marked, change, unmarked
@@ -20,6 +18,7 @@ from ..modes import module_mode
 from ..plates import take
 from ..seeds import seeded
 from ..sites import is_factor, sample_sites
+from .drawing import trace_of
 from .predictive import simulate
 
 
@@ -81,13 +80,7 @@ _REMEDY = "try @pyrovae.program(simulate=...), which draws (x, latents)"
 
 def _check(model: Any, args: tuple[Any, ...], latents: dict[str, Tensor], drawn: Tensor) -> None:
     """The model, given x, must observe what was drawn."""
-    with (
-        seeded(0, "simulate"),
-        torch.no_grad(),
-        module_mode(model, training=False),
-        pyro.validation_enabled(False),
-    ):
-        trace = poutine.trace(Substitute(latents)(model)).get_trace(*args)
+    trace = trace_of(Substitute(latents)(model), model, args, 0, "simulate")
     shared = outside(trace, declaration_of(model).plate or "data")  # latents that are conditioned on
     observed = {
         n: s for n, s in sample_sites(trace) if s["is_observed"] and (is_factor(s) or n not in shared)
@@ -108,8 +101,7 @@ def _check(model: Any, args: tuple[Any, ...], latents: dict[str, Tensor], drawn:
 
 
 def _latent_names(model: Any, args: tuple[Any, ...]) -> list[str]:
-    with seeded(0, "simulate"), torch.no_grad(), module_mode(model, training=False):
-        trace = poutine.trace(model).get_trace(*args)
+    trace = trace_of(model, model, args, 0, "simulate")
     return [n for n, s in sample_sites(trace) if not s["is_observed"]]
 
 

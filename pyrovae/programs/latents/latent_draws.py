@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..checks.contract import check_support
+from ..checks.support import check_support
 from ..inspection import Program
 from ..sites import sample_sites
 

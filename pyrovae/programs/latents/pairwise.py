@@ -10,7 +10,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..checks.contract import check_support, data_frame
+from ..checks.contract import data_frame
+from ..checks.support import check_support
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
 from ..memory import bytes_of_one_more

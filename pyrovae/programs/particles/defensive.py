@@ -12,7 +12,8 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
-from ..checks.contract import base_of, in_support
+from ..checks.contract import base_of
+from ..checks.support import in_support
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
 from ..sites import collect, is_factor, reduce_to, sample_sites

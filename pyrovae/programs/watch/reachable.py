@@ -9,7 +9,6 @@ import random
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,65 +16,45 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from .reach import Reach
 from .reading import CLOCKS, PLAIN, Ran, trusted
 
 _RANDOM = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
 _OPAQUE = (collections.abc.Iterator, io.IOBase, *_RANDOM)
 # Attributes of torch's modules that no forward reads: the sizes are those of the weights.
 _SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_embeddings", "embedding_dim"}
+_INNER = ("_parameters", "_buffers", "_modules", "_pyro_samples", "_pyro_params")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_LIBRARIES = ("torch", "pyro", "pyrovae")
+_FOLLOWED = (torch.distributions.Distribution, torch.distributions.Transform, Messenger)
 _SMALL = 256  # elements of a container that are looked at one by one
 MANY = 20_000  # objects of a program that are looked at
 
 
-@dataclass
-class Reach:
-    """State of a program, as far as it can be reached from some objects.
+def search(ran: Ran, roots: Mapping[str, Any]) -> Reach:
+    """Looks at `roots`, at the globals of the code that ran, and at what these hold."""
+    return _Search(ran).start(roots)
 
-    Attributes:
-        places: (container, keys of interest, name): dicts, lists, sets; `None` for all keys.
-        fields: (object, attribute, name): cells and slots.
-        tensors: by id.
-        arrays: NumPy arrays with their names.
-        opaque: iterators, generators of random numbers and files, with their names.
-        classes: by the id of their container.
-        absent: dicts of objects, with the attributes that their classes have in their place.
-        library: ids of the containers of libraries' objects.
-        modules: of torch.
-        functions: of a user's.
-        objects: whose class says what is run.
-    """
 
-    ran: Ran
-    places: list[tuple[Any, tuple[Any, ...] | None, str]] = field(default_factory=list)
-    fields: list[tuple[Any, str, str]] = field(default_factory=list)
-    tensors: dict[int, Tensor] = field(default_factory=dict)
-    arrays: list[tuple[np.ndarray, str]] = field(default_factory=list)
-    opaque: list[tuple[Any, str]] = field(default_factory=list)
-    classes: dict[int, type] = field(default_factory=dict)
-    library: set[int] = field(default_factory=set)
-    absent: list[tuple[dict[str, Any], frozenset[str], str]] = field(default_factory=list)
-    modules: list[nn.Module] = field(default_factory=list)
-    functions: list[types.FunctionType] = field(default_factory=list)
-    objects: list[Any] = field(default_factory=list)
-    full: bool = False
-    _seen: dict[int, Any] = field(default_factory=dict)
-    _waiting: list[tuple[Any, str]] = field(default_factory=list)
+class _Search:
+    def __init__(self, ran: Ran) -> None:
+        self.ran, self.found = ran, Reach()
+        self._seen: dict[int, Any] = {}
+        self._waiting: list[tuple[Any, str]] = []
 
     def start(self, roots: Mapping[str, Any]) -> Reach:
-        """Looks at `roots`, and at the globals of the code that ran."""
         self._waiting += [(value, name) for name, value in roots.items()]
         for code, space in self.ran.code or ():
             self._globals(code, space)
-        while self._waiting and not self.full:
+        while self._waiting and not self.found.full:
             self._visit(*self._waiting.pop())
-            self.full = len(self._seen) > MANY
-        return self
+            self.found.full = len(self._seen) > MANY
+        return self.found
 
     def _globals(self, code: types.CodeType, space: dict[str, Any]) -> None:
         keys = tuple(n for n in code.co_names if n in space and not _library(space[n]))
         if keys:
-            self.places.append((space, keys, "the global"))
+            self.found.places.append((space, keys, "the global"))
         for key in keys:
             self._waiting.append((space[key], key))
         for name in code.co_names:  # imported within a function
@@ -98,29 +77,29 @@ class Reach:
         self._instance(value, name)
 
     def _tensor(self, value: Tensor, name: str) -> None:
-        self.tensors[id(value)] = value
+        self.found.tensors[id(value)] = value
 
     def _opaque(self, value: Any, name: str) -> None:
-        self.opaque.append((value, name))
+        self.found.opaque.append((value, name))
 
     def _array(self, value: np.ndarray, name: str) -> None:
-        self.arrays.append((value, name))
+        self.found.arrays.append((value, name))
 
     def _function(self, value: types.FunctionType, name: str) -> None:
         own = not trusted(value.__globals__.get("__name__"))  # functools.wraps copies __module__
         if own and not self.ran.runs(value.__code__):
             return
         if own:
-            self.functions.append(value)
+            self.found.functions.append(value)
             if value.__kwdefaults__:
-                self.places.append((value.__kwdefaults__, None, f"the defaults of {value.__name__}"))
+                self.found.places.append((value.__kwdefaults__, None, f"the defaults of {value.__name__}"))
         for free, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             try:
                 inner = cell.cell_contents
             except ValueError:  # not yet bound
                 continue
             if own:
-                self.fields.append((cell, "cell_contents", f"{free!r} of {value.__name__}"))
+                self.found.fields.append((cell, "cell_contents", f"{free!r} of {value.__name__}"))
             self._waiting.append((inner, free))
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         self._waiting += [(d, f"a default of {value.__name__}") for d in defaults]
@@ -131,7 +110,7 @@ class Reach:
 
     def _builtin(self, value: types.BuiltinFunctionType, name: str) -> None:
         if value.__module__ in CLOCKS or isinstance(value.__self__, _OPAQUE):
-            self.opaque.append((value.__self__, name))
+            self.found.opaque.append((value.__self__, name))
 
     def _method(self, value: types.MethodType, name: str) -> None:
         self._waiting += [(value.__func__, name), (value.__self__, name)]
@@ -144,21 +123,11 @@ class Reach:
         if inner is not None:
             self._waiting.append((inner, name))
 
-    def code(self) -> list[tuple[types.CodeType, dict[str, Any]]]:
-        """All code of a user's that was reached, with its globals."""
-        found = []
-        waiting = [(f.__code__, f.__globals__) for f in self.functions]
-        while waiting:
-            code, space = waiting.pop()
-            found.append((code, space))
-            waiting += [(c, space) for c in code.co_consts if isinstance(c, types.CodeType)]
-        return found
-
     def _class(self, value: type, name: str) -> None:
         for kind in value.__mro__:
             if not trusted(kind.__module__):
                 space = vars(kind)
-                self.classes[id(space)] = kind
+                self.found.classes[id(space)] = kind
                 self._named(space, [k for k in space if not k.startswith("__")], kind.__name__)
                 for key in ("__call__", "__init__", "__getattr__", "__getattribute__", "__getitem__"):
                     if key in space:
@@ -171,84 +140,74 @@ class Reach:
     def _named(self, space: Any, names: list[str], owner: str) -> None:
         keys = tuple(k for k in names if self.ran.reads(k))
         if keys:
-            self.places.append((space, keys, owner))
+            self.found.places.append((space, keys, owner))
         self._waiting += [(space[k], f"{owner}.{k}") for k in keys]
 
     def _dict(self, value: dict[Any, Any], name: str) -> None:
         all_keys = len(value) <= _SMALL or self.ran.code is None
         keys = tuple(k for k in value if isinstance(k, PLAIN) and (all_keys or self.ran.reads(k)))
-        self.places.append((value, None if len(keys) == len(value) else keys, name))
+        self.found.places.append((value, None if len(keys) == len(value) else keys, name))
         self._waiting += [(value[k], f"{name}[{k!r}]") for k in keys]
 
     def _list(self, value: Any, name: str) -> None:
-        self.places.append((value, None if len(value) <= _SMALL or self.ran.code is None else (), name))
+        self.found.places.append((value, None if len(value) <= _SMALL or self.ran.code is None else (), name))
         if len(value) <= _SMALL:
             self._waiting += [(v, f"{name}[{i}]") for i, v in enumerate(value)]
 
     def _set(self, value: Any, name: str) -> None:
-        self.places.append((value, None, name))
+        self.found.places.append((value, None, name))
 
     def _tuple(self, value: Any, name: str) -> None:
         self._waiting += [(v, f"{name}[{i}]") for i, v in enumerate(value[:_SMALL])]
 
     def _torch_module(self, value: nn.Module, name: str) -> None:
         own, kind = vars(value), type(value).__name__
-        self.modules.append(value)
-        self.objects.append(value)
+        self.found.modules.append(value)
+        self.found.objects.append(value)
         if trusted(type(value).__module__):
-            self.library.add(id(own))
-        inner: list[str] = [
-            k for k in ("_parameters", "_buffers", "_modules", "_pyro_samples", "_pyro_params") if k in own
-        ]
+            self.found.library.add(id(own))
+        inner = [key for key in _INNER if key in own]
         for key in inner:
-            self._dict(own[key], f"{kind}")
+            self._dict(own[key], kind)
         for key in _HOOKS:
-            self.places.append((own[key], None, f"the hooks of {kind}"))
+            self.found.places.append((own[key], None, f"the hooks of {kind}"))
             self._waiting += [(h, "a hook") for h in own[key].values()]
         # Of a layer of torch's the library reads attributes that no code of a user's names.
         bases = {b for b in type(value).__mro__ if trusted(b.__module__)} - {nn.Module, object}
         plain_base = all(b.__module__ == "pyro.nn.module" for b in bases)
         public = [k for k in own if not k.startswith("_") and k != "training" and k not in _SIZES]
-        names = (
-            [k for k in own if self.ran.reads(k) and k not in inner and k != "training"]
-            if plain_base
-            else public
-        )
-        self._named_plainly(own, ["training", *names], kind)
+        read = [k for k in own if self.ran.reads(k) and k not in inner and k != "training"]
+        self._named_plainly(own, ["training", *(read if plain_base else public)], kind)
         self._shadows(own, type(value))
         self._class(type(value), kind)
 
     def _named_plainly(self, space: Any, keys: list[str], owner: str) -> None:
         keys = [k for k in keys if (id(space), k) not in self.ran.ignored]
-        self.places.append((space, tuple(keys) if self.ran.code is not None else None, owner))
+        self.found.places.append((space, tuple(keys) if self.ran.code is not None else None, owner))
         self._waiting += [(space[k], f"{owner}.{k}") for k in keys]
 
     def _instance(self, value: Any, name: str) -> None:
         kind, own = type(value), getattr(value, "__dict__", None)
         if kind.__module__ == "pyrovae.svi.svi":  # what counts the steps
             return
-        library = trusted(kind.__module__) and kind.__module__.partition(".")[0] in (
-            "torch",
-            "pyro",
-            "pyrovae",
-        )
-        if library:
-            self.library.add(id(own))
-            followed = isinstance(
-                value, torch.distributions.Distribution | torch.distributions.Transform | Messenger
-            )
-            if own and (followed or hasattr(value, "forward") or kind.__module__.startswith("pyrovae")):
+        if trusted(kind.__module__) and kind.__module__.partition(".")[0] in _LIBRARIES:
+            self.found.library.add(id(own))
+            if own and (
+                isinstance(value, _FOLLOWED)
+                or hasattr(value, "forward")
+                or kind.__module__.startswith("pyrovae")
+            ):
                 public = [k for k in own if not k.startswith("_")]
                 self._named_plainly(own, public, kind.__name__)
             return
-        self.objects.append(value)
+        self.found.objects.append(value)
         if own is not None:
             keys = [k for k in own if self.ran.reads(k)]
             self._named_plainly(own, keys, kind.__name__)
         slots = {n for k in kind.__mro__ for n in _as_tuple(getattr(k, "__slots__", ()))}
         for slot in slots:
             if slot != "__dict__" and self.ran.reads(slot) and hasattr(value, slot):
-                self.fields.append((value, slot, f"{kind.__name__}.{slot}"))
+                self.found.fields.append((value, slot, f"{kind.__name__}.{slot}"))
                 self._waiting.append((getattr(value, slot), slot))
         if own is not None:
             self._shadows(own, kind)
@@ -260,7 +219,7 @@ class Reach:
         if issubclass(kind, nn.Module):
             found.add("forward")
         if self.ran.code is not None and found - own.keys():
-            self.absent.append((own, frozenset(found - own.keys()), kind.__name__))
+            self.found.absent.append((own, frozenset(found - own.keys()), kind.__name__))
 
 
 def _library(value: Any) -> bool:
@@ -271,20 +230,20 @@ def _as_tuple(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-_LOOKS: list[tuple[Any, Callable[[Reach, Any, str], None]]] = [
-    (Tensor, Reach._tensor),
-    (np.ndarray, Reach._array),
-    (nn.Module, Reach._torch_module),
-    (types.FunctionType, Reach._function),
-    (types.BuiltinFunctionType, Reach._builtin),
-    (types.MethodType, Reach._method),
-    (functools.partial, Reach._partial),
-    ((property, staticmethod, classmethod), Reach._wrapper),
-    (type, Reach._class),
-    (types.ModuleType, Reach._module),
-    (dict, Reach._dict),
-    ((list, collections.deque), Reach._list),
-    ((set, frozenset), Reach._set),
-    (tuple, Reach._tuple),
-    (_OPAQUE, Reach._opaque),
+_LOOKS: list[tuple[Any, Callable[[_Search, Any, str], None]]] = [
+    (Tensor, _Search._tensor),
+    (np.ndarray, _Search._array),
+    (nn.Module, _Search._torch_module),
+    (types.FunctionType, _Search._function),
+    (types.BuiltinFunctionType, _Search._builtin),
+    (types.MethodType, _Search._method),
+    (functools.partial, _Search._partial),
+    ((property, staticmethod, classmethod), _Search._wrapper),
+    (type, _Search._class),
+    (types.ModuleType, _Search._module),
+    (dict, _Search._dict),
+    ((list, collections.deque), _Search._list),
+    ((set, frozenset), _Search._set),
+    (tuple, _Search._tuple),
+    (_OPAQUE, _Search._opaque),
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .reachable import Reach
+from .reachable import search
 from .reading import PLAIN, Ran
 from .undisturbed import UntraceableError
 
@@ -52,7 +52,7 @@ class Snapshot:
     def __init__(
         self, roots: Mapping[str, Any], more: Iterable[dict[Any, Any]] = (), tensors: bool = False
     ) -> None:
-        reach = Reach(Ran(None)).start(roots)
+        reach = search(Ran(None), roots)
         self._tensors = (
             [(t, t._version, t.detach().clone()) for t in reach.tensors.values()] if tensors else []
         )
@@ -76,7 +76,7 @@ class Snapshot:
         if not self._streams:
             return
         ran = Ran(self._reach.code())
-        for _, name in (o for o in Reach(ran).start(self._roots).opaque if not isinstance(o[0], _STATES)):
+        for _, name in (o for o in search(ran, self._roots).opaque if not isinstance(o[0], _STATES)):
             where = ran.where(name.split(".")[-1])
             raise UntraceableError(f"it reads {name!r}, which gives something else each time{where}")
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter, contains, getitem, is_
 from typing import Any
 
 from torch import Tensor, nn
 
-from .ambient import ambient, hooks_of_all_modules
+from .ambient import ambient
 from .layouts import Layouts
-from .reachable import Reach
-from .reading import CLOCKS, PLAIN, Ran
+from .reachable import search
+from .reading import PLAIN, Ran
 from .snapshot import GONE, same
+from .unwatchable import SMALL, unwatchable
 
-# Bytes of NumPy arrays that are compared at each step.
-SMALL = 4096
-# Numbers of a tensor that are compared at each step, where they were taken into Python.
-NUMBERS = 256
 _cell = attrgetter("cell_contents")
 _body = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 _requires_grad = attrgetter("requires_grad")
 _hooks, _late_hooks = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
-# Where a program reads what only a comparison with an eager step shows.
-_ENVIRONMENT = {"environ", "getenv"}
 
 
 class Watch:
@@ -49,7 +43,7 @@ class Watch:
         leaves: Iterable[Tensor] = (),
     ) -> None:
         self.ran = ran
-        reach = self.reach = Reach(ran).start(roots)
+        reach = self.reach = search(ran, roots)
         self._places: list[Any] = []
         self._keys: list[Any] = []
         self._values: list[Any] = []
@@ -201,34 +195,7 @@ class Watch:
 
     def refuse(self) -> str | None:
         """Why no comparison can show whether this program is as it was; None where one can."""
-        if self.reach.full:
-            return "it can reach more of Python's objects than can be compared at each step"
-        if self.reach.opaque:
-            name = self.reach.opaque[0][1]
-            return f"it reads {name!r}, which gives something else each time{self.ran.where(name.split('.')[-1])}"
-        clocks = sorted(CLOCKS & self.ran.names & _modules_named(self.ran))
-        if clocks:
-            return (
-                f"it uses the module {clocks[0]!r}, whose values no graph can know{self.ran.where(clocks[0])}"
-            )
-        environment = sorted(_ENVIRONMENT & self.ran.names)
-        if environment:
-            return f"it reads the environment{self.ran.where(environment[0])}; try an argument"
-        if any(_hooks(p) or _late_hooks(p) for p in self._trained):
-            return "a parameter has a hook, which changes its gradient"
-        if hooks_of_all_modules():
-            return "a hook stands around the calls of all modules"
-        for t in self.ran.values:
-            if t.numel() > NUMBERS or t.is_cuda:
-                return (
-                    f"it takes the numbers of a tensor {tuple(t.shape)} into Python; try tensors throughout"
-                )
-        large = [(a, name) for a, name in self.reach.arrays if a.nbytes > SMALL]
-        if large:
-            array, name = large[0]
-            where = self.ran.where(name.split(".")[-1])
-            return f"it reads {name!r}, a NumPy array of shape {array.shape}{where}; try a tensor"
-        return None
+        return unwatchable(self.ran, self.reach, self._trained)
 
 
 def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
@@ -251,14 +218,3 @@ def _show(value: Any) -> str:
         return f"a tensor {tuple(value.shape)}"
     text = repr(value) if isinstance(value, PLAIN) or value is GONE else f"a {type(value).__name__}"
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _modules_named(ran: Ran) -> set[str]:
-    """Names in the code that ran that stand for a module of that name."""
-    return {
-        value.__name__
-        for code, space in ran.code or ()
-        for name in code.co_names
-        for value in (space.get(name),)
-        if isinstance(value, types.ModuleType)
-    }

@@ -1,97 +1,17 @@
-"""Arguments of public functions, checked by their names: one table for all of them."""
+"""What an argument of a name has to be, and what is said where it is not."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
 import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def checked(fn: Callable[P, R]) -> Callable[P, R]:
-    """Checks the arguments whose names are in `KINDS` before `fn` runs; numpy arrays become tensors.
-
-    None passes where it is the default.
-
-    Raises:
-        TypeError, ValueError: "expected ..., got ...; try ...".
-    """
-    signature = inspect.signature(fn)
-
-    @functools.wraps(fn)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:
-            if "guide" in signature.parameters and len(args) > 1 and not callable(args[1]):
-                name = f"pv.{fn.__name__}"
-                raise TypeError(
-                    f"expected model and guide as two arguments of {name}, got a {type(args[1]).__name__} in place of "
-                    f"the guide; try {name}(pair.model, pair.guide, ...)"
-                ) from None
-            return fn(*args, **kwargs)  # which says what is missing or superfluous
-        for name, value in bound.arguments.items():
-            parameter = signature.parameters[name]
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                bound.arguments[name] = tuple(as_tensors(v) for v in value)
-                if name == "like" and value:  # data of whose shape others are simulated
-                    _data(bound.arguments[name][0], name, None)
-            elif name in KINDS and not (value is None and parameter.default is None):
-                bound.arguments[name] = KINDS[name](value, name, parameter.default)
-        return fn(*bound.args, **bound.kwargs)
-
-    return call
-
-
-def as_tensor(value: Any, name: str) -> Any:
-    """A numpy array as a tensor of the default dtype; anything else as it is.
-
-    Raises:
-        ValueError: for an array that is not of numbers.
-    """
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.dtype.kind not in "fiub":
-        raise ValueError(f"expected {name} to hold numbers, got an array of {value.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(value)).to(torch.get_default_dtype())
-
-
-def as_tensors(value: Any) -> Any:
-    """Context with numpy arrays in it as tensors: of real numbers in the default dtype, others as they are.
-
-    Raises:
-        ValueError: for an array that is not of numbers.
-    """
-    if dataclasses.is_dataclass(value) and hasattr(value, "per_datum"):  # marked
-        marked: Any = value
-        return dataclasses.replace(marked, value=as_tensors(marked.value))
-    if isinstance(value, dict):
-        return {k: as_tensors(v) for k, v in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(map(as_tensors, value))
-    if hasattr(value, "to_numpy"):  # its rows would not be known to be of the data
-        raise TypeError(
-            f"expected context of tensors, numpy arrays, lists and numbers, got a {type(value).__name__}; try "
-            ".to_numpy(), or .to_list() for texts"
-        )
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.dtype.kind not in "fiub":
-        raise ValueError(
-            f"expected context of numbers, got an array of {value.dtype}; try a list of its items"
-        )
-    found = torch.from_numpy(np.ascontiguousarray(value))
-    return found.to(torch.get_default_dtype()) if found.is_floating_point() else found
+from .arrays import as_tensor, as_tensors
 
 
 def _wrong(name: str, words: str, value: Any, hint: str = "") -> TypeError:

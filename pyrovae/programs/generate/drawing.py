@@ -1,0 +1,139 @@
+"""Runs of a model that draw what it observes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
+from torch import Tensor
+
+from ..arguments.marks import unmarked
+from ..declaration import declaration_of
+from ..idioms.conditioning import outside
+from ..modes import module_mode
+from ..parameters import scratch
+from ..plates import ChooseSubsample
+from ..seeds import seeded
+from ..sites import is_factor, sample_sites
+from .generated import Generated
+
+
+def trace_of(
+    program: Callable[..., Any], model: Callable[..., Any], args: tuple[Any, ...], seed: int, stream: str
+) -> Any:
+    """A run of `program`, in which `model` is, in eval mode and without Pyro's checks."""
+    with (
+        seeded(seed, stream, device=args[0].device),
+        torch.no_grad(),
+        module_mode(model, training=False),
+        pyro.validation_enabled(False),
+    ):
+        return poutine.trace(program).get_trace(*unmarked(args))
+
+
+def trace_on_any_rows(model: Callable[..., Any], args: tuple[Any, ...], stream: str) -> Any:
+    """A run of the model that leaves nothing behind, on as many data as there are, whatever its plate draws of them."""
+    # A random subsample may not fit data of another size.
+    with scratch(model), poutine.block(), ChooseSubsample(None, None):
+        return trace_of(model, model, args, 0, stream)
+
+
+class _Unobserved(UnconditionMessenger):
+    """Draws what is observed, but for sites that are `known`."""
+
+    def __init__(self, known: Collection[str]) -> None:
+        super().__init__()
+        self.known = known
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] not in self.known:
+            super()._pyro_sample(msg)
+
+
+def unobserved(
+    model: Callable[..., Any], args: tuple[Any, ...], plate: str | None = None
+) -> Callable[..., Any]:
+    """The model with its data to be drawn; latents outside of the data plate that are conditioned on stay so."""
+    trace = trace_on_any_rows(model, args, "known")
+    sites = outside(trace, plate or declaration_of(model).plate or "data")
+    known = [n for n, s in sites.items() if s["is_observed"] and not is_factor(s)]
+    changed: Callable[..., Any] = _Unobserved(known)(model)
+    return changed
+
+
+class AtMean(Messenger):
+    """Continuous latents other than those `given` take the mean of their distribution."""
+
+    def __init__(self, given: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.given = given
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        # uncondition() leaves its note on what was observed: x is drawn all the same.
+        if msg["done"] or msg["is_observed"] or msg["infer"].get("was_observed") or msg["name"] in self.given:
+            return
+        try:
+            mean = fn.mean.expand(fn.batch_shape + fn.event_shape)
+        except (NotImplementedError, AttributeError):
+            return
+        if mean.is_floating_point() and not _discrete(fn):
+            msg["value"], msg["done"] = mean, True
+
+
+def _discrete(fn: Any) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except (NotImplementedError, AttributeError):
+        return False
+
+
+def generate(
+    program: Callable[..., Any],
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    seed: int,
+    name: str | None,
+    plate: str | None = None,
+) -> Generated:
+    """One run of `program`, which is `model` with handlers: what it draws at the observed site, and its latents.
+
+    Raises:
+        ValueError: a model that is a bound only; several observed sites and none named.
+    """
+    if declaration_of(model).density == "bound_only":
+        raise ValueError(
+            "expected a model that can be drawn from, got one declared density='bound_only': what it observes depends "
+            "on the data it is given; try its own sample(), if it has one"
+        )
+    trace = trace_of(program, model, args, seed, "generate")
+    # uncondition() keeps a note of which sites were observed.
+    was_observed = [n for n, s in sample_sites(trace) if s["infer"].get("was_observed")]
+    name = name or declaration_of(model).observed or (was_observed[0] if len(was_observed) == 1 else None)
+    if name not in was_observed:
+        raise ValueError(f"expected the name of one observed site of {was_observed}, got {name!r}")
+    site: Any = trace.nodes[name]
+    try:
+        mean = site["fn"].mean.expand(site["value"].shape)
+    except (NotImplementedError, AttributeError):
+        mean = site["value"]
+    if torch.isnan(mean).any():  # torch's answer for a Categorical
+        mean = site["value"]
+    plate = plate or declaration_of(model).plate or "data"
+    latents = {
+        n: _rows_first(s, s["value"], plate)
+        for n, s in sample_sites(trace)
+        if n not in was_observed and not s["is_observed"]
+    }
+    return Generated(_rows_first(site, site["value"], plate), _rows_first(site, mean, plate), latents)
+
+
+def _rows_first(site: Any, value: Tensor, plate: str) -> Tensor:
+    """Data first, where an inner plate lies left of theirs."""
+    dims = [f.dim for f in site["cond_indep_stack"] if f.name == plate and f.vectorized]
+    return value.movedim(dims[0] - site["fn"].event_dim, 0) if dims else value
