@@ -47,6 +47,13 @@ class DataOptions:
     file."""
     root: Path | None = None
     """Folder of downloaded data sets (default: $PYROVAE_DATA, then a user cache)."""
+    standardize: bool = False
+    """Centre and scale each column by the training rows inside the model; evidence, samples and reconstructions stay
+    in the data's own units."""
+    log_columns: tuple[str, ...] = ()
+    """Positive columns whose logarithm is standardised."""
+    missing: Literal["refuse", "ignore"] = "refuse"
+    """NaN and empty cells: an error, or values that were not observed, which likelihood and encoder leave out."""
     binarise: Literal["dynamic", "static", "threshold"] | None = None
     """Make grey levels binary: redrawn every epoch, drawn once, or cut at one half."""
     data_seed: int = 0

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pyrovae import guides, likelihoods, networks, priors
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, prepared
 
 from ..vae import VAE
 from .architectures import Networks
+from .tables import as_given
 
 MOST_TRIALS = 2**24  # float32 holds whole numbers up to it
 
@@ -32,6 +33,9 @@ def compose(
 ) -> VAE:
     """A VAE for `data`; each part may be swapped.
 
+    Parts are built for `pyrovae.data.prepared(data)`, whose columns are standardised where that was asked for, and put
+    together to take the data in their own units, missing values among them.
+
     Args:
         data: what it will be trained on: its shape, support, and the mean of its training split, at which a
             decoder of logits starts.
@@ -46,6 +50,7 @@ def compose(
     Raises:
         ValueError: parts that do not fit each other or the data.
     """
+    given, data = data, prepared(data)
     q = (guide or guides.DiagonalGaussian)(architecture.encoder(data), latent_dim)
 
     def make_net(outputs: int) -> nn.Module:
@@ -57,6 +62,7 @@ def compose(
         p_z: nn.Module = priors.StandardNormal(latent_dim)
     else:
         p_z = prior if isinstance(prior, nn.Module) else prior(q)
+    p_x, q = as_given(p_x, q, given)
     return VAE(prior=p_z, likelihood=p_x, guide=q)
 
 
@@ -116,6 +122,7 @@ def vamp(data: Dataset, components: int, learn_weights: bool = False) -> MakePri
     Raises:
         ValueError: no component, or more than there are training data.
     """
+    data = prepared(data)
     if not 1 <= components <= len(data.train):
         raise ValueError(f"expected 1 to {len(data.train)} components (training data), got {components}")
     high = None if data.spec.support == "real" else float(data.top_count or 1)

@@ -12,6 +12,9 @@ from .loading import load as load
 from .roots import data_root as data_root
 from .spec import DataSpec as DataSpec
 from .streaming import Stream as Stream
+from .tables.preparing import fill_of as fill_of
+from .tables.preparing import prepared as prepared
+from .tables.standardization import Standardization as Standardization
 
 __all__ = [
     "NAMES",
@@ -19,11 +22,14 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "IsingTorus",
+    "Standardization",
     "Stream",
     "correlation",
     "data_root",
     "energy",
+    "fill_of",
     "load",
     "log_partition",
     "magnetisation",
+    "prepared",
 ]

@@ -25,6 +25,7 @@ class Request:
     train: int | None = None
     L: int | None = None
     T: float | Sequence[float] | Tensor | None = None
+    missing: bool = False
 
     def refuse_simulation(self, name: str) -> None:
         """Refuse the options of a simulated torus, for a source that is none.

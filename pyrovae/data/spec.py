@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 
 from torch.distributions import constraints
 
+from .tables.standardization import Standardization
+
 Support = Literal["binary", "levels", "unit_interval", "real", "nonnegative_integer"]
 Binarisation = Literal["dynamic", "static", "threshold", "fixed"]
 
@@ -34,6 +36,9 @@ class DataSpec:
         hash: SHA-256 (hexadecimal) of the content, dtype and shape of all splits as they are stored.
         splits: Number of data in each split.
         columns: Names of a table's columns, or None.
+        standardization: How parts see the columns, where that was asked for; the data themselves are in their own
+            units.
+        missing: Split -> share of its numbers that are missing (NaN), where they may be.
 
     Raises:
         ValueError: If a token is unknown, or `levels` is missing or superfluous.
@@ -48,6 +53,8 @@ class DataSpec:
     hash: str
     splits: dict[str, int] = field(hash=False)
     columns: tuple[str, ...] | None = None
+    standardization: Standardization | None = None
+    missing: dict[str, float] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -102,7 +109,9 @@ class DataSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
         columns = None if self.columns is None else list(self.columns)
-        return asdict(self) | {"event_shape": list(self.event_shape), "columns": columns}
+        units = None if self.standardization is None else self.standardization.to_json()
+        own = {"event_shape": list(self.event_shape), "columns": columns, "standardization": units}
+        return asdict(self) | own
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DataSpec":
@@ -112,7 +121,8 @@ class DataSpec:
             ValueError: If keys are missing or unknown, or a value is not allowed.
         """
         expected = {f.name for f in fields(cls)}
-        values = {"columns": None, **values}  # which older runs do not have
+        # Older runs do not have these.
+        values = {"columns": None, "standardization": None, "missing": None, **values}
         if set(values) != expected:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
@@ -122,11 +132,14 @@ class DataSpec:
             raise ValueError(
                 f"expected sizes >= 0 and a split train, got {sizes} and {list(values['splits'])}"
             )
+        units, missing = values["standardization"], values["missing"]
         return cls(
             **{
                 **values,
                 "event_shape": tuple(int(n) for n in values["event_shape"]),
                 "columns": None if values["columns"] is None else tuple(str(c) for c in values["columns"]),
+                "standardization": None if units is None else Standardization.from_json(units),
+                "missing": None if missing is None else {str(k): float(v) for k, v in missing.items()},
                 "splits": {str(k): int(n) for k, n in values["splits"].items()},
             }
         )

@@ -17,6 +17,8 @@ from .gaussian import Gaussian as Gaussian
 from .heteroscedastic_gaussian import HeteroscedasticGaussian as HeteroscedasticGaussian
 from .log_normal import LogNormal as LogNormal
 from .student_t import StudentT as StudentT
+from .tables.partially_observed import PartiallyObserved as PartiallyObserved
+from .tables.standardized import Standardized as Standardized
 
 __all__ = [
     "Bernoulli",
@@ -31,7 +33,9 @@ __all__ = [
     "HeteroscedasticGaussian",
     "LogNormal",
     "NegativeBinomial",
+    "PartiallyObserved",
     "Poisson",
+    "Standardized",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
 ]

@@ -51,7 +51,7 @@ def from_object(source: Any, request: Request) -> Raw:
 
 
 def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
-    x, columns = to_array(array, repr(name))
+    x, columns = to_array(array, repr(name), request.missing)
     check_event(x, repr(name))
     codes, classes = to_codes({} if labels is None else {"": labels})
     y = None if labels is None else to_labels(codes[""], len(x), repr(name))
@@ -88,7 +88,7 @@ def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw
 
 
 def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
-    found = {s: to_array(source[s], f"split {s!r}") for s in SPLITS if s in source}
+    found = {s: to_array(source[s], f"split {s!r}", request.missing) for s in SPLITS if s in source}
     splits, columns = {s: x for s, (x, _) in found.items()}, _same_columns(found)
     for split, x in splits.items():
         check_event(x, f"split {split!r}")

@@ -117,8 +117,12 @@ def measure_of(model_trace: Any, declared: Declaration) -> Measure:
             if declared.density in (None, "exact"):
                 kinds[name], laws[name] = "unknown", "pyro.factor"
             continue
-        kinds[name], laws[name] = kind_of(site["fn"]), type(_law(site["fn"])).__name__
+        kinds[name], laws[name] = kind_of(site["fn"]), _name(_law(site["fn"]))
     return Measure(kinds, laws, declared.measure)
+
+
+def _name(law: Any) -> str:
+    return str(getattr(law, "law_name", type(law).__name__))
 
 
 def is_computed(fn: Any) -> bool:
