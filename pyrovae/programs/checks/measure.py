@@ -174,6 +174,8 @@ def _kind_of_support(support: Any) -> Kind:
 
 def grain(x: Tensor) -> str | None:
     """Reason why data have points of positive probability: whole numbers, few distinct values; else None."""
+    if x.is_floating_point() and bool(x.isnan().any()):
+        x = x[~x.isnan()]  # what is missing is no value
     if not x.is_floating_point() or bool((x == x.round()).all()):
         return "whole numbers"
     values = x.detach().flatten()[:LOOKED_AT]

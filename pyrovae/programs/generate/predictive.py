@@ -75,7 +75,7 @@ def simulate(
     Raises:
         ValueError: for a model with several observed sites and none named.
     """
-    check_arguments(like)
+    check_arguments(like, missing=True)
     args = (like, *context)
     return _generate(_unobserved(model, args, plate), model, args, seed, observed, plate)
 
@@ -94,7 +94,7 @@ def reconstruct(
     Raises:
         ValueError: for a model with several observed sites and none named.
     """
-    check_arguments(x)
+    check_arguments(x, missing=True)
     args = (x, *context)
     unobserved = _unobserved(model, args, plate)
 
@@ -130,7 +130,7 @@ def decode(
     Raises:
         ValueError: for names that are no latents of the model; several observed sites and none named.
     """
-    check_arguments(like)
+    check_arguments(like, missing=True)
     substitute = Substitute(latents)
     args = (like, *context)
     program = substitute(_unobserved(model, args))
