@@ -38,6 +38,7 @@ from .evidence import crooks_fit as crooks_fit
 from .evidence import embed as embed
 from .evidence import evidence as evidence
 from .evidence import gaps as gaps
+from .evidence import impute as impute
 from .evidence import log_partition as log_partition
 from .evidence import log_weights as log_weights
 from .evidence import merge_evidence as merge_evidence

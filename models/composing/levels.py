@@ -73,7 +73,7 @@ def compose_hierarchical(
         p_z: nn.Module = priors.StandardNormal(widths[-1])
     else:
         p_z = prior if isinstance(prior, nn.Module) else prior(q.top)
-    units = given.spec.standardization
+    units = None if given.is_prepared else given.spec.standardization
     return HierarchicalVAE(
         prior=p_z,
         path=path,

@@ -17,11 +17,15 @@ __all__ = ["LevelsOfStandardized", "as_given", "likelihood_as_given", "table_inp
 def as_given(likelihood: nn.Module, guide: nn.Module, data: Dataset) -> tuple[nn.Module, nn.Module]:
     """Likelihood and guide of `data`, from those of `pyrovae.data.prepared(data)`."""
     units = data.spec.standardization
-    return likelihood_as_given(likelihood, data), guides.Standardized(guide, units) if units else guide
+    if units is not None and not data.is_prepared:
+        guide = guides.Standardized(guide, units)
+    return likelihood_as_given(likelihood, data), guide
 
 
 def likelihood_as_given(likelihood: nn.Module, data: Dataset) -> nn.Module:
     """The likelihood alone."""
+    if data.is_prepared:
+        return likelihood
     if data.spec.standardization is not None:
         likelihood = likelihoods.Standardized(likelihood, data.spec.standardization)
     if data.spec.missing is not None:

@@ -143,7 +143,9 @@ def load(
         missing=shares(splits) if request.missing else None,
     )
     return Dataset(
-        **splits,
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits["test"],
         spec=spec,
         labels=raw.labels,
         log_evidence=raw.log_evidence,

@@ -39,8 +39,8 @@ class TableInputs(nn.Module):
         counts = [False] * len(categories) if counts is None else list(counts)
         if len(counts) != len(categories) or any(c < 0 or c == 1 for c in categories):
             raise ValueError(
-                f"expected for each column 0 or at least 2 categories, and whether it is a count, got {list(categories)} "
-                f"and {counts}"
+                "expected for each column 0 or at least 2 categories, and whether it is a count, got "
+                f"{list(categories)} and {counts}"
             )
         self.missing = missing
         self.in_features = len(categories)

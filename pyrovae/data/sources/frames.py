@@ -54,7 +54,9 @@ def from_frame(frame: Any, name: str, missing: bool = False) -> tuple[Tensor, Co
     x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}", missing) for c in frame.columns], 1)
     low = x.float()
     top = low.nan_to_num(-torch.inf).amax(0)
-    constant = [c for c, same in zip(columns, ((low == top) | low.isnan()).all(0).tolist(), strict=True) if same]
+    constant = [
+        c for c, same in zip(columns, ((low == top) | low.isnan()).all(0).tolist(), strict=True) if same
+    ]
     if constant and len(x) > 1:
         warnings.warn(
             f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "

@@ -121,7 +121,9 @@ def prepared(data: Dataset) -> Dataset:
     if spec.missing is not None:
         fill = filling(splits["train"], spec.support not in ("real", "unit_interval"))
         splits = {name: filled(x, fill) for name, x in splits.items()}
-    return dataclasses.replace(data, **splits, is_prepared=True)
+    return dataclasses.replace(
+        data, train=splits["train"], valid=splits["valid"], test=splits["test"], is_prepared=True
+    )
 
 
 def fill_of(data: Dataset) -> Tensor:

@@ -12,7 +12,7 @@ __all__ = ["PartiallyObserved"]
 
 
 class PartiallyObserved(nn.Module):
-    r"""Likelihood of the numbers of x that are not NaN: :math:`\ln p(x|z) = \sum_{i: x_i \ne \mathrm{NaN}} \ln p_i(x_i|z)`.
+    r"""Likelihood of the numbers that are not NaN: :math:`\ln p(x|z) = \sum_{i: x_i \ne \mathrm{NaN}} \ln p_i(x_i|z)`.
 
     The evidence is that of the observed part, :math:`\ln \int p(z) \prod_{i\,\mathrm{observed}} p_i(x_i|z)\, dz`, exact
     where values are missing at random (Rubin 1976, https://doi.org/10.1093/biomet/63.3.581). A guide has to take NaN
@@ -36,7 +36,9 @@ class PartiallyObserved(nn.Module):
     def __init__(self, likelihood: nn.Module, fill: Tensor) -> None:
         super().__init__()
         if not fill.isfinite().all():
-            raise ValueError("expected a finite value for each number of a datum as fill, got NaN or infinity")
+            raise ValueError(
+                "expected a finite value for each number of a datum as fill, got NaN or infinity"
+            )
         self.likelihood = likelihood
         self.register_buffer("fill", fill.detach().clone())
 
