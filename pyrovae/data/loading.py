@@ -25,8 +25,16 @@ from .sources.digits import load_digits
 from .sources.linear_gaussian import load_linear_gaussian
 from .sources.mnist import load_fashion_mnist, load_mnist
 from .spec import Binarisation, DataSpec
+from .tables.columns import declared
 from .tables.missing import shares
-from .tables.preparing import Missing, check_asked, check_missing, standardization_of, warn_scales
+from .tables.preparing import (
+    Missing,
+    check_asked,
+    check_missing,
+    standardization_of,
+    support_of,
+    warn_scales,
+)
 
 SOURCES: dict[str, Callable[[Request], Raw]] = {
     "digits": load_digits,
@@ -59,6 +67,7 @@ def load(
     standardize: bool = False,
     log: Sequence[str] = (),
     missing: Missing = "refuse",
+    columns: str | os.PathLike[str] | Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load a data set into memory, in three splits.
 
@@ -85,6 +94,11 @@ def load(
             names).
         missing: "ignore" takes NaN (and empty cells) for values that were not observed, and keeps them as NaN;
             likelihoods leave them out (`pyrovae.likelihoods.PartiallyObserved`).
+        columns: What the columns of a table are: a mapping from their names to "real", "positive", "count", "binary",
+            "category", "ordinal" (of words: {"role": "ordinal", "order": [...]}), "label" or "ignore", a TOML file of
+            such lines, or "auto". Roles that are not given are guessed; `spec.table` says which. Categories are held
+            as codes 0, 1, ...; `pyrovae.data.as_frame` gives their words back. Of standardised columns, "positive"
+            ones are so by their logarithm; counts, bits and categories are left as they are.
 
     Returns:
         Data set whose splits are float32 `[N, *event_shape]` within `spec.support`.
@@ -103,11 +117,16 @@ def load(
     """
     check_binarise(binarise)
     check_asked(standardize, log, missing, binarise)
+    roles = declared(columns)
     seeds.generator(seed, seeds.SPLIT)  # refuses a bad seed before anything is read
-    request = Request(root, valid, test, seed, download, train, L, T, missing == "ignore")
+    request = Request(root, valid, test, seed, download, train, L, T, missing == "ignore", roles)
     if not (isinstance(source, str) and source == "ising"):
         request.refuse_simulation(source if isinstance(source, str) else type(source).__name__)
     if isinstance(source, str) and not _is_path(source):
+        if roles is not None:
+            raise ValueError(
+                f"expected columns=None with {source!r}, whose elements are known, got {columns!r}; it is for tables"
+            )
         raw = _named(source)(request)
     else:
         raw = from_object(source, request)
@@ -115,6 +134,8 @@ def load(
     check_splits(raw.splits, raw.rows, request.missing)
     if request.missing:
         check_missing(raw)
+    if raw.table is not None:
+        raw = raw.replace(support=support_of(raw.table))
     if raw.support is None:
         support, levels = detect_support(raw.splits)
         raw = raw.replace(support=support, levels=levels)
@@ -124,7 +145,7 @@ def load(
     units = None
     if standardize:
         units = standardization_of(raw, log)
-        raw = raw.replace(support="real", levels=None)
+        raw = raw.replace(support="mixed" if raw.support == "mixed" else "real", levels=None)
     else:
         warn_scales(raw)
     assert raw.support is not None
@@ -141,6 +162,7 @@ def load(
         columns=raw.columns,
         standardization=units,
         missing=shares(splits) if request.missing else None,
+        table=raw.table,
     )
     return Dataset(
         train=splits["train"],

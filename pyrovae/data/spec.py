@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args
 
 from torch.distributions import constraints
 
+from .tables.columns import Column
 from .tables.standardization import Standardization
 
-Support = Literal["binary", "levels", "unit_interval", "real", "nonnegative_integer"]
+Support = Literal["binary", "levels", "unit_interval", "real", "nonnegative_integer", "mixed"]
 Binarisation = Literal["dynamic", "static", "threshold", "fixed"]
 
 IMAGE_SHAPES = {
@@ -38,6 +39,7 @@ class DataSpec:
         columns: Names of a table's columns, or None.
         standardization: How parts see the columns, where that was asked for; the data themselves are in their own
             units.
+        table: What each column of a table is, those left out of x included, where that was declared or guessed.
         missing: Split -> share of its numbers that are missing (NaN), where they may be.
 
     Raises:
@@ -55,6 +57,7 @@ class DataSpec:
     columns: tuple[str, ...] | None = None
     standardization: Standardization | None = None
     missing: dict[str, float] | None = field(default=None, hash=False)
+    table: tuple[Column, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -80,6 +83,7 @@ class DataSpec:
             "binary": constraints.boolean,
             "unit_interval": constraints.unit_interval,
             "real": constraints.real,
+            "mixed": constraints.real,  # each column has its own, by its role
             "nonnegative_integer": constraints.nonnegative_integer,
         }[self.support]
 
@@ -111,6 +115,7 @@ class DataSpec:
         columns = None if self.columns is None else list(self.columns)
         units = None if self.standardization is None else self.standardization.to_json()
         own = {"event_shape": list(self.event_shape), "columns": columns, "standardization": units}
+        own["table"] = None if self.table is None else [c.to_json() for c in self.table]
         return asdict(self) | own
 
     @classmethod
@@ -122,7 +127,7 @@ class DataSpec:
         """
         expected = {f.name for f in fields(cls)}
         # Older runs do not have these.
-        values = {"columns": None, "standardization": None, "missing": None, **values}
+        values = {"columns": None, "standardization": None, "missing": None, "table": None, **values}
         if set(values) != expected:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
@@ -132,13 +137,14 @@ class DataSpec:
             raise ValueError(
                 f"expected sizes >= 0 and a split train, got {sizes} and {list(values['splits'])}"
             )
-        units, missing = values["standardization"], values["missing"]
+        units, missing, table = values["standardization"], values["missing"], values["table"]
         return cls(
             **{
                 **values,
                 "event_shape": tuple(int(n) for n in values["event_shape"]),
                 "columns": None if values["columns"] is None else tuple(str(c) for c in values["columns"]),
                 "standardization": None if units is None else Standardization.from_json(units),
+                "table": None if table is None else tuple(Column.from_json(c) for c in table),
                 "missing": None if missing is None else {str(k): float(v) for k, v in missing.items()},
                 "splits": {str(k): int(n) for k, n in values["splits"].items()},
             }

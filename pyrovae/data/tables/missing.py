@@ -43,7 +43,8 @@ def filling(train: Tensor, whole: Tensor | bool) -> Tensor:
     """A value in the place of each missing one, `[*event]`: the mean of those that are there, rounded where `whole`."""
     held = ~train.isnan()
     mean = torch.where(held, train, 0.0).double().sum(0) / held.sum(0).clamp(min=1)
-    return torch.where(torch.as_tensor(whole, device=train.device), mean.round(), mean).to(train.dtype)
+    whole = torch.as_tensor(whole, device=train.device)
+    return torch.where(whole, mean.round(), mean).to(train.dtype)
 
 
 def filled(x: Tensor, fill: Tensor) -> Tensor:

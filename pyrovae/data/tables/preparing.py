@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..dataset import SPLITS, Dataset
 from ..raw import Raw
+from ..spec import DataSpec, Support
+from .columns import Column, features
 from .missing import check_columns, filled, filling
 from .standardization import Standardization, fitted
 
@@ -56,6 +58,19 @@ def check_missing(raw: Raw) -> None:
     check_columns(raw.splits, raw.columns, repr(raw.name))
 
 
+def support_of(table: Sequence[Column]) -> Support:
+    """Support of all columns together: "real" or "binary" where all are so, else "mixed"."""
+    roles = {c.role for c in features(table)}
+    return "real" if roles == {"real"} else "binary" if roles == {"binary"} else "mixed"
+
+
+def whole_columns(spec: DataSpec) -> Tensor | bool:
+    """Whether the numbers of each column are whole."""
+    if spec.table is None:
+        return spec.support not in ("real", "unit_interval")
+    return torch.tensor([c.role not in ("real", "positive") for c in features(spec.table)])
+
+
 def standardization_of(raw: Raw, log: Sequence[str]) -> Standardization:
     """The standardisation of the training rows.
 
@@ -78,21 +93,35 @@ def standardization_of(raw: Raw, log: Sequence[str]) -> Standardization:
     unknown = [n for n in log if n not in names]
     if unknown:
         raise ValueError(f"expected columns of {raw.name!r} for log, got {unknown[0]!r}; try among {names}")
-    return fitted(train, [True] * len(names), [n in log for n in names], names, repr(raw.name))
+    which = [True] * len(names)
+    if raw.table is not None:
+        roles = [c.role for c in features(raw.table)]
+        which = [role in ("real", "positive") for role in roles]
+        odd = [n for n, taken in zip(names, which, strict=True) if n in log and not taken]
+        if odd or not any(which):
+            raise ValueError(
+                f"expected real or positive columns of {raw.name!r} to standardise, got "
+                f"{f'{odd[0]!r} for log' if odd else 'none'}; try it without"
+            )
+        log = [*log, *(n for n, role in zip(names, roles, strict=True) if role == "positive")]
+    return fitted(train, which, [n in log for n in names], names, repr(raw.name))
 
 
 def warn_scales(raw: Raw) -> None:
     """Warns of raw real columns whose scale is far from 1, naming them."""
     train = raw.splits["train"]
-    if raw.support != "real" or train.dim() != 2:
+    if raw.support not in ("real", "mixed") or train.dim() != 2:
         return
+    taken = torch.ones(train.shape[1], dtype=torch.bool)
+    if raw.table is not None:
+        taken = torch.tensor([c.role in ("real", "positive") for c in features(raw.table)])
     x = train.double()
     held = ~x.isnan()
     count = held.sum(0).clamp(min=1)
     mean = torch.where(held, x, 0.0).sum(0) / count
     spread = (torch.where(held, x - mean, 0.0).square().sum(0) / count).sqrt()
     far = (torch.maximum(spread, mean.abs()) > LARGE) | ((spread < SMALL) & (spread > 0))
-    places = far.nonzero().flatten().tolist()
+    places = (far & taken).nonzero().flatten().tolist()
     if not places:
         return
     names = raw.columns or tuple(f"column {i}" for i in range(train.shape[1]))
@@ -119,7 +148,7 @@ def prepared(data: Dataset) -> Dataset:
     if units is not None:
         splits = {name: units.forward(x) for name, x in splits.items()}
     if spec.missing is not None:
-        fill = filling(splits["train"], spec.support not in ("real", "unit_interval"))
+        fill = filling(splits["train"], whole_columns(spec))
         splits = {name: filled(x, fill) for name, x in splits.items()}
     return dataclasses.replace(
         data, train=splits["train"], valid=splits["valid"], test=splits["test"], is_prepared=True
@@ -128,7 +157,7 @@ def prepared(data: Dataset) -> Dataset:
 
 def fill_of(data: Dataset) -> Tensor:
     """A value of the data's own units for each number of a datum, where it is missing: what `prepared` fills in."""
-    whole = data.spec.support not in ("real", "unit_interval")
+    whole = whole_columns(data.spec)
     if data.spec.standardization is None:
         return filling(data.train, whole)
     return data.spec.standardization.inverse(filling(data.spec.standardization.forward(data.train), whole))
