@@ -50,6 +50,7 @@ def load_data(options: DataOptions, device: torch.device) -> Dataset:
         standardize=options.standardize,
         log=options.log_columns,
         missing=options.missing,
+        columns=options.columns,
     )
     return source.to(device)
 
@@ -98,8 +99,12 @@ def refuse_tables(options: ModelOptions, data: Dataset) -> None:
     """
     if options.model in ("vae", "hierarchical") or ":" in options.model:
         return
-    for option, value in (("--standardize", data.spec.standardization), ("--missing", data.spec.missing)):
-        if value is not None:
+    for option, value in (
+        ("--standardize", data.spec.standardization),
+        ("--missing", data.spec.missing),
+        ("--columns", data.spec.table),
+    ):
+        if value is not None and (option != "--columns" or data.spec.support == "mixed"):
             raise ValueError(
                 f"expected no {option} with --model {options.model}, which does not take it; it belongs to vae and "
                 "hierarchical"

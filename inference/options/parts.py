@@ -168,6 +168,11 @@ def make_likelihood(options: ModelOptions, data: Dataset) -> MakeLikelihood | No
         return None
     data = prepared(data)
     name, spec = options.likelihood, data.spec
+    if spec.support == "mixed":
+        raise ValueError(
+            f"expected --likelihood auto for a table of several kinds of columns, which takes one by the role of each, "
+            f"got {name}; try to give their roles (--columns), or to ignore columns"
+        )
     if spec.support not in SUPPORTS.get(name, (spec.support,)):
         grey = name == "bernoulli" and spec.support in ("levels", "unit_interval")
         hint = "--binarise dynamic" if grey else "--likelihood auto"

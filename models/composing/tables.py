@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pyrovae import guides, likelihoods
-from pyrovae.data import Dataset, Standardization, fill_of
+from pyrovae.data import Column, Dataset, Standardization, fill_of
+from pyrovae.data.tables.columns import features
 from pyrovae.networks import TableInputs
 
-__all__ = ["LevelsOfStandardized", "as_given", "likelihood_as_given", "table_inputs"]
+__all__ = ["LevelsOfStandardized", "as_given", "likelihood_as_given", "mixed", "table_inputs"]
 
 
 def as_given(likelihood: nn.Module, guide: nn.Module, data: Dataset) -> tuple[nn.Module, nn.Module]:
@@ -35,9 +38,53 @@ def likelihood_as_given(likelihood: nn.Module, data: Dataset) -> nn.Module:
 
 def table_inputs(data: Dataset) -> TableInputs | None:
     """What an encoder puts first, for rows with missing values; None for others."""
-    if data.spec.missing is None:
-        return None
-    return TableInputs([0] * math.prod(data.spec.event_shape), missing=True)
+    missing, table = data.spec.missing is not None, data.spec.table
+    if data.spec.support == "mixed" and table is not None:
+        own = features(table)
+        return TableInputs([c.categories for c in own], [c.role == "count" for c in own], missing)
+    return TableInputs([0] * math.prod(data.spec.event_shape), missing=True) if missing else None
+
+
+def mixed(make_net: Callable[[int], nn.Module], data: Dataset) -> likelihoods.Mixed:
+    """A likelihood for a table of several kinds of columns, by their roles, for prepared data.
+
+    Real columns have normal laws, positive ones log-normal laws (of a standardised logarithm, normal ones), counts
+    negative binomial laws, bits Bernoulli laws, each category and each ordinal column one of its own.
+
+    Args:
+        make_net: A function from the number of outputs for each column to a decoder.
+        data: The table.
+
+    Raises:
+        ValueError: data without roles of columns.
+    """
+    if data.spec.table is None:
+        raise ValueError("expected a table with roles of columns, got none; try load(..., columns='auto')")
+    own, units = features(data.spec.table), data.spec.standardization
+    places: dict[str, list[int]] = {}
+    for i, c in enumerate(own):
+        name = c.name if c.categories else c.role
+        if c.role == "positive" and units is not None:
+            name = "positive (logarithm)"
+        places.setdefault(name if name not in places or not c.categories else f"{name} ({i})", []).append(i)
+    groups = {name: _group(own[at[0]], tuple(at), units is not None) for name, at in places.items()}
+    each = -(-likelihoods.Mixed.width(groups) // len(own))
+    return likelihoods.Mixed(make_net(each), groups)
+
+
+def _group(column: Column, at: tuple[int, ...], standardised: bool) -> likelihoods.Group:
+    n, size = (len(at),), column.categories
+    if column.role == "category":
+        return likelihoods.Group(lambda net: likelihoods.Categorical(net, size), at, size, names=True)
+    if column.role == "ordinal":
+        return likelihoods.Group(lambda net: likelihoods.Ordinal(net, size), at, names=True)
+    if column.role == "binary":
+        return likelihoods.Group(lambda net: likelihoods.Bernoulli(net), at)
+    if column.role == "count":
+        return likelihoods.Group(lambda net: likelihoods.NegativeBinomial(net, torch.ones(n)), at)
+    if column.role == "positive" and not standardised:
+        return likelihoods.Group(lambda net: likelihoods.LogNormal(net), at, 2)
+    return likelihoods.Group(lambda net: likelihoods.Gaussian(net, torch.ones(n), learn_scale=True), at)
 
 
 class LevelsOfStandardized(nn.Module):

@@ -12,7 +12,7 @@ from pyrovae.data import Dataset, prepared
 
 from ..vae import VAE
 from .architectures import Networks
-from .tables import as_given
+from .tables import as_given, mixed
 
 MOST_TRIALS = 2**24  # float32 holds whole numbers up to it
 
@@ -67,7 +67,7 @@ def compose(
 
 
 def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
-    """The honest default: Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of learned scale.
+    """The honest default: Mixed for a table of several kinds of columns, Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of learned scale.
 
     Whole numbers get a probability mass, however large they are: a Gaussian is a density, which has no upper bound
     on them. The Binomial's number of trials is the largest value in all splits.
@@ -76,6 +76,8 @@ def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
         ValueError: whole numbers that no Binomial holds, negative ones and those above 2^24.
     """
     shape = data.spec.event_shape
+    if data.spec.support == "mixed":
+        return mixed(make_net, data)
     if data.spec.support == "binary":
         return likelihoods.Bernoulli(make_net(1), shape)
     top = data.top_count
@@ -125,6 +127,11 @@ def vamp(data: Dataset, components: int, learn_weights: bool = False) -> MakePri
     data = prepared(data)
     if not 1 <= components <= len(data.train):
         raise ValueError(f"expected 1 to {len(data.train)} components (training data), got {components}")
+    if data.spec.support == "mixed":
+        raise ValueError(
+            "expected a prior without pseudo-inputs for a table of several kinds of columns, which are not moved by "
+            "gradients as categories, got vamp; try another --prior"
+        )
     high = None if data.spec.support == "real" else float(data.top_count or 1)
     low = None if high is None else 0.0
     start = data.train[:components].cpu()

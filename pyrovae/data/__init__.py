@@ -13,6 +13,7 @@ from .roots import data_root as data_root
 from .spec import DataSpec as DataSpec
 from .streaming import Stream as Stream
 from .tables.columns import Column as Column
+from .tables.imputed import imputed_frames as imputed_frames
 from .tables.preparing import fill_of as fill_of
 from .tables.preparing import prepared as prepared
 from .tables.reading import described as described
@@ -35,6 +36,7 @@ __all__ = [
     "described",
     "energy",
     "fill_of",
+    "imputed_frames",
     "load",
     "log_partition",
     "magnetisation",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..programs import Measure, grain
+from ..programs import Measure, grain_of
 from .core.estimate import NUM_DRAWS, OWN, SANDWICH, Estimate
 from .core.paired import paired_difference
 from .core.tables import render
@@ -123,7 +123,7 @@ def evidence_rows(
     """
     observed = attributes.get("observed")
     measure = None if observed is None else Measure.from_json(observed)
-    pointed = measure is not None and measure.kind != "mass" and grain(x) is not None
+    pointed = measure is not None and measure.kind != "mass" and grain_of(measure, x) is not None
     dims = None if pointed else _observed(x, attributes["event_size"])
     own = [FROM_DETAILS[k] for k in FROM_DETAILS if any(k in e.details for e in estimates.values())]
     if any(OWN in e.details for e in estimates.values()):

@@ -13,6 +13,7 @@ from .checks.measure import ON_GRAIN as ON_GRAIN
 from .checks.measure import Measure as Measure
 from .checks.measure import check_alike as check_alike
 from .checks.measure import grain as grain
+from .checks.measure import grain_of as grain_of
 from .checks.measure import measure_notes as measure_notes
 from .compile.cache_folder import ensure_compile_cache as ensure_compile_cache
 from .declaration import Declaration as Declaration

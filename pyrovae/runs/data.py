@@ -87,7 +87,7 @@ def source_of(data: Data) -> dict[str, Any] | None:
     return source
 
 
-_OPTIONS = ("standardize", "log", "missing")
+_OPTIONS = ("standardize", "log", "missing", "columns")
 
 
 def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def declared(columns: Any) -> Declared | None:
     if columns is None:
         return None
     if isinstance(columns, str | Path):
-        columns = {} if str(columns) == "auto" else _toml(str(columns))
+        columns = {} if str(columns) == "auto" else _read(str(columns))
     if not isinstance(columns, Mapping):
         raise ValueError(
             f"expected columns as 'auto', a .toml file or a mapping from names to roles, got {type(columns).__name__}"
@@ -101,31 +102,30 @@ def declared(columns: Any) -> Declared | None:
     return {str(name): _role(str(name), given) for name, given in columns.items()}
 
 
-def text_of(columns: str) -> str:
-    """The text of a TOML file, where that is what `columns` names; else itself.
+def line_of(columns: str) -> str:
+    """The roles that a TOML file (or its text) gives, in one line of JSON, which `declared` takes; "auto" stays.
 
     Raises:
+        ValueError: text that is none.
         FileNotFoundError: no such file.
     """
-    if not columns.endswith(".toml") or "\n" in columns:
-        return columns
-    path = Path(columns).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a file of column roles at {path}, found none")
-    return path.read_text(encoding="utf-8")
+    return columns if columns == "auto" else json.dumps(_read(columns))
 
 
-def _toml(columns: str) -> Mapping[str, Any]:
-    text = text_of(columns)
-    if "=" not in text and text.strip():
-        raise ValueError(
-            f"expected columns as 'auto', a .toml file or lines such as: age = \"real\", got {columns!r}"
-        )
+def _read(columns: str) -> Mapping[str, Any]:
+    text = columns
+    if columns.endswith(".toml") and "\n" not in columns:
+        path = Path(columns).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"expected a file of column roles at {path}, found none")
+        text = path.read_text(encoding="utf-8")
     try:
-        found: Mapping[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f'expected lines such as: age = "real" for the columns, got {error}') from None
-    return found
+        found: Any = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"expected columns as 'auto', a .toml file or lines such as age = \"real\", got {text[:60]!r} ({error})"
+        ) from None
+    return dict(found)
 
 
 def _role(name: str, given: Any) -> tuple[str, tuple[str, ...] | None]:
