@@ -59,7 +59,9 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Draws, saves samples.npz (x, mean, latents), of a table also samples.csv, and pictures; says which were left out, and why.
+    """Draws, saves samples.npz (x, mean, latents), of a table also samples.csv, and pictures.
+
+    Says which were left out, and why.
 
     Raises:
         ValueError: a picture asked for by name that the program or data do not allow; the others are written.

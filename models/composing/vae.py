@@ -67,7 +67,9 @@ def compose(
 
 
 def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
-    """The honest default: Mixed for a table of several kinds of columns, Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of learned scale.
+    """The honest default: Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of learned scale.
+
+    A table of several kinds of columns has `Mixed`, by the roles of its columns.
 
     Whole numbers get a probability mass, however large they are: a Gaussian is a density, which has no upper bound
     on them. The Binomial's number of trials is the largest value in all splits.

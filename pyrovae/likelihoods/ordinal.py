@@ -47,7 +47,11 @@ class Ordinal(nn.Module):
         start = torch.logit(torch.arange(1, levels) / levels)
         self.first = nn.Parameter(start[:1].expand(*self.event_shape, 1).clone())
         gaps = (start.diff() - _NARROW).expm1().log()
-        self.raw_gaps = nn.Parameter(gaps.expand(*self.event_shape, levels - 2).clone())
+        gaps = gaps.expand(*self.event_shape, levels - 2).clone()
+        if levels > 2:
+            self.raw_gaps: Tensor = nn.Parameter(gaps)
+        else:  # one threshold has no gaps, and nothing of them to learn
+            self.register_buffer("raw_gaps", gaps)
 
     @property
     def thresholds(self) -> Tensor:

@@ -22,8 +22,8 @@ class Column:
 
     Attributes:
         name: its name.
-        role: "real", "positive", "count" (whole numbers >= 0), "binary", "category", "ordinal"; a "label" is kept beside
-            the data, and what is to be "ignore"d left out.
+        role: "real", "positive", "count" (whole numbers >= 0), "binary", "category", "ordinal"; a "label" is kept
+            beside the data, and what is to be "ignore"d left out.
         words: what its codes 0, 1, ... stand for, where it has categories or two words.
         guessed: whether the role was guessed.
 
@@ -138,8 +138,12 @@ def _role(name: str, given: Any) -> tuple[str, tuple[str, ...] | None]:
         close = difflib.get_close_matches(str(given), ROLES, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"expected a role among {', '.join(ROLES)} for column {name!r}, got {given!r}{hint}")
-    if order is not None and (given not in NAMED or isinstance(order, str) or not isinstance(order, Sequence)):
-        raise ValueError(f"expected a list of words as the order of an ordinal column, got {order!r} for {name!r}")
+    if order is not None and (
+        given not in NAMED or isinstance(order, str) or not isinstance(order, Sequence)
+    ):
+        raise ValueError(
+            f"expected a list of words as the order of an ordinal column, got {order!r} for {name!r}"
+        )
     return given, None if order is None else tuple(map(str, order))
 
 

@@ -52,8 +52,8 @@ def check_missing(raw: Raw) -> None:
     train = raw.splits["train"]
     if train.dim() != 2:
         raise ValueError(
-            f"expected rows [N, D] with missing values, got {raw.name!r} of event shape {list(train.shape[1:])}; try to "
-            "flatten them, or missing='refuse'"
+            f"expected rows [N, D] with missing values, got {raw.name!r} of event shape {list(train.shape[1:])}; try "
+            "to flatten them, or missing='refuse'"
         )
     check_columns(raw.splits, raw.columns, repr(raw.name))
 

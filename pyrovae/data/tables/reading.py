@@ -29,7 +29,9 @@ def table_of(frame: Any, given: Declared, name: str) -> tuple[Column, ...]:
         if one not in names:
             close = difflib.get_close_matches(one, names, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"expected the names of columns of {name} ({', '.join(names[:8])}), got {one!r}{hint}")
+            raise ValueError(
+                f"expected the names of columns of {name} ({', '.join(names[:8])}), got {one!r}{hint}"
+            )
     found = []
     for column in frame.columns:
         role, order = given.get(str(column), (None, None))
@@ -39,9 +41,13 @@ def table_of(frame: Any, given: Declared, name: str) -> tuple[Column, ...]:
             role = _guess(values, f"column {str(column)!r} of {name}")
         found.append(Column(str(column), role, _words(values, role, order, str(column), name), guessed))
     if sum(c.role == "label" for c in found) > 1:
-        raise ValueError(f"expected one label column at most in {name}, got {[c.name for c in found if c.role == 'label']}")
+        raise ValueError(
+            f"expected one label column at most in {name}, got {[c.name for c in found if c.role == 'label']}"
+        )
     if not any(c.is_feature for c in found):
-        raise ValueError(f"expected at least one column of {name} that is neither label nor ignored, got none")
+        raise ValueError(
+            f"expected at least one column of {name} that is neither label nor ignored, got none"
+        )
     return tuple(found)
 
 
@@ -76,8 +82,8 @@ def _guess(values: np.ndarray[Any, Any], where: str) -> str:
     words = {word_of(v) for v in held}
     if len(words) > FEW and len(words) > MOST * len(held):
         raise ValueError(
-            f"expected numbers or categories in {where}, got {len(words)} different words in {len(held)} rows, as names "
-            "of rows are; try to ignore it (role 'ignore'), or declare it a category"
+            f"expected numbers or categories in {where}, got {len(words)} different words in {len(held)} rows, as "
+            "names of rows are; try to ignore it (role 'ignore'), or declare it a category"
         )
     return "category"
 
@@ -111,12 +117,14 @@ def _words(
     if order is not None:
         odd = [w for w in found if w not in order]
         if odd or len(set(order)) < len(order):
-            raise ValueError(f"expected each value of column {column!r} of {name} once in its order, got {odd or order}")
+            raise ValueError(
+                f"expected each value of column {column!r} of {name} once in its order, got {odd or order}"
+            )
         return order
     if role == "ordinal" and not numeric:
         raise ValueError(
             f"expected the order of the words in the ordinal column {column!r} of {name}, got none; try {column} = "
-            f"{{role = \"ordinal\", order = {found[:4]}}}"
+            f'{{role = "ordinal", order = {found[:4]}}}'
         )
     return tuple(found)
 
@@ -142,7 +150,9 @@ def read_columns(
     features = [c for c in table if c.is_feature]
     x = np.stack([_numbers(values_of(frame[own[c.name]]), c, name, missing) for c in features], 1)
     labels = next((c for c in table if c.role == "label" and c.name in own), None)
-    return torch.from_numpy(x), None if labels is None else _labels(values_of(frame[own[labels.name]]), labels, name)
+    return torch.from_numpy(x), None if labels is None else _labels(
+        values_of(frame[own[labels.name]]), labels, name
+    )
 
 
 def _labels(values: np.ndarray[Any, Any], column: Column, name: str) -> np.ndarray[Any, Any]:
@@ -156,9 +166,7 @@ def _labels(values: np.ndarray[Any, Any], column: Column, name: str) -> np.ndarr
     return np.array([word_of(v) for v in values])
 
 
-def _numbers(
-    values: np.ndarray[Any, Any], column: Column, name: str, missing: bool
-) -> np.ndarray[Any, Any]:
+def _numbers(values: np.ndarray[Any, Any], column: Column, name: str, missing: bool) -> np.ndarray[Any, Any]:
     found = np.full(len(values), np.nan)
     places = {w: i for i, w in enumerate(column.words or ())}
     where = f"column {column.name!r} of {name}"
@@ -166,8 +174,8 @@ def _numbers(
         if value is None:
             if not missing:
                 raise ValueError(
-                    f"expected no missing values in {where}, got one in row {i} (from 0); try missing='ignore' (command "
-                    "line: --missing ignore)"
+                    f"expected no missing values in {where}, got one in row {i} (from 0); try missing='ignore' "
+                    "(command line: --missing ignore)"
                 )
             continue
         found[i] = _number(value, column, places, where, i)
@@ -195,7 +203,9 @@ def _number(value: Any, column: Column, places: dict[str, int], where: str, row:
         "binary": number in (0.0, 1.0),
     }.get(column.role, True)
     if not allowed:
-        wanted = {"positive": "numbers above 0", "count": "whole numbers >= 0", "binary": "0 and 1"}[column.role]
+        wanted = {"positive": "numbers above 0", "count": "whole numbers >= 0", "binary": "0 and 1"}[
+            column.role
+        ]
         raise ValueError(f"expected {wanted} in {where} ({column.role}), got {value!r} in row {row} (from 0)")
     return number
 

@@ -19,7 +19,7 @@ from .reading import read_columns
 
 
 def rows_like(source: Any, spec: DataSpec) -> Tensor:
-    """New rows `[N, D]` in float32, as the data described by `spec`: by the names of their columns, where they have some.
+    """New rows `[N, D]` in float32, like the data described by `spec`: by names of columns, where they have some.
 
     Args:
         source: a frame, an array, a sparse matrix, or the path of a file of one.
@@ -89,11 +89,13 @@ def as_frame(x: Tensor, spec: DataSpec, index: Any = None) -> Any:
     import pandas as pd
 
     if len(spec.event_shape) != 1 or tuple(x.shape[1:]) != spec.event_shape:
-        raise ValueError(f"expected rows of shape {spec.event_shape}, one number a column, got {tuple(x.shape)}")
+        raise ValueError(
+            f"expected rows of shape {spec.event_shape}, one number a column, got {tuple(x.shape)}"
+        )
     names = spec.columns or tuple(f"x{i}" for i in range(x.shape[1]))
     table = features(spec.table) if spec.table is not None else (None,) * len(names)
     columns: dict[str, Any] = {}
-    for name, column, values in zip(names, table, x.detach().cpu().double().T.numpy(), strict=True):
+    for name, column, values in zip(names, table, x.detach().cpu().T.numpy(), strict=True):
         if column is None or column.role in ("real", "positive"):
             columns[name] = values
             continue

@@ -146,4 +146,3 @@ def _start(part: nn.Module, x: Tensor) -> Tensor:
     if isinstance(part, Gaussian | HeteroscedasticGaussian):
         return x.double().mean(0)
     return torch.zeros(0)
-
