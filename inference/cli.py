@@ -36,6 +36,7 @@ COMMANDS = {
         "--priors standard vamp --guides diagonal flow",
     ),
     "sample": ("draw from a run folder: samples, reconstructions, latent space", "runs/a --num 64"),
+    "impute": ("fill in what is missing of rows, with intervals", "runs/a --rows new.csv"),
     "report": ("write one HTML page a run folder: evidence, figures, configuration", "runs/a runs/b"),
     "truth": ("hold every estimator against exact evidence: the table of docs/evidence.md", "--quick"),
     "ising": (

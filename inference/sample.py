@@ -15,7 +15,7 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 import pyrovae as pv
-from pyrovae.files import check_writable
+from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of
 from pyrovae.inference.running.diffusing import diffusion_of, draw_diffusion
@@ -59,7 +59,9 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Draws, saves samples.npz (x, mean, latents) and pictures; says which were left out, and why.
+    """Draws, saves samples.npz (x, mean, latents), of a table also samples.csv, and pictures.
+
+    Says which were left out, and why.
 
     Raises:
         ValueError: a picture asked for by name that the program or data do not allow; the others are written.
@@ -84,6 +86,10 @@ def run(options: Options) -> None:
     drawn = pv.simulate(pair.model, options.num, data.train[:1], seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
     write_arrays(out / "samples.npz", arrays, weights_hash)
+    names = ["samples.npz"]
+    if len(data.spec.event_shape) == 1 and data.spec.columns is not None:
+        names.append("samples.csv")
+        write_whole(out / names[-1], pv.data.as_frame(drawn.x, data.spec).to_csv(index=False))
     pictures = Pictures(
         pair,
         data,
@@ -96,7 +102,7 @@ def run(options: Options) -> None:
         options.format,
     )
     only = options.only + LEVELS if options.only == PICTURES and len(pictures.sites) > 1 else options.only
-    names = ["samples.npz", *pictures.write(out, only)]
+    names += pictures.write(out, only)
     console.print(f"{out}: {', '.join(names)}", highlight=False)
     for name, why in pictures.skipped.items():
         if options.only != PICTURES:  # asked for by name

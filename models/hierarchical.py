@@ -47,7 +47,7 @@ class HierarchicalVAE(nn.Module):
     """
 
     def __init__(
-        self, prior: nn.Module, path: Markov | Stream, likelihood: nn.Module, guide: BottomUp | TopDown
+        self, prior: nn.Module, path: Markov | Stream, likelihood: nn.Module, guide: BottomUp | TopDown | Any
     ) -> None:
         super().__init__()
         if path.num_levels != guide.num_levels:

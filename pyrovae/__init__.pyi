@@ -38,6 +38,7 @@ from .evidence import crooks_fit as crooks_fit
 from .evidence import embed as embed
 from .evidence import evidence as evidence
 from .evidence import gaps as gaps
+from .evidence import impute as impute
 from .evidence import log_partition as log_partition
 from .evidence import log_weights as log_weights
 from .evidence import merge_evidence as merge_evidence
@@ -45,8 +46,8 @@ from .evidence import posterior as posterior
 from .evidence import sandwich as sandwich
 from .evidence import spaced_betas as spaced_betas
 from .evidence import work_distributions as work_distributions
-from .inference.comparison import compare as compare
 from .inference.opening import load as load
+from .inference.running.comparison import compare as compare
 from .precision import tf32 as tf32
 from .programs import ParameterStore as ParameterStore
 from .programs import per_datum as per_datum

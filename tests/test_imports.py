@@ -17,7 +17,7 @@ FOLDERS = {
 # From the bottom. A room imports from rooms on lines above its own, and from itself; rooms of one line do not know
 # each other.
 ORDER = """
-starting devices files json_files text checking precision results
+starting devices files json_files text checking precision results units
 html_tables
 html_curves progress seeding
 tensor_files programs

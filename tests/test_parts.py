@@ -14,7 +14,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyrovae import priors
+from pyrovae import guides, priors
+from pyrovae.data import Standardization
 from pyrovae.distributions import import_zuko
 from pyrovae.guides import (
     Affine,
@@ -33,12 +34,19 @@ from pyrovae.likelihoods import (
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
     Gaussian,
+    Group,
     HeteroscedasticGaussian,
+    Mixed,
+    Ordinal,
+    PartiallyObserved,
+    Standardized,
 )
 from pyrovae.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP, ResidualBlock
 from pyrovae.priors import FlowPrior, GaussianMixture, StandardNormal, VampPrior
 
 X, D = 4, 2  # widths of x and z
+UNITS = Standardization((0.3, -0.2), (1.2, 0.8), (False, False))
+FOUR = Standardization((0.5,) * X, (0.3,) * X, (False,) * X)
 
 
 def trunk():
@@ -66,6 +74,22 @@ def vamp(guide, **options):
 
 def given_flow():
     return FlowPrior(import_zuko("flows").MAF(D, hidden_features=(8,), activation=nn.Tanh))
+
+
+def mixed():
+    groups = {
+        "narrow": Group(lambda net: Gaussian(net, 0.5), (1,)),
+        "wide": Group(HeteroscedasticGaussian, (0,), 2),
+    }
+    return Mixed(MLP(D, (8,), 3), groups)
+
+
+def levels_of_two_kinds():
+    groups = {
+        "ordered": Group(lambda net: Ordinal(net, 4), (1,)),
+        "bits": Group(lambda net: Categorical(net, 4), (0,), 4),
+    }
+    return Mixed(MLP(D, (8,), 5), groups)
 
 
 def residual():
@@ -115,6 +139,13 @@ PARTS = {
     "DiscretizedLogistic": Row(lambda: DiscretizedLogistic(decoder(2), 5), D, (2,), 5),
     "DiscretizedLogisticMixture": Row(lambda: DiscretizedLogisticMixture(decoder(9), 5, 3), D, (2,), 5),
     "DiscretizedLogistic-binary": Row(lambda: DiscretizedLogistic(decoder(2), 2), D, (2,), 2),
+    "Ordinal": Row(lambda: Ordinal(decoder(), 4), D, (2,), 4),
+    "Ordinal-two": Row(lambda: Ordinal(decoder(), 2), D, (2,), 2),
+    "Standardized": Row(lambda: Standardized(Gaussian(decoder(), 0.5), UNITS), D, (2,)),
+    "PartiallyObserved": Row(lambda: PartiallyObserved(Gaussian(decoder(), 0.5), torch.zeros(2)), D, (2,)),
+    "Mixed": Row(lambda: mixed(), D, (2,)),
+    "Mixed-levels": Row(lambda: levels_of_two_kinds(), D, (2,), 4),
+    "Standardized-guide": Row(lambda: guides.Standardized(DiagonalGaussian(trunk(), D), FOUR), X, (D,)),
 }
 LEADS = [(), (3,), (2, 3)]
 

@@ -47,6 +47,10 @@ def load_data(options: DataOptions, device: torch.device) -> Dataset:
         train=options.train_size,
         L=options.L,
         T=options.T,
+        standardize=options.standardize,
+        log=options.log_columns,
+        missing=options.missing,
+        columns=options.columns,
     )
     return source.to(device)
 
@@ -56,6 +60,7 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
     options.check()
     if options.preset is not None and options.model != "vae":
         raise ValueError(f"expected --model vae with a preset, got {options.model} and {options.preset}")
+    refuse_tables(options, data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if options.model == "vae":
@@ -84,6 +89,26 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
         f"expected {options.model} to give a (model, guide) pair or an object with .model and .guide, got "
         f"{type(owner).__name__}"
     )
+
+
+def refuse_tables(options: ModelOptions, data: Dataset) -> None:
+    """Refuses standardised data and missing values for models that do not take them.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    if options.model in ("vae", "hierarchical") or ":" in options.model:
+        return
+    for option, value in (
+        ("--standardize", data.spec.standardization),
+        ("--missing", data.spec.missing),
+        ("--columns", data.spec.table),
+    ):
+        if value is not None and (option != "--columns" or data.spec.support == "mixed"):
+            raise ValueError(
+                f"expected no {option} with --model {options.model}, which does not take it; it belongs to vae and "
+                "hierarchical"
+            )
 
 
 def rebuild(config: dict[str, Any], data: Dataset) -> Pair:

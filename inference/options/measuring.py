@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pyrovae as pv
-from pyrovae.data import Dataset
-from pyrovae.programs import ON_GRAIN, Measure, ParameterStore, grain, inspect_program
+from pyrovae.data import Dataset, described
+from pyrovae.programs import ON_GRAIN, Measure, ParameterStore, grain_of, inspect_program
 
 from .options import ModelOptions
 
@@ -32,7 +32,7 @@ def words_of(measure: Measure, options: ModelOptions, data: Dataset) -> str:
         text += f", which --likelihood auto takes for {_values(data)}"
     if measure.kind == "mass":
         return text
-    found, strays = grain(data.train), _strays(data)
+    found, strays = grain_of(measure, data.train), _strays(data)
     if found is None or strays:
         return (
             f"{text}: ln p(x) changes with the units of x and is not comparable with that of a mass{strays}"
@@ -41,6 +41,8 @@ def words_of(measure: Measure, options: ModelOptions, data: Dataset) -> str:
 
 
 def _values(data: Dataset) -> str:
+    if data.spec.support == "mixed":
+        return "columns of several kinds"
     if data.top_count is not None:
         return f"whole numbers 0 ... {data.top_count:,}"
     return {"binary": "bits", "unit_interval": "numbers in 0 ... 1"}.get(data.spec.support, "real numbers")
@@ -49,6 +51,9 @@ def _values(data: Dataset) -> str:
 def _strays(data: Dataset) -> str:
     """The few values that keep data from being whole numbers, which a mass would be taken for."""
     splits = {name: data.split(name) for name in ("train", "valid", "test")}
+    if data.spec.support == "mixed":
+        return ""
+    splits = {n: x[~x.isnan()] if bool(x.isnan().any()) else x for n, x in splits.items()}
     size, found = sum(x.numel() for x in splits.values()), {n: x != x.round() for n, x in splits.items()}
     count = sum(int(odd.sum()) for odd in found.values())
     if not 0 < count <= FEW * size:
@@ -58,4 +63,15 @@ def _strays(data: Dataset) -> str:
     first = f"the first: {float(splits[name][tuple(place)]):g} at {place} of split {name!r}"
     return (
         f". {count:,} of {size:,} values are not whole numbers ({first}): without them a mass would be taken"
+    )
+
+
+def columns_of(data: Dataset) -> str:
+    """A table of the columns and their roles, where those were declared or guessed; else ""."""
+    if data.spec.table is None:
+        return ""
+    rows = [("column", "role", "", "values", "missing"), *described(data.spec.table, data.train)]
+    wide = [max(len(row[i]) for row in rows) for i in range(5)]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pyrovae.data.tables.columns import line_of
+
 PresetName = Literal["lecture", "keras", "iwae", "vampprior"]
 PriorName = Literal["standard", "diagonal", "mixture", "vamp", "flow-spline", "flow-maf", "flow-coupling"]
 GuideName = Literal["diagonal", "full", "low-rank", "mixture", "flow", "spline-flow", "bottom-up", "top-down"]
@@ -47,6 +49,17 @@ class DataOptions:
     file."""
     root: Path | None = None
     """Folder of downloaded data sets (default: $PYROVAE_DATA, then a user cache)."""
+    standardize: bool = False
+    """Centre and scale each column by the training rows inside the model; evidence, samples and reconstructions stay
+    in the data's own units."""
+    log_columns: tuple[str, ...] = ()
+    """Positive columns whose logarithm is standardised."""
+    columns: str | None = None
+    """What the columns of a table are: a TOML file with lines such as age = "real" (or positive, count, binary,
+    category, ordinal, label, ignore; of ordered words grade = {role = "ordinal", order = ["low", "high"]}), such lines
+    themselves, or auto. What is not given is guessed, and the guess printed."""
+    missing: Literal["refuse", "ignore"] = "refuse"
+    """NaN and empty cells: an error, or values that were not observed, which likelihood and encoder leave out."""
     binarise: Literal["dynamic", "static", "threshold"] | None = None
     """Make grey levels binary: redrawn every epoch, drawn once, or cut at one half."""
     data_seed: int = 0
@@ -57,6 +70,13 @@ class DataOptions:
     """Its temperature in units of J (default: critical); of several, the data are the mixture."""
     train_size: int | None = None
     """Configurations of it simulated for training (default 10000)."""
+
+    def __post_init__(self) -> None:
+        if self.columns is not None:  # the run keeps the roles, and needs no file
+            try:
+                object.__setattr__(self, "columns", line_of(self.columns))
+            except OSError as error:  # as all wrong options are told
+                raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True)

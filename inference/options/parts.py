@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import pyrovae as pv
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, prepared
 from pyrovae.models.composing.architectures import Convolutional, Gated, Networks, Perceptrons
 from pyrovae.models.composing.presets import PRESETS
 from pyrovae.models.composing.vae import MakeGuide, MakeLikelihood, MakePrior, compose, vamp
@@ -164,9 +164,15 @@ def make_likelihood(options: ModelOptions, data: Dataset) -> MakeLikelihood | No
     Raises:
         ValueError: data whose support is not the likelihood's.
     """
-    name, spec = options.likelihood, data.spec
-    if name == "auto":
+    if options.likelihood == "auto":
         return None
+    data = prepared(data)
+    name, spec = options.likelihood, data.spec
+    if spec.support == "mixed":
+        raise ValueError(
+            f"expected --likelihood auto for a table of several kinds of columns, which takes one by the role of each, "
+            f"got {name}; try to give their roles (--columns), or to ignore columns"
+        )
     if spec.support not in SUPPORTS.get(name, (spec.support,)):
         grey = name == "bernoulli" and spec.support in ("levels", "unit_interval")
         hint = "--binarise dynamic" if grey else "--likelihood auto"

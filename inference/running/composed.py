@@ -14,7 +14,8 @@ from torch import nn
 from pyrovae.comparing import Pair
 from pyrovae.comparing.given import program_of
 from pyrovae.comparing.table import GRID
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, prepared
+from pyrovae.models.composing.tables import as_given
 from pyrovae.models.composing.vae import start_at_mean, suited
 from pyrovae.models.vae import VAE
 
@@ -60,6 +61,7 @@ class Composed:
         return vae.model, vae.guide
 
     def _vae(self, data: Dataset) -> VAE:
+        given, data = data, prepared(data)
         options = self.options
         networks = make_networks(options, NETWORKS["mlp"])
         if self.guide is not None:
@@ -83,6 +85,7 @@ class Composed:
             named = make_prior(options, data, COMPONENTS)
             assert named is not None
             p_z = named(q)
+        p_x, q = as_given(p_x, q, given)
         return VAE(prior=p_z, likelihood=p_x, guide=q)
 
 

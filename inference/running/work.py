@@ -20,7 +20,7 @@ from pyrovae.training.logging.history import Row
 
 from ..options.building import build, build_objective, device_of, load_data
 from ..options.machine import DeviceName, KeepOptions
-from ..options.measuring import measured, words_of
+from ..options.measuring import columns_of, measured, words_of
 from ..options.options import DataOptions, ModelOptions, TrainOptions
 from ..options.rbm_parts import PHASES, phase_objective
 from ..options.schedules import schedules
@@ -47,7 +47,8 @@ def train_run(
 
     def tell(pair: Any, found: Dataset) -> None:
         if announce is not None:
-            announce(words_of(measured(pair, found), model_options, found))
+            words = words_of(measured(pair, found), model_options, found)
+            announce("\n".join(filter(None, (columns_of(found), words))))
 
     return training.train_into(
         out,

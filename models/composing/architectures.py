@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pyrovae.data import Dataset
 from pyrovae.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP, Rescale, ResidualBlock
 
+from .tables import table_inputs
+
 Activation = Callable[[], nn.Module]
 
 
@@ -34,7 +36,7 @@ class Perceptrons:
 
     def encoder(self, data: Dataset) -> nn.Module:
         """An `MLP` that ends in its last activation."""
-        size, preprocess = math.prod(data.spec.event_shape), _flat(data)
+        size, preprocess = _inputs(data)
         return MLP(size, self.hidden, activation=self.activation, preprocess=preprocess)
 
     def decoder(self, data: Dataset, latent_dim: int, outputs: int) -> nn.Module:
@@ -51,7 +53,8 @@ class Gated:
 
     def encoder(self, data: Dataset) -> nn.Module:
         """A `GatedMLP` that ends in its last gate."""
-        return GatedMLP(math.prod(data.spec.event_shape), self.hidden, preprocess=_flat(data))
+        size, preprocess = _inputs(data)
+        return GatedMLP(size, self.hidden, preprocess=preprocess)
 
     def decoder(self, data: Dataset, latent_dim: int, outputs: int) -> nn.Module:
         """A `GatedMLP` with a linear last layer."""
@@ -109,6 +112,11 @@ def image_shape(data: Dataset) -> tuple[int, ...]:
         ValueError: flat data of unknown image shape, or channels that do not come first.
     """
     event, known = data.spec.event_shape, data.spec.image_shape
+    if data.spec.missing is not None:
+        raise ValueError(
+            "expected whole images for a convolutional network, got data with missing values, which it is not told of; "
+            "try multi-layer perceptrons (mlp)"
+        )
     if known is None:
         raise ValueError(
             f"expected images for a convolutional network, got data of shape [N, {', '.join(map(str, event))}] whose "
@@ -134,6 +142,14 @@ class Flatten(nn.Module):
 def _scaled(data: Dataset) -> nn.Module | None:
     """Grey levels and counts to 0..1; other data as they are."""
     return None if data.top_count is None else Rescale(1 / data.top_count)
+
+
+def _inputs(data: Dataset) -> tuple[int, nn.Module | None]:
+    """Width of a datum as an encoder takes it, and the module that makes it so."""
+    flat, table = _flat(data), table_inputs(data)
+    if table is None:
+        return math.prod(data.spec.event_shape), flat
+    return table.out_features, table if flat is None else nn.Sequential(flat, table)
 
 
 def _flat(data: Dataset) -> nn.Module | None:

@@ -8,13 +8,14 @@ from itertools import pairwise
 from torch import nn
 
 from pyrovae import networks, priors
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, prepared
 from pyrovae.guides import DiagonalGaussian
 
 from ..hierarchical import HierarchicalVAE
 from ..levels.guides import BottomUp, TopDown
 from ..levels.paths import GaussianConditional, Markov, Stream, check_widths
 from .architectures import Networks
+from .tables import LevelsOfStandardized, likelihood_as_given
 from .vae import MakeLikelihood, MakePrior, start_at_mean, suited
 
 MakeNetwork = Callable[[int], nn.Module]
@@ -53,6 +54,7 @@ def compose_hierarchical(
         ValueError: no levels, widths below 1, or parts that do not fit each other or the data.
     """
     check_widths(widths)
+    given, data = data, prepared(data)
     make = between or residual()
     path = (
         Markov([GaussianConditional(make(b), b, a) for a, b in pairwise(widths)])
@@ -71,7 +73,13 @@ def compose_hierarchical(
         p_z: nn.Module = priors.StandardNormal(widths[-1])
     else:
         p_z = prior if isinstance(prior, nn.Module) else prior(q.top)
-    return HierarchicalVAE(prior=p_z, path=path, likelihood=p_x, guide=q)
+    units = None if given.is_prepared else given.spec.standardization
+    return HierarchicalVAE(
+        prior=p_z,
+        path=path,
+        likelihood=likelihood_as_given(p_x, given),
+        guide=q if units is None else LevelsOfStandardized(q, units),
+    )
 
 
 def _upward(encoder: nn.Module, widths: Sequence[int], make: MakeNetwork) -> BottomUp:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pyrovae import guides, likelihoods, networks, priors
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, prepared
 
 from ..vae import VAE
 from .architectures import Networks
+from .tables import as_given, mixed
 
 MOST_TRIALS = 2**24  # float32 holds whole numbers up to it
 
@@ -32,6 +33,9 @@ def compose(
 ) -> VAE:
     """A VAE for `data`; each part may be swapped.
 
+    Parts are built for `pyrovae.data.prepared(data)`, whose columns are standardised where that was asked for, and put
+    together to take the data in their own units, missing values among them.
+
     Args:
         data: what it will be trained on: its shape, support, and the mean of its training split, at which a
             decoder of logits starts.
@@ -46,6 +50,7 @@ def compose(
     Raises:
         ValueError: parts that do not fit each other or the data.
     """
+    given, data = data, prepared(data)
     q = (guide or guides.DiagonalGaussian)(architecture.encoder(data), latent_dim)
 
     def make_net(outputs: int) -> nn.Module:
@@ -57,11 +62,14 @@ def compose(
         p_z: nn.Module = priors.StandardNormal(latent_dim)
     else:
         p_z = prior if isinstance(prior, nn.Module) else prior(q)
+    p_x, q = as_given(p_x, q, given)
     return VAE(prior=p_z, likelihood=p_x, guide=q)
 
 
 def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
     """The honest default: Bernoulli for bits, Binomial for grey levels and counts, else a Gaussian of learned scale.
+
+    A table of several kinds of columns has `Mixed`, by the roles of its columns.
 
     Whole numbers get a probability mass, however large they are: a Gaussian is a density, which has no upper bound
     on them. The Binomial's number of trials is the largest value in all splits.
@@ -70,6 +78,8 @@ def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
         ValueError: whole numbers that no Binomial holds, negative ones and those above 2^24.
     """
     shape = data.spec.event_shape
+    if data.spec.support == "mixed":
+        return mixed(make_net, data)
     if data.spec.support == "binary":
         return likelihoods.Bernoulli(make_net(1), shape)
     top = data.top_count
@@ -116,8 +126,14 @@ def vamp(data: Dataset, components: int, learn_weights: bool = False) -> MakePri
     Raises:
         ValueError: no component, or more than there are training data.
     """
+    data = prepared(data)
     if not 1 <= components <= len(data.train):
         raise ValueError(f"expected 1 to {len(data.train)} components (training data), got {components}")
+    if data.spec.support == "mixed":
+        raise ValueError(
+            "expected a prior without pseudo-inputs for a table of several kinds of columns, which are not moved by "
+            "gradients as categories, got vamp; try another --prior"
+        )
     high = None if data.spec.support == "real" else float(data.top_count or 1)
     low = None if high is None else 0.0
     start = data.train[:components].cpu()

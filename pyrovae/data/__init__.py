@@ -12,18 +12,34 @@ from .loading import load as load
 from .roots import data_root as data_root
 from .spec import DataSpec as DataSpec
 from .streaming import Stream as Stream
+from .tables.columns import Column as Column
+from .tables.imputed import imputed_frames as imputed_frames
+from .tables.preparing import fill_of as fill_of
+from .tables.preparing import prepared as prepared
+from .tables.reading import described as described
+from .tables.rows import as_frame as as_frame
+from .tables.rows import rows_like as rows_like
+from .tables.standardization import Standardization as Standardization
 
 __all__ = [
     "NAMES",
     "T_CRITICAL",
+    "Column",
     "DataSpec",
     "Dataset",
     "IsingTorus",
+    "Standardization",
     "Stream",
+    "as_frame",
     "correlation",
     "data_root",
+    "described",
     "energy",
+    "fill_of",
+    "imputed_frames",
     "load",
     "log_partition",
     "magnetisation",
+    "prepared",
+    "rows_like",
 ]

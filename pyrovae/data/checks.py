@@ -9,6 +9,7 @@ from torch import Tensor
 from .spec import Support
 
 MAX_LEVEL = 255
+_UNSEEN = ", or missing='ignore' (command line: --missing ignore), by which NaN is what was not observed"
 
 
 def to_real(x: Any, name: str) -> Tensor:
@@ -84,12 +85,15 @@ def check_event(x: Tensor, name: str) -> None:
         )
 
 
-def check_splits(splits: dict[str, Tensor], rows: dict[str, Tensor] | None = None) -> None:
+def check_splits(
+    splits: dict[str, Tensor], rows: dict[str, Tensor] | None = None, missing: bool = False
+) -> None:
     """Refuse splits that are empty, differ in event shape, or hold NaN or infinity.
 
     Args:
         splits: Split -> data `[N, *event]`.
         rows: Split -> row of each datum in the user's array, where it was shuffled; for the message.
+        missing: Let NaN pass, which stands for what is not observed.
 
     Raises:
         ValueError: Naming the split.
@@ -102,13 +106,14 @@ def check_splits(splits: dict[str, Tensor], rows: dict[str, Tensor] | None = Non
     if len(set(shapes.values())) > 1:
         raise ValueError(f"expected one event shape in all splits, got {shapes}")
     for name, x in splits.items():
-        bad = ~torch.isfinite(x)
+        bad = x.isinf() if missing else ~torch.isfinite(x)
         if bad.any():
             first = bad.nonzero()[0].tolist()
             origin = "" if rows is None else f" (row {int(rows[name][first[0]])} of the array that was given)"
             raise ValueError(
                 f"expected finite data, got {int(bad.sum())} values that are NaN or infinite (in float32) in "
                 f"split {name!r}, the first at index {first}{origin}; try to drop or impute them"
+                + ("" if missing or not bool(x[bad].isnan().any()) else _UNSEEN)
             )
 
 
@@ -118,6 +123,8 @@ def detect_support(splits: dict[str, Tensor]) -> tuple[Support, int | None]:
     Only 0 and 1 are "binary"; integers from 0 to at most 255 are "levels", larger ones
     "nonnegative_integer"; other values within [0, 1] are "unit_interval", all else "real".
     """
+    splits = {name: x[~x.isnan()] if bool(x.isnan().any()) else x for name, x in splits.items()}
+    splits = {name: x for name, x in splits.items() if x.numel()}  # all of a small split may be missing
     low = min(float(x.min()) for x in splits.values())
     high = max(float(x.max()) for x in splits.values())
     if low < 0:

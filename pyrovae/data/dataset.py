@@ -9,6 +9,7 @@ from ..html_tables import html_table
 from . import seeds
 from .binarisation import bernoulli
 from .spec import DataSpec
+from .tables.missing import shares_text
 
 SPLITS = ("train", "valid", "test")
 
@@ -31,6 +32,10 @@ class Dataset:
         rows: Split -> row `[N]` of each datum in the array or table that was given, where it was shuffled, else
             None: `frame.index[data.rows["test"].numpy()]` names the test data. On the CPU, wherever the data are.
         classes: Words that the labels stand for, where they were words, else None.
+        is_prepared: Whether these are data as parts see them, of `pyrovae.data.prepared`.
+
+    Missing values are NaN, where `spec.missing` says that there may be some; standardisation (`spec.standardization`)
+    is left to the parts: the data themselves are always in their own units.
     """
 
     train: Tensor
@@ -43,11 +48,12 @@ class Dataset:
     probabilities: Tensor | None = None
     rows: dict[str, Tensor] | None = None
     classes: tuple[str, ...] | None = None
+    is_prepared: bool = False
 
     @property
     def highest(self) -> float:
         """The largest value in all splits."""
-        return max(float(x.max()) for x in (self.train, self.valid, self.test))
+        return max(float(x.nan_to_num(-torch.inf).max()) for x in (self.train, self.valid, self.test))
 
     @property
     def top_count(self) -> int | None:
@@ -59,7 +65,7 @@ class Dataset:
     @property
     def whole(self) -> bool:
         """Whether all values are whole numbers."""
-        return all(bool((x == x.round()).all()) for x in (self.train, self.valid, self.test))
+        return all(bool(((x == x.round()) | x.isnan()).all()) for x in (self.train, self.valid, self.test))
 
     @property
     def grey_scale(self) -> tuple[float, float]:
@@ -68,7 +74,8 @@ class Dataset:
             return 0.0, float(self.spec.levels - 1)
         if self.spec.support in ("binary", "unit_interval"):
             return 0.0, 1.0
-        return float(self.train.min()), float(self.train.max())
+        held = self.train[~self.train.isnan()]
+        return float(held.min()), float(held.max())
 
     def split(self, name: str) -> Tensor:
         """Data of the split "train", "valid" or "test".
@@ -129,6 +136,8 @@ class Dataset:
             ["support", s.support if s.levels is None else f"{s.levels} grey levels"],
             ["binarisation", s.binarisation or "–"],
             ["seed, hash", f"{s.seed}, {s.hash[:12]}"],
+            *([["units", "own; parts see standardised ones"]] if s.standardization else []),
+            *([["missing", shares_text(s.missing)]] if s.missing else []),
             ["labels", "yes" if self.labels else "no"],
             ["exact ln p(x)", "known" if self.log_evidence else "not known"],
         ]
@@ -137,7 +146,9 @@ class Dataset:
     def __repr__(self) -> str:
         s = self.spec
         sizes = ", ".join(f"{name}={n}" for name, n in s.splits.items())
+        units = ", standardised" if s.standardization else ""
+        missing = f", missing {shares_text(s.missing)}" if s.missing else ""
         return (
             f"Dataset({s.name!r}, {sizes}, event_shape={s.event_shape}, support={s.support!r}, "
-            f"binarisation={s.binarisation!r})"
+            f"binarisation={s.binarisation!r}{units}{missing})"
         )

@@ -25,6 +25,16 @@ from .sources.digits import load_digits
 from .sources.linear_gaussian import load_linear_gaussian
 from .sources.mnist import load_fashion_mnist, load_mnist
 from .spec import Binarisation, DataSpec
+from .tables.columns import declared
+from .tables.missing import shares
+from .tables.preparing import (
+    Missing,
+    check_asked,
+    check_missing,
+    standardization_of,
+    support_of,
+    warn_scales,
+)
 
 SOURCES: dict[str, Callable[[Request], Raw]] = {
     "digits": load_digits,
@@ -54,6 +64,10 @@ def load(
     train: int | None = None,
     L: int | None = None,
     T: float | Sequence[float] | Tensor | None = None,
+    standardize: bool = False,
+    log: Sequence[str] = (),
+    missing: Missing = "refuse",
+    columns: str | os.PathLike[str] | Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load a data set into memory, in three splits.
 
@@ -72,6 +86,19 @@ def load(
         train: Number of data simulated for training ("ising" alone; its `valid` and `test` are numbers too).
         L: Side of the Ising torus; 8 where None.
         T: Its temperature or temperatures, in units of J; critical where None.
+        standardize: Record means and standard deviations of the training rows, column by column, in
+            `spec.standardization`. The data returned stay in their own units, and so does their evidence: the models
+            built for them (of the command line, and by `compose`) see standardised columns inside; a program of your
+            own does so by `pyrovae.likelihoods.Standardized` and `pyrovae.guides.Standardized`.
+        log: Names of positive columns whose logarithm is standardised (numbers, as text, where columns have no
+            names).
+        missing: "ignore" takes NaN (and empty cells) for values that were not observed, and keeps them as NaN;
+            likelihoods leave them out (`pyrovae.likelihoods.PartiallyObserved`).
+        columns: What the columns of a table are: a mapping from their names to "real", "positive", "count", "binary",
+            "category", "ordinal" (of words: {"role": "ordinal", "order": [...]}), "label" or "ignore", a TOML file of
+            such lines, or "auto". Roles that are not given are guessed; `spec.table` says which. Categories are held
+            as codes 0, 1, ...; `pyrovae.data.as_frame` gives their words back. Of standardised columns, "positive"
+            ones are so by their logarithm; counts, bits and categories are left as they are.
 
     Returns:
         Data set whose splits are float32 `[N, *event_shape]` within `spec.support`.
@@ -80,7 +107,8 @@ def load(
         FileNotFoundError: If the files are missing.
         ImportError: If torchvision does not fit the installed torch, or pyarrow is missing for `.parquet`.
         ValueError: If the source or an option is not understood, or the data are empty, not numeric, not
-            finite, of several shapes, corrupt or pickled, or vary by less than float32 tells apart.
+            finite, of several shapes, corrupt or pickled, or vary by less than float32 tells apart; with
+            `standardize` a column that does not vary, with `missing` one that no training row has.
 
     Example:
         >>> data = load("digits", binarise="dynamic")
@@ -88,24 +116,40 @@ def load(
         (torch.Size([1257, 64]), 'binary', (8, 8))
     """
     check_binarise(binarise)
+    check_asked(standardize, log, missing, binarise)
+    roles = declared(columns)
     seeds.generator(seed, seeds.SPLIT)  # refuses a bad seed before anything is read
-    request = Request(root, valid, test, seed, download, train, L, T)
+    request = Request(root, valid, test, seed, download, train, L, T, missing == "ignore", roles)
     if not (isinstance(source, str) and source == "ising"):
         request.refuse_simulation(source if isinstance(source, str) else type(source).__name__)
     if isinstance(source, str) and not _is_path(source):
+        if roles is not None:
+            raise ValueError(
+                f"expected columns=None with {source!r}, whose elements are known, got {columns!r}; it is for tables"
+            )
         raw = _named(source)(request)
     else:
         raw = from_object(source, request)
     raw = raw.replace(splits=rounded(raw.splits, raw.columns, repr(raw.name)))
-    check_splits(raw.splits, raw.rows)
+    check_splits(raw.splits, raw.rows, request.missing)
+    if request.missing:
+        check_missing(raw)
+    if raw.table is not None:
+        raw = raw.replace(support=support_of(raw.table))
     if raw.support is None:
         support, levels = detect_support(raw.splits)
         raw = raw.replace(support=support, levels=levels)
     probabilities = None
     if binarise is not None:
         raw, probabilities = binarised(raw, binarise, seed)
+    units = None
+    if standardize:
+        units = standardization_of(raw, log)
+        raw = raw.replace(support="mixed" if raw.support == "mixed" else "real", levels=None)
+    else:
+        warn_scales(raw)
     assert raw.support is not None
-    splits = {name: x.contiguous() for name, x in raw.splits.items()}
+    splits = {name: _plain_nan(x) for name, x in raw.splits.items()}
     spec = DataSpec(
         name=raw.name,
         event_shape=tuple(splits["train"].shape[1:]),
@@ -116,9 +160,14 @@ def load(
         hash=content_hash(splits),
         splits={name: len(x) for name, x in splits.items()},
         columns=raw.columns,
+        standardization=units,
+        missing=shares(splits) if request.missing else None,
+        table=raw.table,
     )
     return Dataset(
-        **splits,
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits["test"],
         spec=spec,
         labels=raw.labels,
         log_evidence=raw.log_evidence,
@@ -145,3 +194,8 @@ def _named(name: str) -> Callable[[Request], Raw]:
         f"expected a data set among {', '.join(NAMES)}, or a path ({', '.join(SUFFIXES)}) or an array, "
         f"got {name!r}{hint}"
     )
+
+
+def _plain_nan(x: Tensor) -> Tensor:
+    """The data, contiguous, with one NaN for all: some have bits of their own, which would change the hash."""
+    return torch.where(x.isnan(), torch.nan, x).contiguous()

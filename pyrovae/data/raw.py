@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .spec import Binarisation, Support
+from .tables.columns import Column, Declared
 
 Size = int | float
 
@@ -25,6 +26,8 @@ class Request:
     train: int | None = None
     L: int | None = None
     T: float | Sequence[float] | Tensor | None = None
+    missing: bool = False
+    columns: Declared | None = None
 
     def refuse_simulation(self, name: str) -> None:
         """Refuse the options of a simulated torus, for a source that is none.
@@ -69,6 +72,7 @@ class Raw:
     log_evidence: dict[str, Tensor] | None = None
     parameters: dict[str, Tensor] | None = None
     columns: tuple[str, ...] | None = None
+    table: tuple[Column, ...] | None = None
     classes: tuple[str, ...] | None = None
 
     def replace(self, **changes: Any) -> "Raw":

@@ -7,7 +7,10 @@ from typing import Any, Literal, get_args
 
 from torch.distributions import constraints
 
-Support = Literal["binary", "levels", "unit_interval", "real", "nonnegative_integer"]
+from .tables.columns import Column
+from .tables.standardization import Standardization
+
+Support = Literal["binary", "levels", "unit_interval", "real", "nonnegative_integer", "mixed"]
 Binarisation = Literal["dynamic", "static", "threshold", "fixed"]
 
 IMAGE_SHAPES = {
@@ -34,6 +37,10 @@ class DataSpec:
         hash: SHA-256 (hexadecimal) of the content, dtype and shape of all splits as they are stored.
         splits: Number of data in each split.
         columns: Names of a table's columns, or None.
+        standardization: How parts see the columns, where that was asked for; the data themselves are in their own
+            units.
+        table: What each column of a table is, those left out of x included, where that was declared or guessed.
+        missing: Split -> share of its numbers that are missing (NaN), where they may be.
 
     Raises:
         ValueError: If a token is unknown, or `levels` is missing or superfluous.
@@ -48,6 +55,9 @@ class DataSpec:
     hash: str
     splits: dict[str, int] = field(hash=False)
     columns: tuple[str, ...] | None = None
+    standardization: Standardization | None = None
+    missing: dict[str, float] | None = field(default=None, hash=False)
+    table: tuple[Column, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -73,6 +83,7 @@ class DataSpec:
             "binary": constraints.boolean,
             "unit_interval": constraints.unit_interval,
             "real": constraints.real,
+            "mixed": constraints.real,  # each column has its own, by its role
             "nonnegative_integer": constraints.nonnegative_integer,
         }[self.support]
 
@@ -102,7 +113,10 @@ class DataSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
         columns = None if self.columns is None else list(self.columns)
-        return asdict(self) | {"event_shape": list(self.event_shape), "columns": columns}
+        units = None if self.standardization is None else self.standardization.to_json()
+        own = {"event_shape": list(self.event_shape), "columns": columns, "standardization": units}
+        own["table"] = None if self.table is None else [c.to_json() for c in self.table]
+        return asdict(self) | own
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DataSpec":
@@ -112,7 +126,8 @@ class DataSpec:
             ValueError: If keys are missing or unknown, or a value is not allowed.
         """
         expected = {f.name for f in fields(cls)}
-        values = {"columns": None, **values}  # which older runs do not have
+        # Older runs do not have these.
+        values = {"columns": None, "standardization": None, "missing": None, "table": None, **values}
         if set(values) != expected:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
@@ -122,11 +137,15 @@ class DataSpec:
             raise ValueError(
                 f"expected sizes >= 0 and a split train, got {sizes} and {list(values['splits'])}"
             )
+        units, missing, table = values["standardization"], values["missing"], values["table"]
         return cls(
             **{
                 **values,
                 "event_shape": tuple(int(n) for n in values["event_shape"]),
                 "columns": None if values["columns"] is None else tuple(str(c) for c in values["columns"]),
+                "standardization": None if units is None else Standardization.from_json(units),
+                "table": None if table is None else tuple(Column.from_json(c) for c in table),
+                "missing": None if missing is None else {str(k): float(v) for k, v in missing.items()},
                 "splits": {str(k): int(n) for k, n in values["splits"].items()},
             }
         )

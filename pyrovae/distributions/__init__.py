@@ -17,6 +17,9 @@ from .lazy_zuko import import_zuko as import_zuko
 from .levels import Levels as Levels
 from .mixture_of import mixture_of as mixture_of
 from .pathwise_mixture import PathwiseMixture as PathwiseMixture
+from .tables import Joined as Joined
+from .tables import PartiallyObserved as PartiallyObserved
+from .tables import Standardized as Standardized
 
 __all__ = [
     "Beta",
@@ -26,11 +29,14 @@ __all__ = [
     "DiscretizedLogistic",
     "FlowDistribution",
     "Gamma",
+    "Joined",
     "Levels",
     "LogNormal",
     "NegativeBinomial",
+    "PartiallyObserved",
     "PathwiseMixture",
     "Poisson",
+    "Standardized",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
     "import_zuko",

@@ -51,6 +51,11 @@ class Levels(TorchDistribution):
         levels = torch.arange(self.num_levels, dtype=self.logits.dtype, device=self.logits.device)
         return self.logits.softmax(-1) @ levels
 
+    @property
+    def mode(self) -> Tensor:
+        """Most probable level, `[*batch]`."""
+        return self.logits.argmax(-1).to(self.logits.dtype)
+
     def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008
         """Draws levels `[*sample, *batch]`."""
         with torch.no_grad():

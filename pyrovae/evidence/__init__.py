@@ -28,6 +28,8 @@ from .estimators.smc import SMC as SMC
 from .evidence import evidence as evidence
 from .gaps.gaps import gaps as gaps
 from .gaps.parts import Gaps as Gaps
+from .imputation import Imputation as Imputation
+from .imputation import impute as impute
 from .posterior import PosteriorDraws as PosteriorDraws
 from .posterior import posterior as posterior
 from .proposals.adaptive import Adaptive as Adaptive

@@ -213,6 +213,8 @@ def evidence(
     attributes |= {
         k: v for k, v in (("label", label), ("shard", shard), ("refused", reasons)) if v is not None
     }
+    if kept_x.is_floating_point() and bool(kept_x.isnan().any()):
+        attributes["missing"] = float(kept_x.isnan().double().mean())
     about = tuple(program_notes(program, modules))
     files = tuple(sorted(f for p in stored for f in p.used))
     notes = [f"{name} is refused: {error}" for name, error in refused.items()]

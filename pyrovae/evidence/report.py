@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..programs import Measure, grain
+from ..programs import Measure, grain_of
 from .core.estimate import NUM_DRAWS, OWN, SANDWICH, Estimate
 from .core.paired import paired_difference
 from .core.tables import render
@@ -43,7 +43,7 @@ PAIRED = "Δ ± SE (paired)"
 NONE = "–"
 
 
-def _cells(e: Estimate, dims: int | None, against: Estimate | None) -> dict[str, str]:
+def _cells(e: Estimate, dims: float | None, against: Estimate | None) -> dict[str, str]:
     ess, high = NONE, NONE
     if e.ess is not None:
         q = e.ess.quantile(e.ess.new_tensor([0.0, 0.05, 0.5])).tolist()
@@ -104,6 +104,12 @@ def _paired(e: Estimate, against: Estimate | None) -> str:
     return NONE if math.isnan(c.difference) else f"{c.difference:+.4f} ± {_number(c.se)}"
 
 
+def _observed(x: Tensor, event_size: int) -> float | None:
+    """Numbers of a datum that are there, on average; None where none is."""
+    gone = float(x.isnan().double().mean()) if x.is_floating_point() else 0.0
+    return max(1, event_size) * (1 - gone) or None
+
+
 def evidence_rows(
     estimates: Mapping[str, Estimate],
     attributes: Mapping[str, Any],
@@ -117,8 +123,8 @@ def evidence_rows(
     """
     observed = attributes.get("observed")
     measure = None if observed is None else Measure.from_json(observed)
-    pointed = measure is not None and measure.kind != "mass" and grain(x) is not None
-    dims = None if pointed else max(1, attributes["event_size"])
+    pointed = measure is not None and measure.kind != "mass" and grain_of(measure, x) is not None
+    dims = None if pointed else _observed(x, attributes["event_size"])
     own = [FROM_DETAILS[k] for k in FROM_DETAILS if any(k in e.details for e in estimates.values())]
     if any(OWN in e.details for e in estimates.values()):
         own.append(SUPPORTED)
@@ -150,7 +156,8 @@ def evidence_title(a: Mapping[str, Any]) -> str:
     what = f"{a['label']}: " if a.get("label") else ""
     versions = ", ".join(f"{n} {a[n]}" for n in ("torch", "pyro") if a.get(n))
     part = f" (shard {a['shard'][0]} of {a['shard'][1]})" if a.get("shard") else ""
+    gone = f" ({100 * a['missing']:.3g} % of them missing)" if a.get("missing") else ""
     return (
-        f"{what}N = {a['num_data']:,} data{part} of {a['event_size']} dims, hash {str(a.get('data_hash'))[:8]}, "
+        f"{what}N = {a['num_data']:,} data{part} of {a['event_size']} dims{gone}, hash {str(a.get('data_hash'))[:8]}, "
         f"seed {a['seed']}, {a['device']}, {a['dtype']}, {versions}, {a['seconds']:.1f} s"
     )

@@ -5,6 +5,7 @@ from .flow import FlowGuide as FlowGuide
 from .full_gaussian import FullGaussian as FullGaussian
 from .low_rank_gaussian import LowRankGaussian as LowRankGaussian
 from .mixture import MixtureGuide as MixtureGuide
+from .standardized import Standardized as Standardized
 from .univariate import Affine as Affine
 from .univariate import Spline as Spline
 
@@ -16,4 +17,5 @@ __all__ = [
     "LowRankGaussian",
     "MixtureGuide",
     "Spline",
+    "Standardized",
 ]

@@ -16,7 +16,12 @@ from .gamma import Gamma as Gamma
 from .gaussian import Gaussian as Gaussian
 from .heteroscedastic_gaussian import HeteroscedasticGaussian as HeteroscedasticGaussian
 from .log_normal import LogNormal as LogNormal
+from .ordinal import Ordinal as Ordinal
 from .student_t import StudentT as StudentT
+from .tables.mixed import Group as Group
+from .tables.mixed import Mixed as Mixed
+from .tables.partially_observed import PartiallyObserved as PartiallyObserved
+from .tables.standardized import Standardized as Standardized
 
 __all__ = [
     "Bernoulli",
@@ -28,10 +33,15 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "Gamma",
     "Gaussian",
+    "Group",
     "HeteroscedasticGaussian",
     "LogNormal",
+    "Mixed",
     "NegativeBinomial",
+    "Ordinal",
+    "PartiallyObserved",
     "Poisson",
+    "Standardized",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
 ]

@@ -15,4 +15,5 @@ from .pairs import keras_conv_pair as keras_conv_pair
 from .pairs import residual_conv_pair as residual_conv_pair
 from .residual import ResidualBlock as ResidualBlock
 from .residual_mlp import ResidualMLP as ResidualMLP
+from .table_inputs import TableInputs as TableInputs
 from .unet import UNet as UNet

@@ -11,6 +11,7 @@ from .checks.measure import ON_GRAIN as ON_GRAIN
 from .checks.measure import Measure as Measure
 from .checks.measure import check_alike as check_alike
 from .checks.measure import grain as grain
+from .checks.measure import grain_of as grain_of
 from .checks.measure import measure_notes as measure_notes
 from .checks.support import check_kind as check_kind
 from .checks.support import check_support as check_support

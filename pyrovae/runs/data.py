@@ -87,6 +87,9 @@ def source_of(data: Data) -> dict[str, Any] | None:
     return source
 
 
+_OPTIONS = ("standardize", "log", "missing", "columns")
+
+
 def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:
     """The data set that a run's configuration names, from `root` where it differs from the run's.
 
@@ -99,7 +102,9 @@ def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = 
     name, own_root, seed = options.pop("data", None), options.pop("root", None), options.pop("data_seed", 0)
     if "train_size" in options:
         options["train"] = options.pop("train_size")
-    unknown = set(options) - {"binarise", "valid", "test", "train", "L", "T"}
+    if "log_columns" in options:
+        options["log"] = options.pop("log_columns")
+    unknown = set(options) - {*_OPTIONS, "binarise", "valid", "test", "train", "L", "T"}
     if name is None or unknown:
         raise ValueError(
             f"expected the run's data as options of pyrovae.data.load, got {dict(source)} in its configuration"

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..data import Dataset, Stream
-from ..evidence import Evidence, Gaps, PosteriorDraws, Sandwich, embed, gaps, posterior, sandwich
+from ..evidence import (
+    Evidence,
+    Gaps,
+    Imputation,
+    PosteriorDraws,
+    Sandwich,
+    embed,
+    gaps,
+    impute,
+    posterior,
+    sandwich,
+)
 from ..evidence.evidence import evidence
 from ..programs import Generated, reconstruct, simulate
 from ..results import Row, TrainedLike
@@ -85,6 +96,10 @@ class Trained:
     ) -> PosteriorDraws:
         """`pv.posterior`: weighed draws of the latents given each datum, of the test split by default."""
         return posterior(self.model, self.guide, *_asked(self, x, context), **options)
+
+    def impute(self: TrainedLike, x: Tensor | None = None, *context: Any, **options: Any) -> Imputation:
+        """`pv.impute`: draws, means and intervals of missing values, of the test split by default."""
+        return impute(self.model, self.guide, *_asked(self, x, context), **options)
 
     def sample(self: TrainedLike, num_data: int = 100, **options: Any) -> Generated:
         """`pv.simulate`: draws from the prior; contexts are those of the training data, in turn."""

@@ -13,6 +13,8 @@ from ..checks import check_event, to_labels, to_real
 from ..files import read_file
 from ..raw import Raw, Request, Size
 from ..splitting import split_rows
+from ..tables.columns import Column, features
+from ..tables.reading import read_columns, table_of
 from .frames import Columns, is_frame, to_array
 from .keys import renamed
 from .labels import to_codes
@@ -51,7 +53,12 @@ def from_object(source: Any, request: Request) -> Raw:
 
 
 def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
-    x, columns = to_array(array, repr(name))
+    table = None
+    if request.columns is None:
+        x, columns = to_array(array, repr(name), request.missing)
+    else:
+        table = table_of(_named_columns(array, repr(name)), request.columns, repr(name))
+        x, columns, labels = _by_roles(array, table, labels, repr(name), request)
     check_event(x, repr(name))
     codes, classes = to_codes({} if labels is None else {"": labels})
     y = None if labels is None else to_labels(codes[""], len(x), repr(name))
@@ -66,8 +73,27 @@ def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
         labels=None if y is None else {split: y[row] for split, row in rows.items()},
         rows=rows,
         columns=columns,
+        table=table,
         classes=classes,
     )
+
+
+def _named_columns(array: Any, name: str) -> Any:
+    if not is_frame(array):
+        raise ValueError(
+            f"expected a table with named columns, to say what they are, got {name} without names; try "
+            "pandas.DataFrame(array, columns=[...]), or without columns="
+        )
+    return array
+
+
+def _by_roles(
+    frame: Any, table: tuple[Column, ...], labels: Any, name: str, request: Request
+) -> tuple[Tensor, Columns, Any]:
+    x, own = read_columns(_named_columns(frame, name), table, name, request.missing)
+    if own is not None and labels is not None:
+        raise ValueError(f"expected labels of {name} in a column or beside it, got both")
+    return x, tuple(c.name for c in features(table)), labels if own is None else own
 
 
 def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
@@ -88,8 +114,18 @@ def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw
 
 
 def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
-    found = {s: to_array(source[s], f"split {s!r}") for s in SPLITS if s in source}
-    splits, columns = {s: x for s, (x, _) in found.items()}, _same_columns(found)
+    table = None
+    if request.columns is None:
+        found = {s: to_array(source[s], f"split {s!r}", request.missing) for s in SPLITS if s in source}
+        splits, columns = {s: x for s, (x, _) in found.items()}, _same_columns(found)
+    else:
+        table = table_of(_named_columns(source["train"], "split 'train'"), request.columns, "split 'train'")
+        splits, source = {}, dict(source)
+        for s in [s for s in SPLITS if s in source]:
+            own = source.get(f"{s}_labels")
+            splits[s], columns, own = _by_roles(source[s], table, own, f"split {s!r}", request)
+            if own is not None:
+                source[f"{s}_labels"] = own
     for split, x in splits.items():
         check_event(x, f"split {split!r}")
     codes, classes = to_codes({s: source[f"{s}_labels"] for s in splits if f"{s}_labels" in source})
@@ -120,6 +156,7 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
         labels=labels or None,
         rows=rows,
         columns=columns,
+        table=table,
         classes=classes,
     )
 

@@ -19,20 +19,22 @@ def is_frame(source: Any) -> bool:
     return hasattr(source, "columns") and hasattr(source, "to_numpy")
 
 
-def to_array(source: Any, name: str) -> tuple[Tensor, Columns | None]:
+def to_array(source: Any, name: str, missing: bool = False) -> tuple[Tensor, Columns | None]:
     """Tensor (float32 or float64) of an array, a sparse matrix or a table; the names of a table's columns.
 
     Raises:
         ValueError: as `to_real` and `from_frame`.
     """
     if is_frame(source):
-        return from_frame(source, name)
+        return from_frame(source, name, missing)
     if hasattr(source, "toarray") and hasattr(source, "tocsr"):
         source = source.toarray()
+    if missing and isinstance(source, np.ma.MaskedArray):
+        source = source.astype(np.float64).filled(np.nan)
     return to_real(source, name), None
 
 
-def from_frame(frame: Any, name: str) -> tuple[Tensor, Columns]:
+def from_frame(frame: Any, name: str, missing: bool = False) -> tuple[Tensor, Columns]:
     """Columns of a table `[N, columns]`, and their names; warns of columns that never change.
 
     Raises:
@@ -49,9 +51,12 @@ def from_frame(frame: Any, name: str) -> tuple[Tensor, Columns]:
         raise ValueError(
             f"expected {name} with rows and columns, got a table of {len(frame)} rows and {len(columns)} columns"
         )
-    x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}") for c in frame.columns], 1)
+    x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}", missing) for c in frame.columns], 1)
     low = x.float()
-    constant = [c for c, same in zip(columns, (low == low[0]).all(0).tolist(), strict=True) if same]
+    top = low.nan_to_num(-torch.inf).amax(0)
+    constant = [
+        c for c, same in zip(columns, ((low == top) | low.isnan()).all(0).tolist(), strict=True) if same
+    ]
     if constant and len(x) > 1:
         warnings.warn(
             f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "
@@ -61,16 +66,24 @@ def from_frame(frame: Any, name: str) -> tuple[Tensor, Columns]:
     return x, columns
 
 
-def _column(series: Any, name: str) -> Tensor:
-    missing = series.isna() if hasattr(series, "isna") else series.is_null()
-    count = int(missing.sum())
-    if count:
-        first = int(np.asarray(missing).argmax())
+def absent(series: Any) -> np.ndarray[Any, Any]:
+    """Whether each value of a column is missing."""
+    found = series.isna() if hasattr(series, "isna") else series.is_null()
+    return np.asarray(found, dtype=bool)
+
+
+def _column(series: Any, name: str, missing: bool) -> Tensor:
+    gone = absent(series)
+    count = int(gone.sum())
+    if count and not missing:
+        first = int(gone.argmax())
         raise ValueError(
             f"expected no missing values in {name}, got {count}, the first in row {first} (from 0); try to drop or "
-            "impute them"
+            "impute them, or missing='ignore' (command line: --missing ignore)"
         )
     dtype, values = series.dtype, series.to_numpy()
+    if count and values.dtype.kind == "O":
+        values = np.where(gone, np.nan, values)
     if values.dtype.kind == "O" and all(isinstance(v, bool | int | float | np.number) for v in values):
         # What numbers of several kinds, and pandas' nullable ones, are given as.
         values = np.array(values.tolist())

@@ -117,8 +117,12 @@ def measure_of(model_trace: Any, declared: Declaration) -> Measure:
             if declared.density in (None, "exact"):
                 kinds[name], laws[name] = "unknown", "pyro.factor"
             continue
-        kinds[name], laws[name] = kind_of(site["fn"]), type(_law(site["fn"])).__name__
+        kinds[name], laws[name] = kind_of(site["fn"]), _name(_law(site["fn"]))
     return Measure(kinds, laws, declared.measure)
+
+
+def _name(law: Any) -> str:
+    return str(getattr(law, "law_name", type(law).__name__))
 
 
 def is_computed(fn: Any) -> bool:
@@ -168,8 +172,22 @@ def _kind_of_support(support: Any) -> Kind:
     return "mass" if support.is_discrete else "density"
 
 
+def grain_of(measure: Measure, x: Tensor) -> str | None:
+    """Reason why data under such a measure have points of positive probability where it has a density, as `grain`.
+
+    Of rows in part under a mass, the columns of whole numbers are taken to be those.
+    """
+    if measure.kind == "mixed" and x.dim() == 2 and x.is_floating_point():
+        x = x[:, ~((x == x.round()) | x.isnan()).all(0)]
+        if not x.numel():
+            return "whole numbers"
+    return grain(x)
+
+
 def grain(x: Tensor) -> str | None:
     """Reason why data have points of positive probability: whole numbers, few distinct values; else None."""
+    if x.is_floating_point() and bool(x.isnan().any()):
+        x = x[~x.isnan()]  # what is missing is no value
     if not x.is_floating_point() or bool((x == x.round()).all()):
         return "whole numbers"
     values = x.detach().flatten()[:LOOKED_AT]
@@ -189,7 +207,7 @@ def measure_notes(measure: Measure, x: Tensor) -> list[str]:
         ]
     if measure.kind not in ("density", "mixed"):
         return []
-    found = grain(x)
+    found = grain_of(measure, x)
     if found is None:
         return []
     return [f"x holds {found}, and p(x) is {measure}: {ON_GRAIN}"]

@@ -32,7 +32,7 @@ def simulate(
     Raises:
         ValueError: for a model with several observed sites and none named.
     """
-    check_arguments(like)
+    check_arguments(like, missing=True)
     args = (like, *context)
     return generate(unobserved(model, args, plate), model, args, seed, observed, plate)
 
@@ -51,7 +51,7 @@ def reconstruct(
     Raises:
         ValueError: for a model with several observed sites and none named.
     """
-    check_arguments(x)
+    check_arguments(x, missing=True)
     args = (x, *context)
     drawn = unobserved(model, args, plate)
 
@@ -87,7 +87,7 @@ def decode(
     Raises:
         ValueError: for names that are no latents of the model; several observed sites and none named.
     """
-    check_arguments(like)
+    check_arguments(like, missing=True)
     substitute = Substitute(latents)
     args = (like, *context)
     program = substitute(unobserved(model, args))

@@ -61,7 +61,7 @@ def simulate_pairs(model: Callable[..., Any], num_data: int, like: tuple[Any, ..
             latents = {_latent_names(model, (x, *unmarked(context)))[0]: latents}
         return Simulated((x, *context), latents)
 
-    check_arguments(like[0])
+    check_arguments(like[0], missing=True)
     examples = repeated(like, num_data)
     generated = simulate(model, *examples, seed=seed)
     drawn, x = generated.x, examples[0]

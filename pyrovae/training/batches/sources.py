@@ -54,7 +54,8 @@ class Source:
         for rows in (self.train, self.valid or ()):
             for i, value in enumerate(rows):
                 if i == 0 or isinstance(value, Tensor):
-                    check_arguments(value)
+                    # NaN in x may be masked, which is looked at when the program runs on all of it.
+                    check_arguments(value, missing=i == 0 and self.stream is None)
                 for tensor in tensors_in(value):
                     if tensor.device != self.train[0].device and not isinstance(value, PackedSequence):
                         raise ValueError(

@@ -35,11 +35,11 @@ from pyrovae.data import Dataset
 from pyrovae.evidence import ELBO, IS
 from pyrovae.runs.data import source_of
 
-from .running import asked
-from .running.composed import programs_of
-from .running.grid import Named
-from .running.running import progress as bar
-from .running.telling import reason_of
+from . import asked
+from .composed import programs_of
+from .grid import Named
+from .running import progress as bar
+from .telling import reason_of
 
 
 def compare(

@@ -1,0 +1,1 @@
+"""Tables: what their columns are, their units, and what of them is missing."""

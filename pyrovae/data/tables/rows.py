@@ -1,0 +1,108 @@
+"""New rows of the kind that a model was trained on, and rows as a frame with their own words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...files import expanded
+from ..files import read_file
+from ..sources.frames import from_frame, is_frame, to_array
+from ..spec import DataSpec
+from .columns import features
+from .reading import read_columns
+
+
+def rows_like(source: Any, spec: DataSpec) -> Tensor:
+    """New rows `[N, D]` in float32, like the data described by `spec`: by names of columns, where they have some.
+
+    Args:
+        source: a frame, an array, a sparse matrix, or the path of a file of one.
+        spec: of the data that a model was trained on.
+
+    Raises:
+        ValueError: columns that are not there, categories that the training data did not have, values that their role
+            does not allow, other widths; an array in the place of a table that has roles; missing values where the
+            data had none.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pyrovae.data import load
+        >>> frame = pd.DataFrame({"a": [0.5, 1.5, 2.0, 3.0], "b": [1.0, 2.0, 0.3, 0.4]})
+        >>> rows_like(frame[["b", "a"]], load(frame, valid=1, test=1).spec)[0]
+        tensor([0.5000, 1.0000])
+    """
+    name = type(source).__name__
+    if isinstance(source, str | os.PathLike):
+        path: Path = expanded(source)
+        name, source = path.name, read_file(path)
+    missing = spec.missing is not None
+    if is_frame(source):
+        x = _by_name(source, spec, repr(name), missing)
+    elif spec.table is not None:
+        raise ValueError(
+            f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, got "
+            f"{name} without names; try pandas.DataFrame(array, columns=[...])"
+        )
+    else:
+        x, _ = to_array(source, repr(name), missing)
+    if tuple(x.shape[1:]) != spec.event_shape:
+        raise ValueError(f"expected rows of shape {spec.event_shape}, got {tuple(x.shape[1:])} in {name}")
+    low = x.to(torch.float32)
+    bad = low.isinf() if missing else ~low.isfinite()
+    if bool(bad.any()):
+        raise ValueError(
+            f"expected finite values in {name}, got NaN or infinity in row {int(bad.flatten(1).any(1).nonzero()[0])} "
+            "(from 0); a model takes missing values where it was trained with missing='ignore'"
+        )
+    return low
+
+
+def _by_name(frame: Any, spec: DataSpec, name: str, missing: bool) -> Tensor:
+    if spec.table is not None:
+        return read_columns(frame, spec.table, name, missing)[0]
+    if spec.columns is None:
+        return from_frame(frame, name, missing)[0]
+    own = {str(c): c for c in frame.columns}
+    gone = [c for c in spec.columns if c not in own]
+    if gone:
+        raise ValueError(f"expected the columns {gone} in {name}, got {', '.join(list(own)[:8])}")
+    return from_frame(frame[[own[c] for c in spec.columns]], name, missing)[0]
+
+
+def as_frame(x: Tensor, spec: DataSpec, index: Any = None) -> Any:
+    """Rows `[N, D]` as a data frame of pandas: own names of columns, words of categories, None where missing.
+
+    Args:
+        x: the rows, such as draws of a model.
+        spec: of the data.
+        index: names of the rows.
+
+    Raises:
+        ValueError: data that are no rows.
+    """
+    import pandas as pd
+
+    if len(spec.event_shape) != 1 or tuple(x.shape[1:]) != spec.event_shape:
+        raise ValueError(
+            f"expected rows of shape {spec.event_shape}, one number a column, got {tuple(x.shape)}"
+        )
+    names = spec.columns or tuple(f"x{i}" for i in range(x.shape[1]))
+    table = features(spec.table) if spec.table is not None else (None,) * len(names)
+    columns: dict[str, Any] = {}
+    for name, column, values in zip(names, table, x.detach().cpu().T.numpy(), strict=True):
+        if column is None or column.role in ("real", "positive"):
+            columns[name] = values
+            continue
+        if column.words is None:
+            whole = bool((values == np.round(values))[~np.isnan(values)].all())
+            columns[name] = pd.array(values, dtype="Int64" if whole else "Float64")
+            continue
+        codes = np.where(np.isnan(values), -1, np.round(np.nan_to_num(values))).astype(int)
+        columns[name] = [None if c < 0 else column.words[min(c, len(column.words) - 1)] for c in codes]
+    return pd.DataFrame(columns, index=index)

@@ -1,0 +1,93 @@
+"""Log-probability of each number of an event, for laws under which they are independent given the parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+__all__ = ["Restricted", "check_elements", "elements_of", "name_of_law", "parts_of"]
+
+_INDEPENDENT = (torch.distributions.Independent, dist.Independent)
+
+
+def elements_of(law: Any, value: Tensor) -> Tensor:
+    """ln p of each number of `value`, `[*batch, *event]` in nats; they sum to `law.log_prob(value)`.
+
+    Raises:
+        ValueError: a law whose numbers depend on each other.
+    """
+    own = getattr(law, "log_prob_of_elements", None)
+    if own is not None:
+        found: Tensor = own(value)
+        return found
+    if isinstance(law, dist.ExpandedDistribution):
+        inner = elements_of(law.base_dist, value)
+        return inner.expand(torch.broadcast_shapes(inner.shape, law.batch_shape + law.event_shape))
+    check_elements(law)
+    result: Tensor = law.base_dist.log_prob(value)
+    return result
+
+
+def check_elements(law: Any) -> None:
+    """Refuses a law that is not one of independent numbers.
+
+    Raises:
+        ValueError: naming it.
+    """
+    while isinstance(law, dist.ExpandedDistribution):
+        law = law.base_dist
+    if hasattr(law, "log_prob_of_elements"):
+        return
+    if not isinstance(law, _INDEPENDENT) or law.base_dist.event_dim:
+        raise ValueError(
+            "expected a likelihood of numbers that are independent given z, as those of pyrovae.likelihoods are, got "
+            f"{type(law).__name__}; try .to_event(...) of a law of single numbers"
+        )
+
+
+class Restricted(constraints.Constraint):
+    """Values `x` of which `change(x)` lies in another constraint.
+
+    Args:
+        base: the other constraint, on events.
+        change: of the value.
+        parts: constraints of single numbers: what the measure is known by.
+    """
+
+    def __init__(self, base: Any, change: Any, parts: list[Any]) -> None:
+        self._base, self._change, self.cseq = base, change, parts
+        super().__init__()
+
+    @property
+    def is_discrete(self) -> bool:  # type: ignore[override]
+        """Whether all numbers are."""
+        return all(c.is_discrete for c in self.cseq)
+
+    @property
+    def event_dim(self) -> int:  # type: ignore[override]
+        """Dims of an event."""
+        return int(self._base.event_dim)
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each event lies within."""
+        found: Tensor = self._base.check(self._change(value))
+        return found
+
+
+def parts_of(support: Any) -> list[Any]:
+    """Constraints of single numbers that a constraint on events is made of."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    parts = getattr(support, "cseq", None)
+    return [p for part in parts for p in parts_of(part)] if parts else [support]
+
+
+def name_of_law(law: Any) -> str:
+    """Name of the law of single numbers inside, for messages."""
+    while not hasattr(law, "law_name") and hasattr(law, "base_dist"):
+        law = law.base_dist
+    return str(getattr(law, "law_name", type(law).__name__))

@@ -1,0 +1,98 @@
+"""A law of standardised numbers, in their own units."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from pyrovae.units import log_slope, to_standard, to_units
+
+from .elements import Restricted, check_elements, elements_of, name_of_law, parts_of
+
+__all__ = ["Standardized"]
+
+
+class Standardized(TorchDistribution):
+    r"""Law of x where t(x), standardised column by column, has the law `base`:
+
+    .. math:: \ln p(x) = \ln p_t(t(x)) + \sum_i \ln |dt_i / dx_i| .
+
+    Args:
+        base: Law of t, of independent numbers, event shape `[D]`.
+        center, scale, log: Of `pyrovae.data.Standardization`, `[D]` each.
+
+    Raises:
+        ValueError: a base whose numbers depend on each other.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self, base: Any, center: Tensor, scale: Tensor, log: Tensor, validate_args: bool | None = None
+    ) -> None:
+        check_elements(base)
+        self.base, self.units = base, (center, scale, log)
+        super().__init__(base.batch_shape, base.event_shape, validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> Any:
+        """Where the base has its support; positive where the logarithm is taken."""
+        # A column that is not positive has no logarithm: t is NaN, which lies in no support.
+        return Restricted(
+            self.base.support, lambda x: to_standard(x, *self.units), parts_of(self.base.support)
+        )
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Standardized:
+        """Returns the distribution with another batch shape."""
+        new = self._get_checked_instance(Standardized, _instance)
+        new.base, new.units = self.base.expand(batch_shape), self.units
+        super(Standardized, new).__init__(Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean in own units; of logarithms where they are normal alone.
+
+        Raises:
+            NotImplementedError: logarithms of another law.
+        """
+        center, scale, log = self.units
+        mean: Tensor = self.base.mean
+        if not bool(log.any()):
+            return to_units(mean, center, scale, log)
+        inner = self.base
+        while hasattr(inner, "base_dist"):
+            inner = inner.base_dist
+        if not isinstance(inner, dist.Normal):
+            raise NotImplementedError
+        half = torch.where(log, 0.5 * scale * self.base.variance, 0.0)
+        return to_units(mean + half.to(mean), center, scale, log)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008
+        """Draws x `[*sample, *batch, D]`."""
+        with torch.no_grad():
+            return to_units(self.base.sample(sample_shape), *self.units)
+
+    def log_prob_of_elements(self, value: Tensor) -> Tensor:
+        """Log-density of each number, in nats."""
+        return elements_of(self.base, to_standard(value, *self.units)) + log_slope(value, *self.units)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, `[*sample, *batch]`."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self.log_prob_of_elements(value).sum(-1)
+
+    @property
+    def law_name(self) -> str:
+        """Name for messages."""
+        return f"{name_of_law(self.base)} in own units"
+
+    def __repr__(self) -> str:
+        return f"Standardized({self.base})"
