@@ -36,6 +36,12 @@ COMMANDS = {
         "--priors standard vamp --guides diagonal flow",
     ),
     "sample": ("draw from a run folder: samples, reconstructions, latent space", "runs/a --num 64"),
+    "score": (
+        "ln p of each row of new data, with its error, and the least likely rows",
+        "runs/a new.csv --worst 20",
+    ),
+    "embed": ("write where new data lie in the latent space, row by row", "runs/a new.csv"),
+    "reconstruct": ("write what a run folder makes of new data, row by row", "runs/a new.csv"),
     "report": ("write one HTML page a run folder: evidence, figures, configuration", "runs/a runs/b"),
     "truth": ("hold every estimator against exact evidence: the table of docs/evidence.md", "--quick"),
     "ising": (

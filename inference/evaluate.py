@@ -93,6 +93,8 @@ class Options:
     """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
+    data: Path | None = None
+    """File of the run's data, where it is neither where it was nor beside the run."""
     markdown: bool = False
     """Print the tables as Markdown."""
     out: Path | None = None
@@ -154,7 +156,9 @@ def _run(options: Options, world: World | None) -> None:
     if shard is not None and shared:
         raise ValueError("expected --shared or --shard, got both; try --shared, which needs no numbers")
     device = device_of(options.machine.device)
-    loaded, x = load_runs(folders, options.root, device, options.split, options.limit, options.trust)
+    loaded, (x, *context) = load_runs(
+        folders, options.root, device, options.split, options.limit, options.trust, options.data
+    )
     spec = loaded[0].spec
     part = "" if len(x) == spec.splits[options.split] else f"{len(x):,} drawn from the "
     question = Question(
@@ -174,6 +178,7 @@ def _run(options: Options, world: World | None) -> None:
         patience=0.0 if world is None else 10.0,
         out_dir=options.out_dir,
         format=options.format,
+        context=tuple(context),
     )
     if len({question.place(one) for one in loaded}) < len(loaded):
         raise ValueError("expected run folders of different names with --out-dir, got two of one name")

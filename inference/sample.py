@@ -16,11 +16,11 @@ import tyro
 
 import pyrovae as pv
 from pyrovae.files import check_writable
+from pyrovae.inference.drawing.diffusing import diffusion_of, draw_diffusion
+from pyrovae.inference.drawing.fantasies import draw_fantasies
+from pyrovae.inference.drawing.pictures import LEVELS, PICTURES, PictureName, Pictures, example, write_arrays
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of
-from pyrovae.inference.running.diffusing import diffusion_of, draw_diffusion
-from pyrovae.inference.running.fantasies import draw_fantasies
-from pyrovae.inference.running.pictures import LEVELS, PICTURES, PictureName, Pictures, write_arrays
 from pyrovae.inference.running.reopening import load_run
 from pyrovae.inference.running.running import console, run_script
 
@@ -53,6 +53,8 @@ class Options:
     """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
+    data: Path | None = None
+    """File of the run's data, where it is neither where it was nor beside the run."""
     format: FormatName = "png"
     """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
@@ -65,7 +67,7 @@ def run(options: Options) -> None:
         ValueError: a picture asked for by name that the program or data do not allow; the others are written.
     """
     pair, data, _, weights_hash = load_run(
-        options.folder, options.machine.device, options.root, options.trust
+        options.folder, options.machine.device, options.root, options.trust, options.data
     )
     out = options.out or options.folder
     diffusion, machine = diffusion_of(pair), machine_of(pair)
@@ -81,7 +83,7 @@ def run(options: Options) -> None:
         written = draw_fantasies(machine, data, out, *how)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
-    drawn = pv.simulate(pair.model, options.num, data.train[:1], seed=options.seed)
+    drawn = pv.simulate(pair.model, options.num, *example(data, options.num), seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
     write_arrays(out / "samples.npz", arrays, weights_hash)
     pictures = Pictures(

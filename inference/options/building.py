@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,14 @@ def load_data(options: DataOptions, device: torch.device) -> Dataset:
         L=options.L,
         T=options.T,
     )
-    return source.to(device)
+    return pv.data.with_given(source, options.condition, options.labelled).to(device)
+
+
+def absolute(options: DataOptions) -> DataOptions:
+    """The same, a file by its absolute path: a run is opened from elsewhere, too."""
+    if options.data in pv.data.NAMES or not os.path.exists(os.path.expanduser(options.data)):
+        return options
+    return dataclasses.replace(options, data=os.path.abspath(os.path.expanduser(options.data)))
 
 
 def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:

@@ -17,12 +17,12 @@ FEW = 0.05
 def measured(pair: Any, data: Dataset) -> Measure:
     """The measure of a (model, guide) pair, which is left as it was."""
     store = ParameterStore()
-    return inspect_program(store.bind(pair[0]), store.bind(pair[1]), data.train).measure
+    return inspect_program(store.bind(pair[0]), store.bind(pair[1]), *data.arguments("train")).measure
 
 
-def measure_of_run(run: pv.Run, x: Any) -> Measure:
+def measure_of_run(run: pv.Run, x: Any, *context: Any) -> Measure:
     """The measure of a trained program."""
-    return inspect_program(run.model, run.guide, x).measure
+    return inspect_program(run.model, run.guide, x, *context).measure
 
 
 def words_of(measure: Measure, options: ModelOptions, data: Dataset) -> str:

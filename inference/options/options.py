@@ -57,6 +57,12 @@ class DataOptions:
     """Its temperature in units of J (default: critical); of several, the data are the mixture."""
     train_size: int | None = None
     """Configurations of it simulated for training (default 10000)."""
+    condition: tuple[str, ...] = ()
+    """What is given, for models of p(x|c) (--model conditional): label, names of a table's columns, or both. Evidence
+    is then ln p(x|c)."""
+    labelled: int | Literal["all"] | None = None
+    """Training data whose labels --model semi-supervised is given, evenly over the classes, or all that are known
+    (labels below 0 are not)."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,9 @@ class LoopOptions:
     lr_schedule: LrScheduleName = "exponential"
     """Geometric decay, half a cosine, the eight stages of Burda et al. 2016 (down to a tenth, stretched over the
     epochs: theirs are 3280), or constant."""
+    lr_epochs: int | None = None
+    """Epochs over which the learning rate falls, after which it stays (default: all of them; of a run that is continued
+    those that it had)."""
     group: tuple[str, ...] = ()
     """Learning rates of their own, PREFIX=FACTOR: --group prior=0.1 guide=2 gives the parameters whose names begin
     so a tenth of the rate, and twice it. 0 freezes them."""

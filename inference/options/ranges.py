@@ -17,7 +17,7 @@ RANGES: dict[str, tuple[float, float] | tuple[float, float, str]] = {
     **dict.fromkeys(("num_samples", "replicates", "chains", "leapfrog", "draws", "simulate", "work_chains"), (1, MANY)),
     **dict.fromkeys(("num", "limit", "num_data", "repeats", "jobs", "seeds", "train_size"), (1, MANY)),
     **dict.fromkeys(("epochs", "batch_size", "patience", "particles", "gibbs_steps", "gibbs_chains"), (1, MANY)),
-    **dict.fromkeys(("accumulate", "keep", "steps", "partition_chains"), (1, MANY)),
+    **dict.fromkeys(("accumulate", "lr_epochs", "keep", "steps", "partition_chains"), (1, MANY)),
     **dict.fromkeys(("max_returns", "checkpoint_every"), (0, MANY)),
     **dict.fromkeys(("work_steps", "partition_temperatures"), (2, MANY)),
     **dict.fromkeys(("seed", "data_seed"), (0, SEEDS)),

@@ -42,6 +42,7 @@ def train_run(
     data: Dataset | None = None,
     split: Split | None = None,
     announce: Callable[[str], None] | None = None,
+    continues: bool = False,
 ) -> pv.Fit:
     """Trains what the options name into the run folder `out`; see `training.train_into`."""
 
@@ -58,6 +59,7 @@ def train_run(
         code=model_options.model,
         overwrite=overwrite,
         resume=keep.resume,
+        continues=continues,
         checkpoint_every=keep.checkpoint_every,
         keep=keep.keep,
         tensorboard=keep.tensorboard,

@@ -70,6 +70,7 @@ class Raw:
     parameters: dict[str, Tensor] | None = None
     columns: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
+    lengths: dict[str, Tensor] | None = None
 
     def replace(self, **changes: Any) -> "Raw":
         """Copy with some fields changed."""

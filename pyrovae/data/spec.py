@@ -34,6 +34,7 @@ class DataSpec:
         hash: SHA-256 (hexadecimal) of the content, dtype and shape of all splits as they are stored.
         splits: Number of data in each split.
         columns: Names of a table's columns, or None.
+        given: What programs take after x: "label", names of columns, "lengths"; empty where they take x alone.
 
     Raises:
         ValueError: If a token is unknown, or `levels` is missing or superfluous.
@@ -48,6 +49,7 @@ class DataSpec:
     hash: str
     splits: dict[str, int] = field(hash=False)
     columns: tuple[str, ...] | None = None
+    given: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -80,6 +82,8 @@ class DataSpec:
     def image_shape(self) -> tuple[int, int] | None:
         """Height and width in pixels where the data are images, else None."""
         shape = self.event_shape
+        if "lengths" in self.given:
+            return None
         if self.name == "ising" and len(shape) == 1:
             return (math.isqrt(shape[0]), math.isqrt(shape[0]))
         known = IMAGE_SHAPES.get(self.name)
@@ -102,7 +106,11 @@ class DataSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
         columns = None if self.columns is None else list(self.columns)
-        return asdict(self) | {"event_shape": list(self.event_shape), "columns": columns}
+        return asdict(self) | {
+            "event_shape": list(self.event_shape),
+            "columns": columns,
+            "given": list(self.given),
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DataSpec":
@@ -112,7 +120,7 @@ class DataSpec:
             ValueError: If keys are missing or unknown, or a value is not allowed.
         """
         expected = {f.name for f in fields(cls)}
-        values = {"columns": None, **values}  # which older runs do not have
+        values = {"columns": None, "given": (), **values}  # which older runs do not have
         if set(values) != expected:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
@@ -127,6 +135,7 @@ class DataSpec:
                 **values,
                 "event_shape": tuple(int(n) for n in values["event_shape"]),
                 "columns": None if values["columns"] is None else tuple(str(c) for c in values["columns"]),
+                "given": tuple(str(c) for c in values["given"]),
                 "splits": {str(k): int(n) for k, n in values["splits"].items()},
             }
         )

@@ -75,7 +75,7 @@ class Run(Trained):
                 f"{self.folder}; try pv.load({str(self.folder)!r}, ..., data=...)"
             )
         check_sizes(self.spec, source, self.folder)
-        data = load_again(source, self.root)
+        data = load_again(source, self.root, self.folder)
         check_same(self.spec, data, self.folder)
         return moved(data, self.device)
 
