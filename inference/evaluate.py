@@ -37,6 +37,7 @@ from pyrovae.inference.running.evaluating import (
     load_runs,
     with_sandwich_of,
 )
+from pyrovae.inference.running.given_lines import given_lines
 from pyrovae.inference.running.running import (
     console,
     print_table,
@@ -156,9 +157,10 @@ def _run(options: Options, world: World | None) -> None:
     if shard is not None and shared:
         raise ValueError("expected --shared or --shard, got both; try --shared, which needs no numbers")
     device = device_of(options.machine.device)
-    loaded, (x, *context) = load_runs(
+    loaded, rows = load_runs(
         folders, options.root, device, options.split, options.limit, options.trust, options.data
     )
+    x, *context = rows
     spec = loaded[0].spec
     part = "" if len(x) == spec.splits[options.split] else f"{len(x):,} drawn from the "
     question = Question(
@@ -199,6 +201,8 @@ def _run(options: Options, world: World | None) -> None:
             )
             console.print(title, highlight=False)
             print(ev.table("markdown" if options.markdown else "terminal"))
+            for line in given_lines(one, rows, options.split, options.limit, ev):
+                print(line)
             if not found:
                 try:
                     keep(one, own, ev, here)

@@ -10,6 +10,7 @@ from pyrovae.programs import ON_GRAIN, Measure, ParameterStore, grain, inspect_p
 
 from .options import ModelOptions
 
+AUTO = ("vae", "conditional", "semi-supervised", "hierarchical")  # whose likelihood is chosen
 # Of so small a share of values that are not whole, each may be a mistake.
 FEW = 0.05
 
@@ -28,7 +29,7 @@ def measure_of_run(run: pv.Run, x: Any, *context: Any) -> Measure:
 def words_of(measure: Measure, options: ModelOptions, data: Dataset) -> str:
     """One line on p(x|z)."""
     text = f"p(x|z) is {measure}"
-    if options.likelihood == "auto" and options.model in ("vae", "hierarchical"):
+    if options.likelihood == "auto" and options.model in AUTO:
         text += f", which --likelihood auto takes for {_values(data)}"
     if measure.kind == "mass":
         return text

@@ -169,11 +169,12 @@ class ModelOptions(SizeOptions):
     """The generative model and its guide."""
 
     model: str = "vae"
-    """vae, hierarchical, diffusion, rbm, linear-gaussian, or your own: package.module:attribute or file.py:attribute.
+    """vae, conditional, semi-supervised, markov, hierarchical, diffusion, rbm, linear-gaussian, or your own:
+    package.module:attribute or file.py:attribute.
     The attribute is a function of the data set that returns a (model, guide) pair or an object with .model and
     .guide; or such a pair or object itself."""
     prior: PriorName | None = None
-    """p(z) of the vae (default standard; with --preset vampprior: vamp)."""
+    """p(z) of the vae (default standard; with --preset vampprior: vamp; of a conditional model a Gaussian p(z|c))."""
     guide: GuideName | None = None
     """q(z|x) of the vae (default diagonal): diagonal, low-rank or full-covariance Gaussian, a mixture of diagonal
     ones, or an inverse autoregressive flow, affine or of splines. Of a hierarchical model: top-down (the ladder, its
@@ -234,6 +235,8 @@ class TrainOptions(LoopOptions):
     importance-weighted bound, plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise
     gradients alone (stl). Of an rbm: contrastive divergence, from the data (cd), by persistent chains (pcd), or by
     chains at several temperatures (tempering)."""
+    alpha: float = 0.1
+    """Weight of the classification term of a semi-supervised model, times N / N_labelled (Kingma et al. 2014)."""
     gibbs_steps: int = 1
     """Gibbs sweeps k of a step of cd, pcd and tempering."""
     gibbs_chains: int = 100

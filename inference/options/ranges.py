@@ -23,7 +23,7 @@ RANGES: dict[str, tuple[float, float] | tuple[float, float, str]] = {
     **dict.fromkeys(("seed", "data_seed"), (0, SEEDS)),
     **dict.fromkeys(("lr", "lr_end", "scale", "clip_norm", "claim_expiry", "rank_timeout"), (0, math.inf, "open")),
     **dict.fromkeys(("rates", "T"), (0, math.inf, "open")),
-    **dict.fromkeys(("beta", "warmup", "free_bits", "weight_decay"), (0, math.inf)),
+    **dict.fromkeys(("alpha", "beta", "warmup", "free_bits", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(("delta", "ema"), (0, 1, "open")),
     "L": (2, 1024),
 }  # fmt: skip
