@@ -30,7 +30,7 @@ class Emission(nn.Module):
         self.W, self.V, self.s = nn.Parameter(W), nn.Parameter(V), s
 
     def forward(self, z, y):
-        return pv.likelihoods.Gaussian(nn.Identity(), self.s)(z @ self.W.T + y @ self.V.T)
+        return dist.Normal(z @ self.W.T + y @ self.V.T, self.s).to_event(1)
 
 
 class Posterior(nn.Module):
@@ -209,7 +209,7 @@ def test_few_labels_are_enough_where_the_data_show_the_classes(run, capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--labelled", "6"], "--model semi-supervised"),
+        (["--labelled", "20"], "--model semi-supervised"),
         (["--model", "semi-supervised"], "--labelled N"),
         (["--model", "semi-supervised", "--labelled", "2"], "10 (one a class)"),
         (["--model", "semi-supervised", "--labelled", "20", "--condition", "label"], "got both"),
