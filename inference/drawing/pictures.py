@@ -22,6 +22,7 @@ from pyrovae.files import write_whole
 from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
+from .classes import class_samples
 
 PictureName = Literal[
     "samples",
@@ -34,9 +35,11 @@ PictureName = Literal[
     "likely",
     "levels",
     "level_samples",
+    "classes",
 ]
 LEVELS: tuple[PictureName, ...] = ("levels", "level_samples")  # of programs with several latent sites
-PICTURES: tuple[PictureName, ...] = tuple(n for n in get_args(PictureName) if n not in LEVELS)
+CLASSES: tuple[PictureName, ...] = ("classes",)  # of programs that are given labels
+PICTURES: tuple[PictureName, ...] = tuple(n for n in get_args(PictureName) if n not in LEVELS + CLASSES)
 QUICK: tuple[PictureName, ...] = ("samples", "reconstructions", "latent")
 SHOWN = 12  # images in a row
 ENCODED = 10_000  # data of a latent space, at most
@@ -189,6 +192,12 @@ class Pictures:
         return plots.plot_level_samples(
             self.pair.model, self.data.train, shape, num=SHOWN, seed=self.seed, **self.scale
         )
+
+    def classes(self) -> Axes:
+        """Samples of each class, a row for each."""
+        shape = self.shape
+        rows, names = class_samples(self.pair, self.data, SHOWN, self.seed)
+        return plots.plot_images([self._as_data(r) for r in rows], shape, labels=names, **self.scale)
 
     @cached_property
     def sites(self) -> list[str]:
