@@ -37,6 +37,12 @@ COMMANDS = {
     ),
     "sample": ("draw from a run folder: samples, reconstructions, latent space", "runs/a --num 64"),
     "impute": ("fill in what is missing of rows, with intervals", "runs/a --rows new.csv"),
+    "score": (
+        "ln p of each row of new data, with its error, and the least likely rows",
+        "runs/a new.csv --worst 20",
+    ),
+    "embed": ("write where new data lie in the latent space, row by row", "runs/a new.csv"),
+    "reconstruct": ("write what a run folder makes of new data, row by row", "runs/a new.csv"),
     "report": ("write one HTML page a run folder: evidence, figures, configuration", "runs/a runs/b"),
     "truth": ("hold every estimator against exact evidence: the table of docs/evidence.md", "--quick"),
     "ising": (

@@ -35,7 +35,7 @@ from pyrovae.comparing import (
 )
 from pyrovae.data import Dataset
 from pyrovae.evidence.data_hash import data_hash
-from pyrovae.inference.options.building import device_of, load_data
+from pyrovae.inference.options.building import absolute, device_of, load_data
 from pyrovae.inference.options.machine import DeviceName, MachineOptions
 from pyrovae.inference.options.measuring import measure_of_run, words_of
 from pyrovae.inference.options.options import (
@@ -106,10 +106,11 @@ class Options:
 def run(options: Options) -> None:
     """Runs the grid, prints the table, writes table, histories and pictures."""
     started = time.perf_counter()
+    options = dataclasses.replace(options, data=absolute(options.data))
     device = device_of(options.machine.device)
     if options.only_runs and not options.runs:
         raise ValueError("expected run folders with --only-runs, got none; try --runs runs/a runs/b")
-    others, x = (
+    others, given = (
         load_runs(options.runs, None, device, "test", None, options.trust) if options.runs else ([], None)
     )
     cells: list[Cell] = []
@@ -118,7 +119,7 @@ def run(options: Options) -> None:
         data = others[0].data
     else:
         data = load_data(options.data, device)
-        if x is not None and data_hash(x) != data_hash(data.test):
+        if given is not None and data_hash(*given) != data_hash(*data.arguments("test")):
             raise ValueError(
                 f"expected runs on the grid's data, {data.spec.name} ({data.spec.support}), got {others[0].folder} on "
                 f"{others[0].spec.name} ({others[0].spec.support}); try --only-runs, or the --data of the runs"
@@ -139,7 +140,9 @@ def run(options: Options) -> None:
         for words in dict.fromkeys(_words(cell, plan, data) for cell in plan.measures):
             console.print(words, highlight=False)
         grid = [(cell.title, measure) for cell, measure in plan.measures.items()]
-        check_alike(grid + [(str(run.folder), measure_of_run(run, data.test)) for run in others])
+        check_alike(
+            grid + [(str(run.folder), measure_of_run(run, *data.arguments("test"))) for run in others]
+        )
     with runs.occupied(options.out):
         outcome = _train(options, plan, cells, device.type)
         unwritten = [OSError(text) for text in outcome.unwritten]
@@ -196,6 +199,7 @@ def _evaluate(options: Options, other: pv.Run, data: Dataset, unwritten: list[OS
         options.train.seed,
         reuse=True,
         estimators=_estimators(options),
+        context=data.arguments("test")[1:],
     )
     with progress(options.machine.quiet, str(other.folder), options.num_samples * len(data.test)) as update:
         ev, found = evaluate_run(other, question, lambda done, _total: update(completed=done))

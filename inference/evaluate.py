@@ -37,6 +37,7 @@ from pyrovae.inference.running.evaluating import (
     load_runs,
     with_sandwich_of,
 )
+from pyrovae.inference.running.given_lines import given_lines
 from pyrovae.inference.running.running import (
     console,
     print_table,
@@ -93,6 +94,8 @@ class Options:
     """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
+    data: Path | None = None
+    """File of the run's data, where it is neither where it was nor beside the run."""
     markdown: bool = False
     """Print the tables as Markdown."""
     out: Path | None = None
@@ -154,7 +157,10 @@ def _run(options: Options, world: World | None) -> None:
     if shard is not None and shared:
         raise ValueError("expected --shared or --shard, got both; try --shared, which needs no numbers")
     device = device_of(options.machine.device)
-    loaded, x = load_runs(folders, options.root, device, options.split, options.limit, options.trust)
+    loaded, rows = load_runs(
+        folders, options.root, device, options.split, options.limit, options.trust, options.data
+    )
+    x, *context = rows
     spec = loaded[0].spec
     part = "" if len(x) == spec.splits[options.split] else f"{len(x):,} drawn from the "
     question = Question(
@@ -174,6 +180,7 @@ def _run(options: Options, world: World | None) -> None:
         patience=0.0 if world is None else 10.0,
         out_dir=options.out_dir,
         format=options.format,
+        context=tuple(context),
     )
     if len({question.place(one) for one in loaded}) < len(loaded):
         raise ValueError("expected run folders of different names with --out-dir, got two of one name")
@@ -194,6 +201,8 @@ def _run(options: Options, world: World | None) -> None:
             )
             console.print(title, highlight=False)
             print(ev.table("markdown" if options.markdown else "terminal"))
+            for line in given_lines(one, rows, options.split, options.limit, ev):
+                print(line)
             if not found:
                 try:
                     keep(one, own, ev, here)

@@ -82,6 +82,7 @@ def run(options: Options) -> None:
     model: Any
     guide: Any
     digest: str | None = None
+    context: list[Tensor] = []
     if options.truth:
         lines += ["## Exact programs", "", *truth_rows(options), ""]
         case = nonlinear(1, options.limit, seed=options.seed)
@@ -92,7 +93,9 @@ def run(options: Options) -> None:
     else:
         assert options.folder is not None
         device = device_of(options.machine.device)
-        (loaded,), x = load_runs([options.folder], options.root, device, "test", options.limit, options.trust)
+        (loaded,), (x, *context) = load_runs(
+            [options.folder], options.root, device, "test", options.limit, options.trust
+        )
         model, guide, title = loaded.model, loaded.guide, f"{loaded.folder}: {loaded.spec.name}"
         digest = loaded.weights_hash
     out = options.out or options.folder or Path("runs/free_energy")
@@ -108,6 +111,7 @@ def run(options: Options) -> None:
             model,
             guide,
             x,
+            *context,
             temperatures=options.temperatures,
             estimator=estimators[options.estimator],
             num_samples=options.num_samples,
@@ -115,12 +119,16 @@ def run(options: Options) -> None:
         )
         update(completed=1, note="integration")
         ais = pv.AIS(options.steps, options.chains, "prior", options.leapfrog)
-        tempered = pv.thermodynamics.tempered_likelihood(model, guide, x, ais=ais, seed=options.seed)
+        tempered = pv.thermodynamics.tempered_likelihood(
+            model, guide, x, *context, ais=ais, seed=options.seed
+        )
         update(completed=2, note="work")
         ais = pv.AIS(options.work_steps, options.work_chains, "prior", options.leapfrog)
-        work = pv.work_distributions(model, guide, x, simulate=options.simulate, ais=ais, seed=options.seed)
+        work = pv.work_distributions(
+            model, guide, x, *context, simulate=options.simulate, ais=ais, seed=options.seed
+        )
         update(completed=3, note="surgery")
-        surgery = pv.divergences.elbo_surgery(model, guide, x, seed=options.seed)
+        surgery = pv.divergences.elbo_surgery(model, guide, x, *context, seed=options.seed)
         update(completed=4, note="")
     known = None if exact is None else exact(x)
     at_work = None if exact is None else exact(work.x)

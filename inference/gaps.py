@@ -108,7 +108,7 @@ def run(options: Options) -> None:
         raise ValueError(
             f"expected --claim-expiry with --shared alone, got {options.claim_expiry:g}; try --shared, or leave it out"
         )
-    (loaded,), x = load_runs(
+    (loaded,), rows = load_runs(
         [options.folder],
         options.root,
         device_of(options.machine.device),
@@ -119,7 +119,9 @@ def run(options: Options) -> None:
     place = place_of(loaded, options.out_dir)
     prepare(place)
     # What figures depend on: who comes late to a shared command shows what the others have found.
-    asked = repr((fit, estimators, options.flow, options.draws, options.seed, data_hash(x), code_of(loaded)))
+    asked = repr(
+        (fit, estimators, options.flow, options.draws, options.seed, data_hash(*rows), code_of(loaded))
+    )
     partial = place / PARTIAL
     with ExitStack() as stack:
         here = stack.enter_context(attending(partial, options.claim_expiry)) if options.shared else None
@@ -127,7 +129,7 @@ def run(options: Options) -> None:
             console.print(f"{place}: gaps.md, of these very weights and options")
             print(visible((place / "gaps.md").read_text(encoding="utf-8"), "\n"))
             return
-        gaps = _measured(options, loaded, x, fit, estimators, partial)
+        gaps = _measured(options, loaded, rows, fit, estimators, partial)
         print(gaps.table("markdown" if options.markdown else "terminal"))
         about = {"weights_hash": loaded.weights_hash, "asked": asked}
         figures = json.dumps(gaps.summary() | about, indent=1)
@@ -154,21 +156,26 @@ def _kept(place: Path) -> tuple[Any, Any]:
 
 
 def _measured(
-    options: Options, loaded: pv.Run, x: Tensor, fit: pv.LocalFit, estimators: list[Any], partial: Path
+    options: Options,
+    loaded: pv.Run,
+    rows: tuple[Tensor, ...],
+    fit: pv.LocalFit,
+    estimators: list[Any],
+    partial: Path,
 ) -> pv.Gaps:
-    draws = len(x) * options.steps * options.particles
+    draws = len(rows[0]) * options.steps * options.particles
     with progress(options.machine.quiet, "weights, then optimisation steps", 1) as update:
         return pv.gaps(
             loaded.model,
             loaded.guide,
-            x,
+            *rows,
             estimators=estimators,
             fit=fit,
             flow=options.flow,
             num_samples=options.draws,
             seed=options.seed,
             compile=options.compile == "on" or (options.compile == "auto" and draws >= DRAWS),
-            label=options.label or loaded.spec.title(options.split, len(x)),
+            label=options.label or loaded.spec.title(options.split, len(rows[0])),
             progress=lambda done, total: update(completed=done, total=total),
             resume=partial if options.resume or options.shared else None,
             sharing=Sharing(options.claim_expiry) if options.shared else None,

@@ -61,7 +61,7 @@ def run(options: Options) -> None:
     if options.estimate.estimators != EstimatorOptions().estimators:
         refuse_unasked(options.estimate, options.estimate.estimators)
     device = device_of(options.machine.device)
-    loaded, x = load_runs(options.folders, options.root, device, "test", options.limit, options.trust)
+    loaded, rows = load_runs(options.folders, options.root, device, "test", options.limit, options.trust)
     suiting = [suited(one, options.estimate, estimators) for one in loaded]
     check_asked(options.estimate, suiting)
     places = [place_of(one, options.out_dir) for one in loaded]
@@ -69,8 +69,8 @@ def run(options: Options) -> None:
         raise ValueError("expected run folders of different names with --out-dir, got two of one name")
     for place in places:
         prepare(place)
-    given = () if options.limit is None else (x,)
-    label = loaded[0].spec.title("test", len(x))
+    given = () if options.limit is None else rows
+    label = loaded[0].spec.title("test", len(rows[0]))
     for one, place, asked in zip(loaded, places, suiting, strict=True):
         with progress(options.machine.quiet, f"evidence of {one.folder}", 1) as update:
 

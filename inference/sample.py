@@ -12,15 +12,24 @@ from typing import Annotated
 if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
     sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["sample", *sys.argv[1:]]))
 
+import torch
 import tyro
 
 import pyrovae as pv
 from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.drawing.diffusing import diffusion_of, draw_diffusion
+from pyrovae.inference.drawing.fantasies import draw_fantasies
+from pyrovae.inference.drawing.pictures import (
+    CLASSES,
+    LEVELS,
+    PICTURES,
+    PictureName,
+    Pictures,
+    example,
+    write_arrays,
+)
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of
-from pyrovae.inference.running.diffusing import diffusion_of, draw_diffusion
-from pyrovae.inference.running.fantasies import draw_fantasies
-from pyrovae.inference.running.pictures import LEVELS, PICTURES, PictureName, Pictures, write_arrays
 from pyrovae.inference.running.reopening import load_run
 from pyrovae.inference.running.running import console, run_script
 
@@ -39,7 +48,8 @@ class Options:
     limit: int = 1000
     """Test data whose evidence is taken, drawn at random."""
     only: tuple[PictureName, ...] = PICTURES
-    """Pictures to make (default: all; of several latent sites also levels and level_samples)."""
+    """Pictures to make (default: all; of several latent sites also levels and level_samples; where labels are given,
+    classes)."""
     site: str | None = None
     """Latent site of latent, manifold, traversals and interpolations (default: the first continuous vector)."""
     out: Path | None = None
@@ -53,6 +63,8 @@ class Options:
     """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None
     """Folder of data sets, where it differs from the run's."""
+    data: Path | None = None
+    """File of the run's data, where it is neither where it was nor beside the run."""
     format: FormatName = "png"
     """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
@@ -67,7 +79,7 @@ def run(options: Options) -> None:
         ValueError: a picture asked for by name that the program or data do not allow; the others are written.
     """
     pair, data, _, weights_hash = load_run(
-        options.folder, options.machine.device, options.root, options.trust
+        options.folder, options.machine.device, options.root, options.trust, options.data
     )
     out = options.out or options.folder
     diffusion, machine = diffusion_of(pair), machine_of(pair)
@@ -83,8 +95,10 @@ def run(options: Options) -> None:
         written = draw_fantasies(machine, data, out, *how)
         console.print(f"{out}: {', '.join(written)}", highlight=False)
         return
-    drawn = pv.simulate(pair.model, options.num, data.train[:1], seed=options.seed)
+    drawn = pv.simulate(pair.model, options.num, *example(data, options.num), seed=options.seed)
     arrays = {"x": drawn.x, "mean": drawn.mean} | {f"latent_{k}": v for k, v in drawn.latents.items()}
+    like = example(data, options.num)[1:]
+    arrays |= {f"given_{i}": t[torch.arange(options.num) % len(t)] for i, t in enumerate(like)}
     write_arrays(out / "samples.npz", arrays, weights_hash)
     names = ["samples.npz"]
     if len(data.spec.event_shape) == 1 and data.spec.columns is not None:
@@ -101,7 +115,11 @@ def run(options: Options) -> None:
         weights_hash,
         options.format,
     )
-    only = options.only + LEVELS if options.only == PICTURES and len(pictures.sites) > 1 else options.only
+    only = options.only
+    if only == PICTURES:
+        only += (LEVELS if len(pictures.sites) > 1 and not data.spec.given else ()) + (
+            CLASSES if data.spec.given else ()
+        )
     names += pictures.write(out, only)
     console.print(f"{out}: {', '.join(names)}", highlight=False)
     for name, why in pictures.skipped.items():

@@ -72,7 +72,7 @@ def run(options: Options) -> None:
         )
     ais = pv.AIS(max(options.temperatures), options.chains, options.start, options.leapfrog)
     device = device_of(options.machine.device)
-    (loaded,), x = load_runs([options.folder], options.root, device, "test", 1, options.trust)
+    (loaded,), rows = load_runs([options.folder], options.root, device, "test", 1, options.trust)
     place = place_of(loaded, options.out_dir)
     prepare(place)
     moves = 2 * options.simulate * options.chains * options.leapfrog * sum(options.temperatures)
@@ -80,7 +80,7 @@ def run(options: Options) -> None:
         result = pv.sandwich(
             loaded.model,
             loaded.guide,
-            x,
+            *rows,
             simulate=options.simulate,
             ais=ais,
             temperatures=options.temperatures,

@@ -5,11 +5,13 @@ Under torchrun on several GPUs or machines; with --max-restarts it goes on from 
 
 from __future__ import annotations
 
+import functools
+import json
 import runpy
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,10 +24,10 @@ from pyrovae import runs
 from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
 from pyrovae.inference.options.applying import refuse_unused
-from pyrovae.inference.options.building import device_of
+from pyrovae.inference.options.building import absolute, device_of
 from pyrovae.inference.options.machine import KeepOptions, MachineOptions, RankOptions
 from pyrovae.inference.options.options import DataOptions, ModelOptions, TrainOptions
-from pyrovae.inference.running.reopening import started_with
+from pyrovae.inference.running.reopening import further, started_with
 from pyrovae.inference.running.running import console, progress, run_script
 from pyrovae.inference.running.summary import kept, note_of
 from pyrovae.inference.running.work import train_run
@@ -57,33 +59,48 @@ class Options:
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
-def run(options: Options) -> None:
-    """Trains and saves, in all processes that torchrun has started."""
+def run(options: Options, typed: bool = True) -> None:
+    """Trains and saves, in all processes that torchrun has started; `typed`: whether `--epochs` was."""
     with joined(options.machine.device, options.ranks.rank_timeout) as world:
         ranks = options.ranks
         divided = world is not None or ranks.accumulate > 1 or ranks.bitwise
         split = Split(world or World(), ranks.accumulate, ranks.bitwise) if divided else None
         if world is not None and world.restarts:  # torchrun has started the processes anew
             options = replace(options, keep=replace(options.keep, resume=True))
-        _run(options, split)
+        _run(options, split, typed)
 
 
-def _run(options: Options, split: Split | None) -> None:
-    data, model, train = options.data, options.model, options.train
+def _run(options: Options, split: Split | None, typed: bool) -> None:
+    data, model, train = absolute(options.data), options.model, options.train
     given: Dataset | None = None
     world = World() if split is None else split.world
+    continues = False
     if options.keep.resume:
         stored, ended_before = None, False
+        with world.together():
+            if world.first and not world.restarts and not options.out.is_dir():
+                raise FileNotFoundError(
+                    f"expected a folder with a run to resume for --out, got {options.out}, which does not exist; try "
+                    "it without --resume"
+                )
         with world.together():  # the first rank's folder counts
             if world.first and runs.is_unfinished(options.out):
                 stored = runs.read_config(options.out, runs.UNFINISHED)
             elif world.first and (options.out / runs.CONFIG).is_file() and not options.overwrite:
-                # Nothing runs: it is only said that these options were those of the run.
-                started_with(runs.read_config(options.out), options.out, data, model, train, trust=True)
-                ended_before = True
-        stored, ended_before = world.share_json([stored, ended_before])
+                former = runs.read_config(options.out)
+                more = further(former, train.epochs, options.out) if typed else None
+                if more is not None:
+                    plain = json.loads(json.dumps(asdict(more)))
+                    stored, continues = former | {"train": plain}, True
+                    train = replace(train, lr_epochs=more.lr_epochs, compile=more.compile)
+                else:  # nothing runs: it is only said that these options were those of the run
+                    started_with(former, options.out, data, model, train, trust=True)
+                    ended_before = True
+        stored, ended_before, continues = world.share_json([stored, ended_before, continues])
         if ended_before:
-            console.print(f"the run in {options.out} has ended: there is nothing to continue")
+            console.print(
+                f"the run in {options.out} has ended: there is nothing to continue; --epochs with more of them does"
+            )
             return
         if stored is not None:
             with world.together():
@@ -91,7 +108,7 @@ def _run(options: Options, split: Split | None) -> None:
                     stored, options.out, data, model, train, trust=options.trust or not world.first
                 )
                 device = device_of(options.machine.device)
-                given = runs.load_again(stored["data"], options.data.root).to(device)
+                given = runs.load_again(stored["data"], options.data.root, options.out).to(device)
         else:
             console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
     refuse_unused([model], [train])
@@ -112,6 +129,7 @@ def _run(options: Options, split: Split | None) -> None:
                 overwrite=options.overwrite,
                 data=given,
                 keep=options.keep,
+                continues=continues,
                 split=split,
                 announce=announce,
                 on_end=lambda fit: ended.append(f"{kept(fit)}; {fit.seconds:.1f} s"),
@@ -151,7 +169,9 @@ def _resuming(options: Options) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
-    return run_script(run, Options, argv, "train", __doc__ or "")
+    words = sys.argv[1:] if argv is None else argv
+    typed = any(word.partition("=")[0] == "--epochs" for word in words)
+    return run_script(functools.partial(run, typed=typed), Options, argv, "train", __doc__ or "")
 
 
 if __name__ == "__main__":

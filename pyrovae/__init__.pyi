@@ -46,8 +46,8 @@ from .evidence import posterior as posterior
 from .evidence import sandwich as sandwich
 from .evidence import spaced_betas as spaced_betas
 from .evidence import work_distributions as work_distributions
-from .inference.opening import load as load
 from .inference.running.comparison import compare as compare
+from .inference.running.opening import load as load
 from .precision import tf32 as tf32
 from .programs import ParameterStore as ParameterStore
 from .programs import per_datum as per_datum

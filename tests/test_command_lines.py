@@ -10,14 +10,17 @@ from rich.console import Console
 from pyrovae.inference import (
     cli,
     compare,
+    embed,
     evaluate,
     free_energy,
     gaps,
     ising,
     rbm_study,
+    reconstruct,
     report,
     sample,
     sandwich,
+    score,
     train,
     truth,
 )
@@ -31,6 +34,9 @@ MAINS = {
     "free_energy": free_energy.main,
     "sample": sample.main,
     "report": report.main,
+    "score": score.main,
+    "embed": embed.main,
+    "reconstruct": reconstruct.main,
     "compare": compare.main,
     "ising": ising.main,
     "truth": truth.main,
@@ -48,6 +54,7 @@ STARTS = {
         s: ["run", "--device", "cpu"]
         for s in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "report")
     },
+    **{s: ["run", "new.npy", "--device", "cpu"] for s in ("score", "embed", "reconstruct")},
 }
 
 # Numbers out of their range, of every script that has the option.
@@ -58,6 +65,9 @@ WHOLE = {
     "evaluate": ["num-samples", "limit", "seed", "replicates", "temperatures", "chains", "leapfrog"],
     "gaps": ["num-samples", "limit", "seed", "steps", "particles", "draws"],
     "report": ["num-samples", "limit", "seed", "temperatures", "chains"],
+    "score": ["num-samples", "worst", "seed", "chains"],
+    "embed": ["num-samples", "seed"],
+    "reconstruct": ["seed"],
     "sandwich": ["simulate", "chains", "leapfrog", "num-samples", "seed", "temperatures"],
     "free_energy": [
         "limit",
@@ -153,7 +163,11 @@ CHOICES = [
 ]
 UNKNOWN = [(s, ["--no-such-option", "3"]) for s in MAINS] + [(s, ["--seed"]) for s in MAINS]
 MISSING = [
-    (s, None) for s in ("evaluate", "gaps", "sandwich", "sample", "report", "rbm_study", "free_energy")
+    (s, None)
+    for s in (
+        *("evaluate", "gaps", "sandwich", "sample", "report", "rbm_study", "free_energy"),
+        *("score", "embed", "reconstruct"),
+    )
 ]
 
 # What only this script can say.

@@ -37,6 +37,7 @@ def refused(capsys, main, argv, *words):
 
 def test_train_writes_a_whole_run(run):
     assert {p.name for p in run.iterdir()} == {
+        "checkpoints",
         "config.json",
         "weights.safetensors",
         "metrics.csv",

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import pyrovae as pv
+from pyrovae.inference.drawing.pictures import Pictures
 from pyrovae.inference.options.pair import Pair
-from pyrovae.inference.running.pictures import Pictures
 from pyrovae.models.vae import VAE
 
 QUICK = {"epochs": 2, "seed": 0, "compile": False}

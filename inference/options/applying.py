@@ -12,28 +12,29 @@ from .estimating import EstimatorOptions
 from .options import ModelOptions, TrainOptions
 
 Owners = tuple[str, ...]
-NETS: Owners = ("vae", "hierarchical", "diffusion")
+VAES: Owners = ("vae", "conditional", "semi-supervised")
+NETS: Owners = (*VAES, "hierarchical", "diffusion")
 LEVELS: Owners = ("hierarchical",)
 DIFFUSION: Owners = ("diffusion",)
 
 # An option to the models that have it; a program of the user's own has none of them.
 OF_MODELS: dict[str, Owners] = {
     "preset": ("vae",),
-    "prior": ("vae", "hierarchical"),
-    "guide": ("vae", "hierarchical"),
-    "likelihood": ("vae", "hierarchical"),
-    "scale": ("vae", "hierarchical", "rbm"),
-    "likelihood_components": ("vae", "hierarchical"),
+    "prior": (*VAES, "hierarchical"),
+    "guide": (*VAES, "hierarchical"),
+    "likelihood": (*VAES, "hierarchical", "markov"),
+    "scale": (*VAES, "hierarchical", "rbm", "markov"),
+    "likelihood_components": (*VAES, "hierarchical"),
     "network": NETS,
-    "activation": ("vae", "hierarchical"),
-    "latent_dim": ("vae", "linear-gaussian"),
-    "hidden": (*NETS, "rbm"),
+    "activation": (*VAES, "hierarchical"),
+    "latent_dim": (*VAES, "linear-gaussian", "markov"),
+    "hidden": (*NETS, "rbm", "markov"),
     "channels": NETS,
-    "components": ("vae", "hierarchical"),
-    "rank": ("vae",),
-    "guide_components": ("vae",),
-    "flow_hidden": ("vae", "hierarchical"),
-    "flow_transforms": ("vae", "hierarchical"),
+    "components": (*VAES, "hierarchical"),
+    "rank": VAES,
+    "guide_components": VAES,
+    "flow_hidden": (*VAES, "hierarchical"),
+    "flow_transforms": (*VAES, "hierarchical"),
     "levels": LEVELS,
     "widths": LEVELS,
     "level_width": LEVELS,
@@ -113,6 +114,13 @@ def refuse_unused(models: Sequence[ModelOptions], train: Sequence[TrainOptions] 
                 f"{wanted}"
             )
     own = TrainOptions()
+    if train and models and all(m.model != "semi-supervised" for m in models):
+        wrong = [t.alpha for t in train if t.alpha != own.alpha]
+        if wrong:
+            raise ValueError(
+                f"expected no --alpha for --model {' or '.join(named)}, which does not have it, got {wrong[0]:g}; it "
+                "belongs to semi-supervised"
+            )
     for option, owners in OF_OBJECTIVES.items():
         chosen = [t for t in train if getattr(t, option) != getattr(own, option)]
         if chosen and not any(t.objective in owners for t in chosen):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,14 @@ from torch import nn
 import pyrovae as pv
 from pyrovae import runs
 from pyrovae.data import Dataset
+from pyrovae.data.given.conditioned import LENGTHS
+from pyrovae.data.given.labelled import KNOWN
 from pyrovae.models.linear_gaussian import LinearGaussian
 
 from .diffusion_parts import build_diffusion
+from .given.conditional import build_conditional
+from .given.markov import build_markov
+from .given.semi_supervised import build_semi_supervised
 from .level_parts import build_hierarchical
 from .machine import DeviceName
 from .options import DataOptions, ModelOptions, ObjectiveName
@@ -52,7 +59,14 @@ def load_data(options: DataOptions, device: torch.device) -> Dataset:
         missing=options.missing,
         columns=options.columns,
     )
-    return source.to(device)
+    return pv.data.with_given(source, options.condition, options.labelled).to(device)
+
+
+def absolute(options: DataOptions) -> DataOptions:
+    """The same, a file by its absolute path: a run is opened from elsewhere, too."""
+    if options.data in pv.data.NAMES or not os.path.exists(os.path.expanduser(options.data)):
+        return options
+    return dataclasses.replace(options, data=os.path.abspath(os.path.expanduser(options.data)))
 
 
 def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
@@ -61,10 +75,13 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
     if options.preset is not None and options.model != "vae":
         raise ValueError(f"expected --model vae with a preset, got {options.model} and {options.preset}")
     refuse_tables(options, data)
+    _check_given(options, data)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if options.model == "vae":
-            owner: Any = build_vae(options, data)
+        if options.model in GIVEN:
+            owner: Any = GIVEN[options.model][0](options, data)
+        elif options.model == "vae":
+            owner = build_vae(options, data)
         elif options.model == "hierarchical":
             owner = build_hierarchical(options, data)
         elif options.model == "diffusion":
@@ -109,6 +126,29 @@ def refuse_tables(options: ModelOptions, data: Dataset) -> None:
                 f"expected no {option} with --model {options.model}, which does not take it; it belongs to vae and "
                 "hierarchical"
             )
+
+
+# Models that take more than x: what builds them, and what has to be asked for.
+GIVEN: dict[str, tuple[Any, str]] = {
+    "conditional": (build_conditional, "--condition label, or names of columns"),
+    "semi-supervised": (build_semi_supervised, "--labelled N, or --labelled all"),
+    "markov": (build_markov, "an .npz file with x [N, T, D] and lengths [N]"),
+}
+
+
+def _check_given(options: ModelOptions, data: Dataset) -> None:
+    """Refuses a model that does not take what the data give, or takes what they do not."""
+    given = data.spec.given
+    kind = {KNOWN: "semi-supervised", LENGTHS: "markov"}.get(given[0], "conditional") if given else None
+    if options.model in GIVEN and options.model != kind:
+        raise ValueError(
+            f"expected {GIVEN[options.model][1]} with --model {options.model}, got data with "
+            f"{', '.join(given) or 'nothing'} given"
+        )
+    if kind is not None and options.model in runs.BUILT_IN and options.model != kind:
+        raise ValueError(
+            f"expected --model {kind} for data with {', '.join(given)} given, got {options.model}, which takes x alone"
+        )
 
 
 def rebuild(config: dict[str, Any], data: Dataset) -> Pair:
@@ -163,7 +203,7 @@ def imported(reference: str) -> Any:
     where, _, name = reference.rpartition(":")
     if not where or not name:
         raise ValueError(
-            "expected vae, hierarchical, diffusion, rbm, linear-gaussian, package.module:attribute or "
+            f"expected {', '.join(runs.BUILT_IN)}, package.module:attribute or "
             f"file.py:attribute, got {reference!r}"
         )
     if where.endswith(".py"):

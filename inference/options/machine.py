@@ -14,7 +14,8 @@ class KeepOptions:
     """Options of what survives an interruption, and of what is logged."""
 
     resume: bool = False
-    """Continue the unfinished run in --out as it was started; start one where there is none."""
+    """Continue the run in --out as it was started. One that has ended goes on with more --epochs; in an empty folder
+    one starts."""
     checkpoint_every: int = 1
     """Epochs from one checkpoint to the next; 0 for none."""
     keep: int = 2

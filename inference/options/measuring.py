@@ -10,6 +10,7 @@ from pyrovae.programs import ON_GRAIN, Measure, ParameterStore, grain_of, inspec
 
 from .options import ModelOptions
 
+AUTO = ("vae", "conditional", "semi-supervised", "hierarchical")  # whose likelihood is chosen
 # Of so small a share of values that are not whole, each may be a mistake.
 FEW = 0.05
 
@@ -17,18 +18,18 @@ FEW = 0.05
 def measured(pair: Any, data: Dataset) -> Measure:
     """The measure of a (model, guide) pair, which is left as it was."""
     store = ParameterStore()
-    return inspect_program(store.bind(pair[0]), store.bind(pair[1]), data.train).measure
+    return inspect_program(store.bind(pair[0]), store.bind(pair[1]), *data.arguments("train")).measure
 
 
-def measure_of_run(run: pv.Run, x: Any) -> Measure:
+def measure_of_run(run: pv.Run, x: Any, *context: Any) -> Measure:
     """The measure of a trained program."""
-    return inspect_program(run.model, run.guide, x).measure
+    return inspect_program(run.model, run.guide, x, *context).measure
 
 
 def words_of(measure: Measure, options: ModelOptions, data: Dataset) -> str:
     """One line on p(x|z)."""
     text = f"p(x|z) is {measure}"
-    if options.likelihood == "auto" and options.model in ("vae", "hierarchical"):
+    if options.likelihood == "auto" and options.model in AUTO:
         text += f", which --likelihood auto takes for {_values(data)}"
     if measure.kind == "mass":
         return text

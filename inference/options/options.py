@@ -70,6 +70,12 @@ class DataOptions:
     """Its temperature in units of J (default: critical); of several, the data are the mixture."""
     train_size: int | None = None
     """Configurations of it simulated for training (default 10000)."""
+    condition: tuple[str, ...] = ()
+    """What is given, for models of p(x|c) (--model conditional): label, names of a table's columns, or both. Evidence
+    is then ln p(x|c)."""
+    labelled: int | Literal["all"] | None = None
+    """Training data whose labels --model semi-supervised is given, evenly over the classes, or all that are known
+    (labels below 0 are not)."""
 
     def __post_init__(self) -> None:
         if self.columns is not None:  # the run keeps the roles, and needs no file
@@ -183,11 +189,12 @@ class ModelOptions(SizeOptions):
     """The generative model and its guide."""
 
     model: str = "vae"
-    """vae, hierarchical, diffusion, rbm, linear-gaussian, or your own: package.module:attribute or file.py:attribute.
+    """vae, conditional, semi-supervised, markov, hierarchical, diffusion, rbm, linear-gaussian, or your own:
+    package.module:attribute or file.py:attribute.
     The attribute is a function of the data set that returns a (model, guide) pair or an object with .model and
     .guide; or such a pair or object itself."""
     prior: PriorName | None = None
-    """p(z) of the vae (default standard; with --preset vampprior: vamp)."""
+    """p(z) of the vae (default standard; with --preset vampprior: vamp; of a conditional model a Gaussian p(z|c))."""
     guide: GuideName | None = None
     """q(z|x) of the vae (default diagonal): diagonal, low-rank or full-covariance Gaussian, a mixture of diagonal
     ones, or an inverse autoregressive flow, affine or of splines. Of a hierarchical model: top-down (the ladder, its
@@ -209,6 +216,9 @@ class LoopOptions:
     lr_schedule: LrScheduleName = "exponential"
     """Geometric decay, half a cosine, the eight stages of Burda et al. 2016 (down to a tenth, stretched over the
     epochs: theirs are 3280), or constant."""
+    lr_epochs: int | None = None
+    """Epochs over which the learning rate falls, after which it stays (default: all of them; of a run that is continued
+    those that it had)."""
     group: tuple[str, ...] = ()
     """Learning rates of their own, PREFIX=FACTOR: --group prior=0.1 guide=2 gives the parameters whose names begin
     so a tenth of the rate, and twice it. 0 freezes them."""
@@ -245,6 +255,8 @@ class TrainOptions(LoopOptions):
     importance-weighted bound, plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise
     gradients alone (stl). Of an rbm: contrastive divergence, from the data (cd), by persistent chains (pcd), or by
     chains at several temperatures (tempering)."""
+    alpha: float = 0.1
+    """Weight of the classification term of a semi-supervised model, times N / N_labelled (Kingma et al. 2014)."""
     gibbs_steps: int = 1
     """Gibbs sweeps k of a step of cd, pcd and tempering."""
     gibbs_chains: int = 100

@@ -36,7 +36,7 @@ def schedules(options: TrainOptions) -> dict[str, Any]:
 
 def learning_rate(options: TrainOptions) -> Schedule:
     """The schedule of `--lr-schedule`, over all epochs."""
-    start, end, epochs = options.lr, options.lr_end, options.epochs
+    start, end, epochs = options.lr, options.lr_end, options.lr_epochs or options.epochs
     if not 0 < start < math.inf or (end is not None and not 0 < end < math.inf):
         raise ValueError(
             f"expected finite learning rates > 0 (lr-end: or None), got lr {start} and lr-end {end}"

@@ -51,6 +51,7 @@ class Question:
         writes: whether this process writes evidence.nc and the picture.
         patience: seconds that the other ranks have to leave, where this one alone writes.
         out_dir: folder for what is written of each run, by the run's name; default: the run folder.
+        context: what the programs take after x.
     """
 
     x: Tensor
@@ -69,6 +70,7 @@ class Question:
     patience: float = 0.0
     out_dir: Path | None = None
     format: str = "png"
+    context: tuple[Tensor, ...] = ()
 
     def place(self, run: pv.Run) -> Path:
         """Folder in which results of a run are written."""
@@ -117,12 +119,13 @@ def prepare(place: Path) -> None:
         raise OSError(reason) from None
 
 
-def some(x: Tensor, limit: int | None) -> Tensor:
+def some(rows: tuple[Tensor, ...], limit: int | None) -> tuple[Tensor, ...]:
     """`limit` rows drawn under a fixed seed, in their order: some splits come sorted by class."""
-    if limit is None or limit >= len(x):
-        return x
-    drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:limit]
-    return x[drawn.sort().values.to(x.device)]
+    number = len(rows[0])
+    if limit is None or limit >= number:
+        return rows
+    drawn = torch.randperm(number, generator=torch.Generator().manual_seed(0))[:limit].sort().values
+    return tuple(t[drawn.to(t.device)] for t in rows)
 
 
 def load_runs(
@@ -132,8 +135,14 @@ def load_runs(
     split: str,
     limit: int | None,
     trust: bool = False,
-) -> tuple[list[pv.Run], Tensor]:
-    """The runs, and the data that all of them are asked about.
+    place: Path | None = None,
+) -> tuple[list[pv.Run], tuple[Tensor, ...]]:
+    """The runs, and the data `(x, *context)` that all of them are asked about.
+
+    Args:
+        folders, root, device, trust: as of `runs.load`.
+        split, limit: which data; see `some`.
+        place: file of the runs' data, where it is not where it was.
 
     Raises:
         ValueError: a folder twice, a limit < 1, runs on different data, or masses and densities together; before
@@ -145,15 +154,15 @@ def load_runs(
         raise ValueError(f"expected each run folder once, got {', '.join(map(str, folders))}")
     loaded: list[pv.Run] = []
     held: dict[str, Dataset] = {}  # one copy of a data set serves all runs on it
-    first: Tensor | None = None
+    first: tuple[Tensor, ...] | None = None
     for folder in folders:
-        run = runs.load(folder, root, device, trust=trust)
+        run = runs.load(folder, root, device, trust=trust, data=place)
         data = held.setdefault(run.spec.hash, run.data)
         run = dataclasses.replace(run, given=data)
-        x = some(data.split(split), limit)
+        rows = some(data.arguments(split), limit)
         if first is None:
-            first = x
-        elif x is not first and data_hash(x) != data_hash(first):
+            first = rows
+        elif data_hash(*rows) != data_hash(*first):
             raise ValueError(
                 f"expected runs on the same data, got {loaded[0].folder} on {_described(loaded[0])} and {folder} on "
                 f"{_described(run)}; try one call for each data set"
@@ -161,8 +170,7 @@ def load_runs(
         loaded.append(run)
     assert first is not None
     if len(loaded) > 1:
-        x = first
-        check_alike([(str(run.folder), measure_of_run(run, x)) for run in loaded])
+        check_alike([(str(run.folder), measure_of_run(run, *first)) for run in loaded])
     return loaded, first
 
 
@@ -179,13 +187,14 @@ def evaluate_run(
     """The evidence of a run; and whether it was in its folder already. `keep` writes it there."""
     # Who comes late to a shared evaluation finds what the others have kept.
     if question.reuse or question.sharing is not None:
-        found = found_in(run, question.x, question.asked, question.seed, question.delta)
+        found = found_in(run, (question.x, *question.context), question.asked, question.seed, question.delta)
         if found is not None:
             return found, True
     ev = pv.evidence(
         run.model,
         run.guide,
         question.x,
+        *question.context,
         estimators=question.asked,
         seed=question.seed,
         delta=question.delta,
@@ -248,4 +257,5 @@ def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:
 
 def _described(run: pv.Run) -> str:
     how = f", {run.spec.binarisation}" if run.spec.binarisation else ""
+    how += f", given {', '.join(run.spec.given)}" if run.spec.given else ""
     return f"{run.spec.name} ({run.spec.support}{how}, seed {run.spec.seed})"

@@ -77,7 +77,13 @@ def make_cells(
         ValueError: no cell, one twice, or options that none of them has.
     """
     same = dataclasses.asdict(sizes)
-    models = [ModelOptions(**same, prior=p, guide=g) for p in priors for g in guides]
+    if data.labelled is not None and (priors and guides):
+        raise ValueError(
+            "expected no --labelled for a grid, whose objectives are of one kind, got it; try train --model "
+            "semi-supervised, and compare --only-runs --runs"
+        )
+    kind = "conditional" if data.condition else "vae"
+    models = [ModelOptions(**same, model=kind, prior=p, guide=g) for p in priors for g in guides]
     grid = list(models)
     models += [without_sizes(reference) for reference in programs]
     trains = [TrainOptions(**dataclasses.asdict(loop), objective=objective) for objective in objectives]
@@ -86,7 +92,7 @@ def make_cells(
         fit_options(train)  # refuses before anything is trained, and not in each cell
     cells = []
     for model in models:
-        vae = model.model == "vae"
+        vae = model.model in ("vae", "conditional")
         parts = (model.prior or "", model.guide or "") if vae else (model.model, "")
         for train in trains:
             for seed in range(loop.seed, loop.seed + seeds):

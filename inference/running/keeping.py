@@ -11,8 +11,8 @@ from pyrovae.comparing import Entry, Table, markdown
 from pyrovae.files import write_whole
 from pyrovae.training.logging.history import Row, write_history
 
+from ..drawing.pictures import draw_pictures
 from ..options.machine import DeviceName
-from .pictures import draw_pictures
 from .reopening import load_run
 from .running import console, write_all
 

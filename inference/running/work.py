@@ -19,6 +19,7 @@ from pyrovae.distributed import Split
 from pyrovae.training.logging.history import Row
 
 from ..options.building import build, build_objective, device_of, load_data
+from ..options.given.semi_supervised import own_objective
 from ..options.machine import DeviceName, KeepOptions
 from ..options.measuring import columns_of, measured, words_of
 from ..options.options import DataOptions, ModelOptions, TrainOptions
@@ -42,8 +43,16 @@ def train_run(
     data: Dataset | None = None,
     split: Split | None = None,
     announce: Callable[[str], None] | None = None,
+    continues: bool = False,
 ) -> pv.Fit:
     """Trains what the options name into the run folder `out`; see `training.train_into`."""
+
+    made: list[tuple[Any, Dataset]] = []
+
+    def build_pair(found: Dataset) -> Any:
+        pair = build(model_options, found, train_options.seed)
+        made[:] = [(pair, found)]
+        return pair
 
     def tell(pair: Any, found: Dataset) -> None:
         if announce is not None:
@@ -54,11 +63,12 @@ def train_run(
         out,
         plain_options(data_options, model_options, train_options),
         lambda: data if data is not None else load_data(data_options, device_of(device)),
-        lambda found: build(model_options, found, train_options.seed),
-        lambda: fit_options(train_options),
+        build_pair,
+        lambda: fit_options(train_options) | own_objective(*made[0], train_options),
         code=model_options.model,
         overwrite=overwrite,
         resume=keep.resume,
+        continues=continues,
         checkpoint_every=keep.checkpoint_every,
         keep=keep.keep,
         tensorboard=keep.tensorboard,

@@ -20,8 +20,11 @@ Activation = Callable[[], nn.Module]
 class Networks(Protocol):
     """An architecture: makes the two networks of a VAE for a data set."""
 
-    def encoder(self, data: Dataset) -> nn.Module:
-        """A network `[..., *event_shape] -> [..., features]`, its `out_features` the width."""
+    def encoder(self, data: Dataset, context: int = 0) -> nn.Module:
+        """A network `[..., *event_shape] -> [..., features]`, its `out_features` the width.
+
+        With a context it takes a second input `[..., context]`.
+        """
 
     def decoder(self, data: Dataset, latent_dim: int, outputs: int) -> nn.Module:
         """A network `[..., latent_dim] -> [..., outputs * prod(event_shape)]`, outputs first."""
@@ -34,10 +37,10 @@ class Perceptrons:
     hidden: tuple[int, ...] = (128, 128)
     activation: Activation = nn.Tanh
 
-    def encoder(self, data: Dataset) -> nn.Module:
+    def encoder(self, data: Dataset, context: int = 0) -> nn.Module:
         """An `MLP` that ends in its last activation."""
         size, preprocess = _inputs(data)
-        return MLP(size, self.hidden, activation=self.activation, preprocess=preprocess)
+        return MLP(size + context, self.hidden, activation=self.activation, preprocess=preprocess)
 
     def decoder(self, data: Dataset, latent_dim: int, outputs: int) -> nn.Module:
         """An `MLP` with a linear last layer."""
@@ -51,10 +54,10 @@ class Gated:
 
     hidden: tuple[int, ...] = (300, 300)
 
-    def encoder(self, data: Dataset) -> nn.Module:
+    def encoder(self, data: Dataset, context: int = 0) -> nn.Module:
         """A `GatedMLP` that ends in its last gate."""
         size, preprocess = _inputs(data)
-        return GatedMLP(size, self.hidden, preprocess=preprocess)
+        return GatedMLP(size + context, self.hidden, preprocess=preprocess)
 
     def decoder(self, data: Dataset, latent_dim: int, outputs: int) -> nn.Module:
         """A `GatedMLP` with a linear last layer."""
@@ -81,13 +84,14 @@ class Convolutional:
     decoder_channels: tuple[int, ...] | None = None
     last_stride: int = 2
 
-    def encoder(self, data: Dataset) -> nn.Module:
+    def encoder(self, data: Dataset, context: int = 0) -> nn.Module:
         """A `ConvEncoder`; ValueError for data that are no images."""
         return ConvEncoder(
             image_shape(data),
             self.channels,
             self.features,
             self.activation,
+            context_features=context,
             preprocess=_scaled(data),
             block=ResidualBlock if self.residual else None,
         )

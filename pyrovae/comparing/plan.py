@@ -114,7 +114,7 @@ def is_equal(first: Any, second: Any, closed: bool) -> bool:
 def _looked_at(pair: Pair, data: Dataset) -> tuple[Any, dict[str, torch.Tensor]]:
     """The program of a pair, and all of its parameters, by name."""
     store = ParameterStore()
-    program = inspect_program(store.bind(pair[0]), store.bind(pair[1]), data.train)
+    program = inspect_program(store.bind(pair[0]), store.bind(pair[1]), *data.arguments("train"))
     own = [found for found in map(store_of, pair) if found is not None]  # of a fit
     return program, {k: v for s in (store, *own) for k, v in s.unconstrained().items()}
 

@@ -59,7 +59,7 @@ def run_cell(cell: Cell, load: Callable[[], Dataset], sends: bool = False) -> Ce
         seconds = ended[0].seconds + ev.attributes["seconds"]
         return CellResult(ev, ended[0].history, seconds, tuple(unwritten))
     run = load_cell(cell, data)
-    found = found_in(run, data.test, list(cell.estimators), cell.seed, DELTA)
+    found = found_in(run, data.arguments("test"), list(cell.estimators), cell.seed, DELTA)
     if found is None:
         found = _evidence(cell, run, data)
         mark = {"weights_hash": run.weights_hash, "split": "test", "code": code_of(run)}
@@ -83,7 +83,7 @@ def load_cell(cell: Cell, data: Dataset) -> runs.Run:
 def revived(cell: Cell, sent: Weights, data: Dataset) -> Fit:
     """A fit of another process, its programs built by the cell."""
     pair = cell.program.build(data, cell.seed)
-    store, modules = brought_to_life(*pair, (data.train,))
+    store, modules = brought_to_life(*pair, data.arguments("train"))
     put_weights(sent.tensors, store, modules, cell.title)
     return Fit(store.bind(pair[0]), store.bind(pair[1]), store=store, modules=modules, **sent.about)
 
@@ -131,7 +131,14 @@ def _different(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _evidence(cell: Cell, program: Fit | runs.Run, data: Dataset) -> Any:
     estimators, seed = cell.estimators, cell.seed
-    return evidence(program.model, program.guide, data.test, estimators=estimators, seed=seed, delta=DELTA)
+    return evidence(
+        program.model,
+        program.guide,
+        *data.arguments("test"),
+        estimators=estimators,
+        seed=seed,
+        delta=DELTA,
+    )
 
 
 def _sent(done: Fit) -> Weights:

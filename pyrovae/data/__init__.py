@@ -1,6 +1,11 @@
 """Data held in memory, and what they are: shape, support, binarisation, hash, and their own law if known."""
 
 from .dataset import Dataset as Dataset
+from .given.conditioned import conditioned as conditioned
+from .given.labelled import partly_labelled as partly_labelled
+from .given.labelled import with_given as with_given
+from .given.new_rows import NewRows as NewRows
+from .given.new_rows import new_rows as new_rows
 from .ising.kaufman import log_partition as log_partition
 from .ising.observables import correlation as correlation
 from .ising.observables import energy as energy
@@ -28,9 +33,11 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "IsingTorus",
+    "NewRows",
     "Standardization",
     "Stream",
     "as_frame",
+    "conditioned",
     "correlation",
     "data_root",
     "described",
@@ -40,6 +47,9 @@ __all__ = [
     "load",
     "log_partition",
     "magnetisation",
+    "new_rows",
+    "partly_labelled",
     "prepared",
     "rows_like",
+    "with_given",
 ]

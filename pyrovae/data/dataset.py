@@ -32,6 +32,7 @@ class Dataset:
         rows: Split -> row `[N]` of each datum in the array or table that was given, where it was shuffled, else
             None: `frame.index[data.rows["test"].numpy()]` names the test data. On the CPU, wherever the data are.
         classes: Words that the labels stand for, where they were words, else None.
+        context: Split -> what programs take after x, tensors `[N, ...]` (see `conditioned`), else None.
         is_prepared: Whether these are data as parts see them, of `pyrovae.data.prepared`.
 
     Missing values are NaN, where `spec.missing` says that there may be some; standardisation (`spec.standardization`)
@@ -48,6 +49,7 @@ class Dataset:
     probabilities: Tensor | None = None
     rows: dict[str, Tensor] | None = None
     classes: tuple[str, ...] | None = None
+    context: dict[str, tuple[Tensor, ...]] | None = None
     is_prepared: bool = False
 
     @property
@@ -88,6 +90,14 @@ class Dataset:
         data: Tensor = getattr(self, name)
         return data
 
+    def arguments(self, name: str) -> tuple[Tensor, ...]:
+        """`(x, *context)` of the split "train", "valid" or "test": what a program takes.
+
+        Raises:
+            ValueError: If `name` is none of these.
+        """
+        return (self.split(name), *(() if self.context is None else self.context[name]))
+
     def epoch(self, epoch: int, seed: int | None = None) -> Tensor:
         """Training data of one epoch `[N, *event_shape]`.
 
@@ -124,6 +134,9 @@ class Dataset:
             log_evidence=move(self.log_evidence),
             parameters=move(self.parameters),
             probabilities=None if self.probabilities is None else self.probabilities.to(device),
+            context=None
+            if self.context is None
+            else {split: tuple(t.to(device) for t in rows) for split, rows in self.context.items()},
         )
 
     def _repr_html_(self) -> str:
@@ -139,6 +152,7 @@ class Dataset:
             *([["units", "own; parts see standardised ones"]] if s.standardization else []),
             *([["missing", shares_text(s.missing)]] if s.missing else []),
             ["labels", "yes" if self.labels else "no"],
+            *([["given", ", ".join(s.given)]] if s.given else []),
             ["exact ln p(x)", "known" if self.log_evidence else "not known"],
         ]
         return html_table(["", ""], rows, f"Dataset {s.name!r}")

@@ -15,6 +15,7 @@ from .binarisation import binarised, check_binarise
 from .checks import check_splits, detect_support
 from .dataset import Dataset
 from .files import SUFFIXES
+from .given.conditioned import LENGTHS, with_context
 from .hashing import content_hash
 from .ising.source import load_ising
 from .raw import Raw, Request, Size
@@ -75,7 +76,8 @@ def load(
         source: A name (`NAMES`), or data of your own: a tensor or numpy array `[N, *event]`; a table (a data
             frame of pandas or polars) or a sparse matrix of SciPy; a path to a `.npy`, `.npz`, `.pt`, `.csv`
             (with a header row) or `.parquet` file; a mapping from "train" (and "valid", "test") or "x" (and "y"
-            or "labels", integers or words) to arrays or tables; or a torch `Dataset`. Files are never unpickled.
+            or "labels", integers or words) to arrays or tables; sequences "x" `[N, T, D]` with their "lengths" `[N]`,
+            which programs then take after x; or a torch `Dataset`. Files are never unpickled.
         root: Folder of the data sets; else `PYROVAE_DATA`, else the user's cache (see `data_root`).
         binarise: None keeps grey levels and real values; "dynamic" redraws the training data every epoch
             (`Dataset.epoch`), "static" draws once, "threshold" is p > 0.5.
@@ -164,7 +166,7 @@ def load(
         missing=shares(splits) if request.missing else None,
         table=raw.table,
     )
-    return Dataset(
+    found = Dataset(
         train=splits["train"],
         valid=splits["valid"],
         test=splits["test"],
@@ -176,6 +178,9 @@ def load(
         rows=raw.rows,
         classes=raw.classes,
     )
+    if raw.lengths is None:
+        return found
+    return with_context(found, {s: (n,) for s, n in raw.lengths.items()}, (LENGTHS,))
 
 
 def _is_path(source: str) -> bool:

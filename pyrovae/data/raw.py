@@ -74,6 +74,7 @@ class Raw:
     columns: tuple[str, ...] | None = None
     table: tuple[Column, ...] | None = None
     classes: tuple[str, ...] | None = None
+    lengths: dict[str, Tensor] | None = None
 
     def replace(self, **changes: Any) -> "Raw":
         """Copy with some fields changed."""

@@ -10,6 +10,7 @@ TRAIN: Final = 1
 VALID: Final = 2
 TEST: Final = 3
 SIMULATION: Final = 4
+LABELS: Final = 5
 
 
 def generator(seed: int, stream: int, epoch: int = 0, device: torch.device | str = "cpu") -> torch.Generator:

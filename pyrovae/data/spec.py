@@ -41,6 +41,7 @@ class DataSpec:
             units.
         table: What each column of a table is, those left out of x included, where that was declared or guessed.
         missing: Split -> share of its numbers that are missing (NaN), where they may be.
+        given: What programs take after x: "label", names of columns, "lengths"; empty where they take x alone.
 
     Raises:
         ValueError: If a token is unknown, or `levels` is missing or superfluous.
@@ -58,6 +59,7 @@ class DataSpec:
     standardization: Standardization | None = None
     missing: dict[str, float] | None = field(default=None, hash=False)
     table: tuple[Column, ...] | None = None
+    given: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -91,6 +93,8 @@ class DataSpec:
     def image_shape(self) -> tuple[int, int] | None:
         """Height and width in pixels where the data are images, else None."""
         shape = self.event_shape
+        if "lengths" in self.given:
+            return None
         if self.name == "ising" and len(shape) == 1:
             return (math.isqrt(shape[0]), math.isqrt(shape[0]))
         known = IMAGE_SHAPES.get(self.name)
@@ -116,7 +120,7 @@ class DataSpec:
         units = None if self.standardization is None else self.standardization.to_json()
         own = {"event_shape": list(self.event_shape), "columns": columns, "standardization": units}
         own["table"] = None if self.table is None else [c.to_json() for c in self.table]
-        return asdict(self) | own
+        return asdict(self) | own | {"given": list(self.given)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DataSpec":
@@ -127,7 +131,14 @@ class DataSpec:
         """
         expected = {f.name for f in fields(cls)}
         # Older runs do not have these.
-        values = {"columns": None, "standardization": None, "missing": None, "table": None, **values}
+        values = {
+            "columns": None,
+            "standardization": None,
+            "missing": None,
+            "table": None,
+            "given": (),
+            **values,
+        }
         if set(values) != expected:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
@@ -146,6 +157,7 @@ class DataSpec:
                 "standardization": None if units is None else Standardization.from_json(units),
                 "table": None if table is None else tuple(Column.from_json(c) for c in table),
                 "missing": None if missing is None else {str(k): float(v) for k, v in missing.items()},
+                "given": tuple(str(c) for c in values["given"]),
                 "splits": {str(k): int(n) for k, n in values["splits"].items()},
             }
         )

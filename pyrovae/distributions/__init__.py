@@ -13,6 +13,7 @@ from .double import StudentT as StudentT
 from .double import ZeroInflatedNegativeBinomial as ZeroInflatedNegativeBinomial
 from .fast_spline import rational_quadratic_spline as rational_quadratic_spline
 from .flow_distribution import FlowDistribution as FlowDistribution
+from .gaussian_chain import GaussianChain as GaussianChain
 from .lazy_zuko import import_zuko as import_zuko
 from .levels import Levels as Levels
 from .mixture_of import mixture_of as mixture_of
@@ -29,6 +30,7 @@ __all__ = [
     "DiscretizedLogistic",
     "FlowDistribution",
     "Gamma",
+    "GaussianChain",
     "Joined",
     "Levels",
     "LogNormal",

@@ -2,6 +2,7 @@
 
 from .beta import BetaELBO as BetaELBO
 from .check import check_objective as check_objective
+from .classified import Classified as Classified
 from .contrastive import ContrastiveDivergence as ContrastiveDivergence
 from .contrastive import PersistentCD as PersistentCD
 from .dreg import DReG as DReG

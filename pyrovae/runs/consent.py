@@ -17,7 +17,18 @@ from ..json_files import read_json
 
 LARGEST = 1 << 26  # bytes of a file of code
 # Programs that pyrovae brings; every other name of a model is somebody's code.
-BUILT_IN = ("vae", "hierarchical", "diffusion", "rbm", "linear-gaussian")
+BUILT_IN = (
+    *(
+        "vae",
+        "conditional",
+        "semi-supervised",
+        "markov",
+        "hierarchical",
+        "diffusion",
+        "rbm",
+        "linear-gaussian",
+    ),
+)
 
 
 class NotTrusted(ValueError):

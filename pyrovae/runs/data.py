@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import data as sources
 from ..data import Dataset, DataSpec
 from ..data.checks import detect_support
+from ..data.given.labelled import KNOWN
 from ..data.hashing import content_hash
 
 Rows = tuple[Any, ...]
@@ -39,7 +40,7 @@ def as_data(data: Any) -> Data:
 def training_rows(data: Data) -> Rows:
     """`(x, *context)` that the program is run on."""
     if isinstance(data, Dataset):
-        return (data.train,)
+        return data.arguments("train")
     return (data,) if isinstance(data, Tensor) else data
 
 
@@ -69,6 +70,14 @@ def spec_of(data: Data) -> DataSpec:
     )
 
 
+def sources_of_context(data: Dataset) -> dict[str, Any]:
+    """Options by which `load_again` gives the data their context."""
+    if KNOWN in data.spec.given and data.context is not None:
+        (y,) = data.context["train"]
+        return {"labelled": int((y >= 0).sum())}
+    return {"condition": list(data.spec.given)} if data.spec.given else {}
+
+
 def source_of(data: Data) -> dict[str, Any] | None:
     """Arguments of `pyrovae.data.load` that give the data again; None where they came from the user."""
     if not isinstance(data, Dataset) or data.spec.name not in sources.NAMES:
@@ -79,6 +88,7 @@ def source_of(data: Data) -> dict[str, Any] | None:
         "root": None,
         "binarise": binarise,
         "data_seed": data.spec.seed,
+        **sources_of_context(data),
     }
     if data.spec.name == "ising" and data.parameters is not None:  # simulated: as it was asked for
         sizes = data.spec.splits
@@ -90,10 +100,15 @@ def source_of(data: Data) -> dict[str, Any] | None:
 _OPTIONS = ("standardize", "log", "missing", "columns")
 
 
-def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = None) -> Dataset:
+def load_again(
+    source: Mapping[str, Any],
+    root: str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> Dataset:
     """The data set that a run's configuration names, from `root` where it differs from the run's.
 
-    The root in the configuration is only read; missing data sets are fetched into the user's own.
+    The root in the configuration is only read; missing data sets are fetched into the user's own. A file that is not
+    where it was is looked for by its name in the run folder, and beside it.
 
     Raises:
         ValueError: options that this version does not know; and as `pyrovae.data.load`.
@@ -104,18 +119,39 @@ def load_again(source: Mapping[str, Any], root: str | os.PathLike[str] | None = 
         options["train"] = options.pop("train_size")
     if "log_columns" in options:
         options["log"] = options.pop("log_columns")
+    given = {k: options.pop(k, None) for k in ("condition", "labelled")}
     unknown = set(options) - {*_OPTIONS, "binarise", "valid", "test", "train", "L", "T"}
     if name is None or unknown:
         raise ValueError(
             f"expected the run's data as options of pyrovae.data.load, got {dict(source)} in its configuration"
         )
+    if name not in sources.NAMES:
+        name = _found(Path(name), folder)
     if root is None and own_root is not None:
         # Where the run's data were is no more than a hint: what a folder says is read, never written to.
         try:
-            return sources.load(name, Path(own_root), seed=seed, download=False, **options)
+            found = sources.load(name, Path(own_root), seed=seed, download=False, **options)
+            return sources.with_given(found, **given)
         except (FileNotFoundError, PermissionError):
             pass
-    return sources.load(name, root, seed=seed, **options)
+    return sources.with_given(sources.load(name, root, seed=seed, **options), **given)
+
+
+def _found(path: Path, folder: str | os.PathLike[str] | None) -> str:
+    """The file at the path, or one of its name with the run.
+
+    Raises:
+        FileNotFoundError: neither.
+    """
+    if folder is None or path.expanduser().exists():
+        return str(path)
+    for place in (Path(folder), Path(folder).resolve().parent):
+        if (place / path.name).is_file():
+            return str(place / path.name)
+    raise FileNotFoundError(
+        f"expected the data of the run {os.fspath(folder)} at {path}, in its folder or beside it, found none; try "
+        "--data with the file as it is now (in Python data=path)"
+    )
 
 
 def check_sizes(spec: DataSpec, source: Any, folder: Path) -> None:

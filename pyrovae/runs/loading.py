@@ -57,7 +57,8 @@ def load(
         model, guide: the programs, as they were given to `pv.fit`; weights are written into their
             modules in place.
         build: `build(data)` that gives such a pair, or an object with `.model` and `.guide`.
-        data: of the run, where they have no name: what was given to `pv.save`.
+        data: of the run, where they have no name: what was given to `pv.save`; or the path of their file, where it is
+            not where it was.
         trust: consent to run the code that the folder names.
 
     Raises:
@@ -79,12 +80,14 @@ def load(
     if model is None and build is None:
         check_consent(_reference(config, folder), folder, trust)
     given: Data | None = None
+    if isinstance(data, str | os.PathLike):
+        data = _from_path(data, config, folder, root)
     if data is not None:
         given = moved(as_data(data), where)
         check_same(spec, given, folder)
     elif isinstance(config.get("data"), dict) and model is None:
         check_sizes(spec, config["data"], folder)
-        loaded = load_again(config["data"], root)
+        loaded = load_again(config["data"], root, folder)
         check_same(spec, loaded, folder)
         check_described(spec, loaded.spec, folder)
         given = loaded.to(where)
@@ -100,7 +103,8 @@ def load(
                 "expected programs without parameters of their own, got one bound to those of a fit or run; try the "
                 "functions that were given to pv.fit"
             )
-    rows = training_rows(given) if given is not None else stand_in(spec, where)
+    known = given if not spec.given else _needed(given, spec, folder)  # their context has no stand-in
+    rows = training_rows(known) if known is not None else stand_in(spec, where)
     store, modules, digest = with_weights(*pair, rows, folder)
     bound = store.bind(pair[0]), store.bind(pair[1])
     return Run(folder, config, spec, *bound, store, modules, where, digest, given, root)
@@ -190,6 +194,19 @@ def _needed(given: Data | None, spec: DataSpec, folder: Path) -> Data:
             "load them by, got none; try pv.load(..., data=...)"
         )
     return given
+
+
+def _from_path(
+    path: str | os.PathLike[str], config: dict[str, Any], folder: Path, root: str | os.PathLike[str] | None
+) -> Data:
+    """The run's data from another file."""
+    source = config.get("data")
+    if not isinstance(source, dict):
+        raise ValueError(
+            f"expected a run that says how its data were loaded from a file, got {folder}, saved from Python with data "
+            "of its own; try data= with what was given to pv.save"
+        )
+    return load_again({**source, "data": os.fspath(path)}, root)
 
 
 def _spec(config: dict[str, Any], folder: Path) -> DataSpec:

@@ -13,7 +13,9 @@ from .consent import BUILT_IN, find
 from .run import Run
 
 
-def found_in(run: Run, x: Tensor, asked: Sequence[Any], seed: int, delta: float) -> Evidence | None:
+def found_in(
+    run: Run, rows: tuple[Tensor, ...], asked: Sequence[Any], seed: int, delta: float
+) -> Evidence | None:
     """The run's evidence.nc, if it answers this very question: of these weights, data, estimators, seed and delta."""
     try:
         ev = run.stored_evidence
@@ -29,7 +31,7 @@ def found_in(run: Run, x: Tensor, asked: Sequence[Any], seed: int, delta: float)
     # A file that does not say what was asked is of ELBO and IS alone.
     samples = ev["IS"].num_samples if "IS" in ev else None
     default = repr([ELBO(), IS(samples)]) if samples else ""
-    wanted = (data_hash(x), repr(asked), seed, delta)
+    wanted = (data_hash(*rows), repr(asked), seed, delta)
     answered = (
         ev.attributes.get("data_hash"),
         ev.attributes.get("asked", default),

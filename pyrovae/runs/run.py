@@ -75,7 +75,7 @@ class Run(Trained):
                 f"{self.folder}; try pv.load({str(self.folder)!r}, ..., data=...)"
             )
         check_sizes(self.spec, source, self.folder)
-        data = load_again(source, self.root)
+        data = load_again(source, self.root, self.folder)
         check_same(self.spec, data, self.folder)
         return moved(data, self.device)
 
@@ -113,10 +113,11 @@ class Run(Trained):
         """(prior, guide, objective) of a built-in VAE; else (program, guide's name, objective), "–" if unknown."""
         options, train = self.config.get("model") or {}, self.config.get("train") or {}
         objective = str(train.get("objective", "–"))
-        if options.get("model") == "vae":
+        if options.get("model") in ("vae", "conditional", "semi-supervised"):
             preset = options.get("preset")  # which says what is not said
             prior, guide = options.get("prior"), options.get("guide")
-            return str(prior or preset or "standard"), str(guide or preset or "diagonal"), objective
+            own = "given" if options.get("model") == "conditional" else "standard"
+            return str(prior or preset or own), str(guide or preset or "diagonal"), objective
         names = self.config.get("program") or [options.get("model", "–"), "–"]
         return str(names[0]), str(names[1]), objective
 

@@ -27,6 +27,7 @@ from ..programs import Generated, reconstruct, simulate
 from ..results import Row, TrainedLike
 from .faces import html_face, text_face
 from .report import write_page
+from .scores import Scores, score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +81,18 @@ class Trained:
         if estimators is not None:
             options["estimators"] = estimators
         return evidence(self.model, self.guide, *_asked(self, x, context), **options)
+
+    def score(self: TrainedLike, x: Any, **options: Any) -> Scores:
+        """ln p of each of new rows, with its error and its support, and the least likely of them.
+
+        Args:
+            x: new rows: a path, a table (columns by name), an array; see `pv.data.new_rows`.
+            **options: `num_samples` of IS (1000), or `estimators` and others of `pv.evidence`.
+
+        Raises:
+            ValueError: rows that are not in the form of the training data; as `pv.evidence`.
+        """
+        return score(self, x, **options)
 
     def embed(
         self: TrainedLike, x: Tensor | None = None, *context: Any, **options: Any
@@ -154,8 +167,8 @@ class Trained:
         if x is None and isinstance(self.data, Dataset):
             if labels is None and self.data.labels:
                 labels = self.data.labels["test"][:ENCODED]
-            x = self.data.test[:ENCODED]
-        given = _asked(self, x, context)
+            x, *context = (t[:ENCODED] for t in self.data.arguments("test"))  # type: ignore[assignment]
+        given = _asked(self, x, tuple(context))
         return plots.plot_latent_space(self.model, self.guide, *given, labels=labels, site=site)
 
     def report(
@@ -223,7 +236,9 @@ def training_rows(data: Any) -> tuple[Any, ...]:
     """`(x, *context)` that a program is trained on; of a stream those that are in memory."""
     if isinstance(data, Stream):
         return tuple(data.sample)
-    if isinstance(data, Dataset) or hasattr(data, "train"):
+    if isinstance(data, Dataset):
+        return data.arguments("train")
+    if hasattr(data, "train"):
         return (data.train,)
     return (data,) if isinstance(data, Tensor) else tuple(data)
 
@@ -238,7 +253,7 @@ def _asked(trained: TrainedLike, x: Tensor | None, context: tuple[Any, ...]) -> 
             "expected x, or a program trained on a data set with a test split, got one trained on a "
             f"{type(trained.data).__name__} and no x; try it with data that it was not trained on"
         )
-    return (test,)
+    return trained.data.arguments("test") if isinstance(trained.data, Dataset) else (test,)
 
 
 def _shape(data: Any, given: tuple[int, int] | None) -> tuple[int, int]:

@@ -52,6 +52,7 @@ def train_into(
     announce: Callable[[Pair, Dataset], None] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
     on_end: Callable[[Fit], None] | None = None,
+    continues: bool = False,
 ) -> Fit:
     """Trains, and writes config, weights, history and training curves to `out` (the first rank does).
 
@@ -73,6 +74,7 @@ def train_into(
         split: of each batch over ranks, as in `pv.fit`.
         announce: called before the first step, once data and arguments have been found right.
         on_epoch: called with each row of the history.
+        continues: the run that is there has ended, and goes on from its last checkpoint with more epochs.
         on_end: called with the fit before anything of it is written: a full disk costs files, and not what was found.
 
     Raises:
@@ -89,7 +91,7 @@ def train_into(
         return fit(model, guide, data, **every, **arguments())
     with ExitStack() as stack:
         with world.together():
-            folder = stack.enter_context(occupied(out, overwrite, resume))
+            folder = stack.enter_context(occupied(out, overwrite or continues, resume))
             if not overwrite:
                 check_strays(folder)
         store, started = Checkpoints(folder / CHECKPOINTS, keep), False
@@ -104,7 +106,12 @@ def train_into(
                 if follow is not None:
                     follow(row)
 
-        resume = resume and is_unfinished(folder)
+        if continues and not (checkpoint_every and store.files()):
+            raise ValueError(
+                f"expected the last checkpoint of the run in {folder} and --checkpoint-every >= 1 to go on from it, "
+                "got none; try a new run"
+            )
+        resume = continues or (resume and is_unfinished(folder))
         if resume and not checkpoint_every and store.files():
             raise ValueError(
                 "expected --checkpoint-every >= 1 with --resume of a run that has checkpoints, got 0, which would "
@@ -122,6 +129,7 @@ def train_into(
                     record_code(code)
                 if not resume:
                     store.clear()
+                if not resume or continues:
                     write_config(folder, config, UNFINISHED)
             done = fit(
                 model,
@@ -136,6 +144,8 @@ def train_into(
             )
         except BaseException:
             # With a checkpoint the run is unfinished; without one there is no run.
+            if continues and not started:  # it is as it was
+                (folder / UNFINISHED).unlink(missing_ok=True)
             if not store.files() and not resume:
                 (folder / UNFINISHED).unlink(missing_ok=True)
                 if started or not former:
@@ -144,7 +154,7 @@ def train_into(
         if on_end is not None:
             on_end(done)
         _write(folder, config, done, data)
-        store.clear()
+        store.clear(spared=int(checkpoint_every > 0))  # from the last one more epochs go on
     return done
 
 

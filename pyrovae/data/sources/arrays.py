@@ -18,6 +18,7 @@ from ..tables.reading import read_columns, table_of
 from .frames import Columns, is_frame, to_array
 from .keys import renamed
 from .labels import to_codes
+from .sequences import is_sequences, load_sequences
 
 SPLITS = ("train", "valid", "test")
 LABELS = ("y", "labels")
@@ -44,6 +45,8 @@ def from_object(source: Any, request: Request) -> Raw:
         return _one_array(name, *_stacked(source), request)
     if isinstance(source, Tensor | np.ndarray) or is_frame(source) or hasattr(source, "toarray"):
         return _one_array(name, source, None, request)
+    if isinstance(source, Mapping) and is_sequences(source):
+        return load_sequences(name, source, request)
     if isinstance(source, Mapping):
         return _from_mapping(name, source, request)
     raise ValueError(

@@ -47,9 +47,9 @@ class Source:
             self.train: tuple[Any, ...] = _rows(self.stream.sample)
             valid = self.stream.valid if valid is None else valid
         else:
-            self.train = (self.dataset.train,) if self.dataset is not None else _rows(data)
+            self.train = _rows(data if self.dataset is None else arguments_of(self.dataset, "train"))
         if self.dataset is not None and valid is None:
-            valid = self.dataset.valid
+            valid = arguments_of(self.dataset, "valid")
         self.valid = None if valid is None else _rows(valid)
         for rows in (self.train, self.valid or ()):
             for i, value in enumerate(rows):
@@ -83,7 +83,13 @@ class Source:
         """`(x, *context)` of an epoch."""
         if self.dataset is None:
             return self.train
-        return (self.dataset.epoch(epoch, seed).to(self.train[0].dtype),)
+        return (self.dataset.epoch(epoch, seed).to(self.train[0].dtype), *self.train[1:])
+
+
+def arguments_of(data: DataLike, split: str) -> tuple[Any, ...]:
+    """`(x, *context)` of a split; of data sets of other makers, which know no context, x."""
+    own = getattr(data, "arguments", None)
+    return (getattr(data, split),) if own is None else own(split)
 
 
 def _rows(data: Any) -> tuple[Any, ...]:

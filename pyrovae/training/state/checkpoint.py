@@ -151,11 +151,12 @@ class Checkpoints:
             return state
         return None
 
-    def clear(self) -> None:
-        """Removes the checkpoints, and the folder if nothing else is in it."""
+    def clear(self, spared: int = 0) -> None:
+        """Removes the checkpoints but the last `spared`, and the folder if nothing else is in it."""
         if self.folder.is_dir():
+            files = self.files()
             for path in (
-                *self.files(),
+                *files[: len(files) - spared],
                 *self.folder.glob(f".{PATTERN}"),
                 *self.folder.glob("checkpoint-*.damaged"),
             ):

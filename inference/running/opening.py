@@ -2,4 +2,4 @@
 
 from pyrovae.runs import load as load
 
-from .options import building as building  # registers the builder
+from ..options import building as building  # registers the builder

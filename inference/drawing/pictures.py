@@ -22,6 +22,7 @@ from pyrovae.files import write_whole
 from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
+from .classes import class_samples
 
 PictureName = Literal[
     "samples",
@@ -34,9 +35,11 @@ PictureName = Literal[
     "likely",
     "levels",
     "level_samples",
+    "classes",
 ]
 LEVELS: tuple[PictureName, ...] = ("levels", "level_samples")  # of programs with several latent sites
-PICTURES: tuple[PictureName, ...] = tuple(n for n in get_args(PictureName) if n not in LEVELS)
+CLASSES: tuple[PictureName, ...] = ("classes",)  # of programs that are given labels
+PICTURES: tuple[PictureName, ...] = tuple(n for n in get_args(PictureName) if n not in LEVELS + CLASSES)
 QUICK: tuple[PictureName, ...] = ("samples", "reconstructions", "latent")
 SHOWN = 12  # images in a row
 ENCODED = 10_000  # data of a latent space, at most
@@ -112,39 +115,43 @@ class Pictures:
     @cached_property
     def evidence(self) -> pv.Evidence:
         """Importance-sampled evidence of that subset."""
-        x = self.data.test[self.subset]
-        return pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
+        return pv.evidence(
+            *self.pair, *self._test(self.subset), estimators=[pv.IS(self.num_samples)], seed=self.seed
+        )
 
     def samples(self) -> Figure:
         """Draws from the prior and from the aggregate posterior."""
         shape, num = self.shape, min(self.num, 100)
-        prior = pv.simulate(self.pair.model, num, self.data.train[:1], seed=self.seed).mean
-        made = aggregate_posterior(*self.pair, self.data.train, num_draws=num, seed=self.seed).mean
+        prior = pv.simulate(self.pair.model, num, *example(self.data, num), seed=self.seed).mean
+        made = aggregate_posterior(
+            *self.pair, *self.data.arguments("train"), num_draws=num, seed=self.seed
+        ).mean
         return plots.plot_prior_and_posterior(self._as_data(prior), self._as_data(made), shape, **self.scale)
 
     def reconstructions(self) -> Axes:
         """Reconstructions of test data, with their evidence where it can be had."""
-        shape, x = self.shape, self.data.test[self.subset[:SHOWN]]
-        mean = self._as_data(pv.reconstruct(*self.pair, x, seed=self.seed).mean)
+        shape, rows = self.shape, self._test(self.subset[:SHOWN])
+        mean = self._as_data(pv.reconstruct(*self.pair, *rows, seed=self.seed).mean)
         try:
-            ev = pv.evidence(*self.pair, x, estimators=[pv.IS(self.num_samples)], seed=self.seed)
+            ev = pv.evidence(*self.pair, *rows, estimators=[pv.IS(self.num_samples)], seed=self.seed)
         except ValueError as error:
             self.skipped["evidence of reconstructions"] = str(error)
             ev = None
-        return plots.plot_reconstructions(x, mean, shape, SHOWN, ev=ev, **self.scale)
+        return plots.plot_reconstructions(rows[0], mean, shape, SHOWN, ev=ev, **self.scale)
 
     def latent(self) -> Axes:
         """Places of the test data in the latent space."""
         labels = self.data.labels["test"][:ENCODED] if self.data.labels else None
-        return plots.plot_latent_space(*self.pair, self.data.test[:ENCODED], labels=labels, site=self.site)
+        rows = self._test(slice(ENCODED))
+        return plots.plot_latent_space(*self.pair, *rows, labels=labels, site=self.site)
 
     def manifold(self) -> Axes:
         """Manifold of a 2-D latent."""
-        return plots.plot_manifold(*self.pair, self.data.test[:ENCODED], **self._decoded)
+        return plots.plot_manifold(*self.pair, *self._test(slice(ENCODED)), **self._decoded)
 
     def traversals(self) -> Axes:
         """Traversals of each latent dimension."""
-        return plots.plot_traversals(*self.pair, self.data.test[:ENCODED], **self._decoded)
+        return plots.plot_traversals(*self.pair, *self._test(slice(ENCODED)), **self._decoded)
 
     def interpolations(self) -> Axes:
         """Between test data of different classes, where there are labels."""
@@ -153,7 +160,7 @@ class Pictures:
         chosen = self.subset[[i for pair in pairs for i in pair]]
         return plots.plot_interpolations(
             *self.pair,
-            self.data.test[chosen],
+            *self._test(chosen),
             pairs=[(2 * i, 2 * i + 1) for i in range(len(pairs))],
             **self._decoded,
         )
@@ -161,7 +168,7 @@ class Pictures:
     def neighbours(self) -> Axes:
         """Training data nearest to samples."""
         shape = self.shape
-        drawn = pv.simulate(self.pair.model, SHOWN, self.data.train[:1], seed=self.seed)
+        drawn = pv.simulate(self.pair.model, SHOWN, *example(self.data, SHOWN), seed=self.seed)
         samples = self._as_data(drawn.mean)
         # Means are compared with means: the grey levels, where the binary data are draws from them.
         train = self.data.train if self.data.probabilities is None else self.data.probabilities
@@ -186,10 +193,16 @@ class Pictures:
             self.pair.model, self.data.train, shape, num=SHOWN, seed=self.seed, **self.scale
         )
 
+    def classes(self) -> Axes:
+        """Samples of each class, a row for each."""
+        shape = self.shape
+        rows, names = class_samples(self.pair, self.data, SHOWN, self.seed)
+        return plots.plot_images([self._as_data(r) for r in rows], shape, labels=names, **self.scale)
+
     @cached_property
     def sites(self) -> list[str]:
         """Latent sites, in the model's order."""
-        return list(pv.reconstruct(*self.pair, self.data.train[:1]).latents)
+        return list(pv.reconstruct(*self.pair, *(t[:1] for t in self.data.arguments("train"))).latents)
 
     @property
     def _decoded(self) -> dict[str, Any]:
@@ -200,6 +213,10 @@ class Pictures:
         if len(self.sites) < 2:
             raise ValueError(f"expected several latent sites, got {self.sites}")
 
+    def _test(self, rows: Tensor | slice) -> tuple[Tensor, ...]:
+        """`(x, *context)` of some test data."""
+        return tuple(t[rows] for t in self.data.arguments("test"))
+
     def _as_data(self, mean: Tensor) -> Tensor:
         return mean.reshape(len(mean), *self.data.spec.event_shape)
 
@@ -207,6 +224,11 @@ class Pictures:
 def draw_pictures(pair: Pair, data: Dataset, out: Path, *, num_samples: int = 60, seed: int = 0) -> list[str]:
     """Writes samples.png, reconstructions.png (image data) and latent.png; returns the names."""
     return Pictures(pair, data, num=num_samples, seed=seed).write(out, QUICK)
+
+
+def example(data: Dataset, number: int) -> tuple[Tensor, ...]:
+    """`(x, *context)` in whose form so many data are drawn: the contexts of training data, in their order."""
+    return tuple(t[: 1 if data.context is None else number] for t in data.arguments("train"))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) -> None:

@@ -1,0 +1,60 @@
+"""Reconstruct new data: draw each row again from where the guide of a trained run folder puts it."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
+    sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["reconstruct", *sys.argv[1:]]))
+
+import tyro
+
+import pyrovae as pv
+from pyrovae.inference.drawing.pictures import write_arrays
+from pyrovae.inference.running.new_data import NewDataOptions, opened, target_of
+from pyrovae.inference.running.running import console, run_script, write_all
+from pyrovae.runs.scores import SUFFIXES, write_columns
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclass(frozen=True)
+class Options(NewDataOptions):
+    """Options of reconstruct."""
+
+
+def run(options: Options) -> None:
+    """Writes the means of p(x'|z): a table where the data are one, else (or by --out) an .npz of x, mean and draws."""
+    loaded, rows = opened(options)
+    columns = loaded.spec.columns
+    suffixes = (*SUFFIXES, ".npz") if columns else (".npz",)
+    target = target_of(options, "reconstructed", suffixes)
+    made = pv.reconstruct(loaded.model, loaded.guide, *rows.arguments, seed=options.seed)
+    x = rows.arguments[0]
+    mean = made.mean.reshape(x.shape)
+
+    def write() -> None:
+        if target.suffix == ".npz":
+            arrays = {"x": x, "mean": mean, "draws": made.x.reshape(x.shape)}
+            write_arrays(target, arrays, loaded.weights_hash)
+            return
+        assert columns is not None
+        flat = mean.cpu()
+        table: dict[str, list[Any]] = {"row": list(rows.names)}
+        write_columns(target, table | {name: flat[:, i].tolist() for i, name in enumerate(columns)})
+
+    write_all([write])
+    console.print(f"{target}: {len(x):,} rows", highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return run_script(run, Options, argv, "reconstruct", __doc__ or "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The deep Markov model: sequences of different lengths, a nonlinear state space model with an amortised smoother."""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyrovae.distributions import GaussianChain
+from pyrovae.networks import MLP, positive_scale
+from pyrovae.programs import program
+
+
+class Transition(nn.Module):
+    """z_t ~ N(m(z_{t-1}), diag v(z_{t-1})^2): a gate between a linear and a nonlinear step (Krishnan et al. 2017)."""
+
+    def __init__(self, latent_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.gate = MLP(latent_dim, (hidden,), latent_dim)
+        self.proposed = MLP(latent_dim, (hidden,), latent_dim)
+        self.linear = nn.Linear(latent_dim, latent_dim)
+        self.scale = nn.Linear(latent_dim, latent_dim)
+        self.start = nn.Parameter(torch.zeros(latent_dim))
+        nn.init.eye_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def step(self, before: Tensor, _seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Location and scale of z_t."""
+        gate, proposed = torch.sigmoid(self.gate(before)), self.proposed(before)
+        loc = (1 - gate) * self.linear(before) + gate * proposed
+        return loc, positive_scale(self.scale(torch.tanh(proposed)), 1e-3)
+
+    def forward(self, lengths: Tensor, num_steps: int) -> GaussianChain:
+        """p(z) of paths of these lengths."""
+        return GaussianChain(self.step, self.start, lengths, num_steps)
+
+
+class Smoother(nn.Module):
+    """q(z_t | z_{t-1}, x_t, ..., x_T): each sequence is read from its own end by a GRU (Krishnan et al. 2017)."""
+
+    def __init__(self, event_dim: int, latent_dim: int, hidden: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.latent_dim, self.factor = latent_dim, factor
+        self.read = nn.GRU(event_dim, hidden, batch_first=True)
+        self.combine = nn.Linear(latent_dim, hidden)
+        self.head = nn.Linear(hidden, 2 * latent_dim)
+        self.start = nn.Parameter(torch.zeros(latent_dim))
+
+    def step(self, before: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Location and scale of z_t."""
+        assert seen is not None
+        mixed = (torch.tanh(self.combine(before)) + seen) / 2
+        loc, raw = self.head(mixed).chunk(2, -1)
+        return loc, positive_scale(raw, 1e-3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> GaussianChain:
+        """q(z | x) of paths of the lengths of x `[N, T, D]`."""
+        steps = torch.arange(x.shape[-2], device=x.device)
+        back = (lengths.unsqueeze(-1) - 1 - steps).clamp(min=0).unsqueeze(-1)
+        ahead, _ = self.read((self.factor * x).gather(-2, back.expand_as(x)))
+        seen = ahead.gather(-2, back.expand_as(ahead))
+        return GaussianChain(self.step, self.start, lengths, x.shape[-2], seen)
+
+
+class DeepMarkov(nn.Module):
+    """p(x, z) = prod_t p(z_t | z_{t-1}) p(x_t | z_t) with guide prod_t q(z_t | z_{t-1}, x_{t:T}).
+
+    A sequence of length L_n stands in `x` `[N, T, D]` up to step L_n; what is beyond says nothing. Its evidence is
+    ln p(x_1, ..., x_{L_n}). Krishnan, Shalit & Sontag 2017, https://arxiv.org/abs/1609.09869
+
+    Args:
+        transition: `transition(lengths, num_steps)` is p(z), a `GaussianChain`.
+        likelihood: `likelihood(z)` is p(x_t | z_t), batch shape `z.shape[:-1]`.
+        guide: `guide(x, lengths)` is q(z | x), a `GaussianChain`.
+
+    Raises:
+        ValueError: transition and guide of different latent dims.
+
+    Example:
+        >>> from pyrovae import likelihoods, networks
+        >>> emit = likelihoods.Gaussian(networks.MLP(3, (16,), 2), learn_scale=True)
+        >>> markov = DeepMarkov(Transition(3, 16), emit, Smoother(2, 3, 16))
+    """
+
+    def __init__(self, transition: nn.Module, likelihood: nn.Module, guide: nn.Module) -> None:
+        super().__init__()
+        dims = [getattr(part, "latent_dim", None) for part in (transition, guide)]
+        if None not in dims and dims[0] != dims[1]:
+            raise ValueError(f"expected one latent_dim, got transition {dims[0]} and guide {dims[1]}")
+        self.transition = transition
+        self.likelihood = likelihood
+        self.q = guide
+
+    @program(density="exact", plate="data", observed="x")
+    def model(self, x: Tensor, lengths: Tensor) -> None:
+        """z ~ p(z), x_t ~ p(x_t | z_t) for t up to each length, `x` `[N, T, D]` and `lengths` `[N]`."""
+        pyro.module("transition", self.transition)
+        pyro.module("likelihood", self.likelihood)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", self.transition(lengths, x.shape[-2]))
+            there = torch.arange(x.shape[-2], device=x.device) < lengths.unsqueeze(-1)
+            pyro.sample("x", self.likelihood(z).mask(there).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, lengths: Tensor) -> None:
+        """z ~ q(z | x)."""
+        pyro.module("guide", self.q)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", self.q(x, lengths))

@@ -1,0 +1,155 @@
+"""Data of which labels or columns are given: programs of p(x | c)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ..checks import detect_support
+from ..dataset import SPLITS, Dataset
+from ..hashing import content_hash
+
+LABEL, LENGTHS = "label", "lengths"
+
+
+def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
+    """The same data with a context c: programs are then `model(x, c)`, and their evidence is ln p(x | c).
+
+    Args:
+        data: of `load`.
+        on: "label", whose classes become 0/1 columns `[N, C]`; and names of a table's columns, which leave x and stand
+            in c as they are.
+
+    Returns:
+        Data whose `context` is one tensor `[N, width]` a split, the label's columns first.
+
+    Raises:
+        ValueError: nothing to condition on, no labels or one that is missing (below 0), names that are no columns or
+            stand there twice, all columns, a context that is there already, or columns of data that are redrawn.
+
+    Example:
+        >>> from pyrovae.data import load
+        >>> [c.shape for c in conditioned(load("digits")).context["test"]]
+        [torch.Size([360, 10])]
+    """
+    names = (on,) if isinstance(on, str) else tuple(on)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"expected names to condition on, each once, got {names}; try ('label',)")
+    refuse_given(data)
+    columns = [n for n in names if n != LABEL]
+    parts: dict[str, list[Tensor]] = {split: [] for split in SPLITS}
+    if LABEL in names:
+        for split, codes in classes_of(data).items():
+            parts[split].append(codes)
+    if columns:
+        data, taken = _without(data, columns)
+        for split, values in taken.items():
+            parts[split].append(values)
+    context = {split: (torch.cat(found, 1),) for split, found in parts.items()}
+    given = (*([LABEL] if LABEL in names else []), *columns)
+    return with_context(data, context, given)
+
+
+def with_context(data: Dataset, context: dict[str, tuple[Tensor, ...]], given: tuple[str, ...]) -> Dataset:
+    """Data with this context; the hash is of both, and an exact ln p(x) is no more that of the program."""
+    whole = {s: data.split(s).cpu() for s in SPLITS}
+    whole |= {f"{s} given {i}": t.cpu() for s in SPLITS for i, t in enumerate(context[s])}
+    spec = replace(data.spec, given=given, hash=content_hash(whole))
+    return replace(data, spec=spec, context=context, log_evidence=None, parameters=None)
+
+
+def refuse_given(data: Dataset) -> None:
+    """Refuses data that have a context already.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if data.context is not None:
+        raise ValueError(
+            f"expected data without a context, got {data.spec.name} with {', '.join(data.spec.given)}; try the data as "
+            "they were loaded"
+        )
+
+
+def classes_of(data: Dataset) -> dict[str, Tensor]:
+    """Classes of each split as 0/1 columns `[N, C]`, C the number of classes in all splits.
+
+    Raises:
+        ValueError: no labels, one class, or a label that is missing.
+    """
+    labels = labels_of(data)
+    for split, y in labels.items():
+        if bool((y < 0).any()):
+            raise ValueError(
+                f"expected a label for each datum to condition on it, got {int((y < 0).sum())} missing (below 0) in "
+                f"split {split!r}; try --model semi-supervised, which sums over them"
+            )
+    number = num_classes(data)
+    return {s: one_hot(y, number).to(data.split(s).dtype) for s, y in labels.items()}
+
+
+def labels_of(data: Dataset) -> dict[str, Tensor]:
+    """Labels of all splits.
+
+    Raises:
+        ValueError: data without them.
+    """
+    if data.labels is None:
+        raise ValueError(
+            f"expected data with labels, got {data.spec.name} without; try an .npz file with the keys x and y, or "
+            "{'x': table, 'y': column}"
+        )
+    return data.labels
+
+
+def num_classes(data: Dataset) -> int:
+    """Number of classes: of the words, else the largest label in all splits and one.
+
+    Raises:
+        ValueError: fewer than two, or numbers so large that they are no classes.
+    """
+    found = max(int(y.max()) for y in labels_of(data).values()) + 1
+    number = max(found, len(data.classes or ()))
+    if not 2 <= number <= 10_000:
+        raise ValueError(f"expected 2 to 10,000 classes in labels 0, 1, ..., got {number} by the largest")
+    return number
+
+
+def _without(data: Dataset, columns: Sequence[str]) -> tuple[Dataset, dict[str, Tensor]]:
+    known = data.spec.columns
+    if known is None:
+        raise ValueError(
+            f"expected a table to condition on {', '.join(columns)}, got {data.spec.name} without names of columns; "
+            "try 'label', or a data frame"
+        )
+    for name in columns:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(known[:20])}"
+            raise ValueError(f"expected a column of {data.spec.name}, got {name!r}; {hint}")
+    if len(columns) == len(known):
+        raise ValueError(
+            f"expected a column that is left to model, got all {len(known)} to condition on; try fewer"
+        )
+    if data.spec.binarisation is not None:
+        raise ValueError(
+            "expected data that are not binarised to condition on columns, got some that are; try 'label'"
+        )
+    own = [known.index(name) for name in columns]
+    left = [i for i in range(len(known)) if i not in own]
+    splits = {s: data.split(s)[:, left].contiguous() for s in SPLITS}
+    support, levels = detect_support(splits)
+    spec = replace(
+        data.spec,
+        event_shape=(len(left),),
+        support=support,
+        levels=levels,
+        columns=tuple(known[i] for i in left),
+    )
+    rest = replace(data, train=splits["train"], valid=splits["valid"], test=splits["test"], spec=spec)
+    return rest, {s: data.split(s)[:, own] for s in SPLITS}
