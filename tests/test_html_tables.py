@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 import pyrovae as pv
+from pyrovae.comparing.rendering import terminal
+from pyrovae.comparing.table import Table
 from pyrovae.html_curves import svg_curves
 from pyrovae.html_tables import html_table
 from pyrovae.models import ground_truths as gt
@@ -113,3 +115,20 @@ def test_curves_of_what_is_no_number_are_refused():
     with pytest.raises(ValueError, match="1 to 3 curves with finite values, got 0"):
         svg_curves([1.0], {"a": [math.nan]})
     assert "circle" in svg_curves([1.0], {"a": [2.0]})
+
+
+def test_text_stays_text_in_a_notebook(monkeypatch):
+    """There rich shows tables by itself, and leaves the text empty: each would appear twice, or not at all."""
+    import rich.console
+    import rich.jupyter
+
+    shown = []
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    monkeypatch.setattr(rich.jupyter, "display", lambda *a, **k: shown.append(a))
+    case = gt.linear_gaussian(6, latent_dim=2)
+    ev = pv.evidence(case.model, case.guide, case.x, estimators=[pv.ELBO(), pv.IS(20)])
+    free = pv.thermodynamics.free_energy(case.model, case.guide, case.x, num_samples=20)
+    table = Table(("program", "ELBO"), [("a", "-1.0")], ["a note"])
+    for text in (ev.table(), free.table(), terminal(table, "title")):
+        assert "┃" in text and "│" in text
+    assert not shown

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def with_links(text: str, file: str) -> str:
     return LINK.sub(turned, text)
 
 
-def stage(execute: bool) -> None:
-    """Writes all pages, as Markdown, into build/docs."""
+def stage(run: Callable[[str], bool]) -> None:
+    """Writes all pages, as Markdown, into build/docs; those tutorials are run whose name `run` takes."""
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.copytree(ROOT / "docs/figures", PAGES / "figures")
     shutil.copyfile(HERE / "site.css", PAGES / "site.css")
@@ -77,7 +78,7 @@ def stage(execute: bool) -> None:
     for file in dict.fromkeys(texts):
         write(file, (ROOT / file).read_text())
     for path in sorted((ROOT / "docs/tutorials").glob("*.py")):
-        file = str(path.relative_to(ROOT))
+        file, execute = str(path.relative_to(ROOT)), run(path.stem)
         if execute:
             print(f"runs {file}", flush=True)
         write(file, as_markdown(path, PAGES / place_of(file), execute))
@@ -139,8 +140,12 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="do not run the tutorials: their pages show code and text alone",
     )
-    execute = not parser.parse_args(argv).without_outputs
-    stage(execute)
+    parser.add_argument("--only", nargs="+", metavar="TUTORIAL", help="run these alone, such as own_table")
+    options = parser.parse_args(argv)
+    names = {path.stem for path in (ROOT / "docs/tutorials").glob("*.py")}
+    if options.only and not names >= set(options.only):
+        parser.error(f"expected --only among {sorted(names)}, got {options.only}")
+    stage(lambda name: not options.without_outputs and name in (options.only or names))
     package()
     rooms = write_rooms(PAGES / "api")
     nav = [*navigation(), {"API": [{title: f"api/{name}"} for title, name in rooms.items()]}]

@@ -8,7 +8,7 @@ from latex2mathml.converter import convert
 
 # Code stays as it is: fenced, indented, and between backticks.
 PIECES = re.compile(r"(^```.*?^```[^\n]*$|^(?: {4}|\t)[^\n]*$|`[^`\n]+`)", re.S | re.M)
-FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\w$])", re.S)
+FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?=\S)((?:[^$\n]|\n(?!\n))+?)(?<=\S)\$(?![\w$])", re.S)
 # A function's name stands apart from an argument without parentheses.
 APART = re.compile(r"(<mi>(?:ln|log|exp|sin|cos)</mi>)(?!<mo stretchy=\"false\">&#x00028;)")
 
@@ -25,7 +25,8 @@ def _mathml(match: re.Match[str]) -> str:
     made = APART.sub(r'\1<mspace width="0.167em" />', made)
     # What Markdown would read as emphasis or as a cell's end.
     made = re.sub(r">([^<]*)<", lambda m: ">" + re.sub(r"[*_|\\]", _entity, m[1]) + "<", made)
-    return f"\n\n{made}\n\n" if block else made
+    # At the start of a line a bare <math> would be a block of its own.
+    return f"\n\n{made}\n\n" if block else f"<span>{made}</span>"
 
 
 def _entity(match: re.Match[str]) -> str:

@@ -8,13 +8,12 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Swap a prior and a guide: which is better?
 #
 # `pv.compare` trains every combination of the parts it is given, on the same data with the same batches, evaluates all of
 # them on the same test images, and says which is ahead and by how much. Training here is short, so that the page builds
-# in a minute: the figures are those of these 30 epochs.
+# in a minute: the figures are those of these 20 epochs.
 
 # %%
 # %matplotlib inline
@@ -28,7 +27,7 @@ result = pv.compare(
     latent_dim=8,
     hidden=(64,),
     components=20,
-    epochs=30,
+    epochs=20,
     lr=3e-3,
     seeds=2,
     estimators=(pv.ELBO(), pv.IS(500)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 
@@ -51,8 +52,9 @@ def terminal(table: Table, title: str) -> str:
     """For a terminal; rows stay whole."""
     out = io.StringIO()
     shown = rich_table(table, title)
-    needed = Console(file=out, width=10_000, markup=False, emoji=False).measure(shown).maximum
-    Console(file=out, width=needed, markup=False, emoji=False).print(shown)
+    # In a notebook rich would show what is meant to become text.
+    plain = functools.partial(Console, file=out, markup=False, emoji=False, force_jupyter=False)
+    plain(width=plain(width=10_000).measure(shown).maximum).print(shown)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join([*lines, *(f"· {visible(note)}" for note in table.all_notes)]) + "\n"
 

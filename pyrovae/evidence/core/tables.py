@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 
@@ -49,10 +50,12 @@ def render(
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    out = io.StringIO()  # without markup: [nats] is no style
-    needed = Console(file=out, width=10_000, markup=False, emoji=False).measure(table).maximum
-    Console(file=out, width=max(width, needed), markup=False, emoji=False).print(table)
-    console = Console(file=out, width=width)
+    out = io.StringIO()
+    # Without markup: [nats] is no style. In a notebook rich would show what is meant to become text.
+    plain = functools.partial(Console, file=out, markup=False, emoji=False, force_jupyter=False)
+    needed = plain(width=10_000).measure(table).maximum
+    plain(width=max(width, needed)).print(table)
+    console = plain(width=width)
     for note in notes:
         console.print(f"· {note}", highlight=False, markup=False)
     return out.getvalue()
