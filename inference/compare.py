@@ -46,7 +46,8 @@ from pyrovae.inference.options.options import (
     PriorName,
     SizeOptions,
 )
-from pyrovae.inference.running.evaluating import Question, entry_of_run, evaluate_run, keep, load_runs
+from pyrovae.inference.running.entries import entry_of_run
+from pyrovae.inference.running.evaluating import Question, evaluate_run, keep, load_runs
 from pyrovae.inference.running.grid import Named, estimators_of, make_cells
 from pyrovae.inference.running.keeping import save_comparison
 from pyrovae.inference.running.running import (

@@ -26,16 +26,15 @@ from pyrovae.inference.options.estimating import EstimatorOptions, shard_of
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.options.suiting import check_asked, suited
+from pyrovae.inference.running.entries import entry_of_run, with_sandwich_of
 from pyrovae.inference.running.evaluating import (
     PARTIAL,
     CompileName,
     Question,
     at,
-    entry_of_run,
     evaluate_run,
     keep,
     load_runs,
-    with_sandwich_of,
 )
 from pyrovae.inference.running.given_lines import given_lines
 from pyrovae.inference.running.running import (

@@ -22,7 +22,8 @@ from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
-from pyrovae.inference.running.evaluating import SANDWICH, CompileName, load_runs, place_of, prepare
+from pyrovae.inference.running.entries import SANDWICH
+from pyrovae.inference.running.evaluating import CompileName, load_runs, place_of, prepare
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 
 

@@ -63,7 +63,7 @@ def shows_progress(description: str) -> Callable[[Callable[P, R]], Callable[P, R
     def decorate(fn: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(fn)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with shown(kwargs.get("progress", True), description) as tell:  # type: ignore[arg-type]
+            with shown(kwargs.get("progress", True), description) as tell:  # type: ignore[arg-type]  # a Progress, as of fn
                 kwargs["progress"] = tell
                 return fn(*args, **kwargs)
 

@@ -98,9 +98,14 @@ def interpreted(monkeypatch):
 @pytest.fixture
 def unrendered(monkeypatch):
     """Pictures are files of one pixel, for tests of where files go: to draw takes most of the time of a command."""
-    content = io.BytesIO()
-    Figure(figsize=(1, 1), dpi=1).savefig(content, format="png")
-    monkeypatch.setattr("pyrovae.plots.saving.drawn", lambda figure, *_, **__: content.getvalue())
+
+    def drawn(figure, suffix, weights_hash=None):
+        content = io.BytesIO()
+        metadata = {"weights_hash": weights_hash} if suffix == ".png" and weights_hash else None
+        Figure(figsize=(1, 1), dpi=1).savefig(content, format=suffix[1:], metadata=metadata)
+        return content.getvalue()
+
+    monkeypatch.setattr("pyrovae.plots.saving.drawn", drawn)
 
 
 @pytest.fixture

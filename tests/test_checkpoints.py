@@ -29,6 +29,8 @@ from pyrovae.training.state.packing import pack, unpack
 from tests import killing
 from tests.training_pair import VALID, Pair, X, assert_equal
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 torch.set_num_threads(1)
 OPTIONS = {"valid": VALID, "batch_size": 16, "lr": 0.02, "epochs": 5, "ema": 0.9, "clip_norm": 5.0}
 

@@ -26,6 +26,8 @@ from pyrovae.inference import (
 )
 from pyrovae.inference.running import running
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 MAINS = {
     "train": train.main,
     "evaluate": evaluate.main,

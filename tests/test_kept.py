@@ -33,6 +33,8 @@ from pyrovae.training import Checkpoints, loop
 
 from .small import EVALUATE, FLAGS, GRID, QUICK
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -320,7 +322,7 @@ def start_compare(out):
 
 
 @pytest.mark.slow
-def test_comparisons_survive_kills(tmp_path, unrendered):
+def test_comparisons_survive_kills(tmp_path):
     """Killed at random moments and started again: finished cells are not trained again, the table is the same."""
     # In this process, so that forks of it need not import anything.
     assert compare.main(["--out", str(tmp_path / "warm"), *GRID, "--jobs", "1", *QUICK]) == 0

@@ -17,6 +17,8 @@ from pyrovae.models.composing import presets
 from pyrovae.models.composing.architectures import Convolutional, Perceptrons
 from pyrovae.networks import ConvDecoder, ConvEncoder
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 QUICK = ["--epochs", "1", "--batch-size", "629", "--latent-dim", "2", "--device", "cpu", "--quiet"]
 
 

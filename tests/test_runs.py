@@ -14,6 +14,8 @@ from pyrovae import runs
 from pyrovae.inference import compare, evaluate, train
 from pyrovae.runs import read_evidence, write_evidence
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 FLAGS = ["--device", "cpu", "--quiet"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", *FLAGS]
 

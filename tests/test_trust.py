@@ -17,6 +17,8 @@ from pyrovae.inference import cli, compare, evaluate, free_energy, gaps, report,
 from pyrovae.inference.studies.ising_cells import Question, trained
 from pyrovae.inference.studies.ising_study import make_plan
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 FLAGS = ["--device", "cpu", "--quiet"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", *FLAGS]
 

@@ -18,6 +18,8 @@ from pyrovae.models.vae import VAE
 from pyrovae.programs import inspect_program
 from pyrovae.programs.checks.validity import closed_form_kl
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 USE = [b for b in BLOCKS if b.startswith("# use.py")]

@@ -45,9 +45,9 @@ def called(name: str) -> str:
     return f"python inference/{name}.py" if Path(sys.argv[0]).name == f"{name}.py" else f"pyrovae {name}"
 
 
-def short_help(options: type, prog: str, description: str) -> str:
+def short_help(options: Any, prog: str, description: str) -> str:
     """Usage, and one entry for each option of `options.BASIC`, by topic."""
-    width, basic = min(WIDEST, shutil.get_terminal_size().columns), options.BASIC  # type: ignore[attr-defined]
+    width, basic = min(WIDEST, shutil.get_terminal_size().columns), options.BASIC
     lines, topics = textwrap.wrap(description.partition("\n\n")[0], width), _topics(options)
     for topic, fields in topics.items():
         usual = sorted(
@@ -79,9 +79,10 @@ def _docstrings(kind: type) -> dict[str, str]:
     found = {}
     for base in reversed([one for one in kind.__mro__ if dataclasses.is_dataclass(one)]):
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        for field, text in pairwise(body.body):  # type: ignore[attr-defined]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in pairwise(body.body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[field.target.id] = " ".join(ast.literal_eval(text.value).split())  # type: ignore[union-attr]
+                found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
     return found
 
 

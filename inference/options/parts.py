@@ -66,14 +66,14 @@ def make_networks(options: ModelOptions, start: Networks) -> Networks:
         ValueError: an option that this architecture does not have.
     """
     found = start if options.network is None else NETWORKS[options.network]
-    fields = {f.name for f in dataclasses.fields(found)}  # type: ignore[arg-type]
+    fields = {f.name for f in dataclasses.fields(found)}
     if (
         options.network is not None
         and options.hidden is None
         and hasattr(start, "hidden")
         and "hidden" in fields
     ):
-        found = dataclasses.replace(found, hidden=start.hidden)  # type: ignore[type-var]
+        found = dataclasses.replace(found, hidden=start.hidden)
     change: dict[str, Any] = {"channels": options.channels, "hidden": options.hidden}
     if options.activation is not None:
         change["activation"] = ACTIVATIONS[options.activation]
@@ -94,7 +94,7 @@ def make_networks(options: ModelOptions, start: Networks) -> Networks:
             raise ValueError(
                 f"expected no --{name} for {kind} networks, which have none; try another --network"
             )
-    return dataclasses.replace(found, **change)  # type: ignore[type-var]
+    return dataclasses.replace(found, **change)
 
 
 def make_prior(options: ModelOptions, data: Dataset, components: int) -> MakePrior | None:
@@ -105,20 +105,20 @@ def make_prior(options: ModelOptions, data: Dataset, components: int) -> MakePri
         # The preset with pseudo-inputs of its own has them in the number given.
         own = options.preset == "vampprior" and options.components is not None
         return vamp(data, number) if own else None
-    flow = {"hidden": options.flow_hidden or FLOW_HIDDEN}
+    flow: dict[str, Any] = {"hidden": options.flow_hidden or FLOW_HIDDEN}
     if options.flow_transforms is not None:
-        flow["transforms"] = options.flow_transforms  # type: ignore[assignment]
+        flow["transforms"] = options.flow_transforms
     if name == "vamp":
         return vamp(data, number)
     priors: dict[str, Callable[[int], nn.Module]] = {
         "standard": pv.priors.StandardNormal,
         "diagonal": pv.priors.DiagonalGaussian,
         "mixture": functools.partial(pv.priors.GaussianMixture, num_components=number),
-        "flow-spline": functools.partial(pv.priors.FlowPrior.spline, **flow),  # type: ignore[arg-type]
-        "flow-maf": functools.partial(pv.priors.FlowPrior.maf, **flow),  # type: ignore[arg-type]
-        "flow-coupling": functools.partial(pv.priors.FlowPrior.coupling, **flow),  # type: ignore[arg-type]
+        "flow-spline": functools.partial(pv.priors.FlowPrior.spline, **flow),
+        "flow-maf": functools.partial(pv.priors.FlowPrior.maf, **flow),
+        "flow-coupling": functools.partial(pv.priors.FlowPrior.coupling, **flow),
     }
-    return lambda guide: priors[name](int(guide.latent_dim))  # type: ignore[arg-type]
+    return lambda guide: priors[name](int(guide.latent_dim))  # type: ignore[arg-type]  # a number
 
 
 def make_guide(options: ModelOptions) -> MakeGuide | None:

@@ -15,13 +15,11 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import plots, runs
-from pyrovae.comparing import Entry
 from pyrovae.data import Dataset
 from pyrovae.evidence import Sharing
 from pyrovae.evidence.core.compile_when import PAIRS
 from pyrovae.evidence.data_hash import data_hash
 from pyrovae.files import check_writable
-from pyrovae.json_files import read_json
 from pyrovae.programs import check_alike
 from pyrovae.runs.reusing import code_of, found_in, name_of
 
@@ -29,7 +27,6 @@ from ..options.measuring import measure_of_run
 from .attending import Attendance, attending, remove
 
 CompileName = Literal["auto", "on", "off"]
-SANDWICH = "sandwich.json"
 PARTIAL = runs.PARTIAL
 
 
@@ -228,31 +225,6 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | No
     if "IS" in ev:
         plots.save(ev.plot(), place / f"{name}.{question.format}", run.weights_hash)
     remove(ev.partials, here, question.patience)
-
-
-def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
-    """Adds the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
-    try:
-        found = read_json(run.folder / SANDWICH)
-        if found.get("weights_hash") != run.weights_hash:
-            return evidence
-        gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or not of `sandwich`
-        return evidence
-    return evidence.with_sandwich(gaps) if gaps else evidence
-
-
-def entry_of_run(run: pv.Run, evidence: pv.Evidence) -> Entry:
-    """A row of the table."""
-    seconds = None if run.seconds is None else run.seconds + float(evidence.attributes["seconds"])
-    try:
-        history = run.history
-    except (OSError, ValueError):  # the table does not need it
-        history = []
-    train = run.config.get("train")
-    seed = train.get("seed") if isinstance(train, dict) else None
-    seed = seed if isinstance(seed, int) else None
-    return Entry(str(run.folder), run.label, {seed: evidence}, seconds, {seed: history}, run.folder)
 
 
 def _described(run: pv.Run) -> str:

@@ -108,7 +108,7 @@ def patient_streams() -> Iterator[None]:
     """Lets standard output and error take every character and outlive their readers, in the body."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
-            stream.reconfigure(errors="pyrovae-plain")  # type: ignore[union-attr]
+            stream.reconfigure(errors="pyrovae-plain")  # type: ignore[union-attr]  # or AttributeError
     out, err = Patient(sys.stdout), Patient(sys.stderr)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -18,7 +18,9 @@ Activation = Callable[[], nn.Module]
 
 
 class Networks(Protocol):
-    """An architecture: makes the two networks of a VAE for a data set."""
+    """An architecture, a dataclass: makes the two networks of a VAE for a data set."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def encoder(self, data: Dataset, context: int = 0) -> nn.Module:
         """A network `[..., *event_shape] -> [..., features]`, its `out_features` the width.

@@ -115,7 +115,7 @@ def start_at_mean(likelihood: nn.Module, data: Dataset) -> None:
         start = raw_mean(x)
     if start is not None:
         rest = own.detach().cpu().flatten()[start.numel() :]
-        networks.set_output_bias(likelihood.net, torch.cat([start.flatten().to(rest), rest]))  # type: ignore[arg-type]
+        networks.set_output_bias(likelihood.net, torch.cat([start.flatten().to(rest), rest]))  # type: ignore[arg-type]  # a network
 
 
 def vamp(data: Dataset, components: int, learn_weights: bool = False) -> MakePrior:

@@ -46,12 +46,12 @@ class Process(nn.Module):
     @property
     def ends(self) -> tuple[float, float]:
         """gamma_0 and gamma_1."""
-        return float(self.schedule.gamma_0), float(self.schedule.gamma_1)  # type: ignore[arg-type]
+        return float(self.schedule.gamma_0), float(self.schedule.gamma_1)  # type: ignore[arg-type]  # tensors
 
     def encode(self, x: Tensor) -> Tensor:
         """y(x), flat: `[..., *event_shape] -> [..., D]`."""
         flat = x if not self.event_shape else x.flatten(-len(self.event_shape))
-        return self.emission.encode(flat)  # type: ignore[operator]
+        return self.emission.encode(flat)  # type: ignore[operator]  # a method
 
     def likelihood(self, scaled: Tensor) -> Any:
         """p(x | z_0) for `scaled` = z_0 / alpha_0, `[..., D]`; event shape that of one datum."""

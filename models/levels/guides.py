@@ -45,7 +45,7 @@ class BottomUp(nn.Module):
     @property
     def top(self) -> nn.Module:
         """Has the `latent_dim` of the top level; a prior cannot call it: q(z_T | x) has no density of its own."""
-        return _NoTop(int(self.levels[-1].latent_dim))  # type: ignore[arg-type]
+        return _NoTop(int(self.levels[-1].latent_dim))  # type: ignore[arg-type]  # a number
 
 
 class TopDown(nn.Module):
@@ -117,7 +117,7 @@ class _Top(nn.Module):
     def __init__(self, encoders: nn.ModuleList, head: nn.Module) -> None:
         super().__init__()
         self.encoders, self.head = encoders, head
-        self.latent_dim = int(head.latent_dim)  # type: ignore[arg-type]
+        self.latent_dim = int(head.latent_dim)  # type: ignore[arg-type]  # a number
 
     def forward(self, x: Tensor, *context: Tensor) -> Any:
         features = self.encoders[0](x, *context)

@@ -171,7 +171,7 @@ def evidence(
             stored.append(kept)
         try:
             results |= from_program(
-                e,  # type: ignore[arg-type]
+                e,  # type: ignore[arg-type]  # it has `run`
                 program,
                 execution,
                 partials=kept,

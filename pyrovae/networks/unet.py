@@ -55,7 +55,7 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(_groups(channels[0]), channels[0])
         self.last = nn.Conv2d(channels[0], out_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]  # it has one
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Returns images `[N, out_channels, H, W]` for `[N, in_channels, H, W]` and context `[N, context]`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ class ParallelTempering(PhaseObjective):
         """Chains, turn and sums."""
         return {**super().state_dict(), "turn": self._turn}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from `state_dict()`."""
         super().load_state_dict(state)
-        self._turn = int(state["turn"])  # type: ignore[call-overload]
+        self._turn = int(state["turn"])

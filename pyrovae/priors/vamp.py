@@ -57,7 +57,7 @@ class VampPrior(nn.Module):
             start = torch.logit(((start - low) / (high - low)).clamp(0.01, 0.99))
         self.low, self.high = low, high
         self.guide = guide
-        self.latent_dim = int(guide.latent_dim)  # type: ignore[arg-type]
+        self.latent_dim = int(guide.latent_dim)  # type: ignore[arg-type]  # a number
         self.raw_pseudo_inputs = nn.Parameter(start)
         logits = torch.zeros(len(start), dtype=start.dtype)
         self.logits: Tensor

@@ -30,5 +30,5 @@ def around(fn: Program, run: Program) -> Program:
     named = functools.wraps(fn, updated=())(run)
     store = getattr(fn, "pyrovae_store", None)
     if store is not None:
-        named.pyrovae_store = store  # type: ignore[attr-defined]
+        named.pyrovae_store = store  # type: ignore[attr-defined]  # a note on the function
     return named

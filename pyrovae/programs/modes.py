@@ -69,5 +69,5 @@ def with_modules(fn: Callable[..., Any], modules: Iterable[nn.Module]) -> Callab
         return fn(*args, **kwargs)
 
     named = around(fn, run)
-    named.pyrovae_modules = tuple(modules)  # type: ignore[attr-defined]
+    named.pyrovae_modules = tuple(modules)  # type: ignore[attr-defined]  # a note on the function
     return named

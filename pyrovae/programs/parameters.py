@@ -73,7 +73,7 @@ class ParameterStore:
             with self.active():
                 return fn(*args, **kwargs)
 
-        bound.pyrovae_store = self  # type: ignore[attr-defined]
+        bound.pyrovae_store = self  # type: ignore[attr-defined]  # a note on the function
         return bound
 
     def to_global(self) -> None:

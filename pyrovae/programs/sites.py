@@ -213,7 +213,7 @@ def _collect_enumerated(
         for terms in factors.values():
             for i, term in enumerate(terms):
                 wide = term.double()
-                wide._pyro_dims = term._pyro_dims  # type: ignore[attr-defined]
+                wide._pyro_dims = term._pyro_dims  # type: ignore[attr-defined]  # by which Pyro contracts
                 terms[i] = wide
     total: Tensor | None = None
     for terms in contract_tensor_tree(factors, enumerated).values():

@@ -48,7 +48,7 @@ def warn_untrained(*programs: Callable[..., Any]) -> None:
         return
     other = differing(pyro.get_param_store()._params, store.own())
     if other:
-        store.told = True  # type: ignore[attr-defined]
+        store.told = True  # type: ignore[attr-defined]  # a note on the store
         warnings.warn(
             f"a fit has trained this program, and its values of {other} are in the fit's own store, not in the one "
             "that is active: they are those of no training here; try fit.model and fit.guide, or fit.to_global_store()",

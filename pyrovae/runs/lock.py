@@ -17,7 +17,7 @@ from ..text import visible
 try:
     import fcntl
 except ImportError:  # not on Windows, which has no locks that end with their process
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # Windows has none
 
 LOCK = ".lock"
 

@@ -53,7 +53,7 @@ class Trained:
 
     def _repr_html_(self) -> str:
         try:
-            history: list[Row] = self.history  # type: ignore[attr-defined]
+            history: list[Row] = self.history  # type: ignore[attr-defined]  # of what has one
         except (OSError, ValueError):
             history = []
         return html_face(type(self).__name__, self._about(), history)

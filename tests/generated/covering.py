@@ -4,7 +4,7 @@ from itertools import combinations
 
 from .rows import ROWS
 
-SIZE = 8  # rows a program
+SIZE = 7  # rows a program
 
 
 def reason_against(a, b):

@@ -22,7 +22,7 @@ class Gamma(dist.Gamma):
         rate: b > 0.
     """
 
-    support = constraints.positive  # type: ignore[assignment]
+    support = constraints.positive  # type: ignore[assignment]  # narrower than torch's
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, `[*sample, *batch]`."""
@@ -32,7 +32,7 @@ class Gamma(dist.Gamma):
         result: Tensor = a * b.log() + (a - 1) * x.log() - b * x - torch.lgamma(a)
         return result.to(self.rate.dtype)
 
-    def rsample(  # type: ignore[override]
+    def rsample(  # type: ignore[override]  # as Pyro calls it
         self,
         sample_shape: Any = Size(),  # noqa: B008
         **options: Any,

@@ -12,7 +12,7 @@ from .log_rising import log_rising
 __all__ = ["NegativeBinomial"]
 
 
-class NegativeBinomial(dist.NegativeBinomial):  # type: ignore[misc]
+class NegativeBinomial(dist.NegativeBinomial):  # type: ignore[misc]  # Pyro has no types
     r"""Counts of mean :math:`\mu = r e^\eta` and variance :math:`\mu + \mu^2 / r`, worked out in float64:
 
     .. math:: \ln p(x) = \ln \frac{\Gamma(r + x)}{\Gamma(r)\, x!} + r \ln \sigma(-\eta) + x \ln \sigma(\eta) .

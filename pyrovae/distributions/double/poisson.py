@@ -19,7 +19,7 @@ class Poisson(dist.Poisson):
         rate: Mean :math:`\lambda > 0`, any shape.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"rate": constraints.positive}  # type: ignore[misc]
+    arg_constraints: ClassVar[dict[str, Any]] = {"rate": constraints.positive}  # type: ignore[misc]  # torch has it on the class
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, `[*sample, *batch]`."""

@@ -13,7 +13,7 @@ from .log_rising import log_rising
 __all__ = ["StudentT"]
 
 
-class StudentT(dist.StudentT):  # type: ignore[misc]
+class StudentT(dist.StudentT):  # type: ignore[misc]  # Pyro has no types
     r"""Real numbers with :math:`t = (x - \mu) / s`, worked out in float64:
 
     .. math:: \ln p(x) = \ln \frac{\Gamma(\frac{\nu + 1}{2})}{\Gamma(\frac{\nu}{2})} - \tfrac12 \ln (\pi \nu s^2)

@@ -147,7 +147,7 @@ def path_of(betas: int | Sequence[float] | Tensor) -> list[float]:
         if betas < 2:
             raise ValueError(f"expected at least 2 temperatures, got {betas}")
         return [float(b) for b in torch.linspace(0, 1, betas, dtype=torch.float64)]
-    path = [float(b) for b in betas]  # type: ignore[union-attr]
+    path = [float(b) for b in betas]  # type: ignore[union-attr]  # a bool ends here
     if len(path) < 2 or path[0] != 0 or path[-1] != 1 or any(b <= a for a, b in pairwise(path)):
         raise ValueError(
             f"expected inverse temperatures that rise from 0 to 1, got {path[:3]} ... {path[-3:]}; try sorted(betas), "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...programs import Program
 from ...programs.latents.densities import Densities
-from ...programs.latents.terms import Terms
+from ...programs.latents.terms import Start, Terms
 from ...programs.particles.rounding import peaked_at_ends
 from ..core.checks import check_weights
 from ..core.chunks import pairs_in
@@ -177,12 +177,12 @@ class Proposal:
         num = len(own)
         counts = torch.bincount(own, minlength=len(self.shares)).tolist()
         densities = Densities(self.program, self.indices, num)
-        starts = ("guide", "prior") if self.has_guide else ("prior",)
+        starts: tuple[Start, ...] = ("guide", "prior") if self.has_guide else ("prior",)
         parts = [c.sample(k) for c, k in zip(self.components, counts, strict=False) if k]
         for start, k in zip(starts, counts[len(self.components) :], strict=True):
             if k:
                 part = densities if k == num else Densities(self.program, self.indices, k)
-                parts.append(part.initial(start, density=False))  # type: ignore[arg-type]
+                parts.append(part.initial(start, density=False))
                 if start == "prior":
                     self._check_ends(parts[-1])
         u = torch.cat([part.to(self.dtype) for part in parts])[places.to(self.indices.device)]

@@ -97,7 +97,7 @@ class CompiledObjective:
         ) -> tuple[Tensor, Tensor]:
             traced: Any = objective
             if self._annealed is not None:
-                traced = BetaELBO(self._annealed.base, extra[0])  # type: ignore[arg-type]
+                traced = BetaELBO(self._annealed.base, extra[0])  # type: ignore[arg-type]  # a number that the graph takes
             support = Support()
             with values_known_later(), support if self._validates else nullcontext():
                 surrogate, value = surrogate_and_value(traced, model, guide, given, named)

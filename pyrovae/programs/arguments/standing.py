@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyro
@@ -94,7 +95,7 @@ def _draws(program: Any, traces: Any, n: int) -> dict[str, tuple[Held, int | Non
             continue
         value, axis = site["value"], dim - site["fn"].event_dim
         rows = value.dim() >= -axis and value.size(axis) == n
-        last = held(site, lambda v, axis=axis: v.narrow(axis, n - 1, 1)) if rows else held(site)  # type: ignore[misc]
+        last = held(site, partial(torch.narrow, dim=axis, start=n - 1, length=1)) if rows else held(site)
         found[name] = (last, axis if rows else None)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -63,13 +64,12 @@ def dependencies_of(
     found: Dependencies = {}
     kwargs = kwargs or {}
     with seeded(0, "perturb", device=_device(args)):
-        try:
+        tracked: Any = {}
+        with suppress(Exception):  # provenance tensors do not pass through every op (custom flows, C++ ops)
             tracked = get_dependencies(fn, args, kwargs)["prior_dependencies"]
-        except Exception:  # provenance tensors do not pass through every op (custom flows, C++ ops)
-            tracked = {}
     for name, other in _perturbation(fn, args, kwargs):
         found.setdefault(name, set()).update(other)
-    for name, upstream in tracked.items():  # type: ignore[attr-defined]
+    for name, upstream in tracked.items():
         if name in found:
             found[name] |= {u for u in upstream if u in found and u != name}
     return found

@@ -22,7 +22,7 @@ def values_known_later() -> Iterator[bool]:
     Yields whether it was on.
     """
     former = Distribution._validate_args
-    Distribution._validate_args = _SWITCHED_OFF  # type: ignore[assignment]
+    Distribution._validate_args = _SWITCHED_OFF  # type: ignore[assignment]  # as false as False
     try:
         yield bool(former)
     finally:

@@ -70,7 +70,7 @@ class Substitute(Messenger):
     def _place(self, tensor: Any, value: Tensor) -> None:
         for module, key in self._slots.get(id(tensor), ()):
             self._restore.append((module, key, module._parameters[key]))
-            module._parameters[key] = value  # type: ignore[assignment]
+            module._parameters[key] = value  # type: ignore[assignment]  # a tensor in a parameter's place
             self._placed.add(id(value))
 
     def __exit__(self, *exc: Any) -> None:

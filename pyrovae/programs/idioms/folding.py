@@ -105,8 +105,9 @@ def calls_of(run: Callable[[int], Any], few: tuple[int, int]) -> dict[nn.Module,
         return {}
     for (module, *here), (_, *there) in zip(*seen, strict=True):
         shapes = [_shapes(a, b, few) for a, b in zip(here, there, strict=True)]
-        if None not in shapes:
-            call = Call(*shapes)  # type: ignore[arg-type]
+        known = [s for s in shapes if s is not None]
+        if len(known) == len(shapes):
+            call = Call(*known)
             calls.setdefault(module, [])
             if call not in calls[module]:
                 calls[module].append(call)
@@ -203,7 +204,12 @@ def _shapes(here: list[Any], there: list[Any], few: tuple[int, int]) -> tuple[Sh
 
 def _tensors(value: Any) -> list[Tensor]:
     found: list[Tensor] = []
-    _walk(value, lambda v: found.append(v) or v)  # type: ignore[func-returns-value]
+
+    def take(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _walk(value, take)
     return found
 
 

@@ -34,7 +34,7 @@ def _diagonal(q: Independent[Any]) -> Normal:
     return q.base_dist
 
 
-@register_kl(MultivariateNormal, Independent)  # type: ignore[untyped-decorator]
+@register_kl(MultivariateNormal, Independent)  # type: ignore[untyped-decorator]  # torch gives it no type
 def _kl_full_diagonal(p: MultivariateNormal, q: Independent[Any]) -> Tensor:
     normal = _diagonal(q)
     # The factor without its expanded copies: under K particles the [.., k, k] work is done once a datum.
@@ -46,7 +46,7 @@ def _kl_full_diagonal(p: MultivariateNormal, q: Independent[Any]) -> Tensor:
     return 0.5 * (trace + shift - p.event_shape[0]) + log_det
 
 
-@register_kl(LowRankMultivariateNormal, Independent)  # type: ignore[untyped-decorator]
+@register_kl(LowRankMultivariateNormal, Independent)  # type: ignore[untyped-decorator]  # torch gives it no type
 def _kl_low_rank_diagonal(p: LowRankMultivariateNormal, q: Independent[Any]) -> Tensor:
     normal = _diagonal(q)
     factor, diagonal, scale = p._unbroadcasted_cov_factor, p._unbroadcasted_cov_diag, normal.scale

@@ -128,7 +128,7 @@ class Joint:
             both = self._collected(traces, len(u), temperature)
         for name, jacobian in jacobians.items():
             datum = next(f.dim for f in traces[1].nodes[name]["cond_indep_stack"] if f.name == program.plate)
-            both = both + reduce_to(jacobian, (self._dim, datum), tuple(both.shape[1:]))  # type: ignore[arg-type]
+            both = both + reduce_to(jacobian, (self._dim, datum), (both.shape[1], both.shape[2]))
         return both[..., : len(indices)]
 
     def _in_coordinates(self, trace: Any, given: Substitute, temperature: float) -> dict[str, Tensor]:

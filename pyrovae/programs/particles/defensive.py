@@ -124,5 +124,7 @@ def _outside(trace: Any, program: Program, like: Tensor) -> Tensor:
             continue
         datum = next(f.dim for f in site["cond_indep_stack"] if f.name == program.plate)
         outside = (~inside).expand(site["fn"].batch_shape).double()
-        count = count + reduce_to(outside, (-1 - program.max_plate_nesting, datum), tuple(like.shape))  # type: ignore[arg-type]
+        count = count + reduce_to(
+            outside, (-1 - program.max_plate_nesting, datum), (like.shape[0], like.shape[1])
+        )
     return count > 0

@@ -121,7 +121,7 @@ def undisturbed() -> Iterator[NoWrites]:
     """
     state, numpy_state = random.getstate(), np.random.get_state()
     check = Distribution._validate_sample
-    Distribution._validate_sample = lambda self, value: None  # type: ignore[method-assign]
+    Distribution._validate_sample = lambda self, value: None  # type: ignore[method-assign]  # for the body alone
     store = pyro.get_param_store()
     tables: list[Any] = [(t, dict(t)) for t in (store._params, store._constraints, store._param_to_name)]
     try:
@@ -130,7 +130,7 @@ def undisturbed() -> Iterator[NoWrites]:
         with torch.random.fork_rng(devices=devices):
             yield NoWrites()
     finally:
-        Distribution._validate_sample = check  # type: ignore[method-assign]
+        Distribution._validate_sample = check  # type: ignore[method-assign]  # as it was
         created = [n for n in tables[0][0] if n not in tables[0][1]]
         for table, kept in tables:
             if len(table) != len(kept):
