@@ -310,3 +310,36 @@ def test_frames_of_imputations_without_roles():
         [2, "x0"],
         [0, "x1"],
     ]
+
+
+def test_columns_by_themselves():
+    data = load(table(missing=0.1), columns=ROLES, missing="ignore")
+    x = pv.data.only(data.test, data.spec, ["age", "city"])
+    assert torch.equal(x[:, [0, 4]].nan_to_num(-1), data.test[:, [0, 4]].nan_to_num(-1))
+    assert x[:, [1, 2, 3, 5]].isnan().all()
+    torch.manual_seed(0)
+    vae = compose(data, Perceptrons((8,)), 2)
+    z = torch.zeros(2)
+    law = vae.likelihood.likelihood(z)  # of whole rows, in own units
+    row = torch.tensor([55.0, torch.nan, torch.nan, torch.nan, 2.0, torch.nan])
+    parts = law.log_prob_of_groups(torch.tensor([55.0, 9e3, 2.0, 1.0, 2.0, 0.0]))
+    names = list(vae.likelihood.likelihood.groups)
+    exact = parts[names.index("real")] + parts[names.index("city")]
+    torch.testing.assert_close(vae.likelihood(z).log_prob(row), exact)
+    for columns in (["agee"], [], "age"):
+        with pytest.raises(ValueError, match="columns among"):
+            pv.data.only(data.test, data.spec, columns)
+    with pytest.raises(ValueError, match="missing='ignore'"):
+        pv.data.only(data.test, load(table(), columns=ROLES).spec, ["age"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("walk", ["anomalies", "missing"])
+def test_walks_of_the_page(walk, tmp_path, capsys):
+    from pyrovae.inference.studies import tables
+
+    small = ["--epochs", "2", "--rows", "150", "--num-samples", "50", "--out", str(tmp_path), "--quiet"]
+    assert tables.main([walk, *small]) == 0
+    said = capsys.readouterr().out
+    assert ("farthest column" if walk == "anomalies" else "coverage of 90 % intervals") in said
+    assert (tmp_path / f"table_{walk}.png").stat().st_size > 5000

@@ -251,3 +251,26 @@ def test_inputs_of_a_table():
     assert module.out_features == 8
     with pytest.raises(ValueError, match="categories"):
         networks.TableInputs([1])
+
+
+def test_streams_refuse_what_float32_does_not_tell_apart(tmp_path):
+    seconds = 1.7e9 + np.random.default_rng(0).normal(size=(50, 2))
+    np.save(tmp_path / "x.npy", seconds)
+    for source in (str(tmp_path / "x.npy"), torch.utils.data.TensorDataset(torch.tensor(seconds))):
+        with pytest.raises(ValueError, match="float32 tells apart"):
+            pv.data.Stream(source)
+    np.save(tmp_path / "x.npy", seconds - 1.7e9)
+    assert pv.data.Stream(str(tmp_path / "x.npy")).sample[0].dtype == torch.float32
+
+
+def test_files_of_other_encodings_and_separators(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes("größe,b\n1,2\n3,4\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"UTF-8.*latin-1"):
+        pv.data.load(path)
+    path.write_text("a;b\n1;2\n3;4\n")
+    with pytest.raises(ValueError, match="sep="):
+        pv.data.load(path)
+    path.write_text("a;b\n1,5;2,5\n3,5;4,5\n")
+    with pytest.raises(ValueError, match="sep="):
+        pv.data.load(path)

@@ -23,6 +23,7 @@ from .tables.preparing import fill_of as fill_of
 from .tables.preparing import prepared as prepared
 from .tables.reading import described as described
 from .tables.rows import as_frame as as_frame
+from .tables.rows import only as only
 from .tables.rows import rows_like as rows_like
 from .tables.standardization import Standardization as Standardization
 
@@ -48,6 +49,7 @@ __all__ = [
     "log_partition",
     "magnetisation",
     "new_rows",
+    "only",
     "partly_labelled",
     "prepared",
     "rows_like",

@@ -59,6 +59,12 @@ class MappedRows(torch.utils.data.Dataset[Tensor]):
         picked = picked.to(torch.float32)
         return picked if self.scale == 1.0 else picked.mul_(self.scale)
 
+    def wide(self, indices: np.ndarray[Any, Any]) -> Tensor | None:
+        """Rows at `indices` in float64, where the file is so; else None."""
+        if self._array.dtype != np.float64:
+            return None
+        return torch.from_numpy(self._array[indices]) * self.scale
+
     def __getstate__(self) -> dict[str, Any]:
         # A worker maps the file itself; the array would travel as a copy of all of it.
         return {k: v for k, v in self.__dict__.items() if k != "_array"}

@@ -16,6 +16,7 @@ from ..programs import Marked, shared, tensors_in
 from ..programs.arguments.marks import change, num_rows, others_in, wrong_rows
 from ..programs.plates import take
 from .mapped_rows import MappedRows
+from .rounding import rounded
 
 # Rows that are held in memory: the structure of a program, its support and metrics are seen on them.
 SAMPLE = 2048
@@ -42,7 +43,8 @@ class Stream:
         device: where batches go.
 
     Raises:
-        FileNotFoundError, ValueError: for a file that is no array of rows; a Dataset without a length; context
+        FileNotFoundError, ValueError: for a file that is no array of rows; rows of float64 whose first 2048 float32
+            does not tell apart (they are held in float32); a Dataset without a length; context
             with other than N rows, or of which it does not show whether it is per datum.
         TypeError: for items that are no tensors, or of fewer parts.
     """
@@ -77,6 +79,9 @@ class Stream:
             )
         self.context = tuple(self._marked(as_tensors(c)) for c in context)
         few = torch.arange(min(SAMPLE, len(self.dataset)))
+        wide = _wide(self.dataset, few.tolist())
+        if wide is not None:  # refuses those that float32 does not tell apart
+            rounded({"sample": wide}, None, f"the first {len(few)} rows of {type(self.dataset).__name__}")
         x, *read = self.read(few.tolist())
         self.sample: tuple[Any, ...] = (x, *read, *(_rows(c, few, len(self)) for c in self.context))
         self.valid = None if valid is None else self._moved(KINDS["valid"](valid, "valid", None))
@@ -153,6 +158,21 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"Stream({self.dataset!r}, {len(self):,} rows, workers={self.workers})"
+
+
+def _wide(dataset: Any, indices: list[int]) -> Tensor | None:
+    """Rows of x as they are, where they are float64; None where they are not."""
+    if isinstance(dataset, MappedRows):
+        return dataset.wide(np.asarray(indices))
+    first = [
+        item[0] if isinstance(item, tuple | list) else item for item in (dataset[i] for i in indices[:1])
+    ]
+    if not all(
+        isinstance(x, Tensor | np.ndarray) and torch.as_tensor(x).dtype == torch.float64 for x in first
+    ):
+        return None
+    items = [dataset[i] for i in indices]
+    return _column([item[0] if isinstance(item, tuple | list) else item for item in items], first=True)
 
 
 class _Order:

@@ -31,9 +31,15 @@ def read_table(path: Path) -> Any:
         return pd.read_csv(path, index_col=index, skipinitialspace=True)
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"expected a table in {path}, got an empty file") from error
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ValueError(
-            f"expected a table of comma-separated values in {path}, got: {' '.join(str(error).split())}"
+            f"expected text in UTF-8 in {path}, got other bytes ({error.reason} at byte {error.start}), as of an older "
+            "spreadsheet; try load(pandas.read_csv(path, encoding='latin-1'))"
+        ) from error
+    except pd.errors.ParserError as error:
+        raise ValueError(
+            f"expected a table of comma-separated values in {path}, got: {' '.join(str(error).split())}; try "
+            "load(pandas.read_csv(path, sep=...)) for other separators"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,26 @@ def as_frame(x: Tensor, spec: DataSpec, index: Any = None) -> Any:
         codes = np.where(np.isnan(values), -1, np.round(np.nan_to_num(values))).astype(int)
         columns[name] = [None if c < 0 else column.words[min(c, len(column.words) - 1)] for c in codes]
     return pd.DataFrame(columns, index=index)
+
+
+def only(x: Tensor, spec: DataSpec, columns: Sequence[str]) -> Tensor:
+    """The rows with NaN in all other columns: their evidence is that of these columns by themselves, ln p(x_columns).
+
+    Args:
+        x: rows `[N, D]`.
+        spec: of their data, which take missing values.
+        columns: names of those that stay.
+
+    Raises:
+        ValueError: data without missing values or names, or names that are not theirs.
+    """
+    if spec.missing is None or spec.columns is None:
+        raise ValueError(
+            "expected a table whose model takes missing values, for the evidence of some columns, got another; try "
+            "load(..., missing='ignore')"
+        )
+    odd = [c for c in columns if c not in spec.columns]
+    if odd or not columns or isinstance(columns, str):
+        raise ValueError(f"expected columns among {', '.join(spec.columns)}, got {odd or columns!r}")
+    stay = torch.tensor([c in columns for c in spec.columns], device=x.device)
+    return torch.where(stay, x, torch.nan)

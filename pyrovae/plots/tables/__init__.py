@@ -1,0 +1,1 @@
+"""Figures of tables: scores of rows, imputed values against true ones."""
