@@ -122,6 +122,7 @@ def _log_t(white: np.ndarray, df: int) -> np.ndarray:
     return constant - (df + d) / 2 * np.log1p((white**2).sum(1) / df)
 
 
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
 @dataclass(frozen=True)
 class Options:
     """Options of count_factors."""
@@ -182,8 +183,8 @@ def run(options: Options) -> None:
         [
             *table_lines(("likelihood", "ln p(x), IS", "KL(law ‖ model)", "epoch kept"), rows, (0,)),
             "",
-            f"{options.cells:,} cells x {options.genes:,} genes; {len(exact)} test cells, nats per cell; the law itself: "
-            f"{own}. IS is a lower bound of ln p, so that the KL is at most what is written, up to its error.",
+            f"{options.cells:,} cells x {options.genes:,} genes; {len(exact)} test cells, nats per cell; the law "
+            f"itself: {own}. IS is a lower bound of ln p, so that the KL is at most what is written, up to its error.",
         ]
     )
     print(text)
@@ -238,9 +239,7 @@ def _values(t: Tensor) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point."""
-    return run_script(
-        run, tyro.conf.configure(tyro.conf.OmitArgPrefixes)(Options), argv, "count_factors", __doc__ or ""
-    )
+    return run_script(run, Options, argv, "count_factors", __doc__ or "")
 
 
 if __name__ == "__main__":
