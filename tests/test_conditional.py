@@ -86,7 +86,7 @@ def test_labels_are_kept_evenly_and_of_training_data_alone():
     (y,) = given.context["train"]
     kept = y >= 0
     assert int(kept.sum()) == 25 and torch.equal(y[kept], digits.labels["train"][kept])
-    assert torch.bincount(y[kept]).tolist() == [3] * 5 + [2] * 5
+    assert sorted(torch.bincount(y[kept]).tolist()) == [2] * 5 + [3] * 5
     assert all((given.context[s][0] == -1).all() for s in ("valid", "test"))
     some = digits.labels["train"].clone()
     some[::2] = -1
