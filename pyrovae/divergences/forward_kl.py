@@ -100,6 +100,8 @@ def forward_kl(
             density, or as `evidence`.
     """
     x = data if isinstance(data, Tensor) else data.split(split)
+    if not (context or isinstance(data, Tensor)):
+        context = data.arguments(split)[1:]
     if log_density is not None:
         log_p = log_density(x)
     elif not isinstance(data, Tensor) and data.log_evidence is not None:

@@ -99,7 +99,8 @@ def measure(
         reconstruction=reconstruction,
         kl=kl,
         kl_sites={n: v / count for n, v in kl_sites.items()},
-        active_units=float(active) if means and count > 1 else math.nan,
+        # A latent under each value of one that is summed out would count once for each.
+        active_units=float(active) if means and count > 1 and split else math.nan,
         terms={n: v / count for n, v in terms.items()},
     )
 
