@@ -13,7 +13,21 @@ import pytest
 
 import pyrovae as pv
 from pyrovae.data.sources import mnist
-from pyrovae.inference import cli, compare, evaluate, free_energy, gaps, report, sample, sandwich, train
+from pyrovae.inference import (
+    cli,
+    compare,
+    embed,
+    evaluate,
+    free_energy,
+    gaps,
+    impute,
+    reconstruct,
+    report,
+    sample,
+    sandwich,
+    score,
+    train,
+)
 from pyrovae.inference.studies.ising_cells import Question, trained
 from pyrovae.inference.studies.ising_study import make_plan
 
@@ -64,6 +78,10 @@ SCRIPTS = {
     "sandwich": lambda f: sandwich.main([f, "--simulate", "2", "--temperatures", "3", *FLAGS]),
     "free_energy": lambda f: free_energy.main([f, "--limit", "2", *FLAGS]),
     "sample": lambda f: sample.main([f, "--num", "2", *FLAGS]),
+    "score": lambda f: score.main([f, "rows.npy", "--num-samples", "5", *FLAGS]),
+    "embed": lambda f: embed.main([f, "rows.npy", *FLAGS]),
+    "reconstruct": lambda f: reconstruct.main([f, "rows.npy", *FLAGS]),
+    "impute": lambda f: impute.main([f, *FLAGS]),
     "report": lambda f: report.main([f, "--num-samples", "5", *FLAGS]),
     "compare": lambda f: compare.main(["--only-runs", "--runs", f, "--out", "cmp", "--num-samples", "5", *FLAGS]),
     "train --resume": lambda f: train.main(["--out", f, "--resume", *FLAGS]),
@@ -154,6 +172,15 @@ def leave_unfinished(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
     config["model"] = config["model"] | changes
     (folder / "unfinished.json").write_text(json.dumps(config))
+    remove(folder / "checkpoints")  # of the run that ended
+
+
+def remove(path):
+    """A folder, where it is one and no link to one; else a file, where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif not path.is_symlink():
+        path.unlink(missing_ok=True)
 
 
 def outside(folder):
@@ -329,7 +356,7 @@ def test_links_in_a_folder_lead_nowhere(archive, tmp_path, script, name):
         target.mkdir()
         for file, content in kept.items():
             (target / file).write_bytes(content)
-    (folder / name).unlink(missing_ok=True)
+    remove(folder / name)
     (folder / name).symlink_to(target)
     before = outside(folder)
     if script == "evaluate":
@@ -384,6 +411,7 @@ def test_hard_links_in_a_folder_lead_nowhere(archive, tmp_path):
 def test_dangling_links_make_nothing(archive, tmp_path):
     folder, _ = archive
     for name in (".writable", "partial", "checkpoints", "tensorboard", "samples.npz", ".lock"):
+        remove(folder / name)
         (folder / name).symlink_to(tmp_path / f"made-{name}")
     sample.main(["run", "--num", "2", "--only", "samples", *FLAGS])
     evaluate.main(["run", "--num-samples", "5", "--limit", "9", "--resume", *FLAGS])
