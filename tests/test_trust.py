@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 
 import pyrovae as pv
@@ -129,7 +130,8 @@ def test_every_script_that_reads_a_run_is_asked():
         writes |= {name} if "out" in found else set()
     assert reads == {name.partition(" ")[0] for name in SCRIPTS} - {"train"}
     # Those that write single files and pictures take nothing that is there.
-    assert writes - {"evaluate", "sample", "free_energy", "truth"} == set(INTO)
+    files = {"evaluate", "sample", "free_energy", "truth", "score", "embed", "reconstruct", "impute"}
+    assert writes - files == set(INTO)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,7 @@ def archive(honest, tmp_path, monkeypatch):
     (top / "pack" / "inner.py").write_text(PROGRAM)
     (top / "link.py").symlink_to("run/payload.py")
     (top / "linked").symlink_to("run")
+    np.save(top / "rows.npy", np.zeros((3, 64), "float32"))
     monkeypatch.chdir(top)
     monkeypatch.syspath_prepend("")
     before = set(sys.modules)
@@ -331,6 +334,7 @@ def test_a_folder_does_not_choose_where_data_are_put(archive, tmp_path, monkeypa
 
 
 LINKS = {
+    "score": ["scores.csv"],
     "evaluate": ["partial", "evidence.nc", "evidence.png", ".writable"],
     "train": [
         "checkpoints",
@@ -361,6 +365,8 @@ def test_links_in_a_folder_lead_nowhere(archive, tmp_path, script, name):
     before = outside(folder)
     if script == "evaluate":
         evaluate.main(["run", "--num-samples", "5", "--limit", "9", "--resume", *FLAGS])
+    elif script == "score":
+        assert score.main(["run", "rows.npy", "--num-samples", "5", "--out", f"run/{name}", *FLAGS]) == 0
     else:
         leave_unfinished(folder)
         train.main(["--out", "run", "--resume", "--tensorboard", *FLAGS])
