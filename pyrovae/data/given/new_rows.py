@@ -21,6 +21,7 @@ from ..sources.frames import from_frame, is_frame
 from ..sources.keys import renamed
 from ..sources.sequences import checked_lengths, padded
 from ..spec import DataSpec
+from ..tables.rows import rows_like
 from .conditioned import LABEL, LENGTHS
 from .labelled import KNOWN, UNKNOWN
 
@@ -46,7 +47,8 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
     """Rows of a file, a table or an array as a program trained on `spec` takes them.
 
     A table's columns go by their names into the order of the training data, and further ones are left out; an array
-    has to be as wide as they are. Nothing is rescaled, rounded or filled in.
+    has to be as wide as they are. Nothing is rescaled, rounded or filled in; NaN is what is not observed, where the
+    training data had missing values.
 
     Args:
         source: path of a `.csv`, `.parquet`, `.npy`, `.npz` or `.pt` file; a data frame; an array or tensor
@@ -75,6 +77,10 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
         source, labels, lengths = _taken(source, name)
     if LENGTHS in spec.given:
         return _sequences(source, lengths, spec, name)
+    if spec.table is not None or spec.missing is not None:  # the roles of columns, and NaN as not observed
+        x, names = rows_like(source, spec, name), _names(source)
+        _check(x, spec, names or tuple(map(str, range(len(x)))), name)
+        return NewRows((x,), names or tuple(map(str, range(len(x)))))
     given = [n for n in spec.given if n not in (LABEL, KNOWN)]
     if is_frame(source):
         table, names, notes = _frame(source, (*(spec.columns or ()), *given), spec, name, labels)
@@ -151,9 +157,13 @@ def _frame(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of columns that never change: a few new rows may well
         x, _ = from_frame(chosen, name)
-    index: Any = getattr(frame, "index", None)
-    plain = index is None or callable(index)
-    return x, tuple(str(i) for i in (range(len(x)) if plain else index)), notes
+    return x, _names(frame) or tuple(map(str, range(len(x)))), notes
+
+
+def _names(source: Any) -> tuple[str, ...] | None:
+    """Names of a table's rows; None where it has none of its own."""
+    index: Any = getattr(source, "index", None) if is_frame(source) else None
+    return None if index is None or callable(index) else tuple(map(str, index))
 
 
 def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
@@ -165,7 +175,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
             f"expected rows of shape {list(spec.event_shape)} in {name}, as in training, got {list(x.shape[1:])}; "
             + ("try the same columns" if x.dim() == 2 else "try to reshape them")
         )
-    bad = ~torch.isfinite(x)
+    absent = x.isnan() if spec.missing is not None else torch.zeros_like(x, dtype=torch.bool)
+    bad = ~torch.isfinite(x) & ~absent
     if bad.any():
         raise ValueError(f"expected finite numbers, got {_where(x, bad, spec, names, name)}")
     whole, in_unit = x == x.floor(), (x >= 0) & (x <= 1)
@@ -175,7 +186,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
         "nonnegative_integer": whole & (x >= 0),
         "unit_interval": in_unit,
         "real": torch.ones_like(whole),
-    }[spec.support]
+        "mixed": torch.ones_like(whole),  # each column is held to its role as it is read
+    }[spec.support] | absent
     if not inside.all():
         how = f" (binarisation {spec.binarisation!r})" if spec.binarisation else ""
         words = {"binary": f"bits{how}", "unit_interval": "numbers in [0, 1]"}

@@ -19,12 +19,13 @@ from .columns import features
 from .reading import read_columns
 
 
-def rows_like(source: Any, spec: DataSpec) -> Tensor:
+def rows_like(source: Any, spec: DataSpec, name: str | None = None) -> Tensor:
     """New rows `[N, D]` in float32, like the data described by `spec`: by names of columns, where they have some.
 
     Args:
         source: a frame, an array, a sparse matrix, or the path of a file of one.
         spec: of the data that a model was trained on.
+        name: of the source, for errors; default: its file's, or its type's.
 
     Raises:
         ValueError: columns that are not there, categories that the training data did not have, values that their role
@@ -38,10 +39,10 @@ def rows_like(source: Any, spec: DataSpec) -> Tensor:
         >>> rows_like(frame[["b", "a"]], load(frame, valid=1, test=1).spec)[0]
         tensor([0.5000, 1.0000])
     """
-    name = type(source).__name__
     if isinstance(source, str | os.PathLike):
         path: Path = expanded(source)
-        name, source = path.name, read_file(path)
+        name, source = name or path.name, read_file(path)
+    name = name or type(source).__name__
     missing = spec.missing is not None
     if is_frame(source):
         x = _by_name(source, spec, repr(name), missing)
