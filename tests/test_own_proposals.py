@@ -245,7 +245,7 @@ def test_own_proposals_find_known_evidence(case):
 @pytest.mark.parametrize("case", [bimodal, linear, half, auxiliary])
 def test_adaptive_keeps_to_its_tolerance(case):
     model, guide, x, truth = case()
-    ev = pv.evidence(model, guide, x, estimators=[pv.Adaptive(0.02)], compile=False)
+    ev = pv.evidence(model, guide, x, estimators=[pv.Adaptive(0.02, fit=QUICK)], compile=False)
     e = ev["Adaptive"]
     assert e.reliable.all() and e.symbol == "≈"
     assert e.variance.sqrt().max() < 0.02
