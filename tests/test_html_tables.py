@@ -124,11 +124,12 @@ def test_text_stays_text_in_a_notebook(monkeypatch):
 
     shown = []
     monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as ipykernel does
     monkeypatch.setattr(rich.jupyter, "display", lambda *a, **k: shown.append(a))
     case = gt.linear_gaussian(6, latent_dim=2)
     ev = pv.evidence(case.model, case.guide, case.x, estimators=[pv.ELBO(), pv.IS(20)])
     free = pv.thermodynamics.free_energy(case.model, case.guide, case.x, num_samples=20)
     table = Table(("program", "ELBO"), [("a", "-1.0")], ["a note"])
     for text in (ev.table(), free.table(), terminal(table, "title")):
-        assert "┃" in text and "│" in text
+        assert "┃" in text and "│" in text and "\x1b" not in text
     assert not shown

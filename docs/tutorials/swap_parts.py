@@ -61,8 +61,16 @@ assert all(d.mean < 0 for d in result.differences.values())
 asked = result.difference("vamp diagonal", "standard diagonal")
 print(asked)
 # The error over data and that over seeds, together.
-assert asked.mean > 0
 print(f"{asked.mean / asked.se:.1f} standard errors, over data and two seeds")
+assert asked.se > asked.se_data
+for name in result:
+    assert result[name].figure("ELBO").mean < result[name].figure("IS").mean
+
+# %% [markdown]
+# Over these images alone the difference may look large; what other initial weights would change is the larger error after
+# so short a training, and with two seeds it is not well known itself. Below two standard errors the answer is: train
+# longer, or take more seeds. After 300 epochs (the [first page](../../README.md#swap-a-prior-swap-a-guide)) the VampPrior is
+# 0.8 to 0.9 nats ahead with either guide.
 
 # %%
 result.plot()

@@ -52,8 +52,10 @@ def terminal(table: Table, title: str) -> str:
     """For a terminal; rows stay whole."""
     out = io.StringIO()
     shown = rich_table(table, title)
-    # In a notebook rich would show what is meant to become text.
-    plain = functools.partial(Console, file=out, markup=False, emoji=False, force_jupyter=False)
+    # Kernels of notebooks have rich show what is meant to become text, and colour it.
+    plain = functools.partial(
+        Console, file=out, markup=False, emoji=False, force_jupyter=False, force_terminal=False
+    )
     plain(width=plain(width=10_000).measure(shown).maximum).print(shown)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join([*lines, *(f"· {visible(note)}" for note in table.all_notes)]) + "\n"

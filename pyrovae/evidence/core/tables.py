@@ -51,8 +51,10 @@ def render(
     for row in rows:
         table.add_row(*row)
     out = io.StringIO()
-    # Without markup: [nats] is no style. In a notebook rich would show what is meant to become text.
-    plain = functools.partial(Console, file=out, markup=False, emoji=False, force_jupyter=False)
+    # Without markup: [nats] is no style. Kernels of notebooks have rich show and colour it.
+    plain = functools.partial(
+        Console, file=out, markup=False, emoji=False, force_jupyter=False, force_terminal=False
+    )
     needed = plain(width=10_000).measure(table).maximum
     plain(width=max(width, needed)).print(table)
     console = plain(width=width)
