@@ -13,6 +13,7 @@ from pyrovae.inference import (
     evaluate,
     free_energy,
     gaps,
+    impute,
     ising,
     rbm_study,
     report,
@@ -30,6 +31,7 @@ MAINS = {
     "sandwich": sandwich.main,
     "free_energy": free_energy.main,
     "sample": sample.main,
+    "impute": impute.main,
     "report": report.main,
     "compare": compare.main,
     "ising": ising.main,
@@ -46,7 +48,7 @@ STARTS = {
     "rbm_study": ["ising"],
     **{
         s: ["run", "--device", "cpu"]
-        for s in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "report")
+        for s in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "impute", "report")
     },
 }
 
@@ -57,6 +59,7 @@ WHOLE = {
     "compare": [*LOOP, "num-samples", "jobs", "seeds", "data-seed"],
     "evaluate": ["num-samples", "limit", "seed", "replicates", "temperatures", "chains", "leapfrog"],
     "gaps": ["num-samples", "limit", "seed", "steps", "particles", "draws"],
+    "impute": ["num-samples", "num-draws", "seed"],
     "report": ["num-samples", "limit", "seed", "temperatures", "chains"],
     "sandwich": ["simulate", "chains", "leapfrog", "num-samples", "seed", "temperatures"],
     "free_energy": [
@@ -90,6 +93,7 @@ REAL = {
     "compare": ["lr", "lr-end", "beta", "warmup", "free-bits", "clip-norm", "ema", "weight-decay", "scale"],
     "evaluate": ["delta", "claim-expiry"],
     "gaps": ["lr", "claim-expiry"],
+    "impute": ["level"],
     "free_energy": ["temperatures"],
     "ising": ["temperatures"],
     "rbm_study": ["T", "rates"],
@@ -153,7 +157,8 @@ CHOICES = [
 ]
 UNKNOWN = [(s, ["--no-such-option", "3"]) for s in MAINS] + [(s, ["--seed"]) for s in MAINS]
 MISSING = [
-    (s, None) for s in ("evaluate", "gaps", "sandwich", "sample", "report", "rbm_study", "free_energy")
+    (s, None)
+    for s in ("evaluate", "gaps", "sandwich", "sample", "impute", "report", "rbm_study", "free_energy")
 ]
 
 # What only this script can say.
@@ -224,6 +229,14 @@ OWN = [
     ("free_energy", ["--truth"]),
     ("free_energy", ["--temperatures", "2.0", "1.0"]),
     ("free_energy", ["--temperatures"]),
+    ("impute", ["nowhere"]),
+    ("impute", ["--rows", "nowhere.csv"]),
+    ("train", ["--standardize"]),
+    ("train", ["--data", "digits", "--columns", "auto"]),
+    ("train", ["--columns", "nowhere.toml"]),
+    ("train", ["--columns", "foo"]),
+    ("train", ["--log-columns", "a"]),
+    ("train", ["--missing", "perhaps"]),
     ("sample", ["nowhere"]),
     ("sample", ["--steps", "3"]),
     ("sample", ["--out", "mine.py"]),
@@ -303,7 +316,7 @@ def test_bad_command_lines(place, capsys, monkeypatch, part):
         start = [] if argv is None or script == "cli" else STARTS[script]
         if (
             argv
-            and script in ("evaluate", "gaps", "sandwich", "free_energy", "sample")
+            and script in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "impute")
             and argv[0] == "nowhere"
         ):
             start = start[1:]

@@ -14,7 +14,7 @@ SEEDS = 2**63 - 1
 
 # Option to (least, greatest); with "open", the ends themselves are outside.
 RANGES: dict[str, tuple[float, float] | tuple[float, float, str]] = {
-    **dict.fromkeys(("num_samples", "replicates", "chains", "leapfrog", "draws", "simulate", "work_chains"), (1, MANY)),
+    **dict.fromkeys(("num_samples", "replicates", "chains", "leapfrog", "draws", "num_draws", "simulate", "work_chains"), (1, MANY)),
     **dict.fromkeys(("num", "limit", "num_data", "repeats", "jobs", "seeds", "train_size"), (1, MANY)),
     **dict.fromkeys(("epochs", "batch_size", "patience", "particles", "gibbs_steps", "gibbs_chains"), (1, MANY)),
     **dict.fromkeys(("accumulate", "keep", "steps", "partition_chains"), (1, MANY)),
@@ -24,7 +24,7 @@ RANGES: dict[str, tuple[float, float] | tuple[float, float, str]] = {
     **dict.fromkeys(("lr", "lr_end", "scale", "clip_norm", "claim_expiry", "rank_timeout"), (0, math.inf, "open")),
     **dict.fromkeys(("rates", "T"), (0, math.inf, "open")),
     **dict.fromkeys(("beta", "warmup", "free_bits", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(("delta", "ema"), (0, 1, "open")),
+    **dict.fromkeys(("delta", "ema", "level"), (0, 1, "open")),
     "L": (2, 1024),
 }  # fmt: skip
 
