@@ -14,8 +14,8 @@ SEEDS = 2**63 - 1
 
 # Option to (least, greatest); with "open", the ends themselves are outside.
 RANGES: dict[str, tuple[float, float] | tuple[float, float, str]] = {
-    **dict.fromkeys(("num_samples", "replicates", "chains", "leapfrog", "draws", "num_draws", "simulate", "work_chains"), (1, MANY)),
-    **dict.fromkeys(("num", "limit", "num_data", "repeats", "jobs", "seeds", "train_size"), (1, MANY)),
+    **dict.fromkeys(("num_samples", "replicates", "chains", "leapfrog", "draws", "simulate", "work_chains"), (1, MANY)),
+    **dict.fromkeys(("num", "num_draws", "limit", "num_data", "repeats", "jobs", "seeds", "train_size"), (1, MANY)),
     **dict.fromkeys(("epochs", "batch_size", "patience", "particles", "gibbs_steps", "gibbs_chains"), (1, MANY)),
     **dict.fromkeys(("accumulate", "keep", "steps", "partition_chains"), (1, MANY)),
     **dict.fromkeys(("max_returns", "checkpoint_every"), (0, MANY)),
