@@ -14,6 +14,7 @@ from pyrovae.inference import (
     evaluate,
     free_energy,
     gaps,
+    impute,
     ising,
     rbm_study,
     reconstruct,
@@ -35,6 +36,7 @@ MAINS = {
     "sandwich": sandwich.main,
     "free_energy": free_energy.main,
     "sample": sample.main,
+    "impute": impute.main,
     "report": report.main,
     "score": score.main,
     "embed": embed.main,
@@ -54,7 +56,7 @@ STARTS = {
     "rbm_study": ["ising"],
     **{
         s: ["run", "--device", "cpu"]
-        for s in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "report")
+        for s in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "impute", "report")
     },
     **{s: ["run", "new.npy", "--device", "cpu"] for s in ("score", "embed", "reconstruct")},
 }
@@ -66,6 +68,7 @@ WHOLE = {
     "compare": [*LOOP, "num-samples", "jobs", "seeds", "data-seed"],
     "evaluate": ["num-samples", "limit", "seed", "replicates", "temperatures", "chains", "leapfrog"],
     "gaps": ["num-samples", "limit", "seed", "steps", "particles", "draws"],
+    "impute": ["num-samples", "num-draws", "seed"],
     "report": ["num-samples", "limit", "seed", "temperatures", "chains"],
     "score": ["num-samples", "worst", "seed", "chains"],
     "embed": ["num-samples", "seed"],
@@ -102,6 +105,7 @@ REAL = {
     "compare": ["lr", "lr-end", "beta", "warmup", "free-bits", "clip-norm", "ema", "weight-decay", "scale"],
     "evaluate": ["delta", "claim-expiry"],
     "gaps": ["lr", "claim-expiry"],
+    "impute": ["level"],
     "free_energy": ["temperatures"],
     "ising": ["temperatures"],
     "rbm_study": ["T", "rates"],
@@ -167,7 +171,7 @@ UNKNOWN = [(s, ["--no-such-option", "3"]) for s in MAINS] + [(s, ["--seed"]) for
 MISSING = [
     (s, None)
     for s in (
-        *("evaluate", "gaps", "sandwich", "sample", "report", "rbm_study", "free_energy"),
+        *("evaluate", "gaps", "sandwich", "sample", "impute", "report", "rbm_study", "free_energy"),
         *("score", "embed", "reconstruct"),
     )
 ]
@@ -240,6 +244,14 @@ OWN = [
     ("free_energy", ["--truth"]),
     ("free_energy", ["--temperatures", "2.0", "1.0"]),
     ("free_energy", ["--temperatures"]),
+    ("impute", ["nowhere"]),
+    ("impute", ["--rows", "nowhere.csv"]),
+    ("train", ["--standardize"]),
+    ("train", ["--data", "digits", "--columns", "auto"]),
+    ("train", ["--columns", "nowhere.toml"]),
+    ("train", ["--columns", "foo"]),
+    ("train", ["--log-columns", "a"]),
+    ("train", ["--missing", "perhaps"]),
     ("sample", ["nowhere"]),
     ("sample", ["--steps", "3"]),
     ("sample", ["--out", "mine.py"]),
@@ -319,7 +331,7 @@ def test_bad_command_lines(place, capsys, monkeypatch, part):
         start = [] if argv is None or script == "cli" else STARTS[script]
         if (
             argv
-            and script in ("evaluate", "gaps", "sandwich", "free_energy", "sample")
+            and script in ("evaluate", "gaps", "sandwich", "free_energy", "sample", "impute")
             and argv[0] == "nowhere"
         ):
             start = start[1:]

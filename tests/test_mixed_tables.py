@@ -178,8 +178,8 @@ def test_what_is_composed_for_a_table():
         "positive (logarithm)": [1],
         "count": [2],
         "binary": [3],
-        "city": [4],
-        "grade": [5],
+        "category 'city'": [4],
+        "ordinal 'grade'": [5],
     }
     log_weights = pv.log_weights(vae.model, vae.guide, data.test, num_samples=3)
     assert log_weights.isfinite().all()
@@ -190,6 +190,12 @@ def test_what_is_composed_for_a_table():
     # A decoder starts at the means and frequencies of the training data.
     held = data.train[:, 2][~data.train[:, 2].isnan()]
     assert abs(float(drawn[:, 2].mean()) / float(held.mean()) - 1) < 0.5
+    with torch.no_grad():
+        law = vae.likelihood(torch.zeros(2))
+    draws = law.sample((20000,))
+    for i in (0, 1, 2):  # means in own units, of the logarithm's too
+        spread = float(draws[:, i].std()) / 20000**0.5
+        assert abs(float(law.mean[i] - draws[:, i].mean())) < 4.5 * spread
     with pytest.raises(ValueError, match="pseudo-inputs"):
         vamp(data, 3)
     assert not prepared(data).train.isnan().any()
@@ -324,7 +330,7 @@ def test_columns_by_themselves():
     row = torch.tensor([55.0, torch.nan, torch.nan, torch.nan, 2.0, torch.nan])
     parts = law.log_prob_of_groups(torch.tensor([55.0, 9e3, 2.0, 1.0, 2.0, 0.0]))
     names = list(vae.likelihood.likelihood.groups)
-    exact = parts[names.index("real")] + parts[names.index("city")]
+    exact = parts[names.index("real")] + parts[names.index("category 'city'")]
     torch.testing.assert_close(vae.likelihood(z).log_prob(row), exact)
     for columns in (["agee"], [], "age"):
         with pytest.raises(ValueError, match="columns among"):

@@ -54,8 +54,8 @@ def _strays(data: Dataset) -> str:
     splits = {name: data.split(name) for name in ("train", "valid", "test")}
     if data.spec.support == "mixed":
         return ""
-    splits = {n: x[~x.isnan()] if bool(x.isnan().any()) else x for n, x in splits.items()}
-    size, found = sum(x.numel() for x in splits.values()), {n: x != x.round() for n, x in splits.items()}
+    size = sum(x.numel() for x in splits.values())
+    found = {n: (x != x.round()) & ~x.isnan() for n, x in splits.items()}
     count = sum(int(odd.sum()) for odd in found.values())
     if not 0 < count <= FEW * size:
         return ""

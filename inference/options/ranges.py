@@ -15,7 +15,7 @@ SEEDS = 2**63 - 1
 # Option to (least, greatest); with "open", the ends themselves are outside.
 RANGES: dict[str, tuple[float, float] | tuple[float, float, str]] = {
     **dict.fromkeys(("num_samples", "replicates", "chains", "leapfrog", "draws", "simulate", "work_chains"), (1, MANY)),
-    **dict.fromkeys(("num", "limit", "num_data", "repeats", "jobs", "seeds", "train_size"), (1, MANY)),
+    **dict.fromkeys(("num", "num_draws", "limit", "num_data", "repeats", "jobs", "seeds", "train_size"), (1, MANY)),
     **dict.fromkeys(("epochs", "batch_size", "patience", "particles", "gibbs_steps", "gibbs_chains"), (1, MANY)),
     **dict.fromkeys(("accumulate", "lr_epochs", "keep", "steps", "partition_chains"), (1, MANY)),
     **dict.fromkeys(("max_returns", "checkpoint_every"), (0, MANY)),
@@ -24,7 +24,7 @@ RANGES: dict[str, tuple[float, float] | tuple[float, float, str]] = {
     **dict.fromkeys(("lr", "lr_end", "scale", "clip_norm", "claim_expiry", "rank_timeout"), (0, math.inf, "open")),
     **dict.fromkeys(("rates", "T"), (0, math.inf, "open")),
     **dict.fromkeys(("alpha", "beta", "warmup", "free_bits", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(("delta", "ema"), (0, 1, "open")),
+    **dict.fromkeys(("delta", "ema", "level"), (0, 1, "open")),
     "L": (2, 1024),
 }  # fmt: skip
 

@@ -63,10 +63,10 @@ def mixed(make_net: Callable[[int], nn.Module], data: Dataset) -> likelihoods.Mi
     own, units = features(data.spec.table), data.spec.standardization
     places: dict[str, list[int]] = {}
     for i, c in enumerate(own):
-        name = c.name if c.categories else c.role
+        name = f"{c.role} {c.name!r}" if c.categories else c.role
         if c.role == "positive" and units is not None:
             name = "positive (logarithm)"
-        places.setdefault(name if name not in places or not c.categories else f"{name} ({i})", []).append(i)
+        places.setdefault(name, []).append(i)
     groups = {name: _group(own[at[0]], tuple(at), units is not None) for name, at in places.items()}
     each = -(-likelihoods.Mixed.width(groups) // len(own))
     return likelihoods.Mixed(make_net(each), groups)

@@ -118,7 +118,11 @@ class DataSpec:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
         columns = None if self.columns is None else list(self.columns)
         units = None if self.standardization is None else self.standardization.to_json()
-        own = {"event_shape": list(self.event_shape), "columns": columns, "standardization": units}
+        own: dict[str, Any] = {
+            "event_shape": list(self.event_shape),
+            "columns": columns,
+            "standardization": units,
+        }
         own["table"] = None if self.table is None else [c.to_json() for c in self.table]
         return asdict(self) | own | {"given": list(self.given)}
 

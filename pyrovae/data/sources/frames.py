@@ -30,7 +30,7 @@ def to_array(source: Any, name: str, missing: bool = False) -> tuple[Tensor, Col
     if hasattr(source, "toarray") and hasattr(source, "tocsr"):
         source = source.toarray()
     if missing and isinstance(source, np.ma.MaskedArray):
-        source = source.astype(np.float64).filled(np.nan)
+        source = np.ma.filled(source.astype(np.float64), np.nan)
     return to_real(source, name), None
 
 

@@ -16,13 +16,33 @@ from .rows import as_frame
 class Imputed(Protocol):
     """What `pyrovae.impute` returns."""
 
-    x: Tensor
-    missing: Tensor
-    draws: Tensor
-    mean: Tensor
-    low: Tensor
-    high: Tensor
-    khat: Tensor
+    @property
+    def x(self) -> Tensor:
+        """Data, NaN where a value is missing."""
+
+    @property
+    def missing(self) -> Tensor:
+        """Where."""
+
+    @property
+    def draws(self) -> Tensor:
+        """Whole data, `[M, N, D]`."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Whole data, posterior means."""
+
+    @property
+    def low(self) -> Tensor:
+        """Lower ends of intervals."""
+
+    @property
+    def high(self) -> Tensor:
+        """Upper ends of intervals."""
+
+    @property
+    def khat(self) -> Tensor:
+        """Of the weights of each row."""
 
 
 def imputed_frames(found: Imputed, spec: DataSpec, names: Sequence[Any] | None = None) -> tuple[Any, Any]:

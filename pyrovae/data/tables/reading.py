@@ -217,7 +217,8 @@ def described(table: Sequence[Column], x: Tensor | None = None) -> list[tuple[st
         table: the columns.
         x: their values `[N, D]`, for ranges and what is missing.
     """
-    rows, place = [], 0
+    rows: list[tuple[str, ...]] = []
+    place = 0
     for c in table:
         values, gone = "", ""
         if c.words:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["Restricted", "check_elements", "elements_of", "name_of_law", "parts_of"]
+__all__ = ["Restricted", "check_elements", "elements_of", "moments_of", "name_of_law", "parts_of"]
 
 _INDEPENDENT = (torch.distributions.Independent, dist.Independent)
 
@@ -84,6 +84,21 @@ def parts_of(support: Any) -> list[Any]:
         support = support.base_constraint
     parts = getattr(support, "cseq", None)
     return [p for part in parts for p in parts_of(part)] if parts else [support]
+
+
+def moments_of(law: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance of each number, and whether its law is normal (of others the variance is left at 0)."""
+    own = getattr(law, "moments", None)
+    if own is not None:
+        found: tuple[Tensor, Tensor, Tensor] = own()
+        return found
+    inner = law
+    while hasattr(inner, "base_dist"):
+        inner = inner.base_dist
+    normal = isinstance(inner, dist.Normal)
+    mean: Tensor = law.mean
+    variance: Tensor = law.variance if normal else torch.zeros_like(mean)
+    return mean, variance, torch.full(mean.shape, normal, device=mean.device)
 
 
 def name_of_law(law: Any) -> str:

@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from .elements import Restricted, check_elements, elements_of, name_of_law, parts_of
+from .elements import Restricted, check_elements, elements_of, moments_of, name_of_law, parts_of
 
 __all__ = ["Joined"]
 
@@ -80,6 +80,12 @@ class Joined(TorchDistribution):
         super(Joined, new).__init__(Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and variance of each column, and whether its law is normal (of others the variance is left at 0)."""
+        found = [moments_of(law) for law in self.laws]
+        normal = self._join([n.expand(v.shape).to(v.dtype) for _, v, n in found]) > 0
+        return self.mean, self._join([v for _, v, _ in found]), normal
 
     @property
     def mean(self) -> Tensor:

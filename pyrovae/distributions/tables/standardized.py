@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
@@ -12,7 +11,7 @@ from torch.distributions import constraints
 
 from pyrovae.units import log_slope, to_standard, to_units
 
-from .elements import Restricted, check_elements, elements_of, name_of_law, parts_of
+from .elements import Restricted, check_elements, elements_of, moments_of, name_of_law, parts_of
 
 __all__ = ["Standardized"]
 
@@ -63,15 +62,12 @@ class Standardized(TorchDistribution):
             NotImplementedError: logarithms of another law.
         """
         center, scale, log = self.units
-        mean: Tensor = self.base.mean
-        if not bool(log.any()):
-            return to_units(mean, center, scale, log)
-        inner = self.base
-        while hasattr(inner, "base_dist"):
-            inner = inner.base_dist
-        if not isinstance(inner, dist.Normal):
+        mean, variance, normal = moments_of(self.base)
+        if bool((log & ~normal).any()):
             raise NotImplementedError
-        half = torch.where(log, 0.5 * scale * self.base.variance, 0.0)
+        half = torch.where(
+            log, 0.5 * scale * variance, 0.0
+        )  # ln E exp(c + s t) = c + s (mean + s variance / 2)
         return to_units(mean + half.to(mean), center, scale, log)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008

@@ -74,7 +74,7 @@ class Mixed(nn.Module):
         flat = sorted(i for g in groups.values() for i in g.columns)
         if flat != list(range(len(flat))):
             raise ValueError(f"expected each column 0 ... {len(flat) - 1} in one group, got {flat}")
-        start, parts = 0, {}
+        start, parts = 0, []
         for name, group in groups.items():
             part = group.make(_Share(start, start + group.width))
             shape = getattr(part, "event_shape", None)
@@ -83,9 +83,9 @@ class Mixed(nn.Module):
                     f"expected a likelihood of {len(group.columns)} columns for the group {name!r}, got event shape "
                     f"{tuple(shape)}"
                 )
-            parts[_key(name)] = part
+            parts.append(part)
             start += group.width
-        self.parts = nn.ModuleDict(parts)
+        self.parts = nn.ModuleList(parts)
 
     @staticmethod
     def width(groups: Mapping[str, Group]) -> int:
@@ -96,7 +96,7 @@ class Mixed(nn.Module):
         """Returns p(x|z), `batch_shape` z.shape[:-1]."""
         outputs = self.net(z, *context)
         return distributions.Joined(
-            [self.parts[_key(name)](outputs) for name in self.groups],
+            [part(outputs) for part in self.parts],
             [g.columns for g in self.groups.values()],
             [g.names for g in self.groups.values()],
         )
@@ -104,8 +104,8 @@ class Mixed(nn.Module):
     def raw_mean(self, x: Tensor) -> Tensor:
         """Network outputs `[features]` at which each group has its mean, or its frequencies, over `x` `[N, D]`."""
         found = []
-        for name, group in self.groups.items():
-            own, part = torch.zeros(group.width), self.parts[_key(name)]
+        for part, group in zip(self.parts, self.groups.values(), strict=True):
+            own = torch.zeros(group.width)
             values = x[:, list(group.columns)]
             if callable(start := getattr(part, "raw_mean", None)):
                 first = start(values)
@@ -131,10 +131,6 @@ class _Share(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         """Returns them, `[..., out_features]`."""
         return outputs[..., self.start : self.stop]
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "_") or "_"  # a module's name has no dots
 
 
 def _start(part: nn.Module, x: Tensor) -> Tensor:

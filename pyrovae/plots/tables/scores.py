@@ -42,7 +42,7 @@ def plot_scores(
             named = f"{kind} ({len(values)}" + (f", {below} further left)" if below else ")")
             axes.hist(
                 np.clip(values, low, None),
-                edges,
+                edges.tolist(),
                 weights=np.full(len(values), 1 / len(values)),
                 color=colour,
                 alpha=0.55,
