@@ -48,7 +48,11 @@ def run(options: Options) -> None:
     for name, value in sites.items():
         flat = value.reshape(len(value), -1).cpu()
         columns |= {f"{name}_{i}": flat[:, i].tolist() for i in range(flat.shape[1])}
-    write_all([lambda: write_columns(target, columns) and None])
+
+    def write() -> None:
+        write_columns(target, columns)
+
+    write_all([write])
     console.print(f"{target}: {len(rows.names):,} rows, {len(columns) - 1} columns", highlight=False)
 
 

@@ -62,7 +62,11 @@ def run(options: Options) -> None:
         found.attributes["given"] = ", ".join(loaded.spec.given)
     scores = Scores(rows.names, found)
     print(scores.table(options.worst))
-    write_all([lambda: scores.write(target) and None])
+
+    def write() -> None:
+        scores.write(target)
+
+    write_all([write])
     console.print(f"{target}", highlight=False)
 
 

@@ -16,7 +16,8 @@ class SemiSupervisedVAE(nn.Module):
     """p(x, y, z) = p(y) p(z) p(x | z, y) with guide q(y | x) q(z | x, y) (Kingma et al. 2014).
 
     Its evidence is ln p(x) = ln sum_y p(y) p(x | y) of a datum without a label, ln p(x, y) of one with: both at once in
-    one batch. Labels are summed out by Pyro's parallel enumeration. https://arxiv.org/abs/1406.5298
+    one batch. Labels are summed out by Pyro's parallel enumeration. Of a datum whose label is given the site `y` is a
+    draw that nothing depends on (`embed` and `simulate` show it so). https://arxiv.org/abs/1406.5298
 
     Args:
         prior: `prior()` is p(z).

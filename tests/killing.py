@@ -30,7 +30,8 @@ OPTIONS = [
 
 
 def start(out, more=()):
-    """Forks a process that trains into `out`."""
+    """Forks a process that trains into `out`, which --resume wants to be there."""
+    out.mkdir(parents=True, exist_ok=True)
     pid = os.fork()
     if pid == 0:
         code = 3
@@ -64,7 +65,7 @@ def until_it_trains(out, pid):
 def result(out):
     """What a run leaves: weights and history."""
     assert {p.name for p in out.iterdir()} == {
-        *("config.json", "weights.safetensors", "metrics.csv", "training.png")
+        *("checkpoints", "config.json", "weights.safetensors", "metrics.csv", "training.png")
     }, list(out.iterdir())
     return load_file(out / "weights.safetensors"), (out / "metrics.csv").read_bytes()
 

@@ -110,6 +110,7 @@ def kill_ranks(folder, kills, rng):
         pids.mkdir()
         # An engine with a few restarts: some runs end within it, others are started anew with --resume.
         out, more = folder / "killed", 3
+        out.mkdir(exist_ok=True)
         pid = engine(2, more, out, pids, [*OPTIONS, "--resume"])
         restart = 0
         while done < kills:

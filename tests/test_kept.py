@@ -229,7 +229,7 @@ def test_two_processes_at_once(tmp_path):
         assert sorted(codes) == [0, 2], (codes, said)
         # One that comes when the other has ended finds its run.
         assert re.search(r"pid \d+ on|has just started|holds a run", said[codes.index(2)]), said
-        names = {"config.json", "weights.safetensors", "metrics.csv", "training.png"}
+        names = {"checkpoints", "config.json", "weights.safetensors", "metrics.csv", "training.png"}
         assert {p.name for p in out.iterdir()} == names
 
 

@@ -146,7 +146,7 @@ def honest(tmp_path_factory):
 def archive(honest, tmp_path, monkeypatch):
     """What a stranger sent, unpacked, with the user standing in it; `mark` appears where its code runs."""
     top, mark = tmp_path / "archive", tmp_path / "mark"
-    shutil.copytree(honest, top / "run")
+    shutil.copytree(honest, top / "run", ignore=shutil.ignore_patterns("checkpoints"))
     code = f"open({str(mark)!r}, 'w').close()\n" + PROGRAM
     for place in ("run", "other", "pack", "."):
         (top / place).mkdir(exist_ok=True)

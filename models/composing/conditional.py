@@ -16,6 +16,9 @@ from .vae import MakeGuide, MakeLikelihood, MakePrior, start_at_mean, suited
 class Standardised(nn.Module):
     """A network whose context is centred and scaled first: columns of a table come in their own units."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, net: nn.Module, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.net = net

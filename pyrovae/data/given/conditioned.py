@@ -50,7 +50,7 @@ def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
         data, taken = _without(data, columns)
         for split, values in taken.items():
             parts[split].append(values)
-    context = {split: (torch.cat(found, 1),) for split, found in parts.items()}
+    context: dict[str, tuple[Tensor, ...]] = {split: (torch.cat(found, 1),) for split, found in parts.items()}
     given = (*([LABEL] if LABEL in names else []), *columns)
     return with_context(data, context, given)
 
