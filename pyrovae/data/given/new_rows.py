@@ -17,10 +17,11 @@ from torch.nn.functional import one_hot
 from ...files import expanded
 from ..checks import check_event, to_real
 from ..files import read_file
-from ..sources.frames import from_frame, is_frame
+from ..sources.frames import from_frame, is_frame, to_array
 from ..sources.keys import renamed
 from ..sources.sequences import checked_lengths, padded
 from ..spec import DataSpec
+from ..tables.reading import read_columns
 from .conditioned import LABEL, LENGTHS
 from .labelled import KNOWN, UNKNOWN
 
@@ -86,9 +87,12 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
                 f"expected a table with the columns {', '.join(given)} that are given, got {name} without names; try a "
                 "data frame or a .csv file"
             )
-        if hasattr(source, "toarray") and hasattr(source, "tocsr"):
-            source = source.toarray()
-        table, notes = to_real(source, name), []
+        if spec.table is not None:
+            raise ValueError(
+                f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, got "
+                f"{name} without names; try pandas.DataFrame(array, columns=[...])"
+            )
+        table, notes = to_array(source, name, spec.missing is not None)[0], []
         names = tuple(map(str, range(len(table))))
         if spec.columns is not None:
             notes = [
@@ -150,10 +154,24 @@ def _frame(
         chosen = frame[[next(c for c in frame.columns if str(c) == w) for w in wanted]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of columns that never change: a few new rows may well
-        x, _ = from_frame(chosen, name)
+        x = _values(chosen, spec, name)
     index: Any = getattr(frame, "index", None)
     plain = index is None or callable(index)
     return x, tuple(str(i) for i in (range(len(x)) if plain else index)), notes
+
+
+def _values(chosen: Any, spec: DataSpec, name: str) -> Tensor:
+    """Numbers of a table's columns, those of x by their roles and NaN where one may be missing, then those given."""
+    missing, width = spec.missing is not None, len(spec.columns or chosen.columns)
+    if not missing and spec.table is None:
+        return from_frame(chosen, name)[0]
+    own, rest = chosen[list(chosen.columns)[:width]], chosen[list(chosen.columns)[width:]]
+    x = (
+        from_frame(own, name, missing)[0]
+        if spec.table is None
+        else read_columns(own, spec.table, name, missing)[0]
+    )
+    return x if not len(rest.columns) else torch.cat([x.double(), from_frame(rest, name)[0].double()], 1)
 
 
 def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
@@ -165,7 +183,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
             f"expected rows of shape {list(spec.event_shape)} in {name}, as in training, got {list(x.shape[1:])}; "
             + ("try the same columns" if x.dim() == 2 else "try to reshape them")
         )
-    bad = ~torch.isfinite(x)
+    unseen = x.isnan() if spec.missing is not None else torch.zeros_like(x, dtype=torch.bool)
+    bad = ~torch.isfinite(x.float()) & ~unseen
     if bad.any():
         raise ValueError(f"expected finite numbers, got {_where(x, bad, spec, names, name)}")
     whole, in_unit = x == x.floor(), (x >= 0) & (x <= 1)
@@ -175,7 +194,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
         "nonnegative_integer": whole & (x >= 0),
         "unit_interval": in_unit,
         "real": torch.ones_like(whole),
-    }[spec.support]
+        "mixed": torch.ones_like(whole),  # each column has been read by its role
+    }[spec.support] | unseen
     if not inside.all():
         how = f" (binarisation {spec.binarisation!r})" if spec.binarisation else ""
         words = {"binary": f"bits{how}", "unit_interval": "numbers in [0, 1]"}

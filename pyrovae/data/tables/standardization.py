@@ -67,6 +67,11 @@ class Standardization:
         )
         return center, scale, torch.tensor(self.log, device=device)
 
+    def of(self, places: Sequence[int]) -> Standardization:
+        """The map of some of the columns, by their places."""
+        parts = [tuple(values[i] for i in places) for values in (self.center, self.scale, self.log)]
+        return Standardization(*parts)
+
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
         return {"center": list(self.center), "scale": list(self.scale), "log": list(self.log)}
