@@ -6,7 +6,11 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.data import conditioned, load, new_rows, prepared, rows_like
+from pyrovae.data import conditioned, load, new_rows, partly_labelled, prepared, rows_like
+from pyrovae.models.composing.architectures import Perceptrons
+from pyrovae.models.composing.conditional import compose_conditional
+from pyrovae.models.composing.semi_supervised import compose_semi_supervised
+from pyrovae.models.composing.vae import compose
 
 GRADES = {"role": "ordinal", "order": ["low", "mid", "high"]}
 ROLES = {"income": "positive", "code": "category", "grade": GRADES}
@@ -110,9 +114,6 @@ def test_a_run_scores_rows_of_a_table_as_the_evidence_of_the_same_rows(tmp_path)
     table = frame(80)
     table.loc[::7, "income"] = np.nan
     data = load(table, columns=ROLES, standardize=True, missing="ignore")
-    from pyrovae.models.composing.architectures import Perceptrons
-    from pyrovae.models.composing.vae import compose
-
     vae = compose(data, Perceptrons((8,)), 2)
     fit = pv.fit(vae.model, vae.guide, data, epochs=1, progress=False)
     rows = table.iloc[data.rows["test"].numpy()]
@@ -153,3 +154,81 @@ def test_a_dense_column_that_never_changes_is_told_with_roles_too():
     table = frame().assign(size=0.5, bit=1)
     with pytest.warns(UserWarning, match=r"the same value in all rows of 'size':"):
         load(table, columns="auto")
+
+
+def test_a_row_without_a_logarithm_is_refused_where_it_is_read():
+    train, test = frame()[["size", "income"]], frame(9, 1)[["size", "income"]]
+    test.loc[4, "income"] = 0.0
+    with pytest.raises(
+        ValueError, match=r"positive numbers in 'income' of split 'test' of 'dict'.* got 0 in row 4"
+    ):
+        load({"train": train, "test": test}, standardize=True, log=["income"], missing="ignore")
+    spec = load(train, standardize=True, log=["income"]).spec
+    for read in (rows_like, lambda rows, spec: new_rows(rows, spec)):
+        with pytest.raises(ValueError, match=r"positive numbers in 'income' of .*got 0 in row 4"):
+            read(test, spec)
+
+
+def test_a_support_of_changed_values_says_its_name():
+    units = load(frame()[["size", "income"]], standardize=True, log=["income"]).spec.standardization
+    law = pv.likelihoods.Standardized(pv.likelihoods.Gaussian(torch.nn.Linear(1, 2)), units)(
+        torch.zeros(1, 1)
+    )
+    assert repr(law.support) == "Restricted(Real())"
+    assert law.support.check(torch.tensor([[1.0, 1.0], [1.0, -1.0]])).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["conditional", "semi-supervised"])
+def test_models_of_what_is_given_see_standardised_columns_in_own_units(kind):
+    """The same weights on columns scaled by hand: evidence apart by the logarithm of the scales, and no more."""
+    table = frame(60)[["size", "income", "code"]].assign(size=lambda t: 50 * t["size"])
+    own = load(table, columns={"code": "label", "income": "real"}, standardize=True)
+    units = own.spec.standardization
+    splits = {s: units.forward(own.split(s)) for s in ("train", "valid", "test")}
+    labels = {f"{s}_labels": own.labels[s] for s in splits}
+    scaled = load(splits | labels)
+    found = []
+    for data in (own, scaled):
+        torch.manual_seed(0)
+        data = conditioned(data) if kind == "conditional" else partly_labelled(data, 20)
+        make = compose_conditional if kind == "conditional" else compose_semi_supervised
+        program = make(data, Perceptrons((8,)), 2)
+        rows = data.arguments("test")
+        found.append(pv.log_weights(program.model, program.guide, *rows, num_samples=5, seed=1))
+    slope = -torch.tensor(units.scale, dtype=torch.float64).log().sum()
+    assert torch.allclose(found[0].double(), found[1].double() + slope, atol=1e-3)
+
+
+def test_models_of_what_is_given_leave_out_what_is_missing():
+    table = frame(60)[["size", "income", "code"]]
+    table.loc[::4, "income"] = np.nan
+    data = conditioned(load(table, columns={"code": "label"}, standardize=True, missing="ignore"))
+    program = compose_conditional(data, Perceptrons((8,)), 2)
+    x, c = data.arguments("test")
+    gone = torch.where(torch.tensor([False, True]), torch.nan, x)
+    z = torch.zeros(len(x), 2)
+    whole, part = (program.likelihood(z, c).log_prob_of_elements(v) for v in (x, gone))
+    assert bool((part[:, 1] == 0).all()) and torch.equal(part[:, 0], whole[:, 0])
+
+
+def test_whole_numbers_below_zero_are_not_standardised_unasked():
+    table = pd.DataFrame({"a": [-1, 2, 3, -4] * 5, "b": [1, 0, 2, -2] * 5})
+    with pytest.raises(ValueError, match="probability mass in their own units"):
+        load(table, standardize=True)
+    assert load(table, standardize=True, columns={"a": "real", "b": "real"}).spec.standardization
+
+
+def test_words_that_are_read_as_missing_are_told(tmp_path):
+    path = tmp_path / "schools.csv"
+    path.write_text(
+        "id,school,size\n" + "".join(f"{i},{'None' if i % 3 else 'high'},{i + 0.5}\n" for i in range(30))
+    )
+    with pytest.warns(UserWarning, match="'None' in the column 'school' of words, in 20 rows"):
+        data = load(path, columns={"id": "ignore"} | {"school": "ignore"}, missing="ignore")
+    assert data.spec.columns == ("size",)
+    index = tmp_path / "index.csv"  # a first column without a name, as pandas writes it
+    index.write_text(
+        ",school,size\n" + "".join(f"{i},{'None' if i % 3 else 'high'},{i + 0.5}\n" for i in range(30))
+    )
+    with pytest.warns(UserWarning, match="'None' in the column 'school' of words, in 20 rows"):
+        load(index, columns={"school": "ignore"}, missing="ignore")

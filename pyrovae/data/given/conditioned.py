@@ -179,8 +179,8 @@ def _roles_without(spec: DataSpec, columns: Sequence[str]) -> tuple[Column, ...]
     if named:
         raise ValueError(
             f"expected columns of numbers to condition on, got {named[0]!r} of {spec.name}, which holds words or "
-            "categories; try to declare it the label (--columns, role 'label') and --condition label, or one 0/1 column "
-            "for each of its values (pandas.get_dummies)"
+            "categories; try to declare it the label (--columns, role 'label') and --condition label, or one 0/1 "
+            "column for each of its values (pandas.get_dummies)"
         )
     return tuple(c for c in spec.table if c.name not in columns)
 

@@ -22,6 +22,7 @@ from ..sources.keys import renamed
 from ..sources.sequences import checked_lengths, padded
 from ..spec import DataSpec
 from ..tables.reading import read_columns
+from ..tables.standardization import check_positive
 from .conditioned import LABEL, LENGTHS
 from .labelled import KNOWN, UNKNOWN
 
@@ -89,8 +90,8 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
             )
         if spec.table is not None:
             raise ValueError(
-                f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, got "
-                f"{name} without names; try pandas.DataFrame(array, columns=[...])"
+                f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, "
+                f"got {name} without names; try pandas.DataFrame(array, columns=[...])"
             )
         table, notes = to_array(source, name, spec.missing is not None)[0], []
         names = tuple(map(str, range(len(table))))
@@ -187,6 +188,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
     bad = ~torch.isfinite(x.float()) & ~unseen
     if bad.any():
         raise ValueError(f"expected finite numbers, got {_where(x, bad, spec, names, name)}")
+    if spec.standardization is not None:
+        check_positive(x, spec.standardization.log, spec.columns or tuple(map(str, range(x.shape[1]))), name)
     whole, in_unit = x == x.floor(), (x >= 0) & (x <= 1)
     inside = {
         "binary": (x == 0) | (x == 1),

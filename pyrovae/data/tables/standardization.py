@@ -92,6 +92,21 @@ class Standardization:
         )
 
 
+def check_positive(x: Tensor, log: Sequence[bool], names: Sequence[str], data: str) -> None:
+    """Refuses rows `[N, D]` without a logarithm where it is taken; NaN passes.
+
+    Raises:
+        ValueError: naming the first such column and row.
+    """
+    bad = (x <= 0) & torch.tensor(list(log), device=x.device)
+    if bool(bad.any()):
+        row, column = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"expected positive numbers in {names[column]!r} of {data}, whose logarithm is taken, got "
+            f"{float(x[row, column]):g} in row {row} (from 0); try to drop the row"
+        )
+
+
 def fitted(
     train: Tensor, which: Sequence[bool], log: Sequence[bool], names: Sequence[str], data: str
 ) -> Standardization:
