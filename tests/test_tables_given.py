@@ -232,3 +232,23 @@ def test_words_that_are_read_as_missing_are_told(tmp_path):
     )
     with pytest.warns(UserWarning, match="'None' in the column 'school' of words, in 20 rows"):
         load(index, columns={"school": "ignore"}, missing="ignore")
+
+
+def test_a_mass_of_a_column_is_not_compared_with_a_density_of_it():
+    """Both are "mass x density" as a whole, but not of the same columns."""
+    table = frame(40)[["size", "visits", "bit"]]
+    found = {}
+    for role in ("count", "real"):
+        data = load(table, columns={"visits": role, "bit": "binary"}, standardize=True)
+        vae = compose(data, Perceptrons((8,)), 2)
+        found[role] = pv.evidence(
+            vae.model, vae.guide, data.test, estimators=[pv.IS(20)], progress=False, compile=False
+        )
+    count, real = found["count"], found["real"]
+    assert count["IS"].measure.kind == real["IS"].measure.kind == "mixed"
+    assert count["IS"].measure.columns["x"] == ("density", "mass", "mass")
+    again = type(count["IS"].measure).from_json(count["IS"].measure.to_json())
+    assert again == count["IS"].measure
+    with pytest.raises(ValueError, match=r"differ in column 1 \(from 0\) of 'x'"):
+        count.compare(real)
+    assert count.compare(count)
