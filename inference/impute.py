@@ -16,11 +16,12 @@ import tyro
 
 import pyrovae as pv
 from pyrovae import runs
-from pyrovae.data import imputed_frames, rows_like
+from pyrovae.data import imputed_frames
 from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.running.running import console, run_script, write_all
+from pyrovae.runs.scores import rows_for
 
 SHOWN = 8  # values in the terminal
 
@@ -65,11 +66,11 @@ def run(options: Options) -> None:
     out = options.out or options.folder
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out)
-    x, names = _rows(loaded, options)
+    rows, names = _rows(loaded, options)
     found = pv.impute(
         loaded.model,
         loaded.guide,
-        x.to(loaded.device),
+        *(t.to(loaded.device) for t in rows),
         num_samples=options.num_samples,
         num_draws=min(options.num_draws, options.num_samples),
         level=options.level,
@@ -89,11 +90,15 @@ def run(options: Options) -> None:
     console.print(f"{out}: imputed.csv, imputed_values.csv", highlight=False)
 
 
-def _rows(loaded: pv.Run, options: Options) -> tuple[Any, list[Any] | None]:
+def _rows(loaded: pv.Run, options: Options) -> tuple[tuple[Any, ...], list[Any] | None]:
+    """`(x, *context)` of the rows, and their names."""
     if options.rows is not None:
-        return rows_like(options.rows, loaded.spec), None
+        found = rows_for(loaded, options.rows)
+        for note in found.notes:
+            console.print(note, highlight=False, markup=False)
+        return found.arguments, list(found.names)
     rows = loaded.data.rows
-    return loaded.data.test, None if rows is None else rows["test"].tolist()
+    return loaded.data.arguments("test"), None if rows is None else rows["test"].tolist()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -114,7 +114,8 @@ def refuse_tables(options: ModelOptions, data: Dataset) -> None:
     Raises:
         ValueError: naming the option.
     """
-    if options.model in ("vae", "hierarchical") or ":" in options.model:
+    takers = ("vae", "hierarchical", "conditional", "semi-supervised")
+    if options.model in takers or ":" in options.model:
         return
     for option, value in (
         ("--standardize", data.spec.standardization),
@@ -123,8 +124,8 @@ def refuse_tables(options: ModelOptions, data: Dataset) -> None:
     ):
         if value is not None and (option != "--columns" or data.spec.support == "mixed"):
             raise ValueError(
-                f"expected no {option} with --model {options.model}, which does not take it; it belongs to vae and "
-                "hierarchical"
+                f"expected no {option} with --model {options.model}, which does not take it; it belongs to "
+                f"{', '.join(takers)}"
             )
 
 

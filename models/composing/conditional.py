@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from pyrovae import guides, priors
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, prepared
 
 from ..conditional import ConditionalVAE
 from .architectures import Networks
+from .tables import as_given
 from .vae import MakeGuide, MakeLikelihood, MakePrior, start_at_mean, suited
 
 
@@ -58,6 +59,7 @@ def compose_conditional(
     Raises:
         ValueError: data without such a context, or parts that do not fit each other or the data.
     """
+    given, data = data, prepared(data)
     (c,) = context_of(data)
     width = c.shape[1]
     mean, scale = (t.cpu() for t in _scale(c))
@@ -70,6 +72,7 @@ def compose_conditional(
     p_x = (likelihood or suited)(make_net, data)
     start_at_mean(p_x, data)
     p_z = prior(q) if prior is not None and not isinstance(prior, nn.Module) else prior
+    p_x, q = as_given(p_x, q, given)
     return ConditionalVAE(
         prior=priors.ConditionalGaussian(None, latent_dim, width) if p_z is None else p_z,
         likelihood=p_x,

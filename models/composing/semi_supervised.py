@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from pyrovae import guides, networks, priors
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, prepared
 from pyrovae.data.given.conditioned import num_classes
 from pyrovae.data.given.labelled import KNOWN
 
 from ..semi_supervised import SemiSupervisedVAE
 from .architectures import Networks
+from .tables import as_given
 from .vae import MakeGuide, MakeLikelihood, MakePrior, start_at_mean, suited
 
 
@@ -46,6 +47,7 @@ def compose_semi_supervised(
             f"expected data of which labels are known, got {data.spec.name} without; try --labelled 100 (in Python "
             "pv.data.partly_labelled(data, 100))"
         )
+    given, data = data, prepared(data)
     classes = num_classes(data)
     q = (guide or guides.DiagonalGaussian)(architecture.encoder(data, classes), latent_dim)
 
@@ -58,10 +60,14 @@ def compose_semi_supervised(
         p_z: nn.Module = priors.StandardNormal(latent_dim)
     else:
         p_z = prior if isinstance(prior, nn.Module) else prior(q)
+    classifier: nn.Module = Classifier(architecture.encoder(data), classes)
+    if given.spec.standardization is not None:
+        classifier = guides.Standardized(classifier, given.spec.standardization)
+    p_x, q = as_given(p_x, q, given)
     return SemiSupervisedVAE(
         prior=p_z,
         likelihood=p_x,
-        classifier=Classifier(architecture.encoder(data), classes),
+        classifier=classifier,
         guide=q,
         num_classes=classes,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ def read_table(path: Path) -> Any:
         if len(names) == 1:
             _refuse_blank_lines(path)
         index = 0 if names[0] == "" and len(names) > 1 else None
-        return pd.read_csv(path, index_col=index, skipinitialspace=True)
+        frame = pd.read_csv(path, index_col=index, skipinitialspace=True)
+        _warn_words(frame, path, 0 if index is None else 1)
+        return frame
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"expected a table in {path}, got an empty file") from error
     except UnicodeDecodeError as error:
@@ -41,6 +44,31 @@ def read_table(path: Path) -> Any:
             f"expected a table of comma-separated values in {path}, got: {' '.join(str(error).split())}; try "
             "load(pandas.read_csv(path, sep=...)) for other separators"
         ) from error
+
+
+def _warn_words(frame: Any, path: Path, shift: int) -> None:
+    """Warns of words such as "None" in columns of words, which are read as missing: there they may be words."""
+    import pandas as pd
+
+    places = [
+        i for i, c in enumerate(frame.columns) if frame[c].dtype.kind not in "buif" and frame[c].isna().any()
+    ]
+    if not places:
+        return
+    text = pd.read_csv(
+        path, usecols=[i + shift for i in places], dtype=str, keep_default_na=False, skipinitialspace=True
+    )
+    for k, i in enumerate(places):
+        name = frame.columns[i]
+        words = text.iloc[:, k][frame[name].isna().to_numpy()].str.strip()
+        found = sorted(set(words) - {""})
+        if found:
+            warnings.warn(
+                f"{path.name} has {', '.join(map(repr, found))} in the column {name!r} of words, in "
+                f"{int((words != '').sum())} rows, which is taken for a missing value; where it is a word of its own, "
+                "try load(pandas.read_csv(path, keep_default_na=False, na_values=['']))",
+                stacklevel=2,
+            )
 
 
 def _check_header(names: list[str], path: Path) -> None:

@@ -13,6 +13,10 @@ from torch.nn.functional import one_hot
 from ..checks import detect_support
 from ..dataset import SPLITS, Dataset
 from ..hashing import content_hash
+from ..spec import DataSpec
+from ..tables.columns import Column
+from ..tables.missing import shares
+from ..tables.preparing import support_of
 
 LABEL, LENGTHS = "label", "lengths"
 
@@ -143,13 +147,50 @@ def _without(data: Dataset, columns: Sequence[str]) -> tuple[Dataset, dict[str, 
     own = [known.index(name) for name in columns]
     left = [i for i in range(len(known)) if i not in own]
     splits = {s: data.split(s)[:, left].contiguous() for s in SPLITS}
+    taken = {s: data.split(s)[:, own] for s in SPLITS}
+    spec = data.spec
+    units, roles = spec.standardization, _roles_without(spec, columns)
     support, levels = detect_support(splits)
+    if roles is not None:
+        support, levels = support_of(roles), None
+    elif units is not None:
+        support, levels = "real", None
+    if spec.missing is not None:
+        _refuse_missing(taken, columns, spec.name)
     spec = replace(
-        data.spec,
+        spec,
         event_shape=(len(left),),
         support=support,
         levels=levels,
         columns=tuple(known[i] for i in left),
+        standardization=None if units is None else units.of(left),
+        table=roles,
+        missing=None if spec.missing is None else shares(splits),
     )
     rest = replace(data, train=splits["train"], valid=splits["valid"], test=splits["test"], spec=spec)
-    return rest, {s: data.split(s)[:, own] for s in SPLITS}
+    return rest, taken
+
+
+def _roles_without(spec: DataSpec, columns: Sequence[str]) -> tuple[Column, ...] | None:
+    """Roles of the columns that are left; words are no numbers that a network could be given."""
+    if spec.table is None:
+        return None
+    named = [c.name for c in spec.table if c.name in columns and c.words is not None]
+    if named:
+        raise ValueError(
+            f"expected columns of numbers to condition on, got {named[0]!r} of {spec.name}, which holds words or "
+            "categories; try to declare it the label (--columns, role 'label') and --condition label, or one 0/1 "
+            "column for each of its values (pandas.get_dummies)"
+        )
+    return tuple(c for c in spec.table if c.name not in columns)
+
+
+def _refuse_missing(taken: dict[str, Tensor], columns: Sequence[str], name: str) -> None:
+    for split, values in taken.items():
+        gone = values.isnan().any(0)
+        if bool(gone.any()):
+            column = columns[int(gone.nonzero()[0])]
+            raise ValueError(
+                f"expected a value in every row of {column!r} of {name} to condition on it, got missing ones in split "
+                f"{split!r}; try another column, or to drop those rows"
+            )

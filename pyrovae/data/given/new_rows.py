@@ -17,11 +17,12 @@ from torch.nn.functional import one_hot
 from ...files import expanded
 from ..checks import check_event, to_real
 from ..files import read_file
-from ..sources.frames import from_frame, is_frame
+from ..sources.frames import from_frame, is_frame, to_array
 from ..sources.keys import renamed
 from ..sources.sequences import checked_lengths, padded
 from ..spec import DataSpec
-from ..tables.rows import rows_like
+from ..tables.reading import read_columns
+from ..tables.standardization import check_positive
 from .conditioned import LABEL, LENGTHS
 from .labelled import KNOWN, UNKNOWN
 
@@ -77,10 +78,6 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
         source, labels, lengths = _taken(source, name)
     if LENGTHS in spec.given:
         return _sequences(source, lengths, spec, name)
-    if spec.table is not None or spec.missing is not None:  # the roles of columns, and NaN as not observed
-        x, names = rows_like(source, spec, name), _names(source)
-        _check(x, spec, names or tuple(map(str, range(len(x)))), name)
-        return NewRows((x,), names or tuple(map(str, range(len(x)))))
     given = [n for n in spec.given if n not in (LABEL, KNOWN)]
     if is_frame(source):
         table, names, notes = _frame(source, (*(spec.columns or ()), *given), spec, name, labels)
@@ -92,9 +89,12 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
                 f"expected a table with the columns {', '.join(given)} that are given, got {name} without names; try a "
                 "data frame or a .csv file"
             )
-        if hasattr(source, "toarray") and hasattr(source, "tocsr"):
-            source = source.toarray()
-        table, notes = to_real(source, name), []
+        if spec.table is not None:
+            raise ValueError(
+                f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, "
+                f"got {name} without names; try pandas.DataFrame(array, columns=[...])"
+            )
+        table, notes = to_array(source, name, spec.missing is not None)[0], []
         names = tuple(map(str, range(len(table))))
         if spec.columns is not None:
             notes = [
@@ -156,14 +156,24 @@ def _frame(
         chosen = frame[[next(c for c in frame.columns if str(c) == w) for w in wanted]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of columns that never change: a few new rows may well
-        x, _ = from_frame(chosen, name)
-    return x, _names(frame) or tuple(map(str, range(len(x)))), notes
+        x = _values(chosen, spec, name)
+    index: Any = getattr(frame, "index", None)
+    plain = index is None or callable(index)
+    return x, tuple(str(i) for i in (range(len(x)) if plain else index)), notes
 
 
-def _names(source: Any) -> tuple[str, ...] | None:
-    """Names of a table's rows; None where it has none of its own."""
-    index: Any = getattr(source, "index", None) if is_frame(source) else None
-    return None if index is None or callable(index) else tuple(map(str, index))
+def _values(chosen: Any, spec: DataSpec, name: str) -> Tensor:
+    """Numbers of a table's columns, those of x by their roles and NaN where one may be missing, then those given."""
+    missing, width = spec.missing is not None, len(spec.columns or chosen.columns)
+    if not missing and spec.table is None:
+        return from_frame(chosen, name)[0]
+    own, rest = chosen[list(chosen.columns)[:width]], chosen[list(chosen.columns)[width:]]
+    x = (
+        from_frame(own, name, missing)[0]
+        if spec.table is None
+        else read_columns(own, spec.table, name, missing)[0]
+    )
+    return x if not len(rest.columns) else torch.cat([x.double(), from_frame(rest, name)[0].double()], 1)
 
 
 def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
@@ -175,10 +185,12 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
             f"expected rows of shape {list(spec.event_shape)} in {name}, as in training, got {list(x.shape[1:])}; "
             + ("try the same columns" if x.dim() == 2 else "try to reshape them")
         )
-    absent = x.isnan() if spec.missing is not None else torch.zeros_like(x, dtype=torch.bool)
-    bad = ~torch.isfinite(x) & ~absent
+    unseen = x.isnan() if spec.missing is not None else torch.zeros_like(x, dtype=torch.bool)
+    bad = ~torch.isfinite(x.float()) & ~unseen
     if bad.any():
         raise ValueError(f"expected finite numbers, got {_where(x, bad, spec, names, name)}")
+    if spec.standardization is not None:
+        check_positive(x, spec.standardization.log, spec.columns or tuple(map(str, range(x.shape[1]))), name)
     whole, in_unit = x == x.floor(), (x >= 0) & (x <= 1)
     inside = {
         "binary": (x == 0) | (x == 1),
@@ -186,8 +198,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
         "nonnegative_integer": whole & (x >= 0),
         "unit_interval": in_unit,
         "real": torch.ones_like(whole),
-        "mixed": torch.ones_like(whole),  # each column is held to its role as it is read
-    }[spec.support] | absent
+        "mixed": torch.ones_like(whole),  # each column has been read by its role
+    }[spec.support] | unseen
     if not inside.all():
         how = f" (binarisation {spec.binarisation!r})" if spec.binarisation else ""
         words = {"binary": f"bits{how}", "unit_interval": "numbers in [0, 1]"}

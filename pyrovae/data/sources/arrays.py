@@ -15,7 +15,7 @@ from ..raw import Raw, Request, Size
 from ..splitting import split_rows
 from ..tables.columns import Column, features
 from ..tables.reading import read_columns, table_of
-from .frames import Columns, is_frame, to_array
+from .frames import Columns, is_frame, to_array, warn_constant
 from .keys import renamed
 from .labels import to_codes
 from .sequences import is_sequences, load_sequences
@@ -96,7 +96,11 @@ def _by_roles(
     x, own = read_columns(_named_columns(frame, name), table, name, request.missing)
     if own is not None and labels is not None:
         raise ValueError(f"expected labels of {name} in a column or beside it, got both")
-    return x, tuple(c.name for c in features(table)), labels if own is None else own
+    names = tuple(c.name for c in features(table))
+    dense = [i for i, c in enumerate(features(table)) if c.role in ("real", "positive")]
+    if dense and len(x):
+        warn_constant(x[:, dense], [names[i] for i in dense], name)
+    return x, names, labels if own is None else own
 
 
 def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,29 +42,43 @@ def from_frame(frame: Any, name: str, missing: bool = False) -> tuple[Tensor, Co
         ValueError: for a table without rows or columns, names that occur twice, missing values, and columns
             that hold no numbers.
     """
+    columns = names_of(frame, name)
+    if not columns or not len(frame):
+        raise ValueError(
+            f"expected {name} with rows and columns, got a table of {len(frame)} rows and {len(columns)} columns"
+        )
+    x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}", missing) for c in frame.columns], 1)
+    warn_constant(x, columns, name)
+    return x, columns
+
+
+def names_of(frame: Any, name: str) -> Columns:
+    """Names of a table's columns, as text.
+
+    Raises:
+        ValueError: for names that occur twice, 1 and "1" among them.
+    """
     columns = tuple(str(c) for c in frame.columns)
     twice = sorted({c for c in columns if columns.count(c) > 1})
     if twice:
         raise ValueError(
             f"expected {name} with each column once, got {', '.join(map(repr, twice))} twice; try to rename them"
         )
-    if not columns or not len(frame):
-        raise ValueError(
-            f"expected {name} with rows and columns, got a table of {len(frame)} rows and {len(columns)} columns"
-        )
-    x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}", missing) for c in frame.columns], 1)
+    return columns
+
+
+def warn_constant(x: Tensor, columns: Sequence[str], name: str) -> None:
+    """Warns of columns of `[N, columns]` that never change, naming them."""
     low = x.float()
     top = low.nan_to_num(-torch.inf).amax(0)
-    constant = [
-        c for c, same in zip(columns, ((low == top) | low.isnan()).all(0).tolist(), strict=True) if same
-    ]
+    same = ((low == top) | low.isnan()).all(0).tolist()
+    constant = [c for c, found in zip(columns, same, strict=True) if found]
     if constant and len(x) > 1:
         warnings.warn(
             f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "
             "scale its likelihood grows without bound; try to drop it",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return x, columns
 
 
 def absent(series: Any) -> np.ndarray[Any, Any]:

@@ -15,7 +15,7 @@ from ..raw import Raw
 from ..spec import DataSpec, Support
 from .columns import Column, features
 from .missing import check_columns, filled, filling
-from .standardization import Standardization, fitted
+from .standardization import Standardization, check_positive, fitted
 
 Missing = Literal["refuse", "ignore"]
 LARGE, SMALL = 1e3, 1e-3  # scales beyond which networks learn badly
@@ -83,7 +83,9 @@ def standardization_of(raw: Raw, log: Sequence[str]) -> Standardization:
             f"expected rows [N, D] to standardise, got {raw.name!r} of event shape {list(train.shape[1:])}; try it "
             "without"
         )
-    if raw.support in ("binary", "levels", "nonnegative_integer"):
+    numbers = torch.cat([x[~x.isnan()] for x in raw.splits.values()])
+    whole = raw.table is None and bool((numbers == numbers.round()).all())
+    if whole or raw.support in ("binary", "levels", "nonnegative_integer"):
         raise ValueError(
             f"expected real numbers to standardise, got {raw.name!r} of support {raw.support}: whole numbers have a "
             "probability mass in their own units, and standardised ones would have a density; try it without, or to "
@@ -104,7 +106,10 @@ def standardization_of(raw: Raw, log: Sequence[str]) -> Standardization:
                 f"{f'{odd[0]!r} for log' if odd else 'none'}; try it without"
             )
         log = [*log, *(n for n, role in zip(names, roles, strict=True) if role == "positive")]
-    return fitted(train, which, [n in log for n in names], names, repr(raw.name))
+    units = fitted(train, which, [n in log for n in names], names, repr(raw.name))
+    for split in ("valid", "test"):
+        check_positive(raw.splits[split], units.log, names, f"split {split!r} of {raw.name!r}")
+    return units
 
 
 def warn_scales(raw: Raw) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..sources.frames import names_of
 from .columns import NAMED, Column, Declared
 
 MOST = 0.5  # share of distinct words in the rows, from which they are names of rows and no categories
@@ -24,7 +25,7 @@ def table_of(frame: Any, given: Declared, name: str) -> tuple[Column, ...]:
         ValueError: names that are not columns, no column left for x, several labels, or a column whose role cannot
             be guessed.
     """
-    names = [str(c) for c in frame.columns]
+    names = names_of(frame, name)
     for one in given:
         if one not in names:
             close = difflib.get_close_matches(one, names, 1)
@@ -92,7 +93,7 @@ def word_of(value: Any) -> str:
     """Category of a value: text as it is, whole numbers without a point."""
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
-    if _is_number(value) and value == int(value):
+    if _is_number(value) and np.isfinite(value) and value == int(value):
         return str(int(value))
     return str(value)
 
@@ -111,6 +112,12 @@ def _words(
         return tuple(words)
     if role not in NAMED and role != "label":
         return None
+    if role in NAMED or role == "label":
+        odd = next((v for v in held if _is_number(v) and not np.isfinite(v)), None)
+        if odd is not None:
+            raise ValueError(
+                f"expected finite numbers or words in the {role} column {column!r} of {name}, got {odd}"
+            )
     if role == "label" and numeric and all(v == int(v) for v in held):
         return None
     found = sorted({word_of(v) for v in held}, key=(lambda w: (float(w), w)) if numeric else None)
@@ -140,7 +147,7 @@ def read_columns(
         ValueError: a column that is not there, values that are missing and may not be, or that their role does not
             allow; each with column and row.
     """
-    own = {str(c): c for c in frame.columns}
+    own = dict(zip(names_of(frame, name), frame.columns, strict=True))
     gone = [c.name for c in table if c.is_feature and c.name not in own]
     if gone:
         raise ValueError(f"expected the columns {gone} in {name}, got {', '.join(list(own)[:8])}")
@@ -162,6 +169,11 @@ def _labels(values: np.ndarray[Any, Any], column: Column, name: str) -> np.ndarr
                 f"expected a label in every row of {name}, got none in row {i} of {column.name!r}; try to drop the row"
             )
     if column.words is None:
+        odd = next((v for v in values if not _is_number(v) or not np.isfinite(v) or v != int(v)), None)
+        if odd is not None:
+            raise ValueError(
+                f"expected whole numbers in the label column {column.name!r} of {name}, got {odd!r}"
+            )
         return np.array([int(v) for v in values], dtype=np.int64)
     return np.array([word_of(v) for v in values])
 

@@ -17,6 +17,7 @@ from ..sources.frames import from_frame, is_frame, to_array
 from ..spec import DataSpec
 from .columns import features
 from .reading import read_columns
+from .standardization import check_positive
 
 
 def rows_like(source: Any, spec: DataSpec, name: str | None = None) -> Tensor:
@@ -61,6 +62,10 @@ def rows_like(source: Any, spec: DataSpec, name: str | None = None) -> Tensor:
         raise ValueError(
             f"expected finite values in {name}, got NaN or infinity in row {int(bad.flatten(1).any(1).nonzero()[0])} "
             "(from 0); a model takes missing values where it was trained with missing='ignore'"
+        )
+    if spec.standardization is not None:
+        check_positive(
+            low, spec.standardization.log, spec.columns or tuple(map(str, range(low.shape[1]))), name
         )
     return low
 

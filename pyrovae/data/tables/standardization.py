@@ -67,6 +67,11 @@ class Standardization:
         )
         return center, scale, torch.tensor(self.log, device=device)
 
+    def of(self, places: Sequence[int]) -> Standardization:
+        """The map of some of the columns, by their places."""
+        parts = [tuple(values[i] for i in places) for values in (self.center, self.scale, self.log)]
+        return Standardization(*parts)
+
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
         return {"center": list(self.center), "scale": list(self.scale), "log": list(self.log)}
@@ -84,6 +89,21 @@ class Standardization:
             tuple(float(v) for v in values["center"]),
             tuple(float(v) for v in values["scale"]),
             tuple(bool(v) for v in values["log"]),
+        )
+
+
+def check_positive(x: Tensor, log: Sequence[bool], names: Sequence[str], data: str) -> None:
+    """Refuses rows `[N, D]` without a logarithm where it is taken; NaN passes.
+
+    Raises:
+        ValueError: naming the first such column and row.
+    """
+    bad = (x <= 0) & torch.tensor(list(log), device=x.device)
+    if bool(bad.any()):
+        row, column = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"expected positive numbers in {names[column]!r} of {data}, whose logarithm is taken, got "
+            f"{float(x[row, column]):g} in row {row} (from 0); try to drop the row"
         )
 
 

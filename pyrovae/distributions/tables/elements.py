@@ -62,6 +62,9 @@ class Restricted(constraints.Constraint):
         self._base, self._change, self.cseq = base, change, parts
         super().__init__()
 
+    def __repr__(self) -> str:
+        return f"Restricted({', '.join(dict.fromkeys(map(repr, self.cseq)))})"
+
     @property
     def is_discrete(self) -> bool:  # type: ignore[override]
         """Whether all numbers are."""

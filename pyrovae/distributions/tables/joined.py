@@ -115,6 +115,16 @@ class Joined(TorchDistribution):
         return self.log_prob_of_elements(value).sum(-1)
 
     @property
+    def column_kinds(self) -> list[str]:
+        """Whether each column has a "mass" or a "density"."""
+        found = [""] * len(self.order)
+        for law, places in zip(self.laws, self.columns, strict=True):
+            discrete = all(p.is_discrete for p in parts_of(law.support))
+            for i in places:
+                found[i] = "mass" if discrete else "density"
+        return found
+
+    @property
     def law_name(self) -> str:
         """Names of the laws, for messages."""
         return ", ".join(dict.fromkeys(map(name_of_law, self.laws)))

@@ -86,6 +86,12 @@ class Standardized(TorchDistribution):
         return self.log_prob_of_elements(value).sum(-1)
 
     @property
+    def column_kinds(self) -> list[str] | None:
+        """Whether each number has a "mass" or a "density", where the base says it."""
+        found: list[str] | None = getattr(self.base, "column_kinds", None)
+        return found
+
+    @property
     def law_name(self) -> str:
         """Name for messages."""
         return f"{name_of_law(self.base)} in own units"

@@ -41,11 +41,13 @@ class Measure:
         kinds: "mass", "density", "mixed" or "unknown" by observed site. A `pyro.factor` is unknown.
         laws: name of the distribution, by observed site.
         declared: what the program declares (`pyrovae.program(measure=...)`), which counts for all sites.
+        columns: "mass" or "density" of each number of a datum, by observed site, where the law says it.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
     laws: Mapping[str, str] = field(default_factory=dict)
     declared: str | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -68,12 +70,14 @@ class Measure:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
-        return {"kinds": dict(self.kinds), "laws": dict(self.laws), "declared": self.declared}
+        found = {"kinds": dict(self.kinds), "laws": dict(self.laws), "declared": self.declared}
+        return found | ({"columns": {k: list(v) for k, v in self.columns.items()}} if self.columns else {})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Measure:
         """The measure that `to_json` gave."""
-        return cls(dict(values["kinds"]), dict(values["laws"]), values["declared"])
+        columns = {k: tuple(v) for k, v in values.get("columns", {}).items()}  # older results have none
+        return cls(dict(values["kinds"]), dict(values["laws"]), values["declared"], columns)
 
 
 def check_alike(measures: Sequence[tuple[str, Measure | None]]) -> None:
@@ -91,12 +95,28 @@ def check_alike(measures: Sequence[tuple[str, Measure | None]]) -> None:
         same = measure.kind == other.kind
         if same and measure.kind == "mixed" and dict(measure.kinds) != dict(other.kinds):
             same = False
+        if same and measure.kind == "mixed":
+            _check_columns(name, measure, first, other)
         if not same:
             raise ValueError(
                 f"expected figures of one kind, got {_named(first, other)} and {_named(name, measure)}: a density "
                 "changes with the units of x and has no upper bound on whole numbers, so that its difference from a "
                 f"mass means nothing; try likelihoods of one kind for both: {REMEDY}"
             )
+
+
+def _check_columns(name: str, measure: Measure, first: str, other: Measure) -> None:
+    for site in measure.columns.keys() & other.columns.keys():
+        own, others = measure.columns[site], other.columns[site]
+        odd = [i for i, (a, b) in enumerate(zip(own, others, strict=False)) if a != b]
+        if len(own) == len(others) and not odd:
+            continue
+        what = f"column {odd[0]} (from 0) of {site!r}" if odd else f"another number of columns of {site!r}"
+        raise ValueError(
+            f"expected a mass in the same columns, and a density in the others, got {_named(first, other)} and "
+            f"{_named(name, measure)}, which differ in {what}: a difference of figures of a mass and of a density "
+            "means nothing; try the same roles of columns for both"
+        )
 
 
 def _named(name: str, measure: Measure) -> str:
@@ -109,7 +129,7 @@ def measure_of(model_trace: Any, declared: Declaration) -> Measure:
     In a program that declares itself "bound_only" or "unnormalised" a `pyro.factor` is a term of its latents, and
     the observed sites alone say what p(x) is of.
     """
-    kinds, laws = {}, {}
+    kinds, laws, columns = {}, {}, {}
     for name, site in sample_sites(model_trace):
         if not site["is_observed"] or is_computed(site["fn"]):
             continue
@@ -118,7 +138,9 @@ def measure_of(model_trace: Any, declared: Declaration) -> Measure:
                 kinds[name], laws[name] = "unknown", "pyro.factor"
             continue
         kinds[name], laws[name] = kind_of(site["fn"]), _name(_law(site["fn"]))
-    return Measure(kinds, laws, declared.measure)
+        if (own := getattr(_law(site["fn"]), "column_kinds", None)) is not None:
+            columns[name] = tuple(own)
+    return Measure(kinds, laws, declared.measure, columns)
 
 
 def _name(law: Any) -> str:
