@@ -21,6 +21,8 @@ from ..sources.frames import from_frame, is_frame
 from ..sources.keys import renamed
 from ..sources.sequences import checked_lengths, padded
 from ..spec import DataSpec
+from ..tables.columns import features
+from ..tables.reading import read_columns
 from .conditioned import LABEL, LENGTHS
 from .labelled import KNOWN, UNKNOWN
 
@@ -78,8 +80,14 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
     given = [n for n in spec.given if n not in (LABEL, KNOWN)]
     if is_frame(source):
         table, names, notes = _frame(source, (*(spec.columns or ()), *given), spec, name, labels)
-        if labels is None and LABEL in spec.given and LABEL in [str(c) for c in source.columns]:
-            labels = source[LABEL]
+        own = _label_column(spec)
+        if labels is None and LABEL in spec.given and own in [str(c) for c in source.columns]:
+            labels = source[own]
+    elif spec.support == "mixed":
+        raise ValueError(
+            f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, got "
+            f"{name} without names; try a data frame or a .csv file"
+        )
     else:
         if given:
             raise ValueError(
@@ -126,10 +134,10 @@ def _taken(source: Mapping[Any, Any], name: str) -> tuple[Any, Any, Any]:
 def _frame(
     frame: Any, wanted: tuple[str, ...], spec: DataSpec, name: str, labels: Any
 ) -> tuple[Tensor, tuple[str, ...], list[str]]:
-    columns = [str(c) for c in frame.columns]
+    columns, own = [str(c) for c in frame.columns], _label_column(spec)
     notes: list[str] = []
     if spec.columns is None and not wanted:
-        taken = [c for c in columns if c != LABEL] if LABEL in spec.given and labels is None else columns
+        taken = [c for c in columns if c != own] if LABEL in spec.given and labels is None else columns
         chosen = frame[[c for c in frame.columns if str(c) in taken]]
     else:
         missing = [c for c in wanted if c not in columns]
@@ -140,7 +148,7 @@ def _frame(
                 f"expected the columns of the training data in {name}, got it without "
                 f"{', '.join(map(repr, missing[:6]))}{' ...' if len(missing) > 6 else ''}; {hint}"
             )
-        rest = [c for c in columns if c not in wanted and not (c == LABEL and LABEL in spec.given)]
+        rest = [c for c in columns if c not in wanted and not (c == own and LABEL in spec.given)]
         if rest:
             shown = ", ".join(rest[:6]) + (" ..." if len(rest) > 6 else "")
             notes.append(f"left out of {name}, not among the columns of the training data: {shown}")
@@ -150,10 +158,25 @@ def _frame(
         chosen = frame[[next(c for c in frame.columns if str(c) == w) for w in wanted]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of columns that never change: a few new rows may well
-        x, _ = from_frame(chosen, name)
+        x = _numbers(chosen, wanted, spec, name)
     index: Any = getattr(frame, "index", None)
     plain = index is None or callable(index)
     return x, tuple(str(i) for i in (range(len(x)) if plain else index)), notes
+
+
+def _label_column(spec: DataSpec) -> str:
+    """Name of the column of labels: that of the role, where the training data had one."""
+    return next((c.name for c in spec.table or () if c.role == "label"), LABEL)
+
+
+def _numbers(frame: Any, wanted: tuple[str, ...], spec: DataSpec, name: str) -> Tensor:
+    """Values of a table: by the roles of its columns, where they have some; words have the codes of training."""
+    missing = spec.missing is not None
+    if spec.table is None:
+        return from_frame(frame, name, missing)[0]
+    own = [c for c in features(spec.table) if c.name in wanted]
+    x, _ = read_columns(frame, own, name, missing)
+    return x[:, [[c.name for c in own].index(w) for w in wanted]]
 
 
 def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
@@ -165,7 +188,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
             f"expected rows of shape {list(spec.event_shape)} in {name}, as in training, got {list(x.shape[1:])}; "
             + ("try the same columns" if x.dim() == 2 else "try to reshape them")
         )
-    bad = ~torch.isfinite(x)
+    gone = x.isnan() if spec.missing is not None else torch.zeros_like(x, dtype=torch.bool)
+    bad = ~torch.isfinite(x.float()) & ~gone
     if bad.any():
         raise ValueError(f"expected finite numbers, got {_where(x, bad, spec, names, name)}")
     whole, in_unit = x == x.floor(), (x >= 0) & (x <= 1)
@@ -174,8 +198,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
         "levels": whole & (x >= 0),
         "nonnegative_integer": whole & (x >= 0),
         "unit_interval": in_unit,
-        "real": torch.ones_like(whole),
-    }[spec.support]
+    }.get(spec.support, torch.ones_like(whole))  # "mixed": held against its role, column by column
+    inside = inside | gone
     if not inside.all():
         how = f" (binarisation {spec.binarisation!r})" if spec.binarisation else ""
         words = {"binary": f"bits{how}", "unit_interval": "numbers in [0, 1]"}
