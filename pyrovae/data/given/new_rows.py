@@ -81,8 +81,14 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
     given = [n for n in spec.given if n not in (LABEL, KNOWN)]
     if is_frame(source):
         table, names, notes = _frame(source, (*(spec.columns or ()), *given), spec, name, labels)
-        if labels is None and LABEL in spec.given and LABEL in [str(c) for c in source.columns]:
-            labels = source[LABEL]
+        own = _label_column(spec)
+        if labels is None and LABEL in spec.given and own in [str(c) for c in source.columns]:
+            labels = source[own]
+    elif spec.support == "mixed":
+        raise ValueError(
+            f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, got "
+            f"{name} without names; try a data frame or a .csv file"
+        )
     else:
         if given:
             raise ValueError(
@@ -132,10 +138,10 @@ def _taken(source: Mapping[Any, Any], name: str) -> tuple[Any, Any, Any]:
 def _frame(
     frame: Any, wanted: tuple[str, ...], spec: DataSpec, name: str, labels: Any
 ) -> tuple[Tensor, tuple[str, ...], list[str]]:
-    columns = [str(c) for c in frame.columns]
+    columns, own = [str(c) for c in frame.columns], _label_column(spec)
     notes: list[str] = []
     if spec.columns is None and not wanted:
-        taken = [c for c in columns if c != LABEL] if LABEL in spec.given and labels is None else columns
+        taken = [c for c in columns if c != own] if LABEL in spec.given and labels is None else columns
         chosen = frame[[c for c in frame.columns if str(c) in taken]]
     else:
         missing = [c for c in wanted if c not in columns]
@@ -146,7 +152,7 @@ def _frame(
                 f"expected the columns of the training data in {name}, got it without "
                 f"{', '.join(map(repr, missing[:6]))}{' ...' if len(missing) > 6 else ''}; {hint}"
             )
-        rest = [c for c in columns if c not in wanted and not (c == LABEL and LABEL in spec.given)]
+        rest = [c for c in columns if c not in wanted and not (c == own and LABEL in spec.given)]
         if rest:
             shown = ", ".join(rest[:6]) + (" ..." if len(rest) > 6 else "")
             notes.append(f"left out of {name}, not among the columns of the training data: {shown}")
@@ -160,6 +166,11 @@ def _frame(
     index: Any = getattr(frame, "index", None)
     plain = index is None or callable(index)
     return x, tuple(str(i) for i in (range(len(x)) if plain else index)), notes
+
+
+def _label_column(spec: DataSpec) -> str:
+    """Name of the column of labels: that of the role, where the training data had one."""
+    return next((c.name for c in spec.table or () if c.role == "label"), LABEL)
 
 
 def _values(chosen: Any, spec: DataSpec, name: str) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...programs import Program, seeded
 from ...programs.latents.site_means import site_means
+from ...programs.sites import sample_sites
 
 # A latent dim is active where its posterior mean moves with the data (Burda et al. 2016).
 ACTIVE_VARIANCE = 0.01
@@ -89,7 +91,8 @@ def measure(
                 q, p = (s.get(name, nothing) for s in (sites.guide, sites.prior))
                 kl_sites[name] = kl_sites.get(name, 0.0) + _total(q.double() - p)
             particle_dim = -1 - program.max_plate_nesting
-            found = {} if sites.traces is None else site_means(sites, program.plate, particle_dim)
+            told = sites.traces is not None and not _enumerates(sites.traces[0])
+            found = site_means(sites, program.plate, particle_dim) if told else {}
             for name, (mean, _) in found.items():
                 means.setdefault(name, []).append(mean[: len(indices)].double().cpu())
     active = sum(int((torch.cat(m).var(0, correction=0) > ACTIVE_VARIANCE).sum()) for m in means.values())
@@ -103,6 +106,11 @@ def measure(
         active_units=float(active) if means and count > 1 and split else math.nan,
         terms={n: v / count for n, v in terms.items()},
     )
+
+
+def _enumerates(guide_trace: Any) -> bool:
+    """Whether the guide sums over values of a site: others then have a mean for each value, and none of their own."""
+    return any(site["infer"].get("_enumerate_dim") is not None for _, site in sample_sites(guide_trace))
 
 
 def _total(values: Tensor) -> float:
