@@ -36,7 +36,7 @@ from pyrovae.inference.running.evaluating import (
     keep,
     load_runs,
 )
-from pyrovae.inference.running.given_lines import given_lines
+from pyrovae.inference.options.given.lines import given_lines
 from pyrovae.inference.running.running import (
     console,
     print_table,

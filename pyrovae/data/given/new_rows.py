@@ -90,15 +90,15 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
             f"{name} without names; try a data frame or a .csv file"
         )
     else:
-        if given:
-            raise ValueError(
-                f"expected a table with the columns {', '.join(given)} that are given, got {name} without names; try a "
-                "data frame or a .csv file"
-            )
         if spec.table is not None:
             raise ValueError(
                 f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, "
                 f"got {name} without names; try pandas.DataFrame(array, columns=[...])"
+            )
+        if given:
+            raise ValueError(
+                f"expected a table with the columns {', '.join(given)} that are given, got {name} without names; try a "
+                "data frame or a .csv file"
             )
         table, notes = to_array(source, name, spec.missing is not None)[0], []
         names = tuple(map(str, range(len(table))))
