@@ -23,6 +23,7 @@ from pyrovae.files import check_writable, write_whole
 from pyrovae.inference.options.applying import refuse_unasked
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.estimating import EstimatorOptions, shard_of
+from pyrovae.inference.options.given.lines import given_lines
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.options.suiting import check_asked, suited
@@ -36,7 +37,6 @@ from pyrovae.inference.running.evaluating import (
     keep,
     load_runs,
 )
-from pyrovae.inference.options.given.lines import given_lines
 from pyrovae.inference.running.running import (
     console,
     print_table,

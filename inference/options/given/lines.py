@@ -9,8 +9,8 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.data.given.conditioned import LENGTHS
 
-from .semi_supervised import words_of_accuracy
 from .evaluating import some
+from .semi_supervised import words_of_accuracy
 
 
 def given_lines(
