@@ -40,7 +40,7 @@ def test_new_rows_of_a_table_go_by_the_roles_of_its_columns():
     assert x[:, 5].tolist() == [GRADES["order"].index(v) for v in given["grade"]]
     assert torch.equal(x[:, 0], torch.tensor(given["size"].to_numpy(), dtype=torch.float32))
     assert torch.equal(x, rows_like(given, spec))
-    with pytest.raises(ValueError, match=r"without names; try pandas.DataFrame"):
+    with pytest.raises(ValueError, match="without names; try"):
         new_rows(x.numpy(), spec)
     with pytest.raises(ValueError, match="'7' in row 0"):
         new_rows(given.assign(code=7), spec)

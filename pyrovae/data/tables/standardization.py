@@ -69,8 +69,8 @@ class Standardization:
 
     def of(self, places: Sequence[int]) -> Standardization:
         """The map of some of the columns, by their places."""
-        parts = [tuple(values[i] for i in places) for values in (self.center, self.scale, self.log)]
-        return Standardization(*parts)
+        center, scale = (tuple(values[i] for i in places) for values in (self.center, self.scale))
+        return Standardization(center, scale, tuple(self.log[i] for i in places))
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""
