@@ -84,17 +84,12 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
         own = _label_column(spec)
         if labels is None and LABEL in spec.given and own in [str(c) for c in source.columns]:
             labels = source[own]
-    elif spec.support == "mixed":
+    elif spec.table is not None:
         raise ValueError(
             f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, got "
             f"{name} without names; try a data frame or a .csv file"
         )
     else:
-        if spec.table is not None:
-            raise ValueError(
-                f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, "
-                f"got {name} without names; try pandas.DataFrame(array, columns=[...])"
-            )
         if given:
             raise ValueError(
                 f"expected a table with the columns {', '.join(given)} that are given, got {name} without names; try a "
