@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import inspect_program
-from ..programs.generate.generated import ROWS, decode
+from ..programs.generate.generated import ROWS
+from ..programs.generate.predictive import decode
 from ..programs.seeds import derive_seed
 from .posterior import posterior
 
