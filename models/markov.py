@@ -100,7 +100,9 @@ class DeepMarkov(nn.Module):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", self.transition(lengths, x.shape[-2]))
             there = torch.arange(x.shape[-2], device=x.device) < lengths.unsqueeze(-1)
-            pyro.sample("x", self.likelihood(z).mask(there).to_event(1), obs=x)
+            # beyond the end any value of the support will do, where 0 may be outside of it
+            inside = torch.where(there.unsqueeze(-1), x, x[..., :1, :])
+            pyro.sample("x", self.likelihood(z).mask(there).to_event(1), obs=inside)
 
     def guide(self, x: Tensor, lengths: Tensor) -> None:
         """z ~ q(z | x)."""

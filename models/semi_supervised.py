@@ -11,6 +11,10 @@ from torch.nn.functional import one_hot
 from pyrovae.objectives import Classified
 from pyrovae.programs import program
 
+CERTAIN = (
+    1e8  # nats between the label that is known and others: finite, since 0 times an infinite one is no number
+)
+
 
 class SemiSupervisedVAE(nn.Module):
     """p(x, y, z) = p(y) p(z) p(x | z, y) with guide q(y | x) q(z | x, y) (Kingma et al. 2014).
@@ -18,6 +22,10 @@ class SemiSupervisedVAE(nn.Module):
     Its evidence is ln p(x) = ln sum_y p(y) p(x | y) of a datum without a label, ln p(x, y) of one with: both at once in
     one batch. Labels are summed out by Pyro's parallel enumeration. Of a datum whose label is given the site `y` is a
     draw that nothing depends on (`embed` and `simulate` show it so). https://arxiv.org/abs/1406.5298
+
+    It is trained by the bound of the paper, sum_y q(y | x) [ELBO(x, y) - ln q(y | x)] where there is no label. The ELBO
+    of `pv.evidence`, and that logged in training, is the tighter E ln sum_y p(x, y, z_y) / q(z_y | x, y): y is summed
+    out within the logarithm, so that q(y | x) has no part in it, nor in importance sampling.
 
     Args:
         prior: `prior()` is p(z).
@@ -112,8 +120,11 @@ class SemiSupervisedVAE(nn.Module):
         return one_hot(label, self.num_classes).to(self.log_label_prior.dtype)
 
     def _unless_known(self, logits: Tensor, y: Tensor | None) -> Tensor:
-        """These logits; for data with a label those of a draw that nothing depends on, alike in model and guide.
+        """These logits; for data with a label those of that label for certain, alike in model and guide.
 
-        Each of its C values then has the same term, and their mean is that of p(x | y): no ln C is left over.
+        Both then have the same term, which cancels, and the other classes have no part in sums over y.
         """
-        return logits if y is None else torch.where((y >= 0).unsqueeze(-1), torch.zeros_like(logits), logits)
+        if y is None:
+            return logits
+        known = one_hot(y.clamp(min=0), self.num_classes).to(logits.dtype)
+        return torch.where((y >= 0).unsqueeze(-1), (known - 1) * CERTAIN, logits)

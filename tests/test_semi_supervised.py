@@ -127,7 +127,7 @@ def test_the_objective_is_the_bound_of_the_paper(weight):
     wanted = bound.sum() + weight * log_q[known, y.numpy()[known]].sum()
     objective = vae.objective(weight)
     torch.manual_seed(0)
-    losses = np.array([-objective.loss(vae.model, vae.guide, x, y) for _ in range(800)])
+    losses = np.array([-objective.loss(vae.model, vae.guide, x, y) for _ in range(1000)])
     se = losses.std(ddof=1) / math.sqrt(len(losses))
     assert abs(losses.mean() - wanted) < 4 * se and se < 0.1
 
