@@ -26,9 +26,11 @@ from pyrovae.inference.options.machine import MachineOptions
 from pyrovae.inference.options.options import ModelOptions
 from pyrovae.inference.options.parts import build_vae
 from pyrovae.inference.running.running import console, run_script
+from pyrovae.plots.style import LINES, canvas
 from pyrovae.text import table_lines
 
 LIKELIHOODS = ("negative-binomial", "zero-inflated-negative-binomial", "poisson")
+SIGNS = ("o", "^", "x")
 DISPERSION = 2.0  # r: the variance is mean + mean^2 / r
 PAIRS = 1 << 22  # (draw, count) pairs at once
 
@@ -218,19 +220,19 @@ def fitted(name: str, data: Dataset, options: Options) -> pv.Fit:
 
 def picture(found: dict[str, Any], exact: np.ndarray) -> Any:
     """ln p of each test cell under its own law against that under each model."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
-    ax = figure.subplots()
-    for name, kl in found.items():
-        ax.scatter(exact, exact - _values(kl.per_datum), s=10, label=f"{name}: KL ≤ {kl.value:.0f} nats")
-    ends = [exact.min(), exact.max()]
-    ax.plot(ends, ends, color="0.5", lw=1, label="the law itself")
-    ax.set(
-        xlabel="ln p(x) under the law of the data [nats]", ylabel="ln p(x) under a trained model, IS [nats]"
-    )
-    ax.legend(frameon=False, fontsize=8)
-    return figure
+    with canvas(None, 4.2, 3.4) as ax:
+        for (name, kl), sign, colour in zip(found.items(), SIGNS, LINES, strict=False):
+            values = exact - _values(kl.per_datum)
+            label = f"{name}: KL ≤ {kl.value:.0f} nats"
+            ax.plot(exact, values, sign, color=colour, markerfacecolor="none", markersize=4, label=label)
+        ends = [exact.min(), exact.max()]
+        ax.plot(ends, ends, color="0.5", lw=1, label="the law itself")
+        ax.set(
+            xlabel="ln p(x) under the law of the data [nats]",
+            ylabel="ln p(x) under a trained model, IS [nats]",
+        )
+        ax.legend()
+        return ax.figure
 
 
 def _values(t: Tensor) -> np.ndarray:

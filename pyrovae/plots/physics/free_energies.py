@@ -45,5 +45,7 @@ def plot_free_energies(free: FreeEnergyLike, ax: Axes | None = None) -> Axes:
         ax.minorticks_off()
         ax.set_xlabel("temperature T")
         ax.set_ylabel("free energy [nats per datum]")
-        ax.legend(title="bars: ± 2 Monte-Carlo errors", title_fontsize=7)
+        # Below the axes: with few temperatures there is no place that the curves leave free.
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 3, "columnspacing": 1.0}
+        ax.legend(title="bars: ± 2 Monte-Carlo errors", title_fontsize=7, **below)
     return ax
