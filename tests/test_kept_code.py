@@ -1,6 +1,7 @@
 """Code that is compiled once for a graph: found again by programs that compute the same, and by no other."""
 
 import gc
+import importlib
 import weakref
 
 import pyro
@@ -198,7 +199,7 @@ def test_auto_is_decided_by_counts(made):
     "ask", [weights, lambda pair, x, **options: pv.evidence(pair.model, pair.guide, x, **options)]
 )
 def test_auto_compiles_large_jobs(made, monkeypatch, ask):
-    monkeypatch.setattr("pyrovae.evidence.core.compile_when.PAIRS", 10)
+    monkeypatch.setattr(importlib.import_module("pyrovae.evidence.core.compile_when"), "PAIRS", 10)
     options = {"estimators": [pv.IS(K)], "chunk": CHUNK} if ask is not weights else {"compile": "auto"}
     ask(Pair(), x_of(), **options)
     assert len(made) == 1

@@ -9,7 +9,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.data.given.conditioned import LENGTHS
 
-from .evaluating import some
+from ...running.evaluating import some
 from .semi_supervised import words_of_accuracy
 
 
