@@ -65,7 +65,7 @@ def test_sources():
         ((), TypeError),
         (X[:0], ValueError),
         ((X, X[:3]), ValueError),
-        (torch.full((3, 2), math.nan), ValueError),
+        (torch.full((3, 2), math.inf), ValueError),
     ):
         with pytest.raises(error, match="expected"):
             Source(bad)

@@ -99,6 +99,14 @@ class Stepping(RunState):
                 self.compiled_steps += self.svi.compiled_steps - before
         except LinAlgError as error:  # what weights without bounds do to a factorisation
             raise self._bad_step(f"none ({error})") from error
+        except ValueError as error:  # of Pyro's validation
+            if self.global_step == 0 and bool(torch.isnan(rows[0]).any()):
+                raise ValueError(
+                    "expected finite data, or a program that leaves NaN out before it computes with it, got NaN in x; "
+                    "try x.nan_to_num(0.0), and a mask over what is missing (the gradient of a masked NaN is NaN), or "
+                    "pyrovae.data.load(..., missing='ignore') with parts of this library"
+                ) from error
+            raise
         fault = fault_of(loss, self.peak)
         if fault is not None:
             raise self._bad_step(fault)
