@@ -296,10 +296,10 @@ def test_a_run_in_the_way_is_never_overwritten(tmp_path, capsys):
     out = tmp_path / "cmp"
     mine = out / "standard-diagonal-trace-elbo"
     assert train.main(["--out", str(mine), *QUICK, "--seed", "7"]) == 0
-    before = {p: p.read_bytes() for p in mine.iterdir()}
+    before = {p: p.read_bytes() for p in mine.rglob("*") if p.is_file()}
     assert compare.main(["--out", str(out), *GRID, "--jobs", "1", *QUICK]) == 2
     assert "in the way" in capsys.readouterr().err
-    assert {p: p.read_bytes() for p in mine.iterdir()} == before
+    assert {p: p.read_bytes() for p in mine.rglob("*") if p.is_file()} == before
 
 
 def table_of(out):

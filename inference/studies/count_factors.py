@@ -231,7 +231,7 @@ def picture(found: dict[str, Any], exact: np.ndarray) -> Any:
             xlabel="ln p(x) under the law of the data [nats]",
             ylabel="ln p(x) under a trained model, IS [nats]",
         )
-        ax.legend()
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         return ax.figure
 
 

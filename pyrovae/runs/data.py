@@ -16,6 +16,7 @@ from ..data import Dataset, DataSpec
 from ..data.checks import detect_support
 from ..data.given.labelled import KNOWN
 from ..data.hashing import content_hash
+from ..files import expanded
 
 Rows = tuple[Any, ...]
 Data = Dataset | Tensor | Rows
@@ -142,8 +143,9 @@ def _found(path: Path, folder: str | os.PathLike[str] | None) -> str:
 
     Raises:
         FileNotFoundError: neither.
+        ValueError: `~` where there is no home folder.
     """
-    if folder is None or path.expanduser().exists():
+    if folder is None or expanded(path).exists():
         return str(path)
     for place in (Path(folder), Path(folder).resolve().parent):
         if (place / path.name).is_file():

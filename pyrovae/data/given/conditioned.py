@@ -38,8 +38,8 @@ def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
 
     Example:
         >>> from pyrovae.data import load
-        >>> [c.shape for c in conditioned(load("digits")).context["test"]]
-        [torch.Size([360, 10])]
+        >>> conditioned(load("digits")).context["test"][0].shape
+        torch.Size([360, 10])
     """
     names = (on,) if isinstance(on, str) else tuple(on)
     if not names or len(set(names)) < len(names):

@@ -33,8 +33,8 @@ def partly_labelled(data: Dataset, number: int | Literal["all"] = "all") -> Data
     Example:
         >>> from pyrovae.data import load
         >>> (y,) = partly_labelled(load("digits"), 100).context["train"]
-        >>> [int((y == c).sum()) for c in range(10)]
-        [10, 10, 10, 10, 10, 10, 10, 10, 10, 10]
+        >>> int((y >= 0).sum()), int((y == 3).sum())
+        (100, 10)
     """
     refuse_given(data)
     classes = num_classes(data)

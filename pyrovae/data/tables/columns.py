@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ...files import expanded
+
 Role = Literal["real", "positive", "count", "binary", "category", "ordinal", "label", "ignore"]
 ROLES: tuple[str, ...] = get_args(Role)
 NAMED = ("category", "ordinal")
@@ -115,7 +117,7 @@ def line_of(columns: str) -> str:
 def _read(columns: str) -> Mapping[str, Any]:
     text = columns
     if columns.endswith(".toml") and "\n" not in columns:
-        path = Path(columns).expanduser()
+        path = expanded(columns)
         if not path.is_file():
             raise FileNotFoundError(f"expected a file of column roles at {path}, found none")
         text = path.read_text(encoding="utf-8")
