@@ -38,7 +38,8 @@ def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
 
     Example:
         >>> from pyrovae.data import load
-        >>> conditioned(load("digits")).context["test"][0].shape
+        >>> (labels,) = conditioned(load("digits")).context["test"]
+        >>> labels.shape
         torch.Size([360, 10])
     """
     names = (on,) if isinstance(on, str) else tuple(on)
