@@ -11,17 +11,16 @@ from torch.nn.functional import one_hot
 from pyrovae.objectives import Classified
 from pyrovae.programs import program
 
-CERTAIN = (
-    1e8  # nats between the label that is known and others: finite, since 0 times an infinite one is no number
-)
+# Nats between the label that is known and others: finite, since 0 times an infinite one is no number.
+CERTAIN = 1e8
 
 
 class SemiSupervisedVAE(nn.Module):
     """p(x, y, z) = p(y) p(z) p(x | z, y) with guide q(y | x) q(z | x, y) (Kingma et al. 2014).
 
     Its evidence is ln p(x) = ln sum_y p(y) p(x | y) of a datum without a label, ln p(x, y) of one with: both at once in
-    one batch. Labels are summed out by Pyro's parallel enumeration. Of a datum whose label is given the site `y` is a
-    draw that nothing depends on (`embed` and `simulate` show it so). https://arxiv.org/abs/1406.5298
+    one batch. Labels are summed out by Pyro's parallel enumeration. The site `y` of a datum whose label is given is
+    that label for certain. https://arxiv.org/abs/1406.5298
 
     It is trained by the bound of the paper, sum_y q(y | x) [ELBO(x, y) - ln q(y | x)] where there is no label. The ELBO
     of `pv.evidence`, and that logged in training, is the tighter E ln sum_y p(x, y, z_y) / q(z_y | x, y): y is summed

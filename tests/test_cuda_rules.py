@@ -245,7 +245,7 @@ class Bilinear:
 def test_gradients_in_another_order_are_caught(monkeypatch, fault):
     if fault:
         monkeypatch.setattr("pyrovae.programs.compile.compiled_loss.strided_like", lambda value, like: value)
-        monkeypatch.setattr("pyrovae.svi.fused._Bound.check_gradients", lambda self, called: None)
+        monkeypatch.setattr("pyrovae.svi.adam_state.Bound.check_gradients", lambda self, called: None)
     pair = Bilinear()
     with pretended():
         step = step_of(pair.model, pair.guide, bits(), Trace_ELBO())

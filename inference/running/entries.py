@@ -1,4 +1,4 @@
-"""What of a run stands in a table beside its evidence."""
+"""Rows of a table of runs: evidence, gaps of a sandwich, seconds, history."""
 
 from __future__ import annotations
 

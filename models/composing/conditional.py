@@ -31,8 +31,8 @@ class Standardised(nn.Module):
 
     @property
     def output_bias(self) -> Tensor:
-        """That of the network."""
-        return self.net.output_bias  # type: ignore[return-value]
+        """Bias of the network's last layer."""
+        return self.net.output_bias  # type: ignore[return-value]  # of an MLP
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """The network of x and the scaled context."""

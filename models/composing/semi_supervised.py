@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from pyrovae import guides, networks, priors
 from pyrovae.data import Dataset, prepared
@@ -23,9 +23,10 @@ class Classifier(nn.Module):
         self.net = net
         self.head = nn.Linear(networks.out_features_of(net), classes)
 
-    def forward(self, x):  # type: ignore[no-untyped-def]
+    def forward(self, x: Tensor) -> Tensor:
         """Logits `[..., C]`."""
-        return self.head(self.net(x))
+        logits: Tensor = self.head(self.net(x))
+        return logits
 
 
 def compose_semi_supervised(

@@ -37,7 +37,7 @@ def likelihood_as_given(likelihood: nn.Module, data: Dataset) -> nn.Module:
 
 
 def table_inputs(data: Dataset) -> TableInputs | None:
-    """What an encoder puts first, for rows with missing values; None for others."""
+    """First layer of an encoder for rows with missing values; None for others."""
     missing, table = data.spec.missing is not None, data.spec.table
     if data.spec.support == "mixed" and table is not None:
         own = features(table)

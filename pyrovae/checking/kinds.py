@@ -1,4 +1,4 @@
-"""What an argument of a name has to be, and what is said where it is not."""
+"""Kinds that arguments have by their names, and the words of a refusal."""
 
 from __future__ import annotations
 

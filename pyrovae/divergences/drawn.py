@@ -65,7 +65,7 @@ def _log_prob(law: Density, x: Tensor, shape: torch.Size) -> Tensor:
 
 
 def variance_of_mean(values: Tensor) -> Tensor:
-    """Of draws `[S, *batch]`; NaN for a single one."""
+    """Variance of the mean of draws `[S, *batch]`; NaN for a single one."""
     if len(values) < 2:
         return torch.full_like(values[0], torch.nan)
     return values.var(0) / len(values)

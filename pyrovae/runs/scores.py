@@ -103,7 +103,7 @@ class Scores:
 
     @property
     def title(self) -> str:
-        """What the figures are."""
+        """Name and unit of the figures."""
         e = self.estimate
         kind = "" if e.measure is None else e.measure.label
         given = self.evidence.attributes.get("given")
@@ -112,7 +112,7 @@ class Scores:
 
     @property
     def remarks(self) -> list[str]:
-        """What has to be known about the figures."""
+        """Notes on the figures."""
         bad = int((~self.estimate.reliable).sum())
         remarks = list(self.notes)
         if bad:
@@ -178,7 +178,7 @@ def rows_for(trained: TrainedLike, source: Any) -> NewRows:
 
 
 def conditions(spec: DataSpec) -> str:
-    """What stands behind the bar of ln p(x | ...); labels that are partly known do not: new rows have none."""
+    """Words behind the bar of ln p(x | ...); labels that are partly known do not: new rows have none."""
     return ", ".join(name for name in spec.given if name != KNOWN)
 
 

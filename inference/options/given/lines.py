@@ -1,4 +1,4 @@
-"""What is said of an evaluation beside its table: accuracy of a classifier, evidence a step of sequences."""
+"""Lines beside the table of an evaluation: accuracy of a classifier, evidence a step of sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the columns of a table are: declared by the user, and kept with the data."""
+"""Roles of a table's columns: declared by the user, and kept with the data."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from .rows import as_frame
 
 
 class Imputed(Protocol):
-    """What `pyrovae.impute` returns."""
+    """Results of `pyrovae.impute`, as these frames need them."""
 
     @property
     def x(self) -> Tensor:
@@ -42,7 +42,7 @@ class Imputed(Protocol):
 
     @property
     def khat(self) -> Tensor:
-        """Of the weights of each row."""
+        """k-hat of the weights of each row."""
 
 
 def imputed_frames(found: Imputed, spec: DataSpec, names: Sequence[Any] | None = None) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""What of data is missing: NaN that stands for "not observed"."""
+"""Missing values: NaN that stands for "not observed"."""
 
 from __future__ import annotations
 

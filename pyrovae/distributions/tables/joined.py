@@ -53,7 +53,7 @@ class Joined(TorchDistribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Any:
-        """Where each group lies in the support of its law."""
+        """Support of each group's law, side by side."""
         parts = [p for law in self.laws for p in parts_of(law.support)]
         return Restricted(_All(), self._inside, parts)
 

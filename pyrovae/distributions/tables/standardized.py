@@ -40,7 +40,7 @@ class Standardized(TorchDistribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Any:
-        """Where the base has its support; positive where the logarithm is taken."""
+        """The base's, in own units; positive where the logarithm is taken."""
         # A column that is not positive has no logarithm: t is NaN, which lies in no support.
         return Restricted(
             self.base.support, lambda x: to_standard(x, *self.units), parts_of(self.base.support)

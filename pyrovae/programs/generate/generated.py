@@ -1,4 +1,4 @@
-"""What a program generated: its observed site, and the latents behind it."""
+"""A program's draws: its observed site, and the latents behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of Python's state a program can reach."""
+"""Python's state that a program can reach."""
 
 from __future__ import annotations
 
