@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from pyrovae.priors import ConditionalGaussian
 from pyrovae.programs import program
 
+from .vae import check_latent_dims
+
 
 class ConditionalVAE(nn.Module):
     """p(x, z | c) = p(z | c) p(x | z, c) with guide q(z | x, c) (Sohn et al. 2015, Kingma et al. 2014).
@@ -34,9 +36,7 @@ class ConditionalVAE(nn.Module):
 
     def __init__(self, prior: nn.Module, likelihood: nn.Module, guide: nn.Module) -> None:
         super().__init__()
-        dims = [getattr(part, "latent_dim", None) for part in (prior, guide)]
-        if None not in dims and dims[0] != dims[1]:
-            raise ValueError(f"expected one latent_dim, got prior {dims[0]} and guide {dims[1]}")
+        check_latent_dims(prior, guide)
         self.prior = prior
         self.likelihood = likelihood
         self.q = guide

@@ -11,6 +11,8 @@ from torch.nn.functional import one_hot
 from pyrovae.objectives import Classified
 from pyrovae.programs import program
 
+from .vae import check_latent_dims
+
 # Nats between the label that is known and others: finite, since 0 times an infinite one is no number.
 CERTAIN = 1e8
 
@@ -63,9 +65,7 @@ class SemiSupervisedVAE(nn.Module):
         label_prior: Tensor | None = None,
     ) -> None:
         super().__init__()
-        dims = [getattr(part, "latent_dim", None) for part in (prior, guide)]
-        if None not in dims and dims[0] != dims[1]:
-            raise ValueError(f"expected one latent_dim, got prior {dims[0]} and guide {dims[1]}")
+        check_latent_dims(prior, guide)
         if num_classes < 2:
             raise ValueError(f"expected num_classes >= 2, got {num_classes}")
         p = torch.full((num_classes,), 1 / num_classes) if label_prior is None else label_prior

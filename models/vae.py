@@ -33,9 +33,7 @@ class VAE(nn.Module):
 
     def __init__(self, prior: nn.Module, likelihood: nn.Module, guide: nn.Module) -> None:
         super().__init__()
-        dims = [getattr(part, "latent_dim", None) for part in (prior, guide)]
-        if None not in dims and dims[0] != dims[1]:
-            raise ValueError(f"expected one latent_dim, got prior {dims[0]} and guide {dims[1]}")
+        check_latent_dims(prior, guide)
         self.prior = prior
         self.likelihood = likelihood
         self.q = guide
@@ -54,3 +52,10 @@ class VAE(nn.Module):
         pyro.module("guide", self.q)
         with pyro.plate("data", len(x)):
             pyro.sample("z", self.q(x, *context))
+
+
+def check_latent_dims(prior: nn.Module, guide: nn.Module) -> None:
+    """Raises ValueError for a prior and a guide of different latent dims, as far as they say theirs."""
+    dims = [getattr(part, "latent_dim", None) for part in (prior, guide)]
+    if None not in dims and dims[0] != dims[1]:
+        raise ValueError(f"expected one latent_dim, got prior {dims[0]} and guide {dims[1]}")

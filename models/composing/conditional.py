@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyrovae import guides, priors
+from pyrovae import priors
 from pyrovae.data import Dataset, prepared
 
 from ..conditional import ConditionalVAE
 from .architectures import Networks
-from .tables import as_given
-from .vae import MakeGuide, MakeLikelihood, MakePrior, start_at_mean, suited
+from .vae import MakeGuide, MakeLikelihood, MakePrior, parts_for
 
 
 class Standardised(nn.Module):
@@ -59,25 +58,20 @@ def compose_conditional(
     Raises:
         ValueError: data without such a context, or parts that do not fit each other or the data.
     """
-    given, data = data, prepared(data)
-    (c,) = context_of(data)
+    seen = prepared(data)
+    (c,) = context_of(seen)
     width = c.shape[1]
     mean, scale = (t.cpu() for t in _scale(c))
-    encoder = Standardised(architecture.encoder(data, width), mean, scale)
-    q = (guide or guides.DiagonalGaussian)(encoder, latent_dim)
+    encoder = Standardised(architecture.encoder(seen, width), mean, scale)
 
     def make_net(outputs: int) -> nn.Module:
-        return Standardised(architecture.decoder(data, latent_dim + width, outputs), mean, scale)
+        return Standardised(architecture.decoder(seen, latent_dim + width, outputs), mean, scale)
 
-    p_x = (likelihood or suited)(make_net, data)
-    start_at_mean(p_x, data)
-    p_z = prior(q) if prior is not None and not isinstance(prior, nn.Module) else prior
-    p_x, q = as_given(p_x, q, given)
-    return ConditionalVAE(
-        prior=priors.ConditionalGaussian(None, latent_dim, width) if p_z is None else p_z,
-        likelihood=p_x,
-        guide=q,
-    )
+    def given_c(guide: nn.Module) -> nn.Module:
+        return priors.ConditionalGaussian(None, latent_dim, width)
+
+    prior = given_c if prior is None else prior
+    return ConditionalVAE(*parts_for(data, encoder, make_net, latent_dim, prior, guide, likelihood))
 
 
 def context_of(data: Dataset) -> tuple[Tensor, ...]:

@@ -11,8 +11,7 @@ from pyrovae.data.given.labelled import KNOWN
 
 from ..semi_supervised import SemiSupervisedVAE
 from .architectures import Networks
-from .tables import as_given
-from .vae import MakeGuide, MakeLikelihood, MakePrior, start_at_mean, suited
+from .vae import MakeGuide, MakeLikelihood, MakePrior, parts_for
 
 
 class Classifier(nn.Module):
@@ -48,27 +47,16 @@ def compose_semi_supervised(
             f"expected data of which labels are known, got {data.spec.name} without; try --labelled 100 (in Python "
             "pv.data.partly_labelled(data, 100))"
         )
-    given, data = data, prepared(data)
-    classes = num_classes(data)
-    q = (guide or guides.DiagonalGaussian)(architecture.encoder(data, classes), latent_dim)
+    seen = prepared(data)
+    classes = num_classes(seen)
+    encoder = architecture.encoder(seen, classes)
 
     def make_net(outputs: int) -> nn.Module:
-        return architecture.decoder(data, latent_dim + classes, outputs)
+        return architecture.decoder(seen, latent_dim + classes, outputs)
 
-    p_x = (likelihood or suited)(make_net, data)
-    start_at_mean(p_x, data)
-    if prior is None:
-        p_z: nn.Module = priors.StandardNormal(latent_dim)
-    else:
-        p_z = prior if isinstance(prior, nn.Module) else prior(q)
-    classifier: nn.Module = Classifier(architecture.encoder(data), classes)
-    if given.spec.standardization is not None:
-        classifier = guides.Standardized(classifier, given.spec.standardization)
-    p_x, q = as_given(p_x, q, given)
-    return SemiSupervisedVAE(
-        prior=p_z,
-        likelihood=p_x,
-        classifier=classifier,
-        guide=q,
-        num_classes=classes,
-    )
+    prior = priors.StandardNormal(latent_dim) if prior is None else prior
+    p_z, p_x, q = parts_for(data, encoder, make_net, latent_dim, prior, guide, likelihood)
+    classifier: nn.Module = Classifier(architecture.encoder(seen), classes)
+    if data.spec.standardization is not None:
+        classifier = guides.Standardized(classifier, data.spec.standardization)
+    return SemiSupervisedVAE(p_z, p_x, classifier, q, classes)

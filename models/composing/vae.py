@@ -50,20 +50,36 @@ def compose(
     Raises:
         ValueError: parts that do not fit each other or the data.
     """
-    given, data = data, prepared(data)
-    q = (guide or guides.DiagonalGaussian)(architecture.encoder(data), latent_dim)
+    seen = prepared(data)
+    encoder = architecture.encoder(seen)
 
     def make_net(outputs: int) -> nn.Module:
-        return architecture.decoder(data, latent_dim, outputs)
+        return architecture.decoder(seen, latent_dim, outputs)
 
-    p_x = (likelihood or suited)(make_net, data)
-    start_at_mean(p_x, data)
-    if prior is None:
-        p_z: nn.Module = priors.StandardNormal(latent_dim)
-    else:
-        p_z = prior if isinstance(prior, nn.Module) else prior(q)
-    p_x, q = as_given(p_x, q, given)
-    return VAE(prior=p_z, likelihood=p_x, guide=q)
+    prior = priors.StandardNormal(latent_dim) if prior is None else prior
+    return VAE(*parts_for(data, encoder, make_net, latent_dim, prior, guide, likelihood))
+
+
+def parts_for(
+    data: Dataset,
+    encoder: nn.Module,
+    make_net: MakeNet,
+    latent_dim: int,
+    prior: nn.Module | MakePrior,
+    guide: MakeGuide | None,
+    likelihood: MakeLikelihood | None,
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Prior, likelihood and guide that take the data in their own units; arguments as in `compose`.
+
+    Args:
+        encoder, make_net: networks for `pyrovae.data.prepared(data)`.
+    """
+    seen = prepared(data)
+    q = (guide or guides.DiagonalGaussian)(encoder, latent_dim)
+    p_x = (likelihood or suited)(make_net, seen)
+    start_at_mean(p_x, seen)
+    p_z = prior if isinstance(prior, nn.Module) else prior(q)
+    return p_z, *as_given(p_x, q, data)
 
 
 def suited(make_net: MakeNet, data: Dataset) -> nn.Module:
