@@ -9,7 +9,7 @@ from torch import Size, Tensor, nn
 
 from pyrovae.networks import soft_limit
 
-__all__ = ["LIMIT", "checked_floor", "constant_of", "positive_logs", "set_constant"]
+__all__ = ["LIMIT", "constant_of", "positive_logs", "set_constant", "shown"]
 
 # e^15 is three million; beyond it the exponential of a network's output, or of a learned logarithm, grows linearly.
 LIMIT = 15.0
@@ -69,8 +69,7 @@ def positive_logs(
     return given.log().to(dtype or torch.get_default_dtype())
 
 
-def checked_floor(min_scale: float) -> float:
-    """Returns the floor of a scale; ValueError where it is not positive and finite."""
-    if not 0 < min_scale < math.inf:
-        raise ValueError(f"expected a positive finite min_scale, got {min_scale}")
-    return min_scale
+def shown(constant: Tensor, learned: bool) -> str:
+    """Text of a constant for `repr`."""
+    each = "one each" if constant.dim() else f"{constant.item():.4g}"
+    return f"{each}, learned" if learned else each

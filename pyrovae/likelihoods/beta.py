@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pyrovae import distributions
 from pyrovae.networks import positive_scale, soft_limit
 
-from ._constants import checked_floor
-from ._event import as_parameters, event_shape_of
+from ._from_network import WithFloor
 
 __all__ = ["Beta"]
 
 LIMIT = 60.0  # e^-60 is far from the ends of float32
 
 
-class Beta(nn.Module):
+class Beta(WithFloor):
     r"""Likelihood of data in (0, 1) with means :math:`m_i(z)` and concentrations :math:`2 / s_i^2(z)`:
 
     .. math:: p(x|z) = \prod_i \frac{x_i^{a_i - 1} (1 - x_i)^{b_i - 1}}{B(a_i, b_i)}, \quad
@@ -45,24 +43,12 @@ class Beta(nn.Module):
         https://doi.org/10.1080/0266476042000214501
     """
 
-    def __init__(
-        self, net: nn.Module, min_scale: float = 1e-2, event_shape: Sequence[int] | None = None
-    ) -> None:
-        super().__init__()
-        self.net, self.min_scale = net, checked_floor(min_scale)
-        self.event_shape = event_shape_of(net, event_shape, 2)
-
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        logit, raw = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from logits of the means and raw scales."""
+        logit, raw = parameters.unbind(-1)
         logit, total = soft_limit(logit, LIMIT), 2 * positive_scale(raw, self.min_scale) ** -2
-        law = distributions.Beta(total * logsigmoid(logit).exp(), total * logsigmoid(-logit).exp())
-        return law.to_event(len(self.event_shape))
+        return distributions.Beta(total * logsigmoid(logit).exp(), total * logsigmoid(-logit).exp())
 
     def raw_mean(self, x: Tensor) -> Tensor:
         """Network output `[*event]` at which the mean is that of `x`, `[N, *event]`."""
         return x.double().mean(0).logit().clamp(-LIMIT, LIMIT).to(torch.get_default_dtype())
-
-    def extra_repr(self) -> str:
-        """Shows the floor and the shape of one datum."""
-        return f"min_scale={self.min_scale:g}, event_shape={tuple(self.event_shape)}"

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from pyrovae.distributions import Counts
 
-from ._event import as_event, event_shape_of
+from ._from_network import FromNetwork
 
 __all__ = ["Binomial"]
 
 
-class Binomial(nn.Module):
+class Binomial(FromNetwork):
     r"""Likelihood :math:`p(x|z) = \prod_i \binom{n}{x_i} p_i^{x_i} (1 - p_i)^{n - x_i}` for levels 0..n.
 
     A probability mass: n = 16 for the 17-level digits, 255 for bytes, the largest count of counts.
@@ -29,18 +29,15 @@ class Binomial(nn.Module):
     """
 
     def __init__(self, net: nn.Module, total_count: int, event_shape: Sequence[int] | None = None) -> None:
-        super().__init__()
+        super().__init__(net, event_shape)
         if total_count < 1:
             raise ValueError(f"expected total_count >= 1, got {total_count}")
-        self.net = net
         self.total_count = total_count
-        self.event_shape = event_shape_of(net, event_shape)
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        logits = as_event(self.net(z, *context), self.event_shape)
-        return Counts(self.total_count, logits).to_event(len(self.event_shape))
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from its logit."""
+        return Counts(self.total_count, parameters)
 
-    def extra_repr(self) -> str:
-        """Shows the number of levels and the shape of one datum."""
-        return f"total_count={self.total_count}, event_shape={tuple(self.event_shape)}"
+    def settings(self) -> dict[str, object]:
+        """Shows the highest level."""
+        return {"total_count": self.total_count}

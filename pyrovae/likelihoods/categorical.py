@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from pyrovae.distributions import Levels
 
-from ._event import as_parameters, event_shape_of
+from ._from_network import FromNetwork
 
 __all__ = ["Categorical"]
 
 
-class Categorical(nn.Module):
+class Categorical(FromNetwork):
     r"""Likelihood :math:`p(x|z) = \prod_i \mathrm{softmax}(\eta_i)_{x_i}` for levels 0..L-1, as floats.
 
     Any distribution of the levels, at the price of L outputs for each element of a datum.
@@ -33,18 +33,15 @@ class Categorical(nn.Module):
     """
 
     def __init__(self, net: nn.Module, levels: int, event_shape: Sequence[int] | None = None) -> None:
-        super().__init__()
         if levels < 2:
             raise ValueError(f"expected levels >= 2, got {levels}")
-        self.net = net
+        super().__init__(net, event_shape, levels)
         self.levels = levels
-        self.event_shape = event_shape_of(net, event_shape, levels)
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        logits = as_parameters(self.net(z, *context), self.event_shape, self.levels)
-        return Levels(logits).to_event(len(self.event_shape))
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from the logits of its levels."""
+        return Levels(parameters)
 
-    def extra_repr(self) -> str:
-        """Shows the number of levels and the shape of one datum."""
-        return f"levels={self.levels}, event_shape={tuple(self.event_shape)}"
+    def settings(self) -> dict[str, object]:
+        """Shows the number of levels."""
+        return {"levels": self.levels}

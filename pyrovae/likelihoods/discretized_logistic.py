@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from pyrovae import distributions
 from pyrovae.networks import positive_scale
 
-from ._event import as_parameters, event_shape_of
+from ._from_network import FromNetwork
 
 __all__ = ["DiscretizedLogistic", "rounded_logistics"]
 
 
-class DiscretizedLogistic(nn.Module):
+class DiscretizedLogistic(FromNetwork):
     r"""Likelihood :math:`p(x|z) = \prod_i [F_i(x_i + \tfrac12) - F_i(x_i - \tfrac12)]` for levels 0..L-1.
 
     F is a logistic distribution function; the first and the last level take the tails. Location and scale
@@ -36,21 +36,22 @@ class DiscretizedLogistic(nn.Module):
         https://arxiv.org/abs/1606.04934
     """
 
+    outputs = 2
+
     def __init__(self, net: nn.Module, levels: int, event_shape: Sequence[int] | None = None) -> None:
-        super().__init__()
+        super().__init__(net, event_shape)
         if levels < 2:
             raise ValueError(f"expected levels >= 2, got {levels}")
-        self.net, self.levels = net, levels
-        self.event_shape = event_shape_of(net, event_shape, 2)
+        self.levels = levels
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        loc, raw = as_parameters(self.net(z, *context), self.event_shape, 2).split(1, -1)
-        return rounded_logistics(loc, raw, torch.zeros_like(loc), self.levels).to_event(len(self.event_shape))
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from its location and raw scale."""
+        loc, raw = parameters.split(1, -1)
+        return rounded_logistics(loc, raw, torch.zeros_like(loc), self.levels)
 
-    def extra_repr(self) -> str:
-        """Shows the number of levels and the shape of one datum."""
-        return f"levels={self.levels}, event_shape={tuple(self.event_shape)}"
+    def settings(self) -> dict[str, object]:
+        """Shows the number of levels."""
+        return {"levels": self.levels}
 
 
 def rounded_logistics(loc: Tensor, raw: Tensor, logits: Tensor, levels: int) -> Any:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._event import as_parameters, event_shape_of
+from ._from_network import FromNetwork
 from .discretized_logistic import rounded_logistics
 
 __all__ = ["DiscretizedLogisticMixture"]
 
 
-class DiscretizedLogisticMixture(nn.Module):
+class DiscretizedLogisticMixture(FromNetwork):
     r"""Likelihood :math:`p(x|z) = \prod_i \sum_c \pi_{ic}\, p_{ic}(x_i)` with discretised logistics p.
 
     Args:
@@ -40,23 +40,20 @@ class DiscretizedLogisticMixture(nn.Module):
         num_components: int = 5,
         event_shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
         if levels < 2 or num_components < 1:
             raise ValueError(
                 f"expected levels >= 2 and num_components >= 1, got {levels} and {num_components}"
             )
-        self.net, self.levels, self.num_components = net, levels, num_components
-        self.event_shape = event_shape_of(net, event_shape, 3 * num_components)
+        super().__init__(net, event_shape, 3 * num_components)
+        self.levels, self.num_components = levels, num_components
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        output = as_parameters(self.net(z, *context), self.event_shape, 3 * self.num_components)
-        loc, raw, logits = output.chunk(3, -1)
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from locations, raw scales and log-weights of its components."""
+        loc, raw, logits = parameters.chunk(3, -1)
         # Spread over the range: components that start alike learn alike.
         start = torch.linspace(-1, 1, self.num_components + 2, dtype=loc.dtype, device=loc.device)[1:-1]
-        return rounded_logistics(loc + start, raw, logits, self.levels).to_event(len(self.event_shape))
+        return rounded_logistics(loc + start, raw, logits, self.levels)
 
-    def extra_repr(self) -> str:
-        """Shows the sizes and the shape of one datum."""
-        sizes = f"levels={self.levels}, num_components={self.num_components}"
-        return f"{sizes}, event_shape={tuple(self.event_shape)}"
+    def settings(self) -> dict[str, object]:
+        """Shows the sizes."""
+        return {"levels": self.levels, "num_components": self.num_components}

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyrovae import distributions
 from pyrovae.networks import positive_scale, soft_limit
 
-from ._constants import checked_floor
-from ._event import as_parameters, event_shape_of
+from ._from_network import WithFloor
 
 __all__ = ["Gamma"]
 
 LIMIT = 60.0  # e^60 is far from the ends of float32
 
 
-class Gamma(nn.Module):
+class Gamma(WithFloor):
     r"""Likelihood of positive data with means :math:`m_i(z)` and standard deviations :math:`s_i(z)\, m_i(z)`:
 
     .. math:: p(x|z) = \prod_i \frac{b_i^{a_i}}{\Gamma(a_i)}\, x_i^{a_i - 1} e^{-b_i x_i}, \quad
@@ -38,24 +36,13 @@ class Gamma(nn.Module):
             the event shape.
     """
 
-    def __init__(
-        self, net: nn.Module, min_scale: float = 1e-2, event_shape: Sequence[int] | None = None
-    ) -> None:
-        super().__init__()
-        self.net, self.min_scale = net, checked_floor(min_scale)
-        self.event_shape = event_shape_of(net, event_shape, 2)
-
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        log_mean, raw = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from log-means and raw relative scales."""
+        log_mean, raw = parameters.unbind(-1)
         concentration = positive_scale(raw, self.min_scale) ** -2
         rate = concentration * (-soft_limit(log_mean, LIMIT)).exp()
-        return distributions.Gamma(concentration, rate).to_event(len(self.event_shape))
+        return distributions.Gamma(concentration, rate)
 
     def raw_mean(self, x: Tensor) -> Tensor:
         """Network output `[*event]` at which the mean is that of `x`, `[N, *event]`."""
         return x.double().mean(0).log().clamp(-LIMIT, LIMIT).to(torch.get_default_dtype())
-
-    def extra_repr(self) -> str:
-        """Shows the floor and the shape of one datum."""
-        return f"min_scale={self.min_scale:g}, event_shape={tuple(self.event_shape)}"

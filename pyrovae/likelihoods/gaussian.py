@@ -8,13 +8,13 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ._constants import positive_logs
-from ._event import as_event, event_shape_of
+from ._constants import positive_logs, shown
+from ._from_network import FromNetwork
 
 __all__ = ["Gaussian"]
 
 
-class Gaussian(nn.Module):
+class Gaussian(FromNetwork):
     r"""Likelihood :math:`p(x|z) = \prod_i N(x_i; \mathrm{net}(z)_i, \sigma_i^2)`, :math:`\sigma` the same for all z.
 
     For a scale that depends on z see `HeteroscedasticGaussian`.
@@ -40,22 +40,17 @@ class Gaussian(nn.Module):
         learn_scale: bool = False,
         event_shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.net = net
-        self.event_shape = event_shape_of(net, event_shape)
+        super().__init__(net, event_shape)
         log_scale = positive_logs(scale, self.event_shape, "scale")
         if learn_scale:
             self.log_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("log_scale", log_scale)
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        loc = as_event(self.net(z, *context), self.event_shape)
-        return dist.Normal(loc, self.log_scale.exp()).to_event(len(self.event_shape))
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from its mean."""
+        return dist.Normal(parameters, self.log_scale.exp())
 
-    def extra_repr(self) -> str:
-        """Shows the scale and the shape of one datum."""
-        learned = ", learned" if isinstance(self.log_scale, nn.Parameter) else ""
-        each = "one each" if self.log_scale.dim() else f"{self.log_scale.exp().item():.4g}"
-        return f"scale={each}{learned}, event_shape={tuple(self.event_shape)}"
+    def settings(self) -> dict[str, object]:
+        """Shows the scale."""
+        return {"scale": shown(self.log_scale.exp(), isinstance(self.log_scale, nn.Parameter))}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyrovae.networks import positive_scale
 
-from ._constants import checked_floor
-from ._event import as_parameters, event_shape_of
+from ._from_network import WithFloor
 
 __all__ = ["HeteroscedasticGaussian"]
 
 
-class HeteroscedasticGaussian(nn.Module):
+class HeteroscedasticGaussian(WithFloor):
     r"""Likelihood :math:`p(x|z) = \prod_i N(x_i; \mu_i(z), \sigma_i^2(z))`, mean and scale of the network.
 
     Args:
@@ -35,18 +33,7 @@ class HeteroscedasticGaussian(nn.Module):
         https://arxiv.org/abs/1802.04826
     """
 
-    def __init__(
-        self, net: nn.Module, min_scale: float = 1e-2, event_shape: Sequence[int] | None = None
-    ) -> None:
-        super().__init__()
-        self.net, self.min_scale = net, checked_floor(min_scale)
-        self.event_shape = event_shape_of(net, event_shape, 2)
-
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        loc, raw = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
-        return dist.Normal(loc, positive_scale(raw, self.min_scale)).to_event(len(self.event_shape))
-
-    def extra_repr(self) -> str:
-        """Shows the floor and the shape of one datum."""
-        return f"min_scale={self.min_scale:g}, event_shape={tuple(self.event_shape)}"
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from means and raw scales."""
+        loc, raw = parameters.unbind(-1)
+        return dist.Normal(loc, positive_scale(raw, self.min_scale))

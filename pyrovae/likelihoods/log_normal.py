@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyrovae import distributions
 from pyrovae.networks import positive_scale, soft_limit
 
-from ._constants import checked_floor
-from ._event import as_parameters, event_shape_of
+from ._from_network import WithFloor
 
 __all__ = ["LogNormal"]
 
 LIMIT = 60.0  # e^60 is far from the ends of float32
 
 
-class LogNormal(nn.Module):
+class LogNormal(WithFloor):
     r"""Likelihood :math:`p(x|z) = \prod_i N(\ln x_i; \mu_i(z), \sigma_i^2(z)) / x_i` for positive data.
 
     A density of x > 0: zeros have none. It is `HeteroscedasticGaussian` of ln x, in the units of x.
@@ -35,23 +33,11 @@ class LogNormal(nn.Module):
             the event shape.
     """
 
-    def __init__(
-        self, net: nn.Module, min_scale: float = 1e-2, event_shape: Sequence[int] | None = None
-    ) -> None:
-        super().__init__()
-        self.net, self.min_scale = net, checked_floor(min_scale)
-        self.event_shape = event_shape_of(net, event_shape, 2)
-
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        loc, raw = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
-        law = distributions.LogNormal(soft_limit(loc, LIMIT), positive_scale(raw, self.min_scale))
-        return law.to_event(len(self.event_shape))
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from means and raw scales of ln x."""
+        loc, raw = parameters.unbind(-1)
+        return distributions.LogNormal(soft_limit(loc, LIMIT), positive_scale(raw, self.min_scale))
 
     def raw_mean(self, x: Tensor) -> Tensor:
         """Network output `[*event]` at which the mean of ln x is that of `x`, `[N, *event]`."""
         return x.double().log().mean(0).clamp(-LIMIT, LIMIT).to(torch.get_default_dtype())
-
-    def extra_repr(self) -> str:
-        """Shows the floor and the shape of one datum."""
-        return f"min_scale={self.min_scale:g}, event_shape={tuple(self.event_shape)}"

@@ -11,14 +11,14 @@ from torch.nn.functional import logsigmoid, softplus
 
 from pyrovae.distributions import Levels
 
-from ._event import as_event, event_shape_of
+from ._from_network import FromNetwork
 
 __all__ = ["Ordinal"]
 
 _NARROW = 1e-4  # floor of the distance between thresholds, by which no category loses its probability
 
 
-class Ordinal(nn.Module):
+class Ordinal(FromNetwork):
     r"""Likelihood of ordered categories 0..L-1, as floats, by learned thresholds :math:`c_1 < ... < c_{L-1}`:
 
     .. math:: P(x_i \ge k | z) = \sigma(\mathrm{net}(z)_i - c_{ik}) .
@@ -38,11 +38,10 @@ class Ordinal(nn.Module):
     """
 
     def __init__(self, net: nn.Module, levels: int, event_shape: Sequence[int] | None = None) -> None:
-        super().__init__()
+        super().__init__(net, event_shape)
         if levels < 2:
             raise ValueError(f"expected levels >= 2, got {levels}")
-        self.net, self.levels = net, levels
-        self.event_shape = event_shape_of(net, event_shape)
+        self.levels = levels
         # Equal probabilities where the network gives 0.
         start = torch.logit(torch.arange(1, levels) / levels)
         self.first = nn.Parameter(start[:1].expand(*self.event_shape, 1).clone())
@@ -59,15 +58,15 @@ class Ordinal(nn.Module):
         gaps = softplus(self.raw_gaps) + _NARROW
         return torch.cat([self.first, self.first + gaps.cumsum(-1)], -1)
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        above = as_event(self.net(z, *context), self.event_shape).unsqueeze(-1) - self.thresholds
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from its place among the thresholds."""
+        above = parameters.unsqueeze(-1) - self.thresholds
         low, high = above[..., :-1], above[..., 1:]  # of the categories between two thresholds; high < low
         # s(a) - s(b) = s(a) s(-b) (1 - e^(b - a)), without a difference of numbers that are nearly equal
         between = logsigmoid(low) + logsigmoid(-high) + torch.log(-torch.expm1(high - low))
         logits = torch.cat([logsigmoid(-above[..., :1]), between, logsigmoid(above[..., -1:])], -1)
-        return Levels(logits).to_event(len(self.event_shape))
+        return Levels(logits)
 
-    def extra_repr(self) -> str:
-        """Shows the number of categories and the shape of one datum."""
-        return f"levels={self.levels}, event_shape={tuple(self.event_shape)}"
+    def settings(self) -> dict[str, object]:
+        """Shows the number of categories."""
+        return {"levels": self.levels}

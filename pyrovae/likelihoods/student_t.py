@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from pyrovae import distributions
 from pyrovae.networks import positive_scale
 
-from ._constants import checked_floor, constant_of, set_constant
-from ._event import as_parameters, event_shape_of
+from ._constants import constant_of, set_constant, shown
+from ._from_network import WithFloor
 
 __all__ = ["StudentT"]
 
 
-class StudentT(nn.Module):
+class StudentT(WithFloor):
     r"""Likelihood :math:`p(x|z) = \prod_i t_{\nu_i}(x_i; \mu_i(z), s_i(z))`, location and scale of the network.
 
     A density. Its tails fall as a power, so that a few values far out do not move the rest; with many degrees of
@@ -52,19 +52,16 @@ class StudentT(nn.Module):
         min_scale: float = 1e-2,
         event_shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.net, self.min_scale = net, checked_floor(min_scale)
-        self.event_shape = event_shape_of(net, event_shape, 2)
+        super().__init__(net, min_scale, event_shape)
         if not (torch.as_tensor(df, dtype=torch.float64) > 1).all():
             raise ValueError(f"expected df > 1, where the law has a mean, got {df}")
         self.learn_df = learn_df
         set_constant(self, "log_df_above_one", df - 1, self.event_shape, "df - 1", learn_df)
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        loc, raw = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
-        law = distributions.StudentT(self._df().to(loc.dtype), loc, positive_scale(raw, self.min_scale))
-        return law.to_event(len(self.event_shape))
+    def law(self, parameters: Tensor) -> Any:
+        """Returns the law of each element from its location and raw scale."""
+        loc, raw = parameters.unbind(-1)
+        return distributions.StudentT(self._df().to(loc.dtype), loc, positive_scale(raw, self.min_scale))
 
     def _df(self) -> Tensor:
         return 1 + constant_of(self.log_df_above_one, self.learn_df)
@@ -73,9 +70,6 @@ class StudentT(nn.Module):
         """Network output `[*event]` at which the locations are the medians of `x`, `[N, *event]`."""
         return x.to(torch.get_default_dtype()).median(0).values
 
-    def extra_repr(self) -> str:
-        """Shows the degrees of freedom, the floor and the shape of one datum."""
-        own = self._df()
-        learned = ", learned" if self.learn_df else ""
-        each = "one each" if own.dim() else f"{own.item():.4g}"
-        return f"df={each}{learned}, min_scale={self.min_scale:g}, event_shape={tuple(self.event_shape)}"
+    def settings(self) -> dict[str, object]:
+        """Shows the degrees of freedom and the floor."""
+        return {"df": shown(self._df(), self.learn_df)} | super().settings()

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["Restricted", "check_elements", "elements_of", "moments_of", "name_of_law", "parts_of"]
+__all__ = [
+    "Restricted",
+    "check_elements",
+    "elements_of",
+    "moments_of",
+    "name_of_law",
+    "parts_of",
+]
 
 _INDEPENDENT = (torch.distributions.Independent, dist.Independent)
 

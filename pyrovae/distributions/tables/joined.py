@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
 from .elements import Restricted, check_elements, elements_of, moments_of, name_of_law, parts_of
+from .of_elements import OfElements
 
 __all__ = ["Joined"]
 
 
-class Joined(TorchDistribution):
+class Joined(OfElements):
     r"""Law of a row whose groups of columns have laws of their own: :math:`\ln p(x) = \sum_g \ln p_g(x_g)`.
 
     Args:
@@ -26,8 +26,6 @@ class Joined(TorchDistribution):
     Raises:
         ValueError: columns that are not each in one group, or as many as their law has.
     """
-
-    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -107,12 +105,6 @@ class Joined(TorchDistribution):
         """Log-probability of each number in nats."""
         parts = zip(self.laws, self.split(value), strict=True)
         return self._join([elements_of(law, x) for law, x in parts])
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, `[*sample, *batch]`."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.log_prob_of_elements(value).sum(-1)
 
     @property
     def column_kinds(self) -> list[str]:

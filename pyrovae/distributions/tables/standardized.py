@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
 from pyrovae.units import log_slope, to_standard, to_units
 
-from .elements import Restricted, check_elements, elements_of, moments_of, name_of_law, parts_of
+from .elements import Restricted, elements_of, moments_of, name_of_law, parts_of
+from .of_elements import Changed
 
 __all__ = ["Standardized"]
 
 
-class Standardized(TorchDistribution):
+class Standardized(Changed):
     r"""Law of x where t(x), standardised column by column, has the law `base`:
 
     .. math:: \ln p(x) = \ln p_t(t(x)) + \sum_i \ln |dt_i / dx_i| .
@@ -29,14 +29,11 @@ class Standardized(TorchDistribution):
         ValueError: a base whose numbers depend on each other.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-
     def __init__(
         self, base: Any, center: Tensor, scale: Tensor, log: Tensor, validate_args: bool | None = None
     ) -> None:
-        check_elements(base)
-        self.base, self.units = base, (center, scale, log)
-        super().__init__(base.batch_shape, base.event_shape, validate_args=validate_args)
+        self.units = (center, scale, log)
+        super().__init__(base, validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Any:
@@ -45,14 +42,6 @@ class Standardized(TorchDistribution):
         return Restricted(
             self.base.support, lambda x: to_standard(x, *self.units), parts_of(self.base.support)
         )
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Standardized:
-        """Returns the distribution with another batch shape."""
-        new = self._get_checked_instance(Standardized, _instance)
-        new.base, new.units = self.base.expand(batch_shape), self.units
-        super(Standardized, new).__init__(Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
 
     @property
     def mean(self) -> Tensor:
@@ -79,22 +68,7 @@ class Standardized(TorchDistribution):
         """Log-density of each number, in nats."""
         return elements_of(self.base, to_standard(value, *self.units)) + log_slope(value, *self.units)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats, `[*sample, *batch]`."""
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.log_prob_of_elements(value).sum(-1)
-
-    @property
-    def column_kinds(self) -> list[str] | None:
-        """Whether each number has a "mass" or a "density", where the base says it."""
-        found: list[str] | None = getattr(self.base, "column_kinds", None)
-        return found
-
     @property
     def law_name(self) -> str:
         """Name for messages."""
         return f"{name_of_law(self.base)} in own units"
-
-    def __repr__(self) -> str:
-        return f"Standardized({self.base})"

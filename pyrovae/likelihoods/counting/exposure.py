@@ -1,15 +1,17 @@
-"""The factor on the means of counts: how long, how deep or how many was counted."""
+"""Likelihoods of counts with a factor on the means: how long, how deep or how many was counted."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Size, Tensor, nn
 
 from .._constants import LIMIT, positive_logs
+from .._from_network import FromNetwork
 
-__all__ = ["Exposure", "raw_log_mean"]
+__all__ = ["Exposed", "Exposure"]
 
 
 class Exposure(nn.Module):
@@ -64,8 +66,34 @@ class Exposure(nn.Module):
         return "one each" if self.log_factor.dim() else f"{self.log_factor.exp().item():.4g}"
 
 
-def raw_log_mean(x: Tensor, exposure: Exposure) -> Tensor:
-    """Network output `[*event]` at which the mean is that of `x`, `[N, *event]`; half a count where all are 0."""
-    mean = x.double().mean(0).clamp(min=0.5 / len(x))
-    raw = mean.log() - exposure.log_factor.double().to(x.device)
-    return raw.clamp(-LIMIT, LIMIT).to(torch.get_default_dtype())
+class Exposed(FromNetwork):
+    """Likelihood of counts whose log-means, the first output of the network, are shifted by ln exposure.
+
+    Raises:
+        ValueError: as for `Exposure` and `FromNetwork`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        exposure: float | Tensor | Literal["context"] = 1.0,
+        event_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(net, event_shape)
+        self.exposure = Exposure(exposure, self.event_shape)
+
+    def forward(self, z: Tensor, *context: Tensor) -> Any:
+        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
+        context, log_exposure = self.exposure(z, context)
+        law = self.counts(self.parameters_at(z, *context), log_exposure)
+        return law.to_event(len(self.event_shape))
+
+    def counts(self, parameters: Tensor, log_exposure: Tensor) -> Any:
+        """Returns the law of each count from `parameters_at` and ln exposure, which broadcasts."""
+        raise NotImplementedError
+
+    def raw_mean(self, x: Tensor) -> Tensor:
+        """Log-means `[*event]` at which the mean is that of `x`, `[N, *event]`; half a count where all are 0."""
+        mean = x.double().mean(0).clamp(min=0.5 / len(x))
+        raw = mean.log() - self.exposure.log_factor.double().to(x.device)
+        return raw.clamp(-LIMIT, LIMIT).to(torch.get_default_dtype())

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from pyrovae import distributions
 from pyrovae.networks import soft_limit
 
-from .._constants import LIMIT, constant_of, set_constant
-from .._event import as_event, event_shape_of
-from .exposure import Exposure, raw_log_mean
+from .._constants import LIMIT, constant_of, set_constant, shown
+from .exposure import Exposed
 
-__all__ = ["NegativeBinomial", "counts_around"]
+__all__ = ["NegativeBinomial"]
 
 
-class NegativeBinomial(nn.Module):
+class NegativeBinomial(Exposed):
     r"""Likelihood of counts, means :math:`\mu_i = e_i \exp \mathrm{net}(z)_i`, variances :math:`\mu_i + \mu_i^2 / r_i`:
 
     .. math:: p(x|z) = \prod_i \frac{\Gamma(r_i + x_i)}{\Gamma(r_i)\, x_i!}
@@ -54,9 +53,7 @@ class NegativeBinomial(nn.Module):
         exposure: float | Tensor | Literal["context"] = 1.0,
         event_shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.net = net
-        self.event_shape = event_shape_of(net, event_shape)
+        super().__init__(net, exposure, event_shape)
         self.learn_dispersion = learn_dispersion
         set_constant(
             self,
@@ -66,29 +63,17 @@ class NegativeBinomial(nn.Module):
             "inverse_dispersion",
             learn_dispersion,
         )
-        self.exposure = Exposure(exposure, self.event_shape)
 
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        context, log_exposure = self.exposure(z, context)
-        raw = as_event(self.net(z, *context), self.event_shape)
-        r = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
-        law = counts_around(raw, log_exposure, r)
-        return law.to_event(len(self.event_shape))
+    @property
+    def inverse_dispersion(self) -> Tensor:
+        """r, of the event shape or one for all."""
+        return constant_of(self.log_inverse_dispersion, self.learn_dispersion)
 
-    def raw_mean(self, x: Tensor) -> Tensor:
-        """Network output `[*event]` at which the mean is that of `x`, `[N, *event]`."""
-        return raw_log_mean(x, self.exposure)
+    def counts(self, parameters: Tensor, log_exposure: Tensor) -> Any:
+        """Returns the law of each count from its log-mean and ln exposure."""
+        r, log_mean = self.inverse_dispersion, soft_limit(parameters, LIMIT) + log_exposure
+        return distributions.NegativeBinomial(r.to(log_mean), logits=log_mean - r.log().to(log_mean))
 
-    def extra_repr(self) -> str:
-        """Shows the dispersion and the shape of one datum."""
-        own = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
-        learned = ", learned" if self.learn_dispersion else ""
-        each = "one each" if own.dim() else f"{own.item():.4g}"
-        return f"inverse_dispersion={each}{learned}, event_shape={tuple(self.event_shape)}"
-
-
-def counts_around(raw: Tensor, log_exposure: Tensor, r: Tensor) -> Any:
-    """Negative binomial law, from raw log-means, ln exposure and r, all of the event shape or one for all."""
-    log_mean = soft_limit(raw, LIMIT) + log_exposure
-    return distributions.NegativeBinomial(r.to(raw.dtype), logits=log_mean - r.log().to(raw.dtype))
+    def settings(self) -> dict[str, object]:
+        """Shows the dispersion."""
+        return {"inverse_dispersion": shown(self.inverse_dispersion, self.learn_dispersion)}

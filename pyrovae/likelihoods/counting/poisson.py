@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyrovae import distributions
 from pyrovae.networks import soft_limit
 
 from .._constants import LIMIT
-from .._event import as_event, event_shape_of
-from .exposure import Exposure, raw_log_mean
+from .exposure import Exposed
 
 __all__ = ["Poisson"]
 
 
-class Poisson(nn.Module):
+class Poisson(Exposed):
     r"""Likelihood of counts with rates :math:`\lambda_i = e_i \exp \mathrm{net}(z)_i`:
 
     .. math:: p(x|z) = \prod_i \lambda_i^{x_i} e^{-\lambda_i} / x_i! .
@@ -39,27 +37,6 @@ class Poisson(nn.Module):
             not known or does not fill the event shape.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        exposure: float | Tensor | Literal["context"] = 1.0,
-        event_shape: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__()
-        self.net = net
-        self.event_shape = event_shape_of(net, event_shape)
-        self.exposure = Exposure(exposure, self.event_shape)
-
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        context, log_exposure = self.exposure(z, context)
-        log_rate = soft_limit(as_event(self.net(z, *context), self.event_shape), LIMIT)
-        return distributions.Poisson((log_rate + log_exposure).exp()).to_event(len(self.event_shape))
-
-    def raw_mean(self, x: Tensor) -> Tensor:
-        """Network output `[*event]` at which the mean is that of `x`, `[N, *event]`."""
-        return raw_log_mean(x, self.exposure)
-
-    def extra_repr(self) -> str:
-        """Shows the shape of one datum."""
-        return f"event_shape={tuple(self.event_shape)}"
+    def counts(self, parameters: Tensor, log_exposure: Tensor) -> Any:
+        """Returns the law of each count from its log-rate and ln exposure."""
+        return distributions.Poisson((soft_limit(parameters, LIMIT) + log_exposure).exp())

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyrovae import distributions
 
-from .._constants import constant_of, set_constant
-from .._event import as_parameters, event_shape_of
-from .exposure import Exposure, raw_log_mean
-from .negative_binomial import counts_around
+from .negative_binomial import NegativeBinomial
 
 __all__ = ["ZeroInflatedNegativeBinomial"]
 
 
-class ZeroInflatedNegativeBinomial(nn.Module):
+class ZeroInflatedNegativeBinomial(NegativeBinomial):
     r"""Likelihood :math:`p(x|z) = \prod_i \pi_i [x_i = 0] + (1 - \pi_i)\, \mathrm{NB}(x_i; \mu_i, r_i)`.
 
     A probability mass of whole numbers; NB is that of `NegativeBinomial`, and mean and log-odds of an extra zero
@@ -42,46 +38,9 @@ class ZeroInflatedNegativeBinomial(nn.Module):
         https://doi.org/10.1038/s41592-018-0229-2
     """
 
-    log_inverse_dispersion: Tensor
+    outputs = 2
 
-    def __init__(
-        self,
-        net: nn.Module,
-        inverse_dispersion: float | Tensor = 1.0,
-        learn_dispersion: bool = True,
-        exposure: float | Tensor | Literal["context"] = 1.0,
-        event_shape: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__()
-        self.net = net
-        self.event_shape = event_shape_of(net, event_shape, 2)
-        self.learn_dispersion = learn_dispersion
-        set_constant(
-            self,
-            "log_inverse_dispersion",
-            inverse_dispersion,
-            self.event_shape,
-            "inverse_dispersion",
-            learn_dispersion,
-        )
-        self.exposure = Exposure(exposure, self.event_shape)
-
-    def forward(self, z: Tensor, *context: Tensor) -> Any:
-        """Returns p(x|z), `batch_shape` z.shape[:-1]."""
-        context, log_exposure = self.exposure(z, context)
-        raw, gate = as_parameters(self.net(z, *context), self.event_shape, 2).unbind(-1)
-        r = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
-        counts = counts_around(raw, log_exposure, r)
-        law = distributions.ZeroInflatedNegativeBinomial(counts, gate_logits=gate)
-        return law.to_event(len(self.event_shape))
-
-    def raw_mean(self, x: Tensor) -> Tensor:
-        """Network output `[*event]` of log-means at which the negative binomial's mean is that of `x`."""
-        return raw_log_mean(x, self.exposure)
-
-    def extra_repr(self) -> str:
-        """Shows the dispersion and the shape of one datum."""
-        own = constant_of(self.log_inverse_dispersion, self.learn_dispersion)
-        learned = ", learned" if self.learn_dispersion else ""
-        each = "one each" if own.dim() else f"{own.item():.4g}"
-        return f"inverse_dispersion={each}{learned}, event_shape={tuple(self.event_shape)}"
+    def counts(self, parameters: Tensor, log_exposure: Tensor) -> Any:
+        """Returns the law of each count from its log-mean, the logit of an extra zero and ln exposure."""
+        raw, gate = parameters.unbind(-1)
+        return distributions.ZeroInflatedNegativeBinomial(super().counts(raw, log_exposure), gate_logits=gate)
