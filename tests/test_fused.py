@@ -236,21 +236,21 @@ def test_another_optimizer_in_the_same_svi():
 
 
 def test_a_captured_step_is_made_anew_where_its_optimizer_changes(interpreted, monkeypatch):
-    monkeypatch.setattr("pyrovae.svi.svi.captures", lambda device: True)
+    monkeypatch.setattr("pyrovae.svi.captured_step.captures", lambda device: True)
     pair, store = Pair(), pv.ParameterStore()
     svi = pv.SVI(store.bind(pair.model), store.bind(pair.guide), ADAM, Trace_ELBO(), compile=True)
     for _ in range(3):
         svi.step(bits())
-    captured = svi._captured
+    captured = svi._captured.graph
     svi.optimizer.param_groups[0]["lr"] = 0.5  # an input of the step
     svi.step(bits())
-    assert svi._captured is captured
+    assert svi._captured.graph is captured
     svi.optimizer.param_groups[0]["weight_decay"] = 0.5
     svi.step(bits())
-    assert svi._captured is not captured
+    assert svi._captured.graph is not captured
     svi.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
     svi.step(bits())
-    assert len(svi._static.rates) == 2 and svi.compiled_steps == 5
+    assert len(svi._captured.static.rates) == 2 and svi.compiled_steps == 5
 
 
 def test_a_torch_without_guards_over_many_tensors_gives_the_same_steps(interpreted, monkeypatch):

@@ -95,7 +95,7 @@ def test_losses_nobody_keeps_are_let_go():
 def on_a_gpu(monkeypatch):
     """A CPU is taken for a device of captured steps, whose graphs are run directly."""
     monkeypatch.setattr("pyrovae.devices.CAPTURES", {"cpu"})
-    monkeypatch.setattr("pyrovae.svi.svi.Captured", functools.partial(Captured, capture=False))
+    monkeypatch.setattr("pyrovae.svi.captured_step.Captured", functools.partial(Captured, capture=False))
 
 
 def steps(lazy, number=8, **options):

@@ -171,7 +171,11 @@ def test_svi_captures_on_cuda():
             torch.cuda.manual_seed(i)
             losses.append(each.step(x))
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert svi._captured is not None and svi._captured._graph is not None and svi._captured.refused is None
+    assert (
+        svi._captured.graph is not None
+        and svi._captured.graph._graph is not None
+        and svi._captured.graph.refused is None
+    )
 
 
 @pytest.mark.cuda

@@ -13,7 +13,6 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.util import torch_item
 from torch import Tensor, nn
 
-from ..devices import captures
 from ..objectives.compile.agreement import is_due
 from ..objectives.compile.compiled import CompiledObjective, StepObjective
 from ..objectives.compile.kinds import Kinds
@@ -22,8 +21,8 @@ from ..objectives.first_step import check_first_step
 from ..programs import capture_parameters, module_mode
 from ..programs.compile.tracing import UntraceableError
 from ..programs.watch.generators import noise_state, put_back
+from .captured_step import CapturedStep
 from .comparing import compared
-from .cuda_graph import Captured
 from .pending import Losses, PendingLoss
 from .static_step import StaticStep
 from .update import Update
@@ -116,8 +115,7 @@ class SVI:
     def _take(self, optim: Any) -> None:
         """Updates by this optimizer from here on."""
         self.update = Update(optim)
-        self._static: StaticStep | None = None
-        self._captured: Captured | None = None
+        self._captured = CapturedStep(self.update)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer | None:
@@ -153,11 +151,11 @@ class SVI:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but compiled graphs, which a copy makes anew."""
-        fresh = {"_kinds": Kinds(), "_static": None, "_captured": None, "_losses": None}
-        return vars(self) | fresh
+        return vars(self) | {"_kinds": Kinds(), "_captured": None, "_losses": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _losses=Losses(self._not_finite))
+        self._captured = CapturedStep(self.update)
 
     @property
     def compiled_share(self) -> float:
@@ -195,23 +193,14 @@ class SVI:
         if is_due(compiled.taken + 1) and not self.agrees(compiled, args, kwargs):
             return None
         compiled.taken += 1
-        captured = self._captured_step(compiled, args, kwargs)
-        if captured is None or self._static is None:
-            loss = float(compiled(args, kwargs))
-            if math.isfinite(loss):
-                self.update(compiled.parameters, self.before_step, fused=self._captured is None)
-                return loss
-        else:
-            for place, value in zip(self._static.args, compiled.inputs.tensors(args, kwargs), strict=True):
-                place.copy_(value)
-            self._static.fill_rates()
-            compiled.fill_beta()
-            captured()
-            if self.lazy:
-                return self._losses.add(self._static.loss)
-            loss = float(self._static.loss)
-            if math.isfinite(loss):
-                return loss
+        place = self._captured.run(compiled, args, kwargs, self.before_step)
+        if place is not None and self.lazy:
+            return self._losses.add(place)
+        loss = float(compiled(args, kwargs) if place is None else place)
+        if math.isfinite(loss):
+            if place is None:
+                self.update(compiled.parameters, self.before_step, fused=self._captured.graph is None)
+            return loss
         # Pyro's validation, or its warning, says what is wrong.
         self._infinite = True
         put_back(state, device)
@@ -240,7 +229,8 @@ class SVI:
     def discard(self, why: str, say: bool = True) -> None:
         """Takes no compiled steps from here on, and says why."""
         self.refused = why
-        self._kinds.graphs, self._static, self._captured = [], None, None
+        self._kinds.graphs = []
+        self._captured.drop()
         self.discarded = True
         if say:
             warnings.warn(
@@ -248,39 +238,11 @@ class SVI:
                 stacklevel=4,
             )
 
-    def _captured_step(
-        self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Captured | None:
-        """The step as one CUDA graph; None where it is none (a CPU, an optimizer that is not fused).
-
-        One graph of this object's is captured: it and the optimizer's state stay in their places.
-        """
-        if self._static is not None and self._static.compiled is not compiled:
-            return None
-        on_device = all(captures(p.device) for p in compiled.parameters)
-        if not on_device or self.update.is_pyros:
-            return None
-        if self._static is not None and self._static.settings != self._static.update.settings:
-            self._static = self._captured = None
-        if self._captured is None:
-            step = self.static_step(compiled, compiled.inputs.tensors(args, kwargs))
-            if not step.update.fuses:
-                return None
-            self._static = step
-            self._captured = Captured(step, step.loss.device, step.fixed)
-        if self._captured.refused is not None or not (self._static and self._static.update.fuses):
-            return None
-        return self._captured
-
     def static_step(
         self, compiled: StepObjective, args: Sequence[Tensor], rates: Tensor | None = None
     ) -> StaticStep:
         """A compiled step on fixed tensors, with this object's optimizer and `before_step`."""
-        update = self.update.fused(compiled.parameters)
-        without = set(map(id, getattr(compiled, "idle", ())))
-        idle = [p for p in compiled.parameters if id(p) in without and self.update.has_moved(p)]
-        self.update.will_move(p for p in compiled.parameters if id(p) not in without)
-        return StaticStep(compiled, update, args, self.before_step, idle, rates)
+        return self._captured.on_fixed(compiled, args, self.before_step, rates)
 
     def _compiled_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CompiledObjective | None:
         compiled = self._kinds.graph_for(args, kwargs)

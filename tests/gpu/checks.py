@@ -293,9 +293,9 @@ def svi_step(device: torch.device, quick: bool) -> Iterator[Finding]:
             torch.manual_seed(i)
             losses[-1].append(float(svi.step(data.train[:16])))
         if compile:
-            why = svi.refused or (None if svi._captured is None else svi._captured.refused)
+            why = svi.refused or (None if svi._captured.graph is None else svi._captured.graph.refused)
             captured = device.type != "cuda" or (
-                svi._captured is not None and svi._captured._graph is not None
+                svi._captured.graph is not None and svi._captured.graph._graph is not None
             )
             yield "pv.SVI: one CUDA graph", why or True, why is None and captured
     off = max(abs(a / b - 1) for a, b in zip(*losses, strict=True))
