@@ -61,9 +61,8 @@ def test_its_bound_on_independent_elements_is_their_entropy():
     assert abs(found.elbo - float(log_p.mean())) < 0.06 and abs(float(log_p.mean()) + entropy) < 0.05
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_dropout_is_of_training_alone_and_compiles(digits, network):
+def test_dropout_is_of_training_alone_and_is_traced(digits, network, interpreted):
     net = LevelMLP(64, 17, 16, 1) if network == "mlp" else LevelUNet((8, 8), 17, (8,))
     denoiser = LevelDenoiser(log_marginals(digits.train.flatten(1), 17), net, dropout=0.5)
     torch.nn.init.normal_(net.net.last.weight)

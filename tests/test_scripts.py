@@ -291,10 +291,11 @@ def test_three_ways_are_the_same_code(tmp_path):
         "command": [str(Path(sys.executable).with_name("pyrovae")), "compare"],
     }
     tables = {}
+    np.save(tmp_path / "bits.npy", np.random.default_rng(0).integers(0, 2, (60, 6)))
     for name, way in ways.items():
         out = tmp_path / name
         argv = ["--out", str(out), *QUICK, "--priors", "mixture", "--guides", "full", "--num-samples", "10"]
-        argv += ["--jobs", "1"]
+        argv += ["--jobs", "1", "--data", str(tmp_path / "bits.npy")]
         done = subprocess.run(
             [*way, *argv], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "COLUMNS": "140"}
         )
