@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 
-import arviz
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -138,21 +137,6 @@ def test_intervals_are_refused():
     assert any("no two-sided interval" in w for w in ev.warnings)
     with pytest.raises(ValueError, match="only bounds"):
         ev["ELBO"].interval()
-
-
-def arviz_khat(log_weights):
-    if hasattr(arviz, "psislw"):  # 0.x
-        return float(arviz.psislw(log_weights)[1])
-    from arviz_stats.base import array_stats  # 1.x takes log-likelihoods
-
-    return float(array_stats.psislw(-log_weights)[1])
-
-
-@pytest.mark.parametrize("num_samples", [50, 200, 3000])
-def test_khat_is_that_of_arviz(num_samples):
-    lw = lognormal(2.0, num_samples, 5)
-    expected = [arviz_khat(lw[:, n].numpy().copy()) for n in range(5)]
-    torch.testing.assert_close(pareto_khat(lw), torch.tensor(expected, dtype=F64), rtol=1e-9, atol=1e-9)
 
 
 def test_khat_against_theory():

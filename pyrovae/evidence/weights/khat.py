@@ -38,8 +38,8 @@ def fit_tails(log_weights: Tensor) -> TailFit:
     """Fits the M = min(K / 5, 3 sqrt(K)) largest weights of each datum, `[K, N]`, in float64.
 
     The profile posterior mean of Zhang & Stephens (2009, https://doi.org/10.1198/tech.2009.08017) with
-    the prior of Vehtari et al. (2024, https://arxiv.org/abs/1507.02646), step by step as ArviZ has it;
-    ArviZ takes one datum at a time, this a block of them.
+    the prior of Vehtari et al. (2024, https://arxiv.org/abs/1507.02646), as ArviZ and R's loo have it, but for a block
+    of data at once. (From 1.3 on ArviZ takes one weight less into the tail: k-hats that differ in the third digit.)
     """
     lw = log_weights.detach().double()
     num_samples, num_data = lw.shape
