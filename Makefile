@@ -8,11 +8,12 @@ STAMP := $(VENV)/.synced
 # A lock file would pin package-index addresses; bounds live in pyproject.toml.
 SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --extra dev --inexact
 
-.PHONY: help compare test check format docs bench gpu clean
+.PHONY: help compare test test-slow check format docs bench gpu clean
 
 help:
 	@echo "make compare  train priors x guides x objectives on digits, compare ELBO with evidence"
-	@echo "make test     run the test suite"
+	@echo "make test     run the test suite, without what takes long"
+	@echo "make test-slow  what takes long: compilers, kills, several processes, tutorials; CI runs both"
 	@echo "make check    lint, format check, types"
 	@echo "make docs     the documentation as a site, its tutorials run, in build/site"
 	@echo "make gpu      all that needs a CUDA device, in six minutes; without one it says so"
@@ -31,7 +32,10 @@ compare: $(STAMP)
 	$(BIN)/python inference/compare.py $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -140,6 +140,7 @@ def test_a_run_that_fails_costs_its_own_row(bench):
     assert found[0].least is not None and math.isnan(found[0].ratio)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: nothing compiles here")
 def test_a_last_smaller_chunk_is_served(bench):
     import importance
@@ -149,6 +150,7 @@ def test_a_last_smaller_chunk_is_served(bench):
     importance.compiled(program, importance.pv.Chunk(4, 8), 16)()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(16,), ()], ids=["mlp", "conv"])
 def test_a_step_has_all_rows(bench, hidden, request):
     import steps

@@ -55,6 +55,7 @@ def lines(result):
     return [line.rsplit("|", 2)[0] for line in result.table("markdown").splitlines() if line.startswith("|")]
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_command(tmp_path, unrendered):
     """The same options: the same evidence, datum by datum, and the same rows."""
     out = tmp_path / "cmp"

@@ -198,6 +198,7 @@ def test_draws_outside_of_the_support_are_marked():
     assert share == pytest.approx(0.6827, abs=4 * math.sqrt(0.22 / 10_000))
 
 
+@pytest.mark.slow
 @compiles
 @pytest.mark.parametrize(("kind", "start"), [("nested", "prior"), ("modules", "guide")])
 def test_compiled_is_the_same(kind, start):

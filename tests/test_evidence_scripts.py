@@ -20,6 +20,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_estimator(run, capsys):
     small = [
         "--num-samples",

@@ -266,6 +266,7 @@ class Linear(torch.nn.Module):
             pyro.sample("z", dist.Normal(x @ self.weight, self.scale).to_event(1))
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_the_eager_ones(monkeypatch):
     """One graph serves all chunks, on the noise of an eager run; the short last chunk runs eagerly."""
     pair, x = Linear(), linear(10)[2]

@@ -198,6 +198,7 @@ NEEDED = ("config.json", "weights.safetensors")
 OTHERS = ("metrics.csv", "evidence.nc", "sandwich.json", "gaps.json", "partial", "unfinished.json", ".lock")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there are no pipes and devices in folders here")
 @pytest.mark.parametrize("make", [a_pipe, a_folder, a_loop, a_device])
 def test_what_is_no_file(made, tmp_path, capsys, make):

@@ -426,6 +426,7 @@ def test_fit_on_digits(name):
     assert fit.history[-1]["elbo"] > fit.history[0]["elbo"]
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_the_eager_ones():
     """DReG's hooks and the fixed draws, in generated code, with a KL weight that changes."""
     out = []

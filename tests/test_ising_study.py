@@ -169,6 +169,7 @@ def test_measured_kl_of_an_rbm_equals_the_enumerated_one():
     assert exact < independent_spins_kl(IsingTorus(4, 3.0))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     out = tmp_path / "ising"
     argv = ["--quick", "--L", "4", "--temperatures", "3", "2", "--models", "vae", "rbm", "--out", str(out)]

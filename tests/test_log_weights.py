@@ -340,6 +340,7 @@ def test_progress_counts_to_the_end(oracle):
     assert [c[0] for c in calls] == sorted({c[0] for c in calls})
 
 
+@pytest.mark.slow
 def test_single_precision_is_right_to_half_a_milli_nat():
     """784-200-200-50 on bits, with logits as large as trained ones; the same noise in both precisions."""
     pairs, found = {}, {}

@@ -10,6 +10,7 @@ import resource
 import pyro, torch
 import pyro.distributions as dist
 import pyrovae as pv
+import pytest
 from pyrovae.evidence import Chunk
 
 decoder = torch.nn.Linear(2, 400_000)
@@ -35,6 +36,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_results_kept_do_not_scatter_the_memory():
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=300

@@ -331,6 +331,7 @@ def test_draws_are_shared_out_exactly():
             ).abs().max() <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [pv.OwnIS(500, QUICK), pv.Adaptive(0.05, 5000, QUICK, None)])
 def test_chunks_are_their_own(estimator, tmp_path):
     """A chunk has the same numbers killed and resumed, or taken over from other processes, whatever the others are."""
@@ -357,6 +358,7 @@ def test_chunks_are_their_own(estimator, tmp_path):
     assert torch.equal(again.variance, whole.variance)
 
 
+@pytest.mark.slow
 def test_compiled_fits_are_those_of_eager_ones():
     """Equal to rounding after few steps, also for a chunk that is filled up."""
     pair = Decoder()

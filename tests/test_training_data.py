@@ -187,6 +187,7 @@ class Overflows(Pair):
             pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_loss_that_is_not_finite_at_the_first_step_names_its_site(compile):
     pair, x = Overflows().train(), data()

@@ -92,6 +92,7 @@ def test_both_elbos_estimate_one_number(parts, data, prior):
     assert abs(float(a.mean() - b.mean())) <= 4 * math.sqrt(float(a.var() + b.var()) / 20)
 
 
+@pytest.mark.slow
 def test_compiled_steps_give_the_numbers_of_eager_ones(parts, data):
     """As one graph, or eagerly with the reason; never other numbers."""
     losses = []
