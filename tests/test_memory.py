@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # In a process of its own: a peak is that of the whole process. With results of each chunk kept in small tensors
 # this program grew by 50 MiB a datum.
 PROGRAM = """
@@ -10,7 +12,6 @@ import resource
 import pyro, torch
 import pyro.distributions as dist
 import pyrovae as pv
-import pytest
 from pyrovae.evidence import Chunk
 
 decoder = torch.nn.Linear(2, 400_000)
