@@ -86,7 +86,7 @@ class Options:
     status: bool = False
     """Only show how far shared evaluations in the run folders are."""
     label: str | None = None
-    """What the data are, for the tables (default: name, split and binarisation)."""
+    """Name of the data, for the tables (default: name, split and binarisation)."""
     baseline: Path | None = None
     """Run folder that the others are compared to (default: the best)."""
     trust: bool = False

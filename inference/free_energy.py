@@ -45,7 +45,7 @@ class Options:
     temperatures: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0)
     """Temperatures T of F_q and F_p, rising."""
     estimator: Literal["is", "ais", "exact"] = "ais"
-    """What gives F_p; exact needs discrete latents, one or two latent dims, or a quadratic energy."""
+    """Estimator of F_p; exact needs discrete latents, one or two latent dims, or a quadratic energy."""
     limit: int = 50
     """Test data at most."""
     simulate: int = 16

@@ -85,7 +85,7 @@ class Options:
     claim_expiry: float = 60.0
     """Seconds without a sign of life after which a chunk of a process that died is taken by another one."""
     label: str | None = None
-    """What the data are, for the table (default: name, split and binarisation)."""
+    """Name of the data, for the table (default: name, split and binarisation)."""
     trust: bool = False
     """Run the code that a run folder names (--model of train), where it is not the code that you trained it with."""
     root: Path | None = None

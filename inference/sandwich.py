@@ -43,7 +43,7 @@ class Options:
     chains: int = 16
     """Chains per datum, in each direction."""
     start: Literal["guide", "prior"] = "guide"
-    """Where the forward chains start."""
+    """Start of the forward chains."""
     leapfrog: int = 8
     """Leapfrog steps of one move."""
     num_samples: int = 1000

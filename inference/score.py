@@ -36,7 +36,7 @@ class Options(NewDataOptions):
     RANGES: ClassVar = {"temperatures": (2, MANY), "worst": (0, MANY)}
 
     worst: int = 10
-    """So many of the least likely rows are shown."""
+    """Number of the least likely rows that are shown."""
     estimate: EstimatorOptions = field(default_factory=EstimatorOptions)
 
 

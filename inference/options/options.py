@@ -55,7 +55,7 @@ class DataOptions:
     log_columns: tuple[str, ...] = ()
     """Positive columns whose logarithm is standardised."""
     columns: str | None = None
-    """What the columns of a table are: a TOML file with lines such as age = "real" (or positive, count, binary,
+    """Roles of a table's columns: a TOML file with lines such as age = "real" (or positive, count, binary,
     category, ordinal, label, ignore; of ordered words grade = {role = "ordinal", order = ["low", "high"]}), such lines
     themselves, or auto. What is not given is guessed, and the guess printed."""
     missing: Literal["refuse", "ignore"] = "refuse"
@@ -71,7 +71,7 @@ class DataOptions:
     train_size: int | None = None
     """Configurations of it simulated for training (default 10000)."""
     condition: tuple[str, ...] = ()
-    """What is given, for models of p(x|c) (--model conditional): label, names of a table's columns, or both. Evidence
+    """Condition c of models of p(x|c) (--model conditional): label, names of a table's columns, or both. Evidence
     is then ln p(x|c)."""
     labelled: int | Literal["all"] | None = None
     """Training data whose labels --model semi-supervised is given, evenly over the classes, or all that are known
@@ -148,7 +148,7 @@ class SizeOptions:
     frequencies: tuple[int, ...] | None = None
     """Exponents n of a denoiser's Fourier features sin(2^n pi z), cos(2^n pi z) (default: by the levels)."""
     denoiser: Literal["noise", "levels"] = "noise"
-    """Of a diffusion: a network of the noise, or (at most 32 grey levels) one of each element's level, which takes what
+    """Network of a diffusion: of the noise, or (at most 32 grey levels) one of each element's level, which takes what
     the noisy value itself says exactly."""
     dropout: float = 0.0
     """Share of the inputs of --denoiser levels that are left out in training."""
@@ -251,7 +251,7 @@ class TrainOptions(LoopOptions):
     """Training by stochastic variational inference."""
 
     objective: ObjectiveName = "trace-elbo"
-    """What is optimised: Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the
+    """Objective to optimise: Pyro's Trace_ELBO, TraceMeanField_ELBO (analytic KL, where valid) or RenyiELBO; the
     importance-weighted bound, plain or with doubly reparameterised gradients (dreg); or the ELBO with pathwise
     gradients alone (stl). Of an rbm: contrastive divergence, from the data (cd), by persistent chains (pcd), or by
     chains at several temperatures (tempering)."""

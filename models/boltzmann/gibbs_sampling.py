@@ -19,7 +19,7 @@ def gibbs_sampling(
     steps: int,
     beta: Beta = 1.0,
 ) -> Tensor:
-    """So many sweeps v -> h -> v; each leaves the machine at inverse temperature beta as it is.
+    """Runs sweeps v -> h -> v, each of which leaves the machine at inverse temperature beta as it is.
 
     Args:
         v: where the chains are, `[..., D]`.

@@ -174,7 +174,7 @@ class RBM(nn.Module):
     # Chains --------------------------------------------------------------------------------------
 
     def gibbs(self, v: Tensor, steps: int, beta: Beta = 1.0) -> Tensor:
-        """So many sweeps v -> h -> v of block Gibbs sampling at inverse temperature beta, `[...]` or one."""
+        """Runs sweeps v -> h -> v of block Gibbs sampling at inverse temperature beta, `[...]` or one."""
         biases = self.base_bias, self.visible_bias, self.hidden_bias
         return gibbs_sampling(self._flat(v), self.visible, self.weight, biases, steps, beta).reshape(v.shape)
 

@@ -152,7 +152,7 @@ def render_evidence(
 
 
 def evidence_title(a: Mapping[str, Any]) -> str:
-    """What the figures are of."""
+    """Data that the figures are of."""
     what = f"{a['label']}: " if a.get("label") else ""
     versions = ", ".join(f"{n} {a[n]}" for n in ("torch", "pyro") if a.get(n))
     part = f" (shard {a['shard'][0]} of {a['shard'][1]})" if a.get("shard") else ""

@@ -60,7 +60,7 @@ class FromNetwork(nn.Module):
         return output if self.outputs == 1 else output.movedim(-1 - len(self.event_shape), -1)
 
     def settings(self) -> dict[str, object]:
-        """What `repr` shows beside the shape of one datum."""
+        """Settings that `repr` shows beside the shape of one datum."""
         return {}
 
     def extra_repr(self) -> str:

@@ -238,7 +238,7 @@ def fit(
 def _telling(
     tell: Callable[..., None] | None, epochs: int, on_epoch: Callable[[Row], None] | None, notes: bool
 ) -> Callable[[Row], None] | None:
-    """What is called with each row: `on_epoch`, and who hears of the progress, with a note of the row or without."""
+    """Functions called with each row: `on_epoch`, and the progress, with a note of the row or without."""
     if tell is None:
         return on_epoch
 

@@ -38,7 +38,7 @@ class Component(Protocol):
         ...
 
     def select(self, rows: Tensor) -> Component:
-        """Those of some data, by their places among the n."""
+        """Selects some data, by their places among the n."""
         ...
 
 
@@ -92,7 +92,7 @@ class Proposal:
         self.shares = [*(share for _, share in components), *rest]
 
     def select(self, rows: Tensor) -> Proposal:
-        """Those of some data, by their places among the indices."""
+        """Selects some data, by their places among the indices."""
         rows = rows.to(self.indices.device)
         part = copy.copy(self)
         part.indices, part.components = self.indices[rows], [c.select(rows) for c in self.components]

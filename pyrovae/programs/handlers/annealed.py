@@ -32,7 +32,7 @@ class AnnealedFamily(Protocol):
         ...
 
     def transition(self, x: Tensor, steps: int, beta: Beta = 1.0) -> Tensor:
-        """So many steps of a chain that leaves p_beta invariant; each reversible, for AIS run backwards."""
+        """Takes steps of a chain that leaves p_beta invariant; each is reversible, for AIS run backwards."""
         ...
 
     def start(self, num: int) -> Tensor:
