@@ -20,6 +20,7 @@ from .checks.explained import explained
 from .checks.first_runs import (
     ROWS,
     RefuseImproper,
+    check_laws,
     check_missing,
     check_observed_shapes,
     missing_explained,
@@ -36,7 +37,7 @@ from .idioms.dtypes import cast, fitting, say
 from .inspection import Program
 from .modes import module_mode
 from .particles.broadcasting import broadcasting
-from .seeds import seeded
+from .seeds import refuse_seeding, seeded
 from .sites import is_factor, sample_sites
 from .trained import warn_untrained
 
@@ -82,6 +83,8 @@ def inspect_program(
         stack.enter_context(module_mode(pair.model, pair.guide, training=False))
         with explained(x, context), missing_explained(x), RefuseImproper(), unwritten(x, context):
             arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
+        refuse_seeding(seed, "inspect")
+        check_laws(guide_trace, prior_trace)
         warn_untrained(model, guide)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)

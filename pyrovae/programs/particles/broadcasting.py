@@ -61,6 +61,10 @@ def _fault(program: Program, taken: list[Any] | None = None) -> str | None:
     try:
         with NumbersTaken((taken if taken is not None else []).append):
             vector = program._run(indices, 3)
+            if args.calling == "sliced" and len(indices) > 1:
+                program._run(
+                    indices[:1], 3
+                )  # a chunk may be one datum, where x.squeeze() drops the data's dim
         vector.log_weights()
     except Exception as error:
         return _in_words(error)
