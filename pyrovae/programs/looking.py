@@ -29,6 +29,7 @@ from .checks.first_runs import (
 from .checks.masked import check_masked, has_masks
 from .checks.measure import measure_of
 from .checks.narrower import bounds_vary, narrower_latents
+from .checks.points import check_points
 from .checks.structure import check_structure
 from .checks.support import check_kind_of_numbers
 from .declaration import declaration_of
@@ -108,6 +109,7 @@ def inspect_program(
             measure=measure_of(prior_trace, declared),
         )
         check_missing(program)
+        check_points(program)
         program = as_it_stands(program)
         program = replace(program, unfolded=(program.model, program.guide))
         why = None

@@ -42,6 +42,7 @@ def _mend_lkj() -> None:
     LKJCholesky.__init__ = make  # type: ignore[method-assign]
 
 
+@torch.no_grad()
 def draw_torus(law: Any, sample_shape: Any = ()) -> Tensor:
     """Draws of a `SineBivariateVonMises`, `[*sample_shape, *batch_shape, 2]`, in [-pi, pi).
 
@@ -55,7 +56,9 @@ def draw_torus(law: Any, sample_shape: Any = ()) -> Tensor:
     b = law._bfind(a)
     phi = torch.zeros(torch.Size(sample_shape) + law.batch_shape, dtype=k1.dtype, device=k1.device)
     left = torch.ones_like(phi, dtype=torch.bool)
-    while left.any():
+    for _ in range(law.max_sample_iter):
+        if not left.any():
+            break
         axes = [torch.randn_like(phi) * torch.rsqrt(1 + 2 * own / b) for own in a]
         across = torch.atan2(axes[1], axes[0])
         cos, sin = across.cos(), across.sin()
@@ -65,6 +68,10 @@ def draw_torus(law: Any, sample_shape: Any = ()) -> Tensor:
         taken = left & (torch.rand_like(phi).log() < log_f - log_bound)
         phi = torch.where(taken, across, phi)
         left &= ~taken
+    else:
+        raise ValueError(
+            f"expected finite parameters of SineBivariateVonMises, got {k1}, {k2} and correlation {r}"
+        )
     sin = phi.sin()
     psi = VonMises(torch.atan(r / k2 * sin), torch.sqrt(k2**2 + (r * sin) ** 2)).sample()
     angles = torch.stack((phi + law.phi_loc, psi + law.psi_loc), -1)
