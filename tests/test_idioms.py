@@ -435,3 +435,22 @@ def test_reparameterised_latents_leave_the_measure_known_and_observed_ones_are_r
     torch.testing.assert_close(ev["Exact"].per_datum, truth, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match=r"in the units of the data, got \['x'\] under LocScaleReparam"):
         pv.log_weights(pyro.poutine.reparam(model, {"x": config}), guide, x, num_samples=2)
+
+
+def test_a_squeeze_that_drops_the_dim_of_one_datum():
+    """A chunk of one datum and many samples: `.squeeze()` leaves the samples alone."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.squeeze(), 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.unsqueeze(-1) * 0.8, 0.5).to_event(1))
+
+    with pytest.warns(UserWarning, match="does not take 40 samples at once"):
+        found = pv.log_weights(model, guide, X[:3, 0], num_samples=40, chunk=pv.Chunk(1, 40))
+    right = dist.Normal(0.0, 1.25**0.5).log_prob(X[:3, 0]).double()
+    error = found.exp().std(0) / 40**0.5 / right.exp()
+    assert ((found.logsumexp(0) - math.log(40) - right).abs() < 4.5 * error).all()

@@ -176,6 +176,50 @@ def test_a_fresh_guide_trains(name):
     assert set(pyro.infer.Predictive(fit.model, guide=fit.guide, num_samples=2)(X)) >= {"z", "s"}
 
 
+def test_a_point_estimate_beside_latents_with_a_density_is_refused():
+    """Of AutoNormal's auxiliary draws none moves the other part's Delta: exp(log w) would be p(x, s) at a point."""
+    guide = autoguide.AutoGuideList(model)
+    guide.append(autoguide.AutoNormal(poutine.block(model, expose=["z"])))
+    guide.append(autoguide.AutoDelta(poutine.block(model, expose=["s"])))
+    for call in (pv.evidence, pv.fit):
+        with pytest.raises(
+            ValueError, match=r"point estimate \(Delta\) at \['s'\], which no auxiliary draw moves.*try"
+        ):
+            call(model, guide, X)
+
+
+@pytest.mark.parametrize(("noise", "got"), [(1, "1 for 2"), (3, "3 for 2")])
+def test_auxiliary_numbers_are_as_many_as_the_numbers_they_are_mapped_to(noise, got):
+    """A map from one number to two, or from three, has no Jacobian."""
+
+    def two(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def own(x):
+        with pyro.plate("data", len(x)):
+            e = pyro.sample(
+                "e", dist.Normal(torch.zeros(noise), 1.0).to_event(1), infer={"is_auxiliary": True}
+            )
+            pyro.sample("z", dist.Delta(torch.stack([e.sum(-1), e[..., 0]], -1)).to_event(1))
+
+    with pytest.raises(ValueError, match=f"got {got} per datum: the map has no Jacobian.*try one"):
+        pv.log_weights(two, own, X[:, :2], num_samples=2)
+
+
+def simplex(x):
+    """Latents with fewer unconstrained numbers than numbers."""
+    with pyro.plate("data", len(x)):
+        share = pyro.sample("share", dist.Dirichlet(torch.ones(3)))
+        factor = pyro.sample("factor", dist.LKJCholesky(3, 1.0))
+        pyro.sample("x", dist.Normal(share[..., 0] + factor[..., 2, 1], 1.0), obs=x)
+
+
+def test_numbers_are_counted_in_unconstrained_coordinates():
+    assert pv.log_weights(simplex, autoguide.AutoNormal(simplex), X[:, 0], num_samples=2).isfinite().all()
+
+
 def test_a_joint_law_that_is_no_gaussian_is_refused_by_name():
     with pytest.raises(ValueError, match=r"site of the guide .*_AutoIAFNormal_latent.*draws in the plate"):
         pv.log_weights(model, autoguide.AutoIAFNormal(model), X, num_samples=2)

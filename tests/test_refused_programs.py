@@ -193,3 +193,75 @@ def test_many_draws_show_what_a_few_do_not():
     _, guide, x = of_all_draws(torch.isfinite)
     with pytest.raises(ValueError, match="log-density of one sample is its own"):
         pv.log_weights(model, guide, x, num_samples=4000, chunk=pv.Chunk(6, 4000))
+
+
+WAYS_OF_A_MODEL = WAYS | {"simulate": lambda p, x: pv.simulate(p[0], 5, x)}
+
+
+@pytest.mark.parametrize("way", WAYS_OF_A_MODEL)
+def test_a_program_that_seeds_torch_is_refused(way):
+    """Its draws of other chunks, and the momenta of chains, would be the same numbers again."""
+    model, guide = pair()
+
+    def seeding(x):
+        pyro.set_rng_seed(2)
+        return model(x)
+
+    with pytest.raises(ValueError, match=r"leaves torch's random state to its caller.*; try"):
+        WAYS_OF_A_MODEL[way]((seeding, guide), X)
+
+
+def test_fixed_numbers_that_leave_the_random_state_alone_are_served():
+    _, guide = pair()
+
+    def fixed(x):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(2)
+            scale = torch.rand(())
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, scale), obs=x)
+
+    torch.manual_seed(2)
+    right = dist.Normal(0.0, (1 + torch.rand(()) ** 2).sqrt()).log_prob(X)
+    found = pv.evidence(fixed, guide, X, estimators=[pv.Exact()])["Exact"].per_datum
+    torch.testing.assert_close(found.float(), right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("law", [dist.Normal(0.0, 1.0), dist.Categorical(torch.ones(4))])
+def test_sums_over_draws_are_named(law):
+    """Pyro's `num_samples` of an enumerated site: a Monte-Carlo sum in place of the sum over values."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", law, infer={"enumerate": "parallel", "num_samples": 5})
+            pyro.sample("x", dist.Normal(z.float(), 1.0), obs=x)
+
+    with pytest.raises(ValueError, match=r"got num_samples at 'z', a sum over draws; try it without"):
+        pv.log_weights(model, lambda x: None, X, num_samples=3)
+
+
+def test_a_law_without_shapes_is_named():
+    class Bare(dist.Distribution):
+        def __init__(self, loc):
+            self.loc = loc
+
+        def sample(self, *args, **kwargs):
+            return self.loc
+
+        def log_prob(self, value, *args, **kwargs):
+            return -0.5 * (value - self.loc) ** 2
+
+    with pytest.raises(ValueError, match=r"got Bare at 'x', which has none; try .*TorchDistribution"):
+        pv.log_weights(*pair(likelihood=Bare), X, num_samples=3)
+
+
+def test_data_in_a_second_plate_are_named():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match=r"got 'x' in 'rows', another plate of as many data.*try one plate"):
+        pv.log_weights(model, pair()[1], X, num_samples=3)

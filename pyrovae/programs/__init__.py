@@ -34,6 +34,7 @@ from .handlers.substitute import Substitute as Substitute
 from .inspection import Program as Program
 from .inspection import drawn_outside as drawn_outside
 from .latents import gaussian_kl as gaussian_kl  # registers its KLs: whoever asks for one has this room
+from .latents import mended_draws as mended_draws  # of laws that draw from another density
 from .looking import inspect_program as inspect_program
 from .modes import buffers_of as buffers_of
 from .modes import module_mode as module_mode

@@ -20,6 +20,7 @@ from .checks.explained import explained
 from .checks.first_runs import (
     ROWS,
     RefuseImproper,
+    check_laws,
     check_missing,
     check_observed_shapes,
     missing_explained,
@@ -28,6 +29,7 @@ from .checks.first_runs import (
 from .checks.masked import check_masked, has_masks
 from .checks.measure import measure_of
 from .checks.narrower import bounds_vary, narrower_latents
+from .checks.points import check_points
 from .checks.structure import check_structure
 from .checks.support import check_kind_of_numbers
 from .declaration import declaration_of
@@ -36,7 +38,7 @@ from .idioms.dtypes import cast, fitting, say
 from .inspection import Program
 from .modes import module_mode
 from .particles.broadcasting import broadcasting
-from .seeds import seeded
+from .seeds import refuse_seeding, seeded
 from .sites import is_factor, sample_sites
 from .trained import warn_untrained
 
@@ -82,6 +84,8 @@ def inspect_program(
         stack.enter_context(module_mode(pair.model, pair.guide, training=False))
         with explained(x, context), missing_explained(x), RefuseImproper(), unwritten(x, context):
             arguments, guide_trace, prior_trace = find_calling(pair.model, pair.guide, x, context, plate)
+        refuse_seeding(seed, "inspect")
+        check_laws(guide_trace, prior_trace)
         warn_untrained(model, guide)
         check_structure(guide_trace, prior_trace, plate, declared)
         refuse_inner_subsampling((guide_trace, prior_trace), plate)
@@ -105,6 +109,7 @@ def inspect_program(
             measure=measure_of(prior_trace, declared),
         )
         check_missing(program)
+        check_points(program)
         program = as_it_stands(program)
         program = replace(program, unfolded=(program.model, program.guide))
         why = None

@@ -33,6 +33,22 @@ def seeded(seed: int, stream: str, *counters: int, device: torch.device | str = 
         yield
 
 
+def refuse_seeding(seed: int, stream: str, *counters: int) -> None:
+    """Refuses a program that has seeded torch as it ran under `seeded(seed, stream, *counters)`.
+
+    All its runs would draw the same noise: draws of other chunks, and the momenta of chains, would be repetitions.
+
+    Raises:
+        ValueError: if the generator's seed is another one by now.
+    """
+    if torch.initial_seed() != derive_seed(seed, stream, *counters):
+        raise ValueError(
+            "expected a program that leaves torch's random state to its caller, got one that seeds it as it runs "
+            "(pyro.set_rng_seed, torch.manual_seed): all its runs would draw the same numbers; try to seed once, "
+            "before the call, or to draw fixed numbers outside of model and guide"
+        )
+
+
 @contextmanager
 def reseeding(device: torch.device | str = "cpu") -> Iterator[Callable[[int], None]]:
     """Yields a function that seeds torch; the caller's random state is as it was after the body."""

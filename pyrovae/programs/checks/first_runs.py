@@ -32,6 +32,27 @@ class RefuseImproper(poutine.messenger.Messenger):
             )
 
 
+def check_laws(*traces: Any) -> None:
+    """Refuses laws without shapes, and Pyro's sums over draws (`num_samples` of an enumerated site).
+
+    Raises:
+        ValueError: naming the site.
+    """
+    for name, site in (pair for trace in traces for pair in sample_sites(trace)):
+        if not hasattr(site["fn"], "batch_shape"):
+            raise ValueError(
+                f"expected laws with a batch_shape and an event_shape, got {type(site['fn']).__name__} at {name!r}, "
+                "which has none; try pyro.distributions.TorchDistribution as its base, and "
+                "super().__init__(batch_shape, event_shape)"
+            )
+        if site["infer"].get("enumerate") == "parallel" and site["infer"].get("num_samples") is not None:
+            raise ValueError(
+                f"expected enumerated sites to be summed over all their values, got num_samples at {name!r}, a sum "
+                "over draws; try it without num_samples, and in a continuous site without enumerate, too (more draws "
+                "are num_samples of an estimator, num_particles of an objective)"
+            )
+
+
 def check_observed_shapes(trace: Any) -> None:
     """Refuses data of another width than the likelihood's, and what broadcasts to more than the plates hold."""
     for name, site in sample_sites(trace):

@@ -46,6 +46,7 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
                 f"of all data, which is no part of any ln p(x_n); try poutine.block({source}, hide={factors})"
             )
         if outside:
+            _refuse_second_plate(source, {n: sites[n] for n in outside}, sites, plate)
             raise ValueError(_all_share(source, plate, outside))
     for n, site in latents.items():
         if n in guide_sites and site["fn"].event_shape != guide_sites[n]["fn"].event_shape:
@@ -101,6 +102,19 @@ def _check_names(
             f"expected auxiliary guide sites to be mapped to latents by Delta sites, got {loose} with none; "
             "the model has no density for them, so p(x, z)/q(a, z) integrates to infinity"
         )
+
+
+def _refuse_second_plate(source: str, outside: dict[str, Any], sites: dict[str, Any], plate: str) -> None:
+    """Refuses data in a plate of another name, where the data plate has its dim and size."""
+    data = {(f.dim, f.size) for s in sites.values() for f in s["cond_indep_stack"] if f.name == plate}
+    for name, site in outside.items():
+        for f in site["cond_indep_stack"]:
+            if (f.dim, f.size) in data:
+                raise ValueError(
+                    f"expected every site of the {source} inside the plate {plate!r}, got {name!r} in {f.name!r}, "
+                    f"another plate of as many data ({f.size} here): nothing says that their rows are the same data; "
+                    f"try one plate for both (data = pyro.plate({plate!r}, len(x)), and `with data:` twice)"
+                )
 
 
 def _outside(sites: dict[str, Any], plate: str) -> list[str]:

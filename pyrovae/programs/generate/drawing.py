@@ -18,7 +18,7 @@ from ..idioms.conditioning import outside
 from ..modes import module_mode
 from ..parameters import scratch
 from ..plates import ChooseSubsample
-from ..seeds import seeded
+from ..seeds import refuse_seeding, seeded
 from ..sites import is_factor, sample_sites
 from .generated import Generated
 
@@ -26,14 +26,20 @@ from .generated import Generated
 def trace_of(
     program: Callable[..., Any], model: Callable[..., Any], args: tuple[Any, ...], seed: int, stream: str
 ) -> Any:
-    """A run of `program`, in which `model` is, in eval mode and without Pyro's checks."""
+    """A run of `program`, in which `model` is, in eval mode and without Pyro's checks.
+
+    Raises:
+        ValueError: where it seeds torch.
+    """
     with (
         seeded(seed, stream, device=args[0].device),
         torch.no_grad(),
         module_mode(model, training=False),
         pyro.validation_enabled(False),
     ):
-        return poutine.trace(program).get_trace(*unmarked(args))
+        trace = poutine.trace(program).get_trace(*unmarked(args))
+        refuse_seeding(seed, stream)
+        return trace
 
 
 def trace_on_any_rows(model: Callable[..., Any], args: tuple[Any, ...], stream: str) -> Any:

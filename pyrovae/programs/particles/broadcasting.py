@@ -60,6 +60,9 @@ def _fault(program: Program, taken: list[Any] | None = None) -> str | None:
     indices = args.chunks(2)[0]
     try:
         with NumbersTaken((taken if taken is not None else []).append):
+            if args.calling == "sliced" and len(indices) > 1:
+                # A chunk may be one datum, where x.squeeze() drops the dim of the data.
+                program._run(indices[:1], 3)
             vector = program._run(indices, 3)
         vector.log_weights()
     except Exception as error:
