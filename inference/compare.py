@@ -36,7 +36,7 @@ from pyrovae.comparing import (
 from pyrovae.data import Dataset
 from pyrovae.evidence.data_hash import data_hash
 from pyrovae.inference.options.building import absolute, device_of, load_data
-from pyrovae.inference.options.machine import DeviceName, MachineOptions
+from pyrovae.inference.options.machine import DeviceName, FormatName, MachineOptions
 from pyrovae.inference.options.measuring import measure_of_run, words_of
 from pyrovae.inference.options.options import (
     DataOptions,
@@ -98,6 +98,8 @@ class Options:
     on where it was: cells that are finished are not trained again."""
     jobs: int | None = None
     """Cells at a time (default: one per core; one on a GPU)."""
+    format: FormatName = "png"
+    """Format of pictures."""
     data: DataOptions = field(default_factory=DataOptions)
     sizes: SizeOptions = field(default_factory=SizeOptions)
     train: LoopOptions = field(default_factory=LoopOptions)
@@ -136,6 +138,7 @@ def run(options: Options) -> None:
             out=options.out,
             estimators=_estimators(options),
             seeds=options.seeds,
+            format=options.format,
         )
         plan = make_plan(cells, data)
         for words in dict.fromkeys(_words(cell, plan, data) for cell in plan.measures):
@@ -162,8 +165,8 @@ def run(options: Options) -> None:
         if not entries:
             raise NothingTrained("expected at least one cell that can be trained, got none; see above")
         plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-        name = options.machine.device
-        save_comparison(options.out, entries, table, title, plain, device=name, failed=unwritten)
+        how: Any = {"device": options.machine.device, "format": options.format, "failed": unwritten}
+        save_comparison(options.out, entries, table, title, plain, **how)
 
 
 def _train(options: Options, plan: Plan, cells: list[Cell], device: str) -> Outcome:
@@ -201,6 +204,7 @@ def _evaluate(options: Options, other: pv.Run, data: Dataset, unwritten: list[OS
         reuse=True,
         estimators=_estimators(options),
         context=data.arguments("test")[1:],
+        format=options.format,
     )
     with progress(options.machine.quiet, str(other.folder), options.num_samples * len(data.test)) as update:
         ev, found = evaluate_run(other, question, lambda done, _total: update(completed=done))

@@ -108,7 +108,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Evaluates each folder; writes evidence.nc and evidence.png into it (with --limit N beside those of more data:
+    """Evaluates each folder; writes evidence.nc and a picture into it (with --limit N beside those of more data:
     evidence-N.nc)."""
     if not options.folders:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")

@@ -48,6 +48,7 @@ def run_cell(cell: Cell, load: Callable[[], Dataset], sends: bool = False) -> Ce
                 cell.arguments,
                 code=cell.code,
                 resume=True,
+                format=cell.format,
                 on_end=ended.append,
             )
         except OSError as error:
