@@ -14,8 +14,8 @@ from ..evidence import Evidence
 from ..files import write_whole
 from ..html_tables import escaped, html_notes, html_table
 
-# Figures are drawn for white: on a dark page they stand on a plate. On a narrow screen wide ones are scrolled, as tables
-# are, before their text is too small to be read. Paper does not scroll, and is white.
+# Figures are drawn for white: on a dark page they stand on a plate. On a narrow screen wide ones are scrolled before
+# their text is too small to be read, as tables are. Paper does not scroll, and is white.
 _STYLE = """
 :root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
