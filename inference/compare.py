@@ -57,7 +57,7 @@ from pyrovae.inference.running.running import (
     progress,
     run_script,
 )
-from pyrovae.inference.running.telling import reason_of
+from pyrovae.inference.running.telling import in_users_code, reason_of
 from pyrovae.programs import check_alike
 
 
@@ -140,7 +140,7 @@ def run(options: Options) -> None:
             seeds=options.seeds,
             format=options.format,
         )
-        plan = make_plan(cells, data)
+        plan = make_plan(cells, data, _refused)
         for words in dict.fromkeys(_words(cell, plan, data) for cell in plan.measures):
             console.print(words, highlight=False)
         grid = [(cell.title, measure) for cell, measure in plan.measures.items()]
@@ -152,14 +152,12 @@ def run(options: Options) -> None:
         unwritten = [OSError(text) for text in outcome.unwritten]
         extra = [_evaluate(options, other, data, unwritten) for other in others]
         if cells and not (outcome.results or outcome.failed or extra):
-            reasons = "; ".join(plan.refused.values())
-            raise ValueError(f"expected an objective that is valid for a program, got: {reasons}")
+            reasons = "; ".join(dict.fromkeys(plan.refused.values()))
+            raise ValueError(f"expected a program that can be trained, got none: {reasons}")
         rows = outcome.rows()
         table = comparison_table(rows, extra)
-        title = (
-            f"{data.spec.name}, test split (N = {len(data.test):,}), nats per datum, IS with K = "
-            f"{options.num_samples:,}; {time.perf_counter() - started:.0f} s in all"
-        )
+        title = data.spec.heading("test", len(data.test), options.num_samples)
+        title += f"; {time.perf_counter() - started:.0f} s in all"
         print_table(table, title)
         entries = [row for row in rows if isinstance(row, Entry)] + extra
         if not entries:
@@ -218,6 +216,13 @@ def _evaluate(options: Options, other: pv.Run, data: Dataset, unwritten: list[OS
 
 def _estimators(options: Options) -> tuple[Any, ...]:
     return estimators_of(options.num_samples, options.tolerance)
+
+
+def _refused(error: BaseException) -> str:
+    """Why a cell has no figures; an error of the user's own code, or of ours, ends the command and is raised."""
+    if not isinstance(error, ValueError) or in_users_code(error) is not None:
+        raise error
+    return reason_of(error)
 
 
 def _words(cell: Cell, plan: Plan, data: Dataset) -> str:

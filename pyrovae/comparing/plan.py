@@ -57,8 +57,11 @@ def make_plan(cells: list[Cell], data: Dataset, reason: Callable[[BaseException]
     held: list[Held] = []
     others: dict[Any, Held] = {}
     for cell in cells:
+        called = ""
         try:
             pair = cell.program.build(data, cell.seed)
+            if data.context is not None:
+                called = f" (model and guide are called with x and {', '.join(data.spec.given)})"
             program, parameters = _looked_at(pair, data)
             if isinstance(cell.program, Copied) and cell.program not in others:
                 # Two copies that share weights share them with the user's own.
@@ -67,7 +70,7 @@ def make_plan(cells: list[Cell], data: Dataset, reason: Callable[[BaseException]
         except Exception as error:
             if reason is None:
                 raise
-            refused[cell] = reason(error)
+            refused[cell] = f"{reason(error)}{called}"
             continue
         measures[cell] = program.measure
         objective = cell.arguments()["objective"]

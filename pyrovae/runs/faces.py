@@ -19,7 +19,8 @@ FIGURES = ("elbo", "log_likelihood", "pseudo_log_likelihood", "loss")
 
 def text_face(name: str, about: Mapping[str, str]) -> str:
     """Lines of a repr."""
-    lines = [f"{key + ':':<12}{text}" for key, text in about.items()]
+    width = 2 + max(map(len, about), default=0)
+    lines = [f"{key + ':':<{width}}{text}" for key, text in about.items()]
     return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import seeds
 from ..dataset import SPLITS, Dataset
+from ..spec import KNOWN
 from .conditioned import conditioned, labels_of, num_classes, refuse_given, with_context
 
-KNOWN = "known labels"
 UNKNOWN = -1
 
 
