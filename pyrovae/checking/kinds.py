@@ -114,12 +114,8 @@ def _progress(value: Any, name: str, default: Any) -> Any:
 
 def _ais(value: Any, name: str, _: Any) -> Any:
     if isinstance(value, type) or not (hasattr(value, "num_temperatures") and hasattr(value, "num_chains")):
-        raise _wrong(
-            name,
-            "AIS",
-            value,
-            f"; try {name}=pv.AIS(100, 16), and temperatures=... for several numbers of them",
-        )
+        hint = f"; try {name}=pv.AIS(100, 16), and temperatures= for several numbers of them"
+        raise _wrong(name, "AIS", value, hint)
     return value
 
 
