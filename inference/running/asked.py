@@ -68,7 +68,7 @@ def data_of(given: Any) -> Dataset:
     if given is None or isinstance(given, bool | int | float | list | tuple | set) or callable(given):
         raise TypeError(
             f"expected data of pv.data.load, or what it takes, got {type(given).__name__}; try "
-            'pv.compare(programs, pv.data.load("digits"))'
+            'pv.compare(programs, pv.data.load("digits")), or for a context pv.data.with_context(pv.data.load(x), c)'
         )
     return pv.data.load(given)
 

@@ -57,6 +57,12 @@ class Cell:
         """The label in one string."""
         return " ".join(filter(None, self.label))
 
+    @property
+    def plate(self) -> str | None:
+        """Name of the plate over data, where `pv.fit` is told it."""
+        plate: str | None = self.arguments().get("plate")
+        return plate
+
 
 @dataclass(frozen=True)
 class Weights:

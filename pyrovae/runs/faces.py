@@ -52,7 +52,8 @@ def training_text(history: Sequence[Row], best_epoch: int | None, seconds: float
 def spec_text(spec: DataSpec) -> str:
     """Name, shape, support and sizes of a data set."""
     sizes = ", ".join(f"{split} {n:,}" for split, n in spec.splits.items())
-    return f"{spec.name}, event shape {spec.event_shape}, {spec.support}, {sizes}"
+    given = f", given {', '.join(spec.given)}" if spec.given else ""
+    return f"{spec.name}, event shape {spec.event_shape}, {spec.support}, {sizes}{given}"
 
 
 def data_text(data: Any) -> str:

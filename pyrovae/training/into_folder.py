@@ -10,6 +10,7 @@ from typing import Any
 from .. import plots
 from ..data import Dataset
 from ..distributed import Split, World
+from ..programs import declaration_of
 from ..runs.consent import record_code
 from ..runs.folder import (
     CHECKPOINTS,
@@ -168,5 +169,6 @@ def _write(folder: Path, config: dict[str, Any], done: Fit, data: Dataset, forma
     draw: Any = plots.plot_training if "elbo" in done.history[0] else plots.plot_phases
     plots.save(draw(done.history, best_epoch=done.best_epoch), folder / f"training.{format}")
     about = {"spec": data.spec.to_json(), "best_epoch": done.best_epoch, "seconds": done.seconds}
+    about["plate"] = declaration_of(done.model).plate
     write_config(folder, {**config, **about})
     (folder / UNFINISHED).unlink()
