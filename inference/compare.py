@@ -37,7 +37,7 @@ from pyrovae.data import Dataset
 from pyrovae.evidence.data_hash import data_hash
 from pyrovae.inference.options.building import absolute, device_of, load_data
 from pyrovae.inference.options.machine import DeviceName, FormatName, MachineOptions
-from pyrovae.inference.options.measuring import measure_of_run, words_of
+from pyrovae.inference.options.measuring import columns_of, measure_of_run, words_of
 from pyrovae.inference.options.options import (
     DataOptions,
     GuideName,
@@ -141,6 +141,7 @@ def run(options: Options) -> None:
             format=options.format,
         )
         plan = make_plan(cells, data, _refused)
+        console.print(columns_of(data), highlight=False, markup=False, end="\n" if data.spec.table else "")
         for words in dict.fromkeys(_words(cell, plan, data) for cell in plan.measures):
             console.print(words, highlight=False)
         grid = [(cell.title, measure) for cell, measure in plan.measures.items()]
