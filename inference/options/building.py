@@ -19,7 +19,7 @@ import pyrovae as pv
 from pyrovae import runs
 from pyrovae.data import Dataset
 from pyrovae.data.given.conditioned import LENGTHS
-from pyrovae.data.given.labelled import KNOWN
+from pyrovae.data.spec import KNOWN
 from pyrovae.models.linear_gaussian import LinearGaussian
 
 from .diffusion_parts import build_diffusion

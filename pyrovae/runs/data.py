@@ -15,8 +15,8 @@ from .. import data as sources
 from ..data import Dataset, DataSpec
 from ..data.checks import detect_support
 from ..data.given.conditioned import LABEL
-from ..data.given.labelled import KNOWN
 from ..data.hashing import content_hash
+from ..data.spec import KNOWN
 from ..files import expanded
 
 Rows = tuple[Any, ...]
