@@ -36,8 +36,8 @@ from pyrovae.comparing import (
 from pyrovae.data import Dataset
 from pyrovae.evidence.data_hash import data_hash
 from pyrovae.inference.options.building import absolute, device_of, load_data
-from pyrovae.inference.options.machine import DeviceName, MachineOptions
-from pyrovae.inference.options.measuring import measure_of_run, words_of
+from pyrovae.inference.options.machine import DeviceName, FormatName, MachineOptions
+from pyrovae.inference.options.measuring import columns_of, measure_of_run, words_of
 from pyrovae.inference.options.options import (
     DataOptions,
     GuideName,
@@ -57,7 +57,7 @@ from pyrovae.inference.running.running import (
     progress,
     run_script,
 )
-from pyrovae.inference.running.telling import reason_of
+from pyrovae.inference.running.telling import in_users_code, reason_of
 from pyrovae.programs import check_alike
 
 
@@ -98,6 +98,8 @@ class Options:
     on where it was: cells that are finished are not trained again."""
     jobs: int | None = None
     """Cells at a time (default: one per core; one on a GPU)."""
+    format: FormatName = "png"
+    """Format of pictures."""
     data: DataOptions = field(default_factory=DataOptions)
     sizes: SizeOptions = field(default_factory=SizeOptions)
     train: LoopOptions = field(default_factory=LoopOptions)
@@ -136,8 +138,10 @@ def run(options: Options) -> None:
             out=options.out,
             estimators=_estimators(options),
             seeds=options.seeds,
+            format=options.format,
         )
-        plan = make_plan(cells, data)
+        plan = make_plan(cells, data, _refused)
+        console.print(columns_of(data), highlight=False, markup=False, end="\n" if data.spec.table else "")
         for words in dict.fromkeys(_words(cell, plan, data) for cell in plan.measures):
             console.print(words, highlight=False)
         grid = [(cell.title, measure) for cell, measure in plan.measures.items()]
@@ -149,21 +153,19 @@ def run(options: Options) -> None:
         unwritten = [OSError(text) for text in outcome.unwritten]
         extra = [_evaluate(options, other, data, unwritten) for other in others]
         if cells and not (outcome.results or outcome.failed or extra):
-            reasons = "; ".join(plan.refused.values())
-            raise ValueError(f"expected an objective that is valid for a program, got: {reasons}")
+            reasons = "; ".join(dict.fromkeys(plan.refused.values()))
+            raise ValueError(f"expected a program that can be trained, got none: {reasons}")
         rows = outcome.rows()
         table = comparison_table(rows, extra)
-        title = (
-            f"{data.spec.name}, test split (N = {len(data.test):,}), nats per datum, IS with K = "
-            f"{options.num_samples:,}; {time.perf_counter() - started:.0f} s in all"
-        )
+        title = data.spec.heading("test", len(data.test), options.num_samples)
+        title += f"; {time.perf_counter() - started:.0f} s in all"
         print_table(table, title)
         entries = [row for row in rows if isinstance(row, Entry)] + extra
         if not entries:
             raise NothingTrained("expected at least one cell that can be trained, got none; see above")
         plain = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-        name = options.machine.device
-        save_comparison(options.out, entries, table, title, plain, device=name, failed=unwritten)
+        how: Any = {"device": options.machine.device, "format": options.format, "failed": unwritten}
+        save_comparison(options.out, entries, table, title, plain, **how)
 
 
 def _train(options: Options, plan: Plan, cells: list[Cell], device: str) -> Outcome:
@@ -201,6 +203,7 @@ def _evaluate(options: Options, other: pv.Run, data: Dataset, unwritten: list[OS
         reuse=True,
         estimators=_estimators(options),
         context=data.arguments("test")[1:],
+        format=options.format,
     )
     with progress(options.machine.quiet, str(other.folder), options.num_samples * len(data.test)) as update:
         ev, found = evaluate_run(other, question, lambda done, _total: update(completed=done))
@@ -214,6 +217,13 @@ def _evaluate(options: Options, other: pv.Run, data: Dataset, unwritten: list[OS
 
 def _estimators(options: Options) -> tuple[Any, ...]:
     return estimators_of(options.num_samples, options.tolerance)
+
+
+def _refused(error: BaseException) -> str:
+    """Why a cell has no figures; an error of the user's own code, or of ours, ends the command and is raised."""
+    if not isinstance(error, ValueError) or in_users_code(error) is not None:
+        raise error
+    return reason_of(error)
 
 
 def _words(cell: Cell, plan: Plan, data: Dataset) -> str:

@@ -108,7 +108,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Evaluates each folder; writes evidence.nc and evidence.png into it (with --limit N beside those of more data:
+    """Evaluates each folder; writes evidence.nc and a picture into it (with --limit N beside those of more data:
     evidence-N.nc)."""
     if not options.folders:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")
@@ -228,8 +228,7 @@ def _run(options: Options, world: World | None) -> None:
             if options.baseline and e.folder and os.path.samefile(e.folder, options.baseline)
         ]
         table = runs_table(entries, options.split, chosen[0] if chosen else None)
-        title = f"{spec.name}, {part}{options.split} split (N = {len(x):,}), nats per datum, IS with K = "
-        title += f"{options.estimate.num_samples:,}"
+        title = spec.heading(options.split, len(x), options.estimate.num_samples, part)
         if options.markdown:
             print(markdown(table, title))
         else:

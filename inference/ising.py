@@ -26,6 +26,7 @@ from pyrovae import runs
 from pyrovae.comparing import Failure, cores
 from pyrovae.data import T_CRITICAL
 from pyrovae.files import write_whole
+from pyrovae.inference.options.machine import FormatName
 from pyrovae.inference.running.running import NothingTrained, console, progress, run_script, write_all
 from pyrovae.inference.studies.ising_cells import Question
 from pyrovae.inference.studies.ising_recipes import RecipeName
@@ -64,6 +65,8 @@ class Options:
     """Models trained side by side, one thread each (default: as many as cores, at most 8)."""
     quick: bool = False
     """Small data and 2 epochs: enough to see that it runs, too little to quote."""
+    format: FormatName = "png"
+    """Format of pictures."""
     overwrite: bool = False
     """Train anew what is there."""
     quiet: bool = False
@@ -94,6 +97,7 @@ def run(options: Options) -> None:
         min(options.train_size, 2000) if quick else options.train_size,
         question,
         options.overwrite,
+        options.format,
     )
     with runs.occupied(
         options.out, overwrite=True
@@ -130,7 +134,7 @@ def _run(options: Options, plan: Plan, temperatures: tuple[float, ...]) -> None:
         [
             lambda: write_whole(options.out / "ising.json", json.dumps(study, indent=1) + "\n"),
             lambda: write_whole(options.out / "ising.md", text),
-            lambda: names.extend(write_figures(study, options.out)),
+            lambda: names.extend(write_figures(study, options.out, options.format)),
         ]
     )
     console.print(f"{options.out}: ising.json, ising.md, {', '.join(names)}", highlight=False, markup=False)

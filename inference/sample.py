@@ -122,10 +122,13 @@ def run(options: Options) -> None:
         )
     names += pictures.write(out, only)
     console.print(f"{out}: {', '.join(names)}", highlight=False)
+    reasons: dict[str, list[str]] = {}
     for name, why in pictures.skipped.items():
         if options.only != PICTURES:  # asked for by name
             raise ValueError(f"--only {name}: {why}")
-        console.print(f"left out: {name}: {why}", highlight=False, markup=False)
+        reasons.setdefault(why, []).append(name)
+    for why, left_out in reasons.items():
+        console.print(f"left out: {', '.join(left_out)}: {why}", highlight=False, markup=False)
 
 
 def _refuse_unused(options: Options, kind: str) -> None:

@@ -93,10 +93,7 @@ def run(options: Options) -> None:
     title = f"{loaded.folder}: {options.simulate} data simulated from the model fitted to {loaded.spec.name}"
     console.print(title, highlight=False)
     print(result.table("markdown" if options.markdown else "terminal"))
-    brackets = result.brackets
-    figure = plots.plot_sandwich(
-        [b.effort for b in brackets], [b.lower for b in brackets], [b.upper for b in brackets]
-    )
+    figure = result.plot()
     summary = json.dumps(summarise(result) | {"weights_hash": loaded.weights_hash}, indent=1)
     write_all(
         [

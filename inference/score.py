@@ -21,7 +21,7 @@ from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.options.suiting import check_asked, suited
 from pyrovae.inference.running.new_data import NewDataOptions, opened, target_of
 from pyrovae.inference.running.running import console, progress, run_script, write_all
-from pyrovae.runs.scores import SUFFIXES, Scores, conditions
+from pyrovae.runs.scores import SUFFIXES, Scores
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -58,7 +58,7 @@ def run(options: Options) -> None:
             seed=options.seed,
             progress=lambda done, total: update(completed=done, total=total),
         )
-    given = conditions(loaded.spec)
+    given = loaded.spec.conditions
     if given:
         found.attributes["given"] = given
     scores = Scores(rows.names, found)

@@ -25,7 +25,7 @@ from pyrovae.data import Dataset
 from pyrovae.distributed import Split, World, joined
 from pyrovae.inference.options.applying import refuse_unused
 from pyrovae.inference.options.building import absolute, device_of
-from pyrovae.inference.options.machine import KeepOptions, MachineOptions, RankOptions
+from pyrovae.inference.options.machine import FormatName, KeepOptions, MachineOptions, RankOptions
 from pyrovae.inference.options.options import DataOptions, ModelOptions, TrainOptions
 from pyrovae.inference.running.reopening import further, started_with
 from pyrovae.inference.running.running import console, progress, run_script
@@ -45,12 +45,14 @@ class Options:
     )  # fmt: skip
 
     out: Path = Path("runs/train")
-    """Run folder: config.json, weights.safetensors, metrics.csv, training.png."""
+    """Run folder: config.json, weights.safetensors, metrics.csv, picture of the training."""
     overwrite: bool = False
     """Replace a run that is there."""
     trust: bool = False
     """With --resume: run the code that the folder in --out names, where another user has started it, or the code has
     changed since."""
+    format: FormatName = "png"
+    """Format of pictures."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -130,6 +132,7 @@ def _run(options: Options, split: Split | None, typed: bool) -> None:
                 data=given,
                 keep=options.keep,
                 continues=continues,
+                format=options.format,
                 split=split,
                 announce=announce,
                 on_end=lambda fit: ended.append(f"{kept(fit)}; {fit.seconds:.1f} s"),
@@ -155,6 +158,8 @@ def _run(options: Options, split: Split | None, typed: bool) -> None:
 def _resuming(options: Options) -> str:
     words = ["pyrovae", "train", "--out", str(options.out), "--resume"]
     default = Options()
+    if options.format != default.format:
+        words += ["--format", options.format]
     if options.machine.device != default.machine.device:
         words += ["--device", options.machine.device]
     for name in ("checkpoint_every", "keep"):

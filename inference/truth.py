@@ -16,6 +16,7 @@ import tyro
 
 from pyrovae import plots
 from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.options.machine import FormatName
 from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.inference.studies.hard_posteriors import hard_rows
@@ -44,6 +45,8 @@ class Options:
     """Importance samples K."""
     repeats: int = 1500
     """Runs behind each point of the coverage curve."""
+    format: FormatName = "png"
+    """Format of pictures."""
     seed: int = 0
     """Seed of data and noise."""
     quick: bool = False
@@ -85,10 +88,10 @@ def run(options: Options) -> None:
     write_all(
         [
             lambda: write_whole(options.out / "truth.md", text),
-            lambda: plots.save(figure, options.out / "coverage.png"),
+            lambda: plots.save(figure, options.out / f"coverage.{options.format}"),
         ]
     )
-    console.print(f"{options.out}: truth.md, coverage.png", highlight=False)
+    console.print(f"{options.out}: truth.md, coverage.{options.format}", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

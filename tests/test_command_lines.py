@@ -156,14 +156,16 @@ CHOICES = [
             "guide",
             "objective",
             "lr-schedule",
+            "format",
         ],
-        "compare": ["priors", "guides", "objectives", "binarise", "compile", "device"],
-        "evaluate": ["split", "estimators", "start", "compile", "device"],
+        "compare": ["priors", "guides", "objectives", "binarise", "compile", "device", "format"],
+        "evaluate": ["split", "estimators", "start", "compile", "device", "format"],
         "gaps": ["split", "compile", "estimators"],
         "sandwich": ["start", "compile"],
         "free_energy": ["estimator"],
         "sample": ["only"],
-        "ising": ["models"],
+        "ising": ["models", "format"],
+        "truth": ["format"],
     }.items()
     for option in options
 ]

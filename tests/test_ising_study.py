@@ -200,8 +200,9 @@ def test_the_command(tmp_path, capsys):
         assert 0 < (out / f"ising_{name}.png").stat().st_size < 300_000
     # A second call trains nothing and says the same; other options are not passed over in silence.
     before = (out / "vae-T2" / "weights.safetensors").stat().st_mtime_ns
-    assert ising.main(argv) == 0
+    assert ising.main([*argv, "--format", "svg"]) == 0
     assert (out / "vae-T2" / "weights.safetensors").stat().st_mtime_ns == before
+    assert all((out / f"ising_{name}.svg").exists() for name in names)
     assert (out / "ising.json").read_text() == text
     capsys.readouterr()
     assert ising.main([*argv, "--epochs", "1"]) == 1

@@ -526,13 +526,16 @@ def test_results_of_former_weights_go_with_them(run):
     for name in ("evidence.png", "gaps.png", "samples.png"):
         with Image.open(run / name) as picture:
             assert picture.info["weights_hash"] == digest, name
+    found += ["report.html", "samples.csv", "imputed.csv", "imputed_values.csv", "classes.png", "noising.svg"]
+    for name in found[-6:]:
+        (run / name).write_text("of the former weights")
     mine = ["evidence-of-mine.nc", "notes.md", "gaps.txt"]
     for name in mine:
         (run / name).write_text("mine")
     (run / "evidence-40.nc").write_bytes((run / "evidence.nc").read_bytes())
-    assert train.main(["--out", str(run), *QUICK, "--seed", "1", "--overwrite"]) == 0
+    assert train.main(["--out", str(run), *QUICK, "--seed", "1", "--overwrite", "--format", "svg"]) == 0
     left = {p.name for p in run.iterdir()}
-    assert not left & {*found, "evidence-40.nc"} and set(mine) < left
+    assert not left & {*found, "evidence-40.nc", "training.png"} and {*mine, "training.svg"} < left
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from torch import nn
 import pyrovae as pv
 from pyrovae.data import new_rows
 from pyrovae.models.semi_supervised import SemiSupervisedVAE
-from pyrovae.runs.scores import conditions
 
 ROLES = {"size": "real", "kind": "category", "visits": "count", "grade": "label"}
 
@@ -76,9 +75,9 @@ def test_labels_are_read_from_the_column_of_their_role():
 
 def test_partly_known_labels_are_no_condition():
     digits = pv.data.load("digits")
-    assert conditions(digits.spec) == ""
-    assert conditions(pv.data.partly_labelled(digits, 100).spec) == ""
-    assert conditions(pv.data.conditioned(digits).spec) == "label"
+    assert digits.spec.conditions == ""
+    assert pv.data.partly_labelled(digits, 100).spec.conditions == ""
+    assert pv.data.conditioned(digits).spec.conditions == "label"
 
 
 def test_no_active_units_are_counted_where_the_guide_sums_over_labels():

@@ -181,8 +181,9 @@ def test_evidence_draws_a_single_datum_with_few_samples():
     "plot", [plots.plot_elbo_vs_is, plots.plot_lk_curve, plots.plot_khat, plots.plot_evidence]
 )
 def test_evidence_plots_refuse(plot):
-    with pytest.raises(ValueError, match=r"expected an evidence with 'IS' .*got \['ELBO'\]"):
-        plot(make(pv.ELBO(10)))
+    if plot is not plots.plot_evidence:  # which draws what there is
+        with pytest.raises(ValueError, match=r"expected an evidence with 'IS' .*got \['ELBO'\]"):
+            plot(make(pv.ELBO(10)))
     with pytest.raises(ValueError, match=r"expected an Evidence.*got"):
         plot(torch.zeros(3))
 

@@ -94,7 +94,7 @@ def test_compare_writes_table_and_pictures(tmp_path, capsys):
         "--num-samples",
         "20",
     ]
-    assert compare.main([*argv, "--jobs", "1", "--flow-hidden", "8"]) == 0
+    assert compare.main([*argv, "--jobs", "1", "--flow-hidden", "8", "--format", "pdf"]) == 0
     table = (out / "table.md").read_text()
     rows = [r for r in table.splitlines() if r.startswith("| standard")]
     # The flow's KL has no closed form: both objectives are one estimator, and run once.
@@ -106,7 +106,8 @@ def test_compare_writes_table_and_pictures(tmp_path, capsys):
     assert sum("best" in r for r in rows) == 1
     assert (out / "standard-flow-trace-elbo" / "evidence.nc").exists()
     for name in ("training", "evidence", "lk_curves", "samples", "reconstructions", "latent"):
-        assert 0 < (out / f"{name}.png").stat().st_size < 300_000
+        assert (out / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (out / "standard-flow-trace-elbo" / "training.pdf").exists() and not list(out.rglob("*.png"))
     assert "certificate" in capsys.readouterr().out
 
 

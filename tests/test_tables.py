@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -289,3 +290,18 @@ def test_keys_of_whole_data(tmp_path, keys):
     ):
         with pytest.raises(ValueError, match="got the keys"):
             load(wrong)
+
+
+def test_a_column_that_numbers_the_rows_is_told():
+    """Guessed as counts, it would be modelled: 20 and more rows with each number of a range once."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"id": random.permutation(40) + 1000, "a": random.normal(size=40)})
+    for options in ({}, {"columns": "auto"}):
+        with pytest.warns(UserWarning, match="'id' .* every number of a range once"):
+            load(table, **options)
+    told = table.assign(id=table["id"].where(table["id"] != 1003, 2000))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*every number of a range")
+        load(told)
+        load(table, columns={"id": "ignore", "a": "real"})
+        load(table[:12].assign(id=range(12)))

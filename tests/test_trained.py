@@ -131,6 +131,13 @@ def test_a_report_is_one_page_that_needs_nothing_else(fit, run, tmp_path):
         found = trained.evidence(**asked)
         assert f"≥ {found['IS'].log_evidence:.4f}" in page and html.escape(found.verdict) in page
         assert page.count("data:image/png;base64,") == 5 and "left out" not in page
+        # Light figures on a dark page have a plate; paper is light and shows whole tables.
+        assert (
+            page.count('<div class="figure"><img') == 5
+            and "img { max-width: max(100%, 38rem); background: white" in page
+        )
+        printed = page.partition("@media print {")[2].partition("</style>")[0]
+        assert "color-scheme: light }" in printed and "overflow: visible !important" in printed
         assert "<script" not in page and "http" not in page and "from pyrovae import ELBO, IS" in page
     pair = vae()
     own = pv.fit(pair.model, pair.guide, fit.data.train[:100], **QUICK)

@@ -221,9 +221,9 @@ class Pictures:
         return mean.reshape(len(mean), *self.data.spec.event_shape)
 
 
-def draw_pictures(pair: Pair, data: Dataset, out: Path, *, num_samples: int = 60, seed: int = 0) -> list[str]:
-    """Writes samples.png, reconstructions.png (image data) and latent.png; returns the names."""
-    return Pictures(pair, data, num=num_samples, seed=seed).write(out, QUICK)
+def draw_pictures(pair: Pair, data: Dataset, out: Path, *, format: str = "png") -> list[str]:
+    """Writes pictures of samples, reconstructions (of images) and the latent space; returns the names."""
+    return Pictures(pair, data, format=format).write(out, QUICK)
 
 
 def example(data: Dataset, number: int) -> tuple[Tensor, ...]:

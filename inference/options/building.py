@@ -19,7 +19,7 @@ import pyrovae as pv
 from pyrovae import runs
 from pyrovae.data import Dataset
 from pyrovae.data.given.conditioned import LENGTHS
-from pyrovae.data.given.labelled import KNOWN
+from pyrovae.data.spec import KNOWN
 from pyrovae.models.linear_gaussian import LinearGaussian
 
 from .diffusion_parts import build_diffusion
@@ -137,10 +137,15 @@ GIVEN: dict[str, tuple[Any, str]] = {
 }
 
 
+def kind_for(data: Dataset) -> str | None:
+    """The built-in model that takes what these data give; None for those of x alone."""
+    given = data.spec.given
+    return {KNOWN: "semi-supervised", LENGTHS: "markov"}.get(given[0], "conditional") if given else None
+
+
 def _check_given(options: ModelOptions, data: Dataset) -> None:
     """Refuses a model that does not take what the data give, or takes what they do not."""
-    given = data.spec.given
-    kind = {KNOWN: "semi-supervised", LENGTHS: "markov"}.get(given[0], "conditional") if given else None
+    given, kind = data.spec.given, kind_for(data)
     if options.model in GIVEN and options.model != kind:
         raise ValueError(
             f"expected {GIVEN[options.model][1]} with --model {options.model}, got data with "
@@ -148,7 +153,8 @@ def _check_given(options: ModelOptions, data: Dataset) -> None:
         )
     if kind is not None and options.model in runs.BUILT_IN and options.model != kind:
         raise ValueError(
-            f"expected --model {kind} for data with {', '.join(given)} given, got {options.model}, which takes x alone"
+            f"expected --model {kind} for data with {', '.join(given)} given, got {options.model}, which takes x alone "
+            f"(in Python: of models.composing.{kind.replace('-', '_')})"
         )
 
 

@@ -60,10 +60,15 @@ def data_of(given: Any) -> Dataset:
     """
     if isinstance(given, Dataset):
         return given
+    if isinstance(given, pv.data.Stream):
+        raise TypeError(
+            "expected data with a test split, got a Stream, which has rows to train on alone; try pv.fit of each "
+            "program on it, and pv.evidence of each on the same x, which first.compare(second) compares"
+        )
     if given is None or isinstance(given, bool | int | float | list | tuple | set) or callable(given):
         raise TypeError(
             f"expected data of pv.data.load, or what it takes, got {type(given).__name__}; try "
-            'pv.compare(programs, pv.data.load("digits"))'
+            'pv.compare(programs, pv.data.load("digits")), or for a context pv.data.with_context(pv.data.load(x), c)'
         )
     return pv.data.load(given)
 

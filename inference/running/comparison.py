@@ -110,8 +110,8 @@ def compare(
     if out is not None and not isinstance(out, str | os.PathLike):
         raise TypeError(f"expected out to be a path, got {out!r}")
     chosen = asked.objectives_of(objectives)
-    heads, named = programs_of(programs, priors, guides, likelihoods, sizes)
     found = asked.data_of(data)
+    heads, named = programs_of(programs, priors, guides, likelihoods, sizes, found)
     folder = None if out is None else Path(out)
     cells = [
         Cell(

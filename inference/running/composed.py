@@ -20,6 +20,7 @@ from pyrovae.models.composing.vae import start_at_mean, suited
 from pyrovae.models.vae import VAE
 
 from ..options.applying import refuse_unused
+from ..options.building import kind_for
 from ..options.options import ModelOptions, TrainOptions
 from ..options.parts import (
     COMPONENTS,
@@ -61,6 +62,11 @@ class Composed:
         return vae.model, vae.guide
 
     def _vae(self, data: Dataset) -> VAE:
+        if data.context is not None:
+            raise ValueError(
+                f"expected parts by name for data with {', '.join(data.spec.given)} given, got functions, which build "
+                "parts of p(x); try programs={'mine': a function of the data that builds model and guide}"
+            )
         given, data = data, prepared(data)
         options = self.options
         networks = make_networks(options, NETWORKS["mlp"])
@@ -111,7 +117,7 @@ def _part(part: Any, kind: str) -> nn.Module:
 
 
 def programs_of(
-    programs: Any, priors: Any, guides: Any, likelihoods: Any, sizes: dict[str, Any]
+    programs: Any, priors: Any, guides: Any, likelihoods: Any, sizes: dict[str, Any], data: Dataset
 ) -> tuple[tuple[str, ...], list[tuple[tuple[str, ...], Any]]]:
     """Heads of the table, and programs with their labels: all combinations of parts, then whole programs.
 
@@ -119,6 +125,7 @@ def programs_of(
         programs: by name, or None.
         priors, guides, likelihoods: names or functions, or None.
         sizes: of the parts that have names.
+        data: that they are for; where labels or columns are given, parts are those of p(x | c).
 
     Raises:
         TypeError, ValueError: nothing to compare, or sizes and names that do not fit.
@@ -140,9 +147,10 @@ def programs_of(
         kinds = {"priors": priors, "guides": guides, "likelihoods": likelihoods}
         default = {"priors": "standard", "guides": "diagonal", "likelihoods": sizes.get("likelihood", "auto")}
         parts = [asked.parts_of(default[k] if given is None else given, k) for k, given in kinds.items()]
+        kind = "conditional" if kind_for(data) == "conditional" else "vae"
         for combination in itertools.product(*(p.items() for p in parts)):
             label = tuple(name for name, _ in combination)
-            found.append((label if with_likelihood else label[:2], _composed(combination, sizes)))
+            found.append((label if with_likelihood else label[:2], _composed(combination, sizes, kind)))
         refuse_unused([p.options for _, p in found], [TrainOptions()])
     width = len(found[0][0]) if found else 1
     for name, given in (asked.programs_of(programs) if programs is not None else {}).items():
@@ -152,15 +160,15 @@ def programs_of(
     return (("prior", "guide", "likelihood", "objective") if with_likelihood else GRID), found
 
 
-def _composed(combination: Any, sizes: dict[str, Any]) -> Named | Composed:
-    """A VAE of one combination of parts, by name or by function."""
+def _composed(combination: Any, sizes: dict[str, Any], kind: str) -> Named | Composed:
+    """A VAE, or one of p(x | c), of one combination of parts, by name or by function."""
     builders = {kind: b for kind, (_, b) in zip(("prior", "guide", "likelihood"), combination, strict=True)}
     names = {
         kind: name
         for kind, (name, b) in zip(("prior", "guide", "likelihood"), combination, strict=True)
         if b is None
     }
-    model = ModelOptions(**{**sizes, **names})
+    model = ModelOptions(**{**sizes, **names}, model=kind)
     model.check()
     if not any(builders.values()):
         return Named(model)

@@ -25,6 +25,7 @@ from pyrovae.runs.reusing import code_of, found_in, name_of
 
 from ..options.measuring import measure_of_run
 from .attending import Attendance, attending, remove
+from .running import console
 
 CompileName = Literal["auto", "on", "off"]
 PARTIAL = runs.PARTIAL
@@ -222,8 +223,12 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | No
     place = question.place(run)
     name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
     runs.write_evidence(ev, place / f"{name}.nc")
-    if "IS" in ev:
-        plots.save(ev.plot(), place / f"{name}.{question.format}", run.weights_hash)
+    try:
+        figure = ev.plot()
+    except ValueError as error:  # no finite estimate: the figures are kept, without a picture
+        console.print(f"left out: picture of the evidence: {error}", highlight=False, markup=False)
+    else:
+        plots.save(figure, place / f"{name}.{question.format}", run.weights_hash)
     remove(ev.partials, here, question.patience)
 
 

@@ -15,6 +15,7 @@ from pyrovae.data import Dataset
 
 from ..options.applying import refuse_unused, without_sizes
 from ..options.building import build
+from ..options.machine import FormatName
 from ..options.options import (
     DataOptions,
     GuideName,
@@ -62,6 +63,7 @@ def make_cells(
     out: Path,
     estimators: tuple[Any, ...],
     seeds: int = 1,
+    format: FormatName = "png",
 ) -> list[Cell]:
     """The product priors x guides x objectives, then each program of the user's x objective; each for all seeds.
 
@@ -72,6 +74,7 @@ def make_cells(
         out: folder of the comparison.
         estimators: of the evidence.
         seeds: how many, from that of `loop` on.
+        format: of pictures.
 
     Raises:
         ValueError: no cell, one twice, or options that none of them has.
@@ -108,6 +111,7 @@ def make_cells(
                         plain_options(data, model, seeded),
                         None if model.model in runs.BUILT_IN else model.model,
                         Named(model).slow,
+                        format,
                     )
                 )
     if not cells or len({c.out for c in cells}) < len(cells):

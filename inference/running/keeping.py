@@ -12,7 +12,7 @@ from pyrovae.files import write_whole
 from pyrovae.training.logging.history import Row, write_history
 
 from ..drawing.pictures import draw_pictures
-from ..options.machine import DeviceName
+from ..options.machine import DeviceName, FormatName
 from .reopening import load_run
 from .running import console, write_all
 
@@ -27,6 +27,7 @@ def save_comparison(
     options: dict[str, Any],
     *,
     device: DeviceName = "auto",
+    format: FormatName = "png",
     failed: Sequence[OSError] = (),
 ) -> None:
     """Writes table.md, metrics.csv (all rows), pictures of the comparison and of its best program.
@@ -37,6 +38,7 @@ def save_comparison(
         table, title: as they are shown.
         options: of the comparison, in JSON's types.
         device: where the best program is run.
+        format: of pictures.
         failed: why files could not be written before.
 
     Raises:
@@ -51,8 +53,8 @@ def save_comparison(
 
     def picture(name: str, make: Callable[[], Any]) -> Callable[[], None]:
         def write() -> None:
-            plots.save(make(), out / name)
-            pictures.append(name)
+            plots.save(make(), out / f"{name}.{format}")
+            pictures.append(f"{name}.{format}")
 
         return write
 
@@ -60,7 +62,7 @@ def save_comparison(
         if best.folder is not None and best.folder.is_dir():
             # Trained by this command, or loaded by it with the consent that it needs.
             loaded = load_run(best.folder, device, trust=True)
-            pictures.extend(draw_pictures(loaded.pair, loaded.data, out))
+            pictures.extend(draw_pictures(loaded.pair, loaded.data, out, format=format))
 
     seeded = any(len(e.histories) > 1 for e in entries)
     rows: list[Any] = [
@@ -75,10 +77,10 @@ def save_comparison(
         lambda: write_history(out / runs.HISTORY, rows),
     ]
     if histories:
-        writers.append(picture("training.png", lambda: plots.plot_histories(histories)))
+        writers.append(picture("training", lambda: plots.plot_histories(histories)))
     writers += [
-        picture("evidence.png", best.evidence.plot),
-        picture("lk_curves.png", lambda: plots.plot_lk_curve(curves)),
+        picture("evidence", best.evidence.plot),
+        picture("lk_curves", lambda: plots.plot_lk_curve(curves)),
     ]
     if not failed:
         writers.append(of_best)

@@ -20,7 +20,7 @@ from pyrovae.training.logging.history import Row
 
 from ..options.building import build, build_objective, device_of, load_data
 from ..options.given.semi_supervised import own_objective
-from ..options.machine import DeviceName, KeepOptions
+from ..options.machine import DeviceName, FormatName, KeepOptions
 from ..options.measuring import columns_of, measured, words_of
 from ..options.options import DataOptions, ModelOptions, TrainOptions
 from ..options.rbm_parts import PHASES, phase_objective
@@ -44,6 +44,7 @@ def train_run(
     split: Split | None = None,
     announce: Callable[[str], None] | None = None,
     continues: bool = False,
+    format: FormatName = "png",
 ) -> pv.Fit:
     """Trains what the options name into the run folder `out`; see `training.train_into`."""
 
@@ -72,6 +73,7 @@ def train_run(
         checkpoint_every=keep.checkpoint_every,
         keep=keep.keep,
         tensorboard=keep.tensorboard,
+        format=format,
         split=split,
         announce=tell,
         on_epoch=on_epoch,

@@ -22,7 +22,7 @@ import pyrovae as pv
 from pyrovae import plots
 from pyrovae.data import Dataset
 from pyrovae.files import check_writable, write_whole
-from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.options import ModelOptions
 from pyrovae.inference.options.parts import build_vae
 from pyrovae.inference.running.running import console, run_script
@@ -147,6 +147,8 @@ class Options:
     """Importance samples a cell."""
     seed: int = 0
     """Seed of law, cells, weights and noise."""
+    format: FormatName = "png"
+    """Format of pictures."""
     machine: MachineOptions = field(default_factory=MachineOptions)
 
 
@@ -191,8 +193,8 @@ def run(options: Options) -> None:
     )
     print(text)
     write_whole(options.out / "counts.md", text + "\n")
-    plots.save(picture(differences, exact), options.out / "counts.png")
-    console.print(f"{options.out}: counts.npz, counts.md, counts.png", highlight=False)
+    plots.save(picture(differences, exact), options.out / f"counts.{options.format}")
+    console.print(f"{options.out}: counts.npz, counts.md, counts.{options.format}", highlight=False)
 
 
 def fitted(name: str, data: Dataset, options: Options) -> pv.Fit:

@@ -20,7 +20,7 @@ from pyrovae.files import write_whole
 from pyrovae.json_files import read_json
 from pyrovae.programs.generate.predictive import simulate
 
-from ..options.machine import KeepOptions
+from ..options.machine import FormatName, KeepOptions
 from ..options.options import DataOptions
 from ..options.rbm_parts import machine_of
 from ..running.work import train_run
@@ -60,12 +60,14 @@ class Cell:
         recipe: what is trained.
         data: the Ising data; of one temperature, or of several (a mixture).
         folder: its run folder.
+        format: of the picture in it.
     """
 
     name: str
     recipe: Recipe
     data: DataOptions
     folder: Path
+    format: FormatName = "png"
 
 
 def trained(cell: Cell, overwrite: bool = False) -> pv.Run:
@@ -98,6 +100,7 @@ def trained(cell: Cell, overwrite: bool = False) -> pv.Run:
         device="cpu",
         overwrite=overwrite,
         keep=KeepOptions(resume=not overwrite, keep=1),
+        format=cell.format,
     )
     return runs.load(folder, device="cpu")
 

@@ -91,20 +91,20 @@ def by_model(study: dict[str, Any]) -> dict[str, dict[float, dict[str, Any]]]:
     return {title: dict(sorted(cells.items())) for title, cells in found.items()}
 
 
-def write_figures(study: dict[str, Any], out: Path) -> list[str]:
-    """The figures, into `out`; their names."""
+def write_figures(study: dict[str, Any], out: Path, format: str) -> list[str]:
+    """Writes the figures into `out`; returns their names."""
     drawn = {
-        "ising_latent.png": _latent(study),
-        "ising_order.png": _order(study),
-        "ising_free_energy.png": _free_energy(study),
-        "ising_kl.png": _split_figure(study),
-        "ising_heat_capacity.png": _heat_capacity(study),
-        "ising_energies.png": _energies(study),
-        "ising_correlations.png": _correlations(study),
+        "ising_latent": _latent(study),
+        "ising_order": _order(study),
+        "ising_free_energy": _free_energy(study),
+        "ising_kl": _split_figure(study),
+        "ising_heat_capacity": _heat_capacity(study),
+        "ising_energies": _energies(study),
+        "ising_correlations": _correlations(study),
     }
     for name, figure in drawn.items():
-        plots.save(figure, out / name)
-    return list(drawn)
+        plots.save(figure, out / f"{name}.{format}")
+    return [f"{name}.{format}" for name in drawn]
 
 
 def _latent(study: dict[str, Any]) -> Any:

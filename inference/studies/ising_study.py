@@ -23,6 +23,7 @@ from pyrovae.data.ising.laws import (
 )
 from pyrovae.programs import latent_space
 
+from ..options.machine import FormatName
 from ..options.options import DataOptions
 from ..running.telling import reason_of
 from .ising_cells import Cell, Question, measured, trained
@@ -59,6 +60,7 @@ def make_plan(
     train_size: int,
     question: Question,
     overwrite: bool = False,
+    format: FormatName = "png",
 ) -> Plan:
     """The cells, each with a run folder in `out`.
 
@@ -77,7 +79,7 @@ def make_plan(
         data = DataOptions(data="ising", L=L, T=(T,), train_size=train_size, data_seed=question.seed)
         for name in models:
             recipe = trained_for(RECIPES[name], epochs, question.seed, T)
-            cells.append(Cell(name, recipe, data, out / f"{name}-T{T:.4g}"))
+            cells.append(Cell(name, recipe, data, out / f"{name}-T{T:.4g}", format))
     low, high = min(temperatures), max(temperatures)
     scan = tuple(round(low + (high - low) * i / (SCAN - 1), 6) for i in range(SCAN))
     order = Cell(
@@ -91,6 +93,7 @@ def make_plan(
             data_seed=question.seed,
         ),
         out / f"order-T{low:.4g}-{high:.4g}",
+        format,
     )
     if len({c.folder for c in cells}) < len(cells):
         raise ValueError(f"expected temperatures that differ in four digits, got {temperatures}")

@@ -19,6 +19,7 @@ import tyro
 import pyrovae as pv
 from pyrovae import likelihoods, plots
 from pyrovae.data import imputed_frames
+from pyrovae.inference.options.machine import FormatName
 from pyrovae.inference.running.running import run_script
 from pyrovae.models.composing.architectures import Perceptrons
 from pyrovae.models.composing.vae import compose
@@ -47,6 +48,8 @@ class Options:
     """Rows of the simulated table of `missing`."""
     num_samples: int = 2000
     """Importance samples K for each row."""
+    format: FormatName = "png"
+    """Format of pictures."""
     seed: int = 0
     """Seed of split, weights and draws."""
     quiet: bool = False
@@ -61,7 +64,7 @@ def run(options: Options) -> None:
     walk = anomalies if options.walk == "anomalies" else missing
     lines, figure = walk(options)
     print("\n".join(lines))
-    plots.save(figure, options.out / f"table_{options.walk}.png")
+    plots.save(figure, options.out / f"table_{options.walk}.{options.format}")
 
 
 def cancer(seed: int) -> tuple[dict[str, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -112,6 +112,13 @@ def _progress(value: Any, name: str, default: Any) -> Any:
     return _function(value, name, default)
 
 
+def _ais(value: Any, name: str, _: Any) -> Any:
+    if isinstance(value, type) or not (hasattr(value, "num_temperatures") and hasattr(value, "num_chains")):
+        hint = f"; try {name}=pv.AIS(100, 16), and temperatures= for several numbers of them"
+        raise _wrong(name, "AIS", value, hint)
+    return value
+
+
 def _objective(value: Any, name: str, _: Any) -> Any:
     if isinstance(value, str | type) or not (callable(value) or hasattr(value, "loss")):
         shown = value.__name__ if isinstance(value, type) else repr(value)
@@ -166,6 +173,7 @@ KINDS: dict[str, Callable[[Any, str, Any], Any]] = {
     **dict.fromkeys(("checkpoint", "log", "run", "folder"), _path),
     "on_epoch": _function,
     "progress": _progress,
+    "ais": _ais,
     "compile": _compile,
     "resume": _resume,
     **dict.fromkeys(("plate", "observed", "site"), _a("a name", str)),

@@ -38,6 +38,7 @@ class Cell:
         config: what its run folder says of it, by which another cell's is told apart. JSON's types alone.
         code: reference of the user's own code that it runs, if it has one.
         slow: sorts the cells that take longest to the front.
+        format: of the pictures in its run folder.
     """
 
     label: tuple[str, ...]
@@ -49,11 +50,18 @@ class Cell:
     config: dict[str, Any] = field(default_factory=dict)
     code: str | None = None
     slow: tuple[bool, ...] = ()
+    format: str = "png"
 
     @property
     def title(self) -> str:
         """The label in one string."""
         return " ".join(filter(None, self.label))
+
+    @property
+    def plate(self) -> str | None:
+        """Name of the plate over data, where `pv.fit` is told it."""
+        plate: str | None = self.arguments().get("plate")
+        return plate
 
 
 @dataclass(frozen=True)

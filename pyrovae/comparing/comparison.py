@@ -198,9 +198,8 @@ class Comparison:
     @property
     def title(self) -> str:
         """Data, split and draws that the figures are of."""
-        cell = self.outcome.cells[0]
-        draws = next((f", IS with K = {e.num_samples:,}" for e in cell.estimators if e.name == "IS"), "")
-        return f"{self.data.spec.name}, test split (N = {len(self.data.test):,}), nats per datum{draws}"
+        draws = next((e.num_samples for e in self.outcome.cells[0].estimators if e.name == "IS"), None)
+        return self.data.spec.heading("test", len(self.data.test), draws)
 
     def plot(self) -> Any:
         """A figure: each program's difference to the best, with both errors and a point for each seed."""

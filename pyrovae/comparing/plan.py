@@ -57,17 +57,20 @@ def make_plan(cells: list[Cell], data: Dataset, reason: Callable[[BaseException]
     held: list[Held] = []
     others: dict[Any, Held] = {}
     for cell in cells:
+        called = ""
         try:
             pair = cell.program.build(data, cell.seed)
-            program, parameters = _looked_at(pair, data)
+            if data.context is not None:
+                called = f" (model and guide are called with x and {', '.join(data.spec.given)})"
+            program, parameters = _looked_at(pair, data, cell.plate)
             if isinstance(cell.program, Copied) and cell.program not in others:
                 # Two copies that share weights share them with the user's own.
                 other = cell.program.build(data, cell.seed)
-                others[cell.program] = (cell, other, _looked_at(other, data)[1])
+                others[cell.program] = (cell, other, _looked_at(other, data, cell.plate)[1])
         except Exception as error:
             if reason is None:
                 raise
-            refused[cell] = reason(error)
+            refused[cell] = f"{reason(error)}{called}"
             continue
         measures[cell] = program.measure
         objective = cell.arguments()["objective"]
@@ -111,10 +114,10 @@ def is_equal(first: Any, second: Any, closed: bool) -> bool:
     return plain and a == b
 
 
-def _looked_at(pair: Pair, data: Dataset) -> tuple[Any, dict[str, torch.Tensor]]:
+def _looked_at(pair: Pair, data: Dataset, plate: str | None) -> tuple[Any, dict[str, torch.Tensor]]:
     """The program of a pair, and all of its parameters, by name."""
     store = ParameterStore()
-    program = inspect_program(store.bind(pair[0]), store.bind(pair[1]), *data.arguments("train"))
+    program = inspect_program(store.bind(pair[0]), store.bind(pair[1]), *data.arguments("train"), plate=plate)
     own = [found for found in map(store_of, pair) if found is not None]  # of a fit
     return program, {k: v for s in (store, *own) for k, v in s.unconstrained().items()}
 

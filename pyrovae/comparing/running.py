@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .. import runs, training
 from ..data import Dataset
 from ..evidence import evidence
+from ..programs.declaration import with_plate
 from ..runs.loading import brought_to_life
 from ..runs.reusing import code_of, found_in
 from ..runs.weights import put_weights, tensors_of
@@ -48,6 +49,7 @@ def run_cell(cell: Cell, load: Callable[[], Dataset], sends: bool = False) -> Ce
                 cell.arguments,
                 code=cell.code,
                 resume=True,
+                format=cell.format,
                 on_end=ended.append,
             )
         except OSError as error:
@@ -83,9 +85,10 @@ def load_cell(cell: Cell, data: Dataset) -> runs.Run:
 def revived(cell: Cell, sent: Weights, data: Dataset) -> Fit:
     """A fit of another process, its programs built by the cell."""
     pair = cell.program.build(data, cell.seed)
-    store, modules = brought_to_life(*pair, data.arguments("train"))
+    store, modules = brought_to_life(*pair, data.arguments("train"), cell.plate)
     put_weights(sent.tensors, store, modules, cell.title)
-    return Fit(store.bind(pair[0]), store.bind(pair[1]), store=store, modules=modules, **sent.about)
+    model = with_plate(store.bind(pair[0]), cell.plate)
+    return Fit(model, store.bind(pair[1]), store=store, modules=modules, **sent.about)
 
 
 def stands(cell: Cell) -> Literal["new", "unfinished", "whole"]:
@@ -138,6 +141,7 @@ def _evidence(cell: Cell, program: Fit | runs.Run, data: Dataset) -> Any:
         estimators=estimators,
         seed=seed,
         delta=DELTA,
+        plate=cell.plate,
     )
 
 

@@ -6,6 +6,7 @@ from .given.labelled import partly_labelled as partly_labelled
 from .given.labelled import with_given as with_given
 from .given.new_rows import NewRows as NewRows
 from .given.new_rows import new_rows as new_rows
+from .given.own import with_context as with_context
 from .ising.kaufman import log_partition as log_partition
 from .ising.observables import correlation as correlation
 from .ising.observables import energy as energy
@@ -53,5 +54,6 @@ __all__ = [
     "partly_labelled",
     "prepared",
     "rows_like",
+    "with_context",
     "with_given",
 ]

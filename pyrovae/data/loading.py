@@ -15,7 +15,7 @@ from .binarisation import binarised, check_binarise
 from .checks import check_splits, detect_support
 from .dataset import Dataset
 from .files import SUFFIXES
-from .given.conditioned import LENGTHS, with_context
+from .given.conditioned import LENGTHS, put_context
 from .hashing import content_hash
 from .ising.source import load_ising
 from .raw import Raw, Request, Size
@@ -180,7 +180,7 @@ def load(
     )
     if raw.lengths is None:
         return found
-    return with_context(found, {s: (n,) for s, n in raw.lengths.items()}, (LENGTHS,))
+    return put_context(found, {s: (n,) for s, n in raw.lengths.items()}, (LENGTHS,))
 
 
 def _is_path(source: str) -> bool:

@@ -20,6 +20,7 @@ IMAGE_SHAPES = {
     "binarized-mnist": (28, 28),
 }
 CHANNELS = (1, 3, 4)
+KNOWN = "known labels"  # given in training alone: new data have none
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,23 @@ class DataSpec:
             return (shape[0], shape[1])
         return None
 
+    @property
+    def conditions(self) -> str:
+        """Words behind the bar of ln p(x | ...); labels that are partly known do not stand there."""
+        return ", ".join(name for name in self.given if name != KNOWN)
+
+    def heading(self, split: str, num_data: int, draws: int | None = None, part: str = "") -> str:
+        """Title of a comparison: data, what is given, unit and draws; `part`: words for what of the split it is."""
+        given = f", given {self.conditions}" if self.conditions else ""
+        drawn = "" if draws is None else f", IS with K = {draws:,}"
+        return f"{self.name}, {part}{split} split (N = {num_data:,}){given}, nats per datum{drawn}"
+
     def title(self, split: str, num_data: int | None = None) -> str:
-        """Name, split and binarisation, for titles; `num_data`: how many of the split, where not all."""
+        """Name, split, binarisation and what is given, for titles; `num_data`: how many of the split, where not all."""
         how = f", {self.binarisation} binarisation (seed {self.seed})" if self.binarisation else ""
         part = "" if num_data in (None, self.splits[split]) else f"{num_data:,} drawn from the "
-        return f"{self.name}, {part}{split} split{how}"
+        given = f", given {self.conditions}" if self.conditions else ""
+        return f"{self.name}, {part}{split} split{how}{given}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary of JSON types; `from_json` is its inverse."""

@@ -12,6 +12,7 @@ from ..checking import checked
 from ..programs import Program, inspect_program, seeded
 from ..programs.latents.pairwise import GuideDraws, PairwiseGuide
 from ..programs.memory import budget_on
+from ..progress import Progress, listener, shows_progress
 from .surgery_terms import ElboSurgery
 
 # (draw, datum) pairs whose densities are kept at once, whatever the budget: noise is drawn by chunk
@@ -19,6 +20,7 @@ KEPT = 2**23
 
 
 @checked
+@shows_progress("pairs of data")
 def elbo_surgery(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -29,7 +31,7 @@ def elbo_surgery(
     seed: int = 0,
     plate: str | None = None,
     budget: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
 ) -> ElboSurgery:
     r"""Splits the mean KL to the prior (Hoffman & Johnson 2016, http://approximateinference.org/accepted/HoffmanJohnson2016.pdf).
 
@@ -43,7 +45,7 @@ def elbo_surgery(
         num_samples: K draws for each datum.
         components: M >= 3 data, of which the aggregate of each block of data is made; default: all.
         budget: bytes of live tensors of a block; default 24 MiB on CPU, 2 GiB on CUDA.
-        progress: called as `progress(done, total)` in (draw, datum) pairs.
+        progress: a bar, or a function that is called with (done, total) in (draw, datum) pairs; as in `evidence`.
 
     Raises:
         ValueError: K < 1, fewer than two data, M outside of 3 ... N; a guide without such a density; a prior that
@@ -56,6 +58,7 @@ def elbo_surgery(
         raise ValueError(
             f"expected components to be a whole number in 3 ... {len(x)} (N), got {components!r}"
         )
+    tell = listener(progress)
     program = inspect_program(model, guide, x, *context, plate=plate)
     if program.arguments.calling == "whole":  # all data are run in any case
         count = len(x)
@@ -91,8 +94,8 @@ def elbo_surgery(
                 both = torch.stack([value, value.masked_fill(own, -torch.inf)]).logsumexp(-1)
                 sums[:, part] = torch.logaddexp(sums[:, part], both)
                 done += value.numel()
-                if progress is not None:
-                    progress(min(done, total), total)
+                if tell is not None:
+                    tell(min(done, total), total)
             at += len(others)
         shape = draws.log_guide.shape
         # A random subset may lack a draw's own datum: it takes the place of one.

@@ -96,7 +96,17 @@ class Evidence(Mapping[str, Estimate]):
 
     @property
     def gap(self) -> float:
-        """Mean of IS - ELBO: what the ELBO loses, at least, in nats per datum."""
+        """Mean of IS - ELBO: what the ELBO loses, at least, in nats per datum.
+
+        Raises:
+            KeyError: without one of them.
+        """
+        lacking = [name for name in ("ELBO", "IS") if name not in self.estimates]
+        if lacking:
+            raise KeyError(
+                f"expected estimators ELBO and IS for the gap between them, got {list(self.estimates)}; try "
+                "estimators=[pv.ELBO(), pv.IS(1000)], or the per_datum of two others"
+            )
         return self["IS"].log_evidence - self["ELBO"].log_evidence
 
     @property
@@ -171,7 +181,9 @@ class Evidence(Mapping[str, Estimate]):
         return replace(self, estimates=found)
 
     def plot(self, image_shape: tuple[int, int] | None = None) -> Any:
-        """A figure: L_k against 1/k, ELBO against IS per datum, k-hat, weights; the worst-estimated images.
+        """A figure: L_K against 1/K, ELBO against IS per datum, k-hat; the worst-estimated images.
+
+        Each where it can be had: see `plots.plot_evidence`.
 
         Args:
             image_shape: height and width, where the data are images.

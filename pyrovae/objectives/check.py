@@ -17,6 +17,7 @@ from ..programs.checks.validity import (
     scaled_sites,
 )
 from .beta import BetaELBO
+from .classified import Classified
 from .free_bits import FreeBits
 from .objective import ParticleObjective
 from .phases import PhaseObjective
@@ -33,7 +34,8 @@ def check_objective(objective: Any, program: Program) -> None:
             enumerated sites under an objective that does not sum them out; programs without
             weights, or without pathwise gradients of them, under `IWAE`, `Renyi`, `STL` and `DReG`;
             unnormalised densities under anything but `ContrastiveDivergence`, `PersistentCD` and
-            `ParallelTempering`, and those without an energy under these.
+            `ParallelTempering`, and those without an energy under these; a classifier of another program in
+            `Classified`.
     """
     name = type(objective).__name__
     check_scales(program)
@@ -47,6 +49,8 @@ def check_objective(objective: Any, program: Program) -> None:
         raise ValueError(f"expected TraceEnum_ELBO for a program with enumerated sites, got {name}")
     if program.enumerated:
         refuse_masked_laws(name, masked_laws_enumerated(program))
+    if isinstance(objective, Classified):
+        objective.check(program)
     if isinstance(objective, PhaseObjective):
         objective.check(program)
         return

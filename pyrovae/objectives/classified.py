@@ -11,6 +11,9 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..programs import Program, store_of
+from ..programs.modes import owners
+
 
 class Classified(TraceEnum_ELBO):
     """ELBO(x, y) of labelled data + ELBO(x) of the others, y summed out, + weight · ln q(y | x) of the labelled ones.
@@ -20,7 +23,8 @@ class Classified(TraceEnum_ELBO):
     objective is a sum over data). It belongs to training: evidence is reported without it.
 
     Args:
-        classifier: `classifier(x)` gives logits `[N, C]` of q(y | x).
+        classifier: `classifier(x)` gives logits `[N, C]` of q(y | x), with the weights that the guide has; None: the
+            `classifier` of the module whose guide is trained, as `pv.compare` builds one for each cell.
         weight: of each labelled datum, >= 0.
 
     Raises:
@@ -33,7 +37,7 @@ class Classified(TraceEnum_ELBO):
 
     compiles = False  # a graph of the traces would leave the term out
 
-    def __init__(self, classifier: Callable[[Tensor], Tensor], weight: float) -> None:
+    def __init__(self, classifier: Callable[[Tensor], Tensor] | None, weight: float) -> None:
         if not 0 <= weight < math.inf:
             raise ValueError(f"expected a finite weight >= 0 of the classification term, got {weight}")
         super().__init__(max_plate_nesting=1)
@@ -43,25 +47,58 @@ class Classified(TraceEnum_ELBO):
     def __repr__(self) -> str:
         return f"Classified(weight={self.weight:g})"
 
-    def term(self, x: Tensor, y: Tensor) -> Tensor:
+    def check(self, program: Program) -> None:
+        """Refuses a classifier that is not the guide's: its term would train what nothing uses.
+
+        Raises:
+            ValueError: naming its first weight that is no parameter of the program, or where there is no classifier.
+        """
+        classifier = self._classifier(program.guide)
+        store = store_of(program.guide)
+        if store is None:
+            return
+        trained = {p.data_ptr() for p in store.unconstrained().values()}
+        for module in owners(classifier):
+            for name, weight in module.named_parameters():
+                if weight.numel() and weight.data_ptr() not in trained:
+                    raise ValueError(
+                        f"expected the classifier of the guide that is trained for {self!r}, got one whose weights "
+                        f"{name!r} are no parameters of the program; try Classified(None, {self.weight:g}), which "
+                        "takes that of each program"
+                    )
+
+    def term(self, guide: Any, x: Tensor, y: Tensor) -> Tensor:
         """-weight · sum of ln q(y | x) over data with a known label, nats."""
         known = y >= 0
-        logits = self.classifier(x[known])
+        logits = self._classifier(guide)(x[known])
         return self.weight * cross_entropy(logits, y[known], reduction="sum") if len(logits) else logits.sum()
 
     def differentiable_loss(self, model: Any, guide: Any, x: Tensor, y: Tensor) -> Any:
         """The negative objective, summed over the batch, differentiable."""
-        return super().differentiable_loss(model, guide, x, y) + self.term(x, y)
+        return super().differentiable_loss(model, guide, x, y) + self.term(guide, x, y)
 
     @torch.no_grad()
     def loss(self, model: Any, guide: Any, x: Tensor, y: Tensor) -> float:
         """The negative objective, summed over the batch, in nats."""
-        return float(super().loss(model, guide, x, y)) + float(self.term(x, y))
+        return float(super().loss(model, guide, x, y)) + float(self.term(guide, x, y))
 
     def loss_and_grads(self, model: Any, guide: Any, x: Tensor, y: Tensor) -> float:
         """Loss as `loss` gives it, and gradients into the parameters."""
         value = float(super().loss_and_grads(model, guide, x, y))
-        term = self.term(x, y)
+        term = self.term(guide, x, y)
         if term.requires_grad:
             term.backward()
         return value + float(term.detach())
+
+    def _classifier(self, guide: Any) -> Callable[[Tensor], Tensor]:
+        if self.classifier is not None:
+            return self.classifier
+        found = (getattr(owner, "classifier", None) for owner in owners(guide))
+        own = next((classifier for classifier in found if callable(classifier)), None)
+        if own is None:
+            raise ValueError(
+                f"expected a guide of a module with a classifier for {self!r}, got none; try "
+                "Classified(classifier, weight)"
+            )
+        classifier: Callable[[Tensor], Tensor] = own
+        return classifier

@@ -47,5 +47,6 @@ from .weights.gap_bars import plot_gap_bars as plot_gap_bars
 from .weights.khat import plot_khat as plot_khat
 from .weights.lk_curve import plot_lk_curve as plot_lk_curve
 from .weights.panels import plot_evidence as plot_evidence
+from .weights.per_datum import plot_per_datum as plot_per_datum
 from .weights.worst import plot_worst as plot_worst
 from .weights.worst import worst_estimated as worst_estimated

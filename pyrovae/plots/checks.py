@@ -24,6 +24,30 @@ def estimate_of(ev: EvidenceLike, name: str, why: str) -> EstimateLike:
     return ev[name]
 
 
+def weighed(ev: EvidenceLike) -> str | None:
+    """Name of the estimator whose weights a figure is of: `Adaptive` or `OwnIS`, else IS, else any other with k-hat.
+
+    Raises:
+        ValueError: where `ev` is no evidence.
+    """
+    if not is_evidence(ev):
+        raise ValueError(f"expected an Evidence (of pv.evidence), got {type(ev).__name__}")
+    found = [name for name, e in ev.estimates.items() if e.khat is not None]
+    return next((own for own in ("Adaptive", "OwnIS", "IS") if own in found), next(iter(found), None))
+
+
+def single(ev: EvidenceLike) -> EstimateLike:
+    """The estimate whose figures of single data are shown: IS, else that of `weighed`, else the last one.
+
+    Raises:
+        ValueError: where `ev` is no evidence, or has no estimate.
+    """
+    name = weighed(ev)
+    if not ev.estimates:
+        raise ValueError("expected an evidence with an estimate, got one whose estimators have all refused")
+    return ev["IS" if "IS" in ev.estimates else name or list(ev.estimates)[-1]]
+
+
 def quantity(estimate: EstimateLike) -> str:
     """Name of the quantity that is estimated: without a normaliser it is not ln p(x)."""
     return "ln f(x)" if estimate.direction == "none" else "ln p(x)"
@@ -31,8 +55,9 @@ def quantity(estimate: EstimateLike) -> str:
 
 def weighted_by(estimate: EstimateLike) -> str:
     """Name of the figures of single data, for a title."""
-    relation = "≤ " if estimate.direction == "<=" else "of "
-    return f"IS estimate ({relation}{quantity(estimate)}, K = {estimate.num_samples:,}) [nats]"
+    relation = {"<=": "≤ ", ">=": "≥ "}.get(estimate.direction, "of ")
+    draws = f", K = {estimate.num_samples:,}" if estimate.num_samples else ""
+    return f"{estimate.name} estimate ({relation}{quantity(estimate)}{draws}) [nats]"
 
 
 def epochs_of(history: Sequence[Mapping[str, float]], what: str = "history") -> list[float]:

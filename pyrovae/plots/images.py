@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..results import EvidenceLike
-from .checks import estimate_of, weighted_by
+from .checks import single, weighted_by
 from .style import canvas, number
 
 GAP = 1  # pixels between images
@@ -111,7 +111,7 @@ def plot_reconstructions(
         image_shape: height and width.
         ncols: how many, from the first.
         ax: to draw into.
-        ev: evidence of the same data, from the first, with `"IS"`: its estimates of ln p(x) are
+        ev: evidence of the same data, from the first: its estimates of ln p(x), of IS where it has it, are
             written above them, in nats.
         vmin, vmax: values of black and white; default: the extremes of x.
 
@@ -129,7 +129,7 @@ def plot_reconstructions(
     labels = ["data", "reconstruction"]
     if ev is None:
         return plot_images(rows, image_shape, ax, labels=labels, vmin=low, vmax=high)
-    estimate = estimate_of(ev, "IS", "the figures above the data")
+    estimate = single(ev)
     if len(estimate.per_datum) < len(rows[0]):
         raise ValueError(f"expected an evidence of {len(rows[0])} data, got {len(estimate.per_datum)}")
     h, w = image_shape

@@ -80,6 +80,13 @@ def program(
     return decorate
 
 
+def with_plate(bound: Callable[..., Any], plate: str | None) -> Callable[..., Any]:
+    """The same wrapper of a model, which now declares its plate over data, so that nobody has to say it again."""
+    if plate is not None:
+        setattr(bound, _ATTRIBUTE, replace(declaration_of(bound), plate=plate))
+    return bound
+
+
 def declaration_of(fn: Callable[..., Any]) -> Declaration:
     """The declaration a program carries, through `functools.partial` and bound wrappers."""
     seen: Any = fn

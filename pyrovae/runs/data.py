@@ -14,8 +14,9 @@ from torch import Tensor
 from .. import data as sources
 from ..data import Dataset, DataSpec
 from ..data.checks import detect_support
-from ..data.given.labelled import KNOWN
+from ..data.given.conditioned import LABEL
 from ..data.hashing import content_hash
+from ..data.spec import KNOWN
 from ..files import expanded
 
 Rows = tuple[Any, ...]
@@ -68,6 +69,7 @@ def spec_of(data: Data) -> DataSpec:
         seed=0,
         hash=content_hash(rows),
         splits={"train": len(x)},
+        given=tuple(f"argument {i}" for i in range(1, len(rows))),
     )
 
 
@@ -82,6 +84,8 @@ def sources_of_context(data: Dataset) -> dict[str, Any]:
 def source_of(data: Data) -> dict[str, Any] | None:
     """Arguments of `pyrovae.data.load` that give the data again; None where they came from the user."""
     if not isinstance(data, Dataset) or data.spec.name not in sources.NAMES:
+        return None
+    if set(data.spec.given) - {LABEL, KNOWN}:  # a context of the user's own
         return None
     binarise = None if data.spec.binarisation == "fixed" else data.spec.binarisation
     source: dict[str, Any] = {

@@ -19,7 +19,8 @@ FIGURES = ("elbo", "log_likelihood", "pseudo_log_likelihood", "loss")
 
 def text_face(name: str, about: Mapping[str, str]) -> str:
     """Lines of a repr."""
-    lines = [f"{key + ':':<12}{text}" for key, text in about.items()]
+    width = 2 + max(map(len, about), default=0)
+    lines = [f"{key + ':':<{width}}{text}" for key, text in about.items()]
     return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
 
@@ -51,7 +52,8 @@ def training_text(history: Sequence[Row], best_epoch: int | None, seconds: float
 def spec_text(spec: DataSpec) -> str:
     """Name, shape, support and sizes of a data set."""
     sizes = ", ".join(f"{split} {n:,}" for split, n in spec.splits.items())
-    return f"{spec.name}, event shape {spec.event_shape}, {spec.support}, {sizes}"
+    given = f", given {', '.join(spec.given)}" if spec.given else ""
+    return f"{spec.name}, event shape {spec.event_shape}, {spec.support}, {sizes}{given}"
 
 
 def data_text(data: Any) -> str:

@@ -23,13 +23,14 @@ FORMAT = 1
 CONFIG, WEIGHTS, HISTORY, EVIDENCE = "config.json", "weights.safetensors", "metrics.csv", "evidence.nc"
 # Of a run that has not ended: how it was started, and its checkpoints.
 UNFINISHED, CHECKPOINTS = "unfinished.json", "checkpoints"
-PARTIAL, TENSORBOARD, TRAINING = "partial", "tensorboard", "training.png"
+PARTIAL, TENSORBOARD = "partial", "tensorboard"
+TRAINING = ("training.png", "training.pdf", "training.svg")  # one of them
 # What other scripts write of the weights in a run folder: of new ones it says nothing.
 _RESULTS = re.compile(
-    r"evidence(-\d+)?\.nc|(gaps|sandwich)\.(json|md)|free_energy\.md|samples\.npz|"
-    r"(evidence(-\d+)?|gaps|sandwich|free_energy)\.(png|pdf|svg)|"
-    r"(integration|work|schedule|chain|samples|reconstructions|latent|manifold|traversals|interpolations|neighbours|"
-    r"likely|levels|level_samples)\.(png|pdf|svg)"
+    r"evidence(-\d+)?\.nc|(gaps|sandwich)\.(json|md)|free_energy\.md|samples\.(npz|csv)|imputed(_values)?\.csv|"
+    r"report\.html|(training|evidence(-\d+)?|gaps|sandwich|free_energy)\.(png|pdf|svg)|"
+    r"(integration|work|schedule|chain|noising|samples|reconstructions|latent|manifold|traversals|interpolations|"
+    r"neighbours|likely|levels|level_samples|classes)\.(png|pdf|svg)"
 )
 # How names begin of files that were being written when their process was killed (see `files.replacing`).
 _HALF = tuple(
@@ -59,7 +60,7 @@ def occupied(path: str | os.PathLike[str], overwrite: bool = False, resume: bool
             check_free(folder, overwrite, resume)
             for name in (CHECKPOINTS, PARTIAL, TENSORBOARD):
                 check_own(folder, name)
-            for name in (CONFIG, UNFINISHED, WEIGHTS, HISTORY, TRAINING):
+            for name in (CONFIG, UNFINISHED, WEIGHTS, HISTORY, *TRAINING):
                 if (folder / name).is_dir() and not (folder / name).is_symlink():
                     raise ValueError(
                         f"expected {folder / name} to be a file of the run's, got a folder; try another --out"
@@ -104,7 +105,7 @@ def check_strays(folder: Path) -> None:
     """Raises FileExistsError for files of a run's names without a run: somebody's, or all that is left of one."""
     if is_unfinished(folder) or (folder / CONFIG).exists():
         return
-    for name in (WEIGHTS, HISTORY, TRAINING):
+    for name in (WEIGHTS, HISTORY, *TRAINING):
         if (folder / name).is_file():
             raise FileExistsError(
                 f"expected a new run folder, got {folder}, which holds {name} and no run; try another --out, or "

@@ -12,6 +12,7 @@ import torch
 from ..checking import checked
 from ..data import DataSpec
 from ..programs import ParameterStore, inspect_program, module_mode, store_of
+from ..programs.declaration import with_plate
 from .consent import check_consent
 from .data import Data, as_data, check_described, check_same, check_sizes, load_again, moved, training_rows
 from .folder import CONFIG, WEIGHTS, read_config
@@ -105,8 +106,9 @@ def load(
             )
     known = given if not spec.given else _needed(given, spec, folder)  # their context has no stand-in
     rows = training_rows(known) if known is not None else stand_in(spec, where)
-    store, modules, digest = with_weights(*pair, rows, folder)
-    bound = store.bind(pair[0]), store.bind(pair[1])
+    plate = config.get("plate") if isinstance(config.get("plate"), str) else None
+    store, modules, digest = with_weights(*pair, rows, folder, plate)
+    bound = with_plate(store.bind(pair[0]), plate), store.bind(pair[1])
     return Run(folder, config, spec, *bound, store, modules, where, digest, given, root)
 
 
@@ -125,15 +127,15 @@ def device_of(device: Device | str) -> torch.device:
 
 
 def with_weights(
-    model: Program, guide: Program, rows: tuple[Any, ...], folder: Path
+    model: Program, guide: Program, rows: tuple[Any, ...], folder: Path, plate: str | None = None
 ) -> tuple[ParameterStore, list[torch.nn.Module], str]:
     """A store with the folder's weights for these programs, the modules they run, and the weights' hash."""
-    store, modules = brought_to_life(model, guide, rows)
+    store, modules = brought_to_life(model, guide, rows, plate)
     return store, modules, load_weights(folder / WEIGHTS, store, modules)
 
 
 def brought_to_life(
-    model: Program, guide: Program, rows: tuple[Any, ...]
+    model: Program, guide: Program, rows: tuple[Any, ...], plate: str | None = None
 ) -> tuple[ParameterStore, list[torch.nn.Module]]:
     """A store with the parameters that the programs create, and the modules they run: weights can take their place."""
     for fn in (model, guide):
@@ -142,7 +144,7 @@ def brought_to_life(
             owner.to(rows[0].device)
     store = ParameterStore()
     with store.active(), module_mode(model, guide, training=False) as modules:
-        inspect_program(model, guide, *rows)
+        inspect_program(model, guide, *rows, plate=plate)
     return store, modules
 
 

@@ -138,7 +138,7 @@ class Run(Trained):
             "data": spec_text(self.spec),
             "parameters": f"{self.store!r} on {self.device}",
             "training": training_text(history, self.best_epoch, self.seconds) or f"no readable {HISTORY}",
-            "evidence": _evidence(self),
+            "stored evidence": _evidence(self),
         }
 
 

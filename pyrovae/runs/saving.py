@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checking import checked
+from ..programs import declaration_of
 from ..results import FitLike
 from .consent import record_code
 from .data import as_data, source_of, spec_of
@@ -56,6 +57,7 @@ def save(
     given = as_data(fit.data if data is None else data)
     source = source_of(given)
     config: dict[str, Any] = {"data": source, "spec": spec_of(given).to_json()}
+    config |= {"plate": declaration_of(fit.model).plate}
     if build is not None:
         where, _, name = build.rpartition(":")
         if not where or not name.isidentifier():

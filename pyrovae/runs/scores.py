@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset, DataSpec, NewRows, new_rows
-from ..data.given.labelled import KNOWN
 from ..evidence import IS, Estimate, Evidence
 from ..evidence.evidence import evidence
 from ..files import replacing, write_whole
@@ -159,7 +158,7 @@ def score(
     rows = rows_for(trained, source)
     asked = [IS(num_samples)] if estimators is None else estimators
     found = evidence(trained.model, trained.guide, *rows.arguments, estimators=asked, **options)
-    given = conditions(spec_for(trained))
+    given = spec_for(trained).conditions
     if given:
         found.attributes["given"] = given
     return Scores(rows.names, found, rows.notes)
@@ -175,11 +174,6 @@ def rows_for(trained: TrainedLike, source: Any) -> NewRows:
     modules: Any = trained.modules  # type: ignore[attr-defined]
     device = next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))
     return NewRows(tuple(t.to(device) for t in found.arguments), found.names, found.notes)
-
-
-def conditions(spec: DataSpec) -> str:
-    """Words behind the bar of ln p(x | ...); labels that are partly known do not: new rows have none."""
-    return ", ".join(name for name in spec.given if name != KNOWN)
 
 
 def spec_for(trained: TrainedLike) -> DataSpec:

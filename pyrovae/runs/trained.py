@@ -193,7 +193,7 @@ class Trained:
         ev = me.evidence(*given, **options)
         shape = image_shape or (me.data.spec.image_shape if isinstance(me.data, Dataset) else None)
         figures = {
-            "Weights": lambda: ev.plot(shape),
+            "Estimates": lambda: ev.plot(shape),
             "Reconstructions": lambda: me.plot_reconstructions(*given, image_shape=image_shape),
             "Samples": lambda: me.plot_samples(image_shape=image_shape),
             "Latent space": lambda: me.plot_latent(*given),

@@ -21,11 +21,13 @@ from ..evidence.estimators.exact import Exact
 from ..evidence.estimators.importance_sampling import IS
 from ..evidence.weights.narrower_guides import warn_narrower
 from ..programs import Program, inspect_program
+from ..progress import Progress, listener, shows_progress
 from .free_energies import FreeEnergy
 from .normalisers import Normalisers, annealed, exact, of_weights, stack
 
 
 @checked
+@shows_progress("free energies")
 def free_energy(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -38,7 +40,7 @@ def free_energy(
     plate: str | None = None,
     chunk: Chunk | None = None,
     budget: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
 ) -> FreeEnergy:
     r"""F_q(T) = <E>_q - T S_q against F_p(T) = -T ln of the integral of p(x, z)^{1/T} over z, E = -ln p(x, z).
 
@@ -86,7 +88,7 @@ def free_energy(
     check_density(program)
     if getattr(estimator, "draws_from_guide", True):
         warn_narrower(program)
-    execution = Execution(seed, budget, progress=progress)
+    execution = Execution(seed, budget, progress=listener(progress))
     rest = None  # refusals come before the work
     if isinstance(estimator, Exact):
         drawn_discretes(program)

@@ -17,6 +17,7 @@ from ..evidence.core.execution import Execution
 from ..evidence.estimators.ais import AIS
 from ..evidence.weights.moments import weighted_moments
 from ..programs import inspect_program
+from ..progress import Progress, listener, shows_progress
 from .prior_path import run_prior_path
 
 
@@ -112,6 +113,7 @@ class RateDistortion:
 
 
 @checked
+@shows_progress("chains")
 def rate_distortion(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -122,7 +124,7 @@ def rate_distortion(
     plate: str | None = None,
     budget: int | None = None,
     compile: Compile = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
 ) -> RateDistortion:
     """The rate-distortion curve of a prior and decoder, from one AIS run (Huang, Cao & Grosse 2020).
 
@@ -139,7 +141,7 @@ def rate_distortion(
         ValueError: `ais` that starts from the guide; what `AIS` refuses.
     """
     program = inspect_program(model, guide, x, *context, plate=plate)
-    execution = Execution(seed, budget, compile, progress)
+    execution = Execution(seed, budget, compile, listener(progress))
     path = run_prior_path(program, ais, lambda _: Records(), execution)
     grid, (distortion, variance, log_z, distortion_error, variance_error) = path.betas, path.recorded
     high = -(grid.diff().unsqueeze(-1) * distortion[1:]).cumsum(0)

@@ -17,6 +17,7 @@ from ..evidence.core.execution import Execution
 from ..evidence.estimators.ais import AIS
 from ..evidence.weights.diagnostics import effective_sample_size
 from ..programs import inspect_program
+from ..progress import Progress, listener, shows_progress
 from .free_energy import check_rising
 from .prior_path import run_prior_path
 from .rate_distortion import Records
@@ -118,6 +119,7 @@ class TemperedLikelihood:
 
 
 @checked
+@shows_progress("chains")
 def tempered_likelihood(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -129,7 +131,7 @@ def tempered_likelihood(
     plate: str | None = None,
     budget: int | None = None,
     compile: Compile = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
 ) -> TemperedLikelihood:
     """ln p(x) = integral from 0 to 1 of <ln p(x|z)>_beta dbeta, from the chains of one AIS run.
 
@@ -160,7 +162,7 @@ def tempered_likelihood(
             )
         ais = replace(ais, num_temperatures=len(values), schedule=[1 / t for t in reversed(values)])
     program = inspect_program(model, guide, x, *context, plate=plate)
-    path = run_prior_path(program, ais, _Errors, Execution(seed, budget, compile, progress))
+    path = run_prior_path(program, ais, _Errors, Execution(seed, budget, compile, listener(progress)))
     energy, variance, log_z, energy_error, variance_error, log_z_error, integral_error = path.recorded
     step = path.betas.diff().unsqueeze(-1)
     rule = (-0.5 * step * (energy[1:] + energy[:-1])).cumsum(0)

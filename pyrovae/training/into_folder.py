@@ -10,13 +10,13 @@ from typing import Any
 from .. import plots
 from ..data import Dataset
 from ..distributed import Split, World
+from ..programs import declaration_of
 from ..runs.consent import record_code
 from ..runs.folder import (
     CHECKPOINTS,
     CONFIG,
     HISTORY,
     TENSORBOARD,
-    TRAINING,
     UNFINISHED,
     WEIGHTS,
     check_strays,
@@ -48,6 +48,7 @@ def train_into(
     checkpoint_every: int = 0,
     keep: int = 2,
     tensorboard: bool = False,
+    format: str = "png",
     split: Split | None = None,
     announce: Callable[[Pair, Dataset], None] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
@@ -71,6 +72,7 @@ def train_into(
         checkpoint_every: epochs from one checkpoint to the next; 0 for none.
         keep: checkpoints kept while the run lasts.
         tensorboard: log scalars there, too.
+        format: of the picture of the training curves, "png", "pdf" or "svg".
         split: of each batch over ranks, as in `pv.fit`.
         announce: called before the first step, once data and arguments have been found right.
         on_epoch: called with each row of the history.
@@ -153,19 +155,20 @@ def train_into(
             raise
         if on_end is not None:
             on_end(done)
-        _write(folder, config, done, data)
+        _write(folder, config, done, data, format)
         store.clear(spared=int(checkpoint_every > 0))  # from the last one more epochs go on
     return done
 
 
-def _write(folder: Path, config: dict[str, Any], done: Fit, data: Dataset) -> None:
+def _write(folder: Path, config: dict[str, Any], done: Fit, data: Dataset, format: str) -> None:
     """Everything of a run that has ended; the mark that it is unfinished goes last."""
     (folder / CONFIG).unlink(missing_ok=True)
     save_weights(folder / WEIGHTS, done.store, done.modules)
     remove_results(folder)
     done.write_csv(folder / HISTORY)
     draw: Any = plots.plot_training if "elbo" in done.history[0] else plots.plot_phases
-    plots.save(draw(done.history, best_epoch=done.best_epoch), folder / TRAINING)
+    plots.save(draw(done.history, best_epoch=done.best_epoch), folder / f"training.{format}")
     about = {"spec": data.spec.to_json(), "best_epoch": done.best_epoch, "seconds": done.seconds}
+    about["plate"] = declaration_of(done.model).plate
     write_config(folder, {**config, **about})
     (folder / UNFINISHED).unlink()

@@ -22,6 +22,7 @@ from ..programs import (
     store_of,
 )
 from ..programs.checks.finite import not_finite
+from ..programs.declaration import with_plate
 from ..programs.idioms.conditioning import check_laws_of_globals, given_to
 from ..programs.trained import warn_anew
 from .batches.sources import Source
@@ -53,7 +54,8 @@ class Prepared:
         given: Mapping[str, Any] | None = None,
     ) -> None:
         self.store = common_store(model, guide)
-        self.model, self.guide = self.store.bind(model), self.store.bind(guide)
+        self.model = with_plate(self.store.bind(model), plate)
+        self.guide = self.store.bind(guide)
         device = source.train[0].device
         start = derive_seed(seed, "initialise")
         # Parameters come to life in the first run; under the fit's seed, so that it repeats.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.data import Dataset
-from pyrovae.data.given.labelled import KNOWN
+from pyrovae.data.spec import KNOWN
 from pyrovae.models.composing.semi_supervised import compose_semi_supervised
 from pyrovae.models.semi_supervised import SemiSupervisedVAE
 from pyrovae.programs.modes import owners

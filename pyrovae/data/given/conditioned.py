@@ -45,6 +45,12 @@ def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
     names = (on,) if isinstance(on, str) else tuple(on)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"expected names to condition on, each once, got {names}; try ('label',)")
+    wrong = [n for n in names if not isinstance(n, str)]
+    if wrong:
+        raise ValueError(
+            f"expected names of columns, or 'label', to condition on, got {wrong[0]!r}; try a data frame, whose "
+            "columns have names, or pv.data.with_context(pv.data.load(x), c)"
+        )
     refuse_given(data)
     columns = [n for n in names if n != LABEL]
     parts: dict[str, list[Tensor]] = {split: [] for split in SPLITS}
@@ -57,10 +63,10 @@ def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
             parts[split].append(values)
     context: dict[str, tuple[Tensor, ...]] = {split: (torch.cat(found, 1),) for split, found in parts.items()}
     given = (*([LABEL] if LABEL in names else []), *columns)
-    return with_context(data, context, given)
+    return put_context(data, context, given)
 
 
-def with_context(data: Dataset, context: dict[str, tuple[Tensor, ...]], given: tuple[str, ...]) -> Dataset:
+def put_context(data: Dataset, context: dict[str, tuple[Tensor, ...]], given: tuple[str, ...]) -> Dataset:
     """Data with this context; the hash is of both, and an exact ln p(x) is no more that of the program."""
     whole = {s: data.split(s).cpu() for s in SPLITS}
     whole |= {f"{s} given {i}": t.cpu() for s in SPLITS for i, t in enumerate(context[s])}

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import seeds
 from ..dataset import SPLITS, Dataset
-from .conditioned import conditioned, labels_of, num_classes, refuse_given, with_context
+from ..spec import KNOWN
+from .conditioned import conditioned, labels_of, num_classes, put_context, refuse_given
 
-KNOWN = "known labels"
 UNKNOWN = -1
 
 
@@ -50,7 +50,7 @@ def partly_labelled(data: Dataset, number: int | Literal["all"] = "all") -> Data
     else:
         chosen = _evenly(own.cpu(), classes, number, data.spec.seed).to(own.device)
         hidden["train"][chosen] = own[chosen]
-    return with_context(data, {s: (hidden[s],) for s in SPLITS}, (KNOWN,))
+    return put_context(data, {s: (hidden[s],) for s in SPLITS}, (KNOWN,))
 
 
 def with_given(

@@ -20,11 +20,11 @@ from ..files import read_file
 from ..sources.frames import from_frame, is_frame, to_array
 from ..sources.keys import renamed
 from ..sources.sequences import checked_lengths, padded
-from ..spec import DataSpec
+from ..spec import KNOWN, DataSpec
 from ..tables.reading import read_columns
 from ..tables.standardization import check_positive
 from .conditioned import LABEL, LENGTHS
-from .labelled import KNOWN, UNKNOWN
+from .labelled import UNKNOWN
 
 LABELS = ("y", "labels")
 

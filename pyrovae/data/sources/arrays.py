@@ -15,7 +15,7 @@ from ..raw import Raw, Request, Size
 from ..splitting import split_rows
 from ..tables.columns import Column, features
 from ..tables.reading import read_columns, table_of
-from .frames import Columns, is_frame, to_array, warn_constant
+from .frames import Columns, is_frame, to_array, warn_constant, warn_numbering
 from .keys import renamed
 from .labels import to_codes
 from .sequences import is_sequences, load_sequences
@@ -100,6 +100,8 @@ def _by_roles(
     dense = [i for i, c in enumerate(features(table)) if c.role in ("real", "positive")]
     if dense and len(x):
         warn_constant(x[:, dense], [names[i] for i in dense], name)
+    guessed = [i for i, c in enumerate(features(table)) if c.guessed]
+    warn_numbering(x[:, guessed], [names[i] for i in guessed], name)
     return x, names, labels if own is None else own
 
 

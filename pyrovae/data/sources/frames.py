@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checks import to_real
 
 Columns = tuple[str, ...]
+NUMBERING = 20  # rows, from which consecutive numbers are no coincidence
 
 
 def is_frame(source: Any) -> bool:
@@ -49,6 +50,7 @@ def from_frame(frame: Any, name: str, missing: bool = False) -> tuple[Tensor, Co
         )
     x = torch.stack([_column(frame[c], f"column {str(c)!r} of {name}", missing) for c in frame.columns], 1)
     warn_constant(x, columns, name)
+    warn_numbering(x, columns, name)
     return x, columns
 
 
@@ -65,6 +67,19 @@ def names_of(frame: Any, name: str) -> Columns:
             f"expected {name} with each column once, got {', '.join(map(repr, twice))} twice; try to rename them"
         )
     return columns
+
+
+def warn_numbering(x: Tensor, columns: Sequence[str], name: str) -> None:
+    """Warns of columns of `[N, columns]` that number the rows, each in a warning."""
+    ordered = x.double().sort(0).values
+    running = (ordered.diff(dim=0) == 1).all(0) & (ordered[:1] == ordered[:1].round()).all(0)
+    numbering = [c for c, found in zip(columns, running.tolist(), strict=True) if found]
+    for column in numbering if len(x) >= NUMBERING else ():
+        warnings.warn(
+            f"the column {column!r} of {name} has every number of a range once, as names of rows do, which say nothing "
+            f"of new rows: try to drop it (command line: --columns '{column} = \"ignore\"')",
+            stacklevel=3,
+        )
 
 
 def warn_constant(x: Tensor, columns: Sequence[str], name: str) -> None:

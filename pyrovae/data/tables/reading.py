@@ -84,7 +84,8 @@ def _guess(values: np.ndarray[Any, Any], where: str) -> str:
     if len(words) > FEW and len(words) > MOST * len(held):
         raise ValueError(
             f"expected numbers or categories in {where}, got {len(words)} different words in {len(held)} rows, as "
-            "names of rows are; try to ignore it (role 'ignore'), or declare it a category"
+            "names of rows are; try to ignore it (role 'ignore'; command line: --columns 'NAME = \"ignore\"'), or "
+            "declare it a category"
         )
     return "category"
 

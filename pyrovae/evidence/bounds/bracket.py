@@ -142,6 +142,13 @@ class Sandwich:
         """One row a bracket, means ± SE over data in nats; `"terminal"` or `"markdown"`."""
         return render(style, *self._rows(), self._title, self.warnings, titled=False)
 
+    def plot(self) -> Any:
+        """Axes with both bounds of AIS against the number of temperatures (`plots.plot_sandwich`)."""
+        from ...plots import plot_sandwich
+
+        efforts, pairs = [b.effort for b in self.brackets], [(b.lower, b.upper) for b in self.brackets]
+        return plot_sandwich(efforts, [low for low, _ in pairs], [high for _, high in pairs])
+
     @property
     def _title(self) -> str:
         return f"Sandwich on {len(self.x)} simulated data"

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...results import EvidenceLike
-from ..checks import estimate_of, weighted_by
+from ..checks import single, weighted_by
 from ..images import annotate, plot_images
 from ..style import STYLE, new_figure
 
@@ -24,10 +24,10 @@ def plot_likely(
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Figure:
-    """The data of least and of greatest evidence, each with its IS estimate of ln p(x), in nats.
+    """The data of least and of greatest evidence, each with its estimate of ln p(x), in nats.
 
     Args:
-        ev: with `"IS"`.
+        ev: whose IS is shown, or another estimator where it has none.
         image_shape: height and width.
         num: of each.
         ncols: images in a row.
@@ -36,9 +36,9 @@ def plot_likely(
         vmin, vmax: values of black and white; default: the extremes of the images.
 
     Raises:
-        ValueError: without IS; num or ncols < 1; images of another number; as `plot_images`.
+        ValueError: no evidence; num or ncols < 1; images of another number; as `plot_images`.
     """
-    estimate = estimate_of(ev, "IS", "its extremes")
+    estimate = single(ev)
     if num < 1 or ncols < 1:
         raise ValueError(f"expected num >= 1 and ncols >= 1, got {num} and {ncols}")
     shown = ev.x if images is None else images

@@ -46,7 +46,8 @@ def plot_elbo_vs_is(ev: EvidenceLike, ax: Axes | None = None, name: str = "IS") 
             linewidth=0.8,
             label=f"{name} = ELBO",
         )
-        groups = ((~reliable, ORANGE, "weights unreliable"), (reliable, BLUE, "weights reliable"))
+        what = "interval" if weighted.khat is None else "weights"
+        groups = ((~reliable, ORANGE, f"{what} unreliable"), (reliable, BLUE, f"{what} reliable"))
         for mask, colour, label in groups:
             shown = mask & finite
             if shown.any():

@@ -58,6 +58,7 @@ def plot_khat(ev: EvidenceLike, ax: Axes | None = None, name: str = "IS") -> Axe
         of = "" if name == "IS" else f"of {name}, "
         ax.set_xlabel(f"Pareto $\\hat{{k}}$ of the weights ({of}K = {e.num_samples:,})")
         ax.set_ylabel("number of data")
+        ax.locator_params(axis="x", nbins=6)
         ax.set_ylim(bottom=0)
         # Room above the bars, so that the legend hides none.
         ax.set_ylim(top=max(1.0, ax.get_ylim()[1]) * 1.25)
