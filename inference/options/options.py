@@ -75,7 +75,7 @@ class DataOptions:
     is then ln p(x|c)."""
     labelled: int | Literal["all"] | None = None
     """Training data whose labels --model semi-supervised is given, evenly over the classes, or all that are known
-    (labels below 0 are not)."""
+    (labels below 0 and empty cells are not)."""
 
     def __post_init__(self) -> None:
         if self.columns is not None:  # the run keeps the roles, and needs no file

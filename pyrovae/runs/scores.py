@@ -167,11 +167,9 @@ def score(
 
 def rows_for(trained: TrainedLike, source: Any) -> NewRows:
     """New rows in the form in which a trained program takes them, on its device."""
-    spec, classes, width = spec_for(trained), None, 0
-    if spec.given and isinstance(trained.data, Dataset) and trained.data.context is not None:
-        classes, first = trained.data.classes, trained.data.context["train"][0]
-        width = first.shape[1] if first.dim() > 1 else 0
-    found = new_rows(source, spec, classes, width)
+    # The data name their classes where a run of before they had names does not.
+    spec = trained.data.spec if isinstance(trained.data, Dataset) else spec_for(trained)
+    found = new_rows(source, spec)
     modules: Any = trained.modules  # type: ignore[attr-defined]
     device = next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))
     return NewRows(tuple(t.to(device) for t in found.arguments), found.names, found.notes)
