@@ -34,7 +34,8 @@ class Options:
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train, with --missing ignore."""
     rows: Path | None = None
-    """A .csv, .parquet, .npy, .npz or .pt file of other rows; columns go by their names (default: the test split)."""
+    """A .csv, .parquet, .h5ad, .npy, .npz or .pt file of other rows; columns go by their names (default: the test
+    split)."""
     num_samples: int = 1000
     """Importance samples K for each row."""
     num_draws: int = 200

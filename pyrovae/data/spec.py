@@ -43,6 +43,8 @@ class DataSpec:
         missing: Split -> share of its numbers that are missing (NaN), where they may be.
         given: What programs take after x: "label", names of columns, "lengths"; empty where they take x alone.
         classes: Names of the classes 0, 1, ... of labels that programs are given, else None.
+        label_column: Column that the labels stood in, where it was named.
+        layer: Layer of an annotated matrix that the data are, in place of its X.
 
     Raises:
         ValueError: If a token is unknown, or `levels` is missing or superfluous.
@@ -62,6 +64,8 @@ class DataSpec:
     table: tuple[Column, ...] | None = None
     given: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    label_column: str | None = None
+    layer: str | None = None
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -145,6 +149,8 @@ class DataSpec:
             "table": None,
             "given": (),
             "classes": None,
+            "label_column": None,
+            "layer": None,
             **values,
         }
         if set(values) != expected:

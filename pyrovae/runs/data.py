@@ -99,7 +99,7 @@ def source_of(data: Data) -> dict[str, Any] | None:
     return source
 
 
-_OPTIONS = ("standardize", "log", "missing", "columns")
+_OPTIONS = ("standardize", "log", "missing", "columns", "label_column", "layer")
 
 
 def load_again(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...files import expanded
 from ..checks import check_event, to_real
-from ..files import read_file
 from ..sources.frames import from_frame, is_frame, to_array
 from ..sources.keys import renamed
+from ..sources.opening import opened
 from ..sources.sequences import checked_lengths, padded
 from ..spec import DataSpec
 from ..tables.reading import read_columns
@@ -51,8 +49,8 @@ def new_rows(source: Any, spec: DataSpec) -> NewRows:
     training data had missing values.
 
     Args:
-        source: path of a `.csv`, `.parquet`, `.npy`, `.npz` or `.pt` file; a data frame; an array or tensor
-            `[N, *event]`; or a mapping with "x", and "y" or "labels" for programs of p(x | label).
+        source: path of a `.csv`, `.parquet`, `.h5ad`, `.npy`, `.npz` or `.pt` file; a data frame or AnnData; an array
+            or tensor `[N, *event]`; or a mapping with "x", and "y" or "labels" for programs of p(x | label).
         spec: of the data that were trained on.
 
     Raises:
@@ -66,10 +64,7 @@ def new_rows(source: Any, spec: DataSpec) -> NewRows:
         >>> new_rows(digits.test.numpy()[:3], digits.spec).arguments[0].shape
         torch.Size([3, 64])
     """
-    name = type(source).__name__
-    if isinstance(source, str | os.PathLike):
-        path = expanded(source)
-        name, source = path.name, read_file(path)
+    name, source = opened(source, spec.layer, spec.label_column)
     labels, lengths = None, None
     if isinstance(source, Mapping) and not is_frame(source):
         source, labels, lengths = _taken(source, name)
@@ -167,8 +162,8 @@ def _frame(
 
 
 def _label_column(spec: DataSpec) -> str:
-    """Name of the column of labels: that of the role, where the training data had one."""
-    return next((c.name for c in spec.table or () if c.role == "label"), LABEL)
+    """Name of the column of labels in the training data, where they had one."""
+    return spec.label_column or next((c.name for c in spec.table or () if c.role == "label"), LABEL)
 
 
 def _values(chosen: Any, spec: DataSpec, name: str) -> Tensor:

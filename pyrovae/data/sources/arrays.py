@@ -1,6 +1,5 @@
 """The user's own data: an array, a file, a dictionary of splits, or a torch Dataset."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,16 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...files import expanded
 from ..checks import check_event, to_labels, to_real
-from ..files import read_file
 from ..raw import Raw, Request, Size
 from ..splitting import split_rows
 from ..tables.columns import Column, features
 from ..tables.reading import read_columns, table_of
 from .frames import Columns, is_frame, to_array, warn_constant
 from .keys import renamed
-from .labels import to_codes
+from .labels import label_taken, to_codes
+from .opening import opened
 from .sequences import is_sequences, load_sequences
 
 SPLITS = ("train", "valid", "test")
@@ -37,10 +35,7 @@ def from_object(source: Any, request: Request) -> Raw:
         FileNotFoundError: If the path does not exist.
         ValueError: If the source cannot be understood.
     """
-    name = type(source).__name__
-    if isinstance(source, str | os.PathLike):
-        path = expanded(source)
-        name, source = path.name, read_file(path)
+    name, source = opened(source, request.layer, request.label_column, needed=True)
     if isinstance(source, torch.utils.data.Dataset):
         return _one_array(name, *_stacked(source), request)
     if isinstance(source, Tensor | np.ndarray) or is_frame(source) or hasattr(source, "toarray"):
@@ -57,6 +52,7 @@ def from_object(source: Any, request: Request) -> Raw:
 
 def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
     table = None
+    array, labels = label_taken(array, labels, request.label_column, repr(name))
     if request.columns is None:
         x, columns = to_array(array, repr(name), request.missing)
     else:
@@ -78,6 +74,7 @@ def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
         columns=columns,
         table=table,
         classes=classes,
+        label_column=request.label_column,
     )
 
 
@@ -122,12 +119,18 @@ def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw
 
 def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
     table = None
+    source = dict(source)
+    for s in [s for s in SPLITS if s in source and request.label_column is not None]:
+        source[s], own = label_taken(
+            source[s], source.get(f"{s}_labels"), request.label_column, f"split {s!r}"
+        )
+        source[f"{s}_labels"] = own
     if request.columns is None:
         found = {s: to_array(source[s], f"split {s!r}", request.missing) for s in SPLITS if s in source}
         splits, columns = {s: x for s, (x, _) in found.items()}, _same_columns(found)
     else:
         table = table_of(_named_columns(source["train"], "split 'train'"), request.columns, "split 'train'")
-        splits, source = {}, dict(source)
+        splits = {}
         for s in [s for s in SPLITS if s in source]:
             own = source.get(f"{s}_labels")
             splits[s], columns, own = _by_roles(source[s], table, own, f"split {s!r}", request)
@@ -165,6 +168,7 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
         columns=columns,
         table=table,
         classes=classes,
+        label_column=request.label_column,
     )
 
 

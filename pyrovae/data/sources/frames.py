@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...text import listed
 from ..checks import to_real
 
 Columns = tuple[str, ...]
@@ -75,8 +76,8 @@ def warn_constant(x: Tensor, columns: Sequence[str], name: str) -> None:
     constant = [c for c, found in zip(columns, same, strict=True) if found]
     if constant and len(x) > 1:
         warnings.warn(
-            f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "
-            "scale its likelihood grows without bound; try to drop it",
+            f"{name} has the same value in all rows of {listed(constant)}: under a density of learned scale its "
+            "likelihood grows without bound; try to drop it",
             stacklevel=3,
         )
 

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from .frames import is_frame
+
 Classes = tuple[str, ...]
 MISSING = -1
+
+
+def label_taken(array: Any, labels: Any, column: str | None, name: str) -> tuple[Any, Any]:
+    """A table without its column of labels, and that column; as they are where no column is named.
+
+    Raises:
+        ValueError: no table, no such column, or labels beside it.
+    """
+    if column is None:
+        return array, labels
+    if not is_frame(array):
+        raise ValueError(
+            f"expected a table with the column {column!r} of labels, got {name} without names; try a data frame, or "
+            "labels beside it ({'x': ..., 'y': ...})"
+        )
+    if labels is not None:
+        raise ValueError(f"expected labels of {name} in a column or beside it, got both")
+    own = {str(c): c for c in array.columns}
+    if column not in own:
+        near = difflib.get_close_matches(column, own, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(list(own)[:12])}"
+        raise ValueError(f"expected the column {column!r} of labels in {name}, got it without; {hint}")
+    return array[[c for s, c in own.items() if s != column]], array[own[column]]
 
 
 def to_codes(labels: dict[str, Any]) -> tuple[dict[str, Any], Classes | None]:
