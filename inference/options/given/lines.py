@@ -1,4 +1,4 @@
-"""Lines beside the table of an evaluation: accuracy of a classifier, evidence a step of sequences."""
+"""Lines below the table of an evaluation: accuracy of a classifier, evidence a step, terms of a table's columns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.data.given.conditioned import LENGTHS
+from pyrovae.runs.scores import terms_of
 
 from ...running.evaluating import some
 from .semi_supervised import words_of_accuracy
@@ -16,13 +17,16 @@ from .semi_supervised import words_of_accuracy
 def given_lines(
     run: pv.Run, rows: tuple[Tensor, ...], split: str, limit: int | None, ev: pv.Evidence
 ) -> list[str]:
-    """Lines on what a run is given; empty where it takes x alone."""
+    """Lines on what a run is given, and on the columns of a table of several kinds; empty for other runs."""
     labels = None if run.data.labels is None else some((run.data.labels[split],), limit)[0]
     lines = [words_of_accuracy(run, rows, labels)]
     if LENGTHS in run.spec.given:
         lines.append(per_step(ev, rows[1]))
     elif run.spec.given and not lines[0]:
         lines.append(f"evidence is ln p(x | {', '.join(run.spec.given)})")
+    terms = terms_of(run, *rows)
+    if terms is not None:
+        lines.append(terms.table())
     return [line for line in lines if line]
 
 

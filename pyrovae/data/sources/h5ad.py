@@ -170,6 +170,7 @@ def _values(group: Any, name: str) -> Any:
             found["codes"][()], categories=pd.Index(_values(found, "categories"))
         )
     if kind.startswith("nullable-"):
-        values = np.asarray(_values(found, "values"), dtype=object)
-        return np.where(found["mask"][()].astype(bool), None, values)
+        values = np.array(_values(found, "values"), dtype=object)
+        values[found["mask"][()].astype(bool)] = None
+        return values
     raise ValueError(f"the column {name!r} is of the kind {kind!r}, which is not known")

@@ -50,9 +50,8 @@ def to_codes(labels: dict[str, Any]) -> tuple[dict[str, Any], Classes | None]:
     if len(held) < len(arrays) or not some or not all(map(_are_words, some)):
         return {s: y if isinstance(y, Tensor) else _numbers(y) for s, y in arrays.items()}, None
     words = np.unique(np.concatenate([y.astype(str) for y in held.values()]))
-    return {s: _filled(y, np.searchsorted(words, held[s].astype(str))) for s, y in arrays.items()}, tuple(
-        words.tolist()
-    )
+    codes = {s: np.searchsorted(words, y.astype(str)) for s, y in held.items()}
+    return {s: _filled(_array(y), codes[s]) for s, y in labels.items()}, tuple(words.tolist())
 
 
 def _array(y: Any) -> np.ndarray[Any, Any]:

@@ -10,7 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from .elements import Restricted, check_elements, elements_of, moments_of, name_of_law, parts_of
+from ...programs.elements import check_elements, elements_of
+from .elements import Restricted, moments_of, name_of_law, parts_of
 
 __all__ = ["Joined"]
 

@@ -11,7 +11,8 @@ from torch.distributions import constraints
 
 from pyrovae.units import log_slope, to_standard, to_units
 
-from .elements import Restricted, check_elements, elements_of, moments_of, name_of_law, parts_of
+from ...programs.elements import check_elements, elements_of
+from .elements import Restricted, moments_of, name_of_law, parts_of
 
 __all__ = ["Standardized"]
 
