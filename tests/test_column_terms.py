@@ -11,6 +11,8 @@ import torch
 
 import pyrovae as pv
 from pyrovae.inference import evaluate, score, train
+from pyrovae.inference.drawing.pictures import Pictures
+from pyrovae.inference.options.pair import Pair
 from tests.small import FLAGS
 
 W = torch.tensor([[1.0, 0.5], [-0.3, 2.0], [0.0, 0.0]], dtype=torch.float64)
@@ -93,7 +95,8 @@ def run(tmp_path_factory):
         {"age": rng.normal(size=80), "visits": rng.poisson(3, 80), "city": rng.choice(["u", "v"], 80)}
     )
     table.loc[::7, "age"] = np.nan
-    table.to_csv(folder / "table.csv", index=False)
+    table.index = [f"row{i}" for i in table.index]
+    table.to_csv(folder / "table.csv")
     argv = ["--data", str(folder / "table.csv"), "--columns", "auto", "--missing", "ignore", "--epochs", "1"]
     argv += ["--hidden", "4", "--latent-dim", "2", "--compile", "off", "--out", str(folder / "run"), *FLAGS]
     assert train.main(argv) == 0
@@ -106,12 +109,42 @@ def test_an_evaluation_and_scores_of_a_table_tell_its_terms(run, capsys):
     line = next(line for line in said.splitlines() if "sum: ELBO" in line)
     elbo = float(next(row for row in said.splitlines() if row.startswith("│ ELBO")).split("≥")[1].split()[0])
     assert float(line.split("│")[2]) == pytest.approx(elbo, abs=0.5) and "│ visits" in said
+    names = [line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│ row")][-5:]
+    loaded = pv.load(run / "run")
+    ev = pv.evidence(loaded.model, loaded.guide, loaded.data.test, estimators=[pv.ELBO(30)], progress=False)[
+        "ELBO"
+    ]
+    assert names == [loaded.data.row_names("test")[i] for i in ev.per_datum.argsort()[:5]]
     argv = [str(run / "run"), str(run / "table.csv"), "--num-samples", "30", "--estimators", "is", *FLAGS]
     assert score.main(argv) == 0
     written = pd.read_csv(run / "run/scores-table.csv")
     assert (written["ln p(age | z)"][::7] == 0).all() and (written["ln p(visits | z)"] < 0).all()
-    loaded = pv.load(run / "run")
     terms = loaded.score(run / "table.csv", num_samples=30, progress=False).terms
     assert np.allclose(
         terms.elbo, written[[c for c in written if c.startswith("ln p(")]].sum(axis=1) - written.KL
     )
+
+
+def test_reconstructions_of_a_table_are_drawn_column_by_column(run):
+    loaded = pv.load(run / "run")
+    figure = Pictures(Pair(loaded.model, loaded.guide), loaded.data).reconstructions()
+    assert [ax.get_title() for ax in figure.axes] == ["age", "visits", "city"]
+    x = loaded.data.test
+    for d in (0, 1):
+        assert len(figure.axes[d].lines[0].get_xdata()) == int((~x[:, d].isnan()).sum())
+    assert [t.get_text() for t in figure.axes[2].get_xticklabels()] == ["u", "v"]
+    with pytest.raises(ValueError, match="D names"):
+        pv.plots.plot_columns(x, x, ["a"])
+
+
+def test_rows_keep_their_names():
+    table = pd.DataFrame(
+        {"a": np.arange(20.0) ** 2, "b": np.cos(np.arange(20.0))}, index=[f"r{i}" for i in range(20)]
+    )
+    data = pv.data.load(table)
+    assert data.row_names("test") == tuple(f"r{i}" for i in data.rows["test"])
+    plain = pv.data.load(table.reset_index(drop=True))
+    assert plain.row_names("test") == tuple(map(str, plain.rows["test"].tolist()))
+    parts = pv.data.load({"train": table[:15], "test": table[15:]})
+    assert parts.row_names("test") == tuple(f"r{i}" for i in range(15, 20))
+    assert parts.row_names("valid") == tuple(f"r{i}" for i in parts.rows["valid"])

@@ -188,6 +188,7 @@ def load(
         probabilities=probabilities,
         rows=raw.rows,
         classes=raw.classes,
+        names=raw.names,
     )
     if raw.lengths is None:
         return found

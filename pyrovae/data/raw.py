@@ -78,6 +78,7 @@ class Raw:
     classes: tuple[str, ...] | None = None
     lengths: dict[str, Tensor] | None = None
     label_column: str | None = None
+    names: dict[str, tuple[str, ...]] | None = None
 
     def replace(self, **changes: Any) -> "Raw":
         """Copy with some fields changed."""

@@ -12,7 +12,7 @@ from ..raw import Raw, Request, Size
 from ..splitting import split_rows
 from ..tables.columns import Column, features
 from ..tables.reading import read_columns, table_of
-from .frames import Columns, is_frame, to_array, warn_constant
+from .frames import Columns, is_frame, row_names, to_array, warn_constant
 from .keys import renamed
 from .labels import label_taken, to_codes
 from .opening import opened
@@ -51,7 +51,7 @@ def from_object(source: Any, request: Request) -> Raw:
 
 
 def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
-    table = None
+    table, names = None, row_names(array)
     array, labels = label_taken(array, labels, request.label_column, repr(name))
     if request.columns is None:
         x, columns = to_array(array, repr(name), request.missing)
@@ -66,6 +66,7 @@ def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
         for s, default in DEFAULT_SIZES.items()
     }
     rows = split_rows(len(x), sizes, request.seed)
+    named = None if names is None else {s: tuple(names[i] for i in row) for s, row in rows.items()}
     return Raw(
         name,
         splits={split: x[row] for split, row in rows.items()},
@@ -75,6 +76,7 @@ def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
         table=table,
         classes=classes,
         label_column=request.label_column,
+        names=named,
     )
 
 
@@ -118,8 +120,10 @@ def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw
 
 
 def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
-    table = None
-    source = dict(source)
+    table, source = None, dict(source)
+    named = {s: row_names(source[s]) or tuple(map(str, range(len(source[s])))) for s in SPLITS if s in source}
+    if not any(row_names(source[s]) for s in named):
+        named = {}
     for s in [s for s in SPLITS if s in source and request.label_column is not None]:
         source[s], own = label_taken(
             source[s], source.get(f"{s}_labels"), request.label_column, f"split {s!r}"
@@ -157,6 +161,9 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
         parts = split_rows(len(splits["train"]), sizes, request.seed)
         given, given_labels = splits["train"], labels.get("train")
         splits |= {split: given[row] for split, row in parts.items()}
+        if named:
+            own_names = named["train"]
+            named |= {split: tuple(own_names[i] for i in row) for split, row in parts.items()}
         if given_labels is not None:
             labels |= {split: given_labels[row] for split, row in parts.items()}
         rows = {s: parts.get(s, torch.arange(len(x))) for s, x in splits.items()}
@@ -169,6 +176,7 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
         table=table,
         classes=classes,
         label_column=request.label_column,
+        names=named or None,
     )
 
 

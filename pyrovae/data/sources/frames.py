@@ -53,6 +53,15 @@ def from_frame(frame: Any, name: str, missing: bool = False) -> tuple[Tensor, Co
     return x, columns
 
 
+def row_names(frame: Any) -> Columns | None:
+    """Names of a table's rows, as text; None where they are numbers 0, 1, ..., or it has none."""
+    index = getattr(frame, "index", None)
+    if not is_frame(frame) or index is None or callable(index):
+        return None
+    names = tuple(map(str, index))
+    return None if names == tuple(map(str, range(len(names)))) else names
+
+
 def names_of(frame: Any, name: str) -> Columns:
     """Names of a table's columns, as text.
 
