@@ -34,7 +34,8 @@ class Options:
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train, with --missing ignore."""
     rows: Path | None = None
-    """A .csv, .parquet, .npy, .npz or .pt file of other rows; columns go by their names (default: the test split)."""
+    """A .csv, .parquet, .h5ad, .npy, .npz or .pt file of other rows; columns go by their names (default: the test
+    split)."""
     num_samples: int = 1000
     """Importance samples K for each row."""
     num_draws: int = 200
@@ -90,15 +91,14 @@ def run(options: Options) -> None:
     console.print(f"{out}: imputed.csv, imputed_values.csv", highlight=False)
 
 
-def _rows(loaded: pv.Run, options: Options) -> tuple[tuple[Any, ...], list[Any] | None]:
+def _rows(loaded: pv.Run, options: Options) -> tuple[tuple[Any, ...], list[str]]:
     """`(x, *context)` of the rows, and their names."""
     if options.rows is not None:
         found = rows_for(loaded, options.rows)
         for note in found.notes:
             console.print(note, highlight=False, markup=False)
         return found.arguments, list(found.names)
-    rows = loaded.data.rows
-    return loaded.data.arguments("test"), None if rows is None else rows["test"].tolist()
+    return loaded.data.arguments("test"), list(loaded.data.row_names("test"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 import pyrovae as pv
-from pyrovae.inference.drawing.pictures import write_arrays
+from pyrovae.inference.drawing.arrays import write_arrays
 from pyrovae.inference.running.new_data import NewDataOptions, opened, target_of
 from pyrovae.inference.running.running import console, run_script, write_all
 from pyrovae.runs.scores import SUFFIXES, write_columns

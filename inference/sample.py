@@ -17,6 +17,7 @@ import tyro
 
 import pyrovae as pv
 from pyrovae.files import check_writable, write_whole
+from pyrovae.inference.drawing.arrays import example, write_arrays
 from pyrovae.inference.drawing.diffusing import diffusion_of, draw_diffusion
 from pyrovae.inference.drawing.fantasies import draw_fantasies
 from pyrovae.inference.drawing.pictures import (
@@ -25,8 +26,6 @@ from pyrovae.inference.drawing.pictures import (
     PICTURES,
     PictureName,
     Pictures,
-    example,
-    write_arrays,
 )
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of

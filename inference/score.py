@@ -21,7 +21,7 @@ from pyrovae.inference.options.ranges import MANY
 from pyrovae.inference.options.suiting import check_asked, suited
 from pyrovae.inference.running.new_data import NewDataOptions, opened, target_of
 from pyrovae.inference.running.running import console, progress, run_script, write_all
-from pyrovae.runs.scores import SUFFIXES, Scores
+from pyrovae.runs.scores import SUFFIXES, Scores, terms_of
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -61,7 +61,7 @@ def run(options: Options) -> None:
     given = loaded.spec.conditions
     if given:
         found.attributes["given"] = given
-    scores = Scores(rows.names, found)
+    scores = Scores(rows.names, found, terms=terms_of(loaded, *rows.arguments, seed=options.seed))
     print(scores.table(options.worst))
 
     def write() -> None:

@@ -63,6 +63,22 @@ class Smoother(nn.Module):
         return GaussianChain(self.step, self.start, lengths, x.shape[-2], seen)
 
 
+def check_lengths(_owner: nn.Module, x: Tensor, lengths: Tensor) -> None:
+    """Refuses lengths that are not of the sequences `x` `[N, T, D]`.
+
+    Raises:
+        ValueError: other shapes, or not a whole number in 1 ... T for each.
+    """
+    if x.dim() != 3 or not isinstance(lengths, Tensor) or lengths.shape != x.shape[:1]:
+        shape = list(lengths.shape) if isinstance(lengths, Tensor) else type(lengths).__name__
+        raise ValueError(f"expected sequences [N, T, D] and lengths [N], got {list(x.shape)} and {shape}")
+    if lengths.is_floating_point() or bool(((lengths < 1) | (lengths > x.shape[1])).any()):
+        raise ValueError(
+            f"expected lengths of 1 to {x.shape[1]} steps (x is [N, T, D]), whole numbers, got {lengths.dtype} from "
+            f"{lengths.min().item():g} to {lengths.max().item():g}"
+        )
+
+
 class DeepMarkov(nn.Module):
     """p(x, z) = prod_t p(z_t | z_{t-1}) p(x_t | z_t) with guide prod_t q(z_t | z_{t-1}, x_{t:T}).
 
@@ -92,7 +108,7 @@ class DeepMarkov(nn.Module):
         self.likelihood = likelihood
         self.q = guide
 
-    @program(density="exact", plate="data", observed="x")
+    @program(density="exact", plate="data", observed="x", check=check_lengths)
     def model(self, x: Tensor, lengths: Tensor) -> None:
         """z ~ p(z), x_t ~ p(x_t | z_t) for t up to each length, `x` `[N, T, D]` and `lengths` `[N]`."""
         pyro.module("transition", self.transition)

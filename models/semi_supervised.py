@@ -17,6 +17,21 @@ from .vae import check_latent_dims
 CERTAIN = 1e8
 
 
+def check_classes(owner: SemiSupervisedVAE, x: Tensor, y: Tensor | None = None) -> None:
+    """Refuses labels that are not of the model's classes.
+
+    Raises:
+        ValueError: not one whole number below C for each datum.
+    """
+    if y is None:
+        return
+    if y.shape != x.shape[:1] or y.is_floating_point() or bool((y >= owner.num_classes).any()):
+        raise ValueError(
+            f"expected a class 0 ... {owner.num_classes - 1} of each of {len(x)} data, below 0 where it is not known, "
+            f"got {y.dtype} {list(y.shape)} up to {y.max().item():g}"
+        )
+
+
 class SemiSupervisedVAE(nn.Module):
     """p(x, y, z) = p(y) p(z) p(x | z, y) with guide q(y | x) q(z | x, y) (Kingma et al. 2014).
 
@@ -80,7 +95,7 @@ class SemiSupervisedVAE(nn.Module):
         self.num_classes = num_classes
         self.register_buffer("log_label_prior", (p / p.sum()).log())
 
-    @program(density="exact", plate="data", observed="x")
+    @program(density="exact", plate="data", observed="x", check=check_classes)
     def model(self, x: Tensor, y: Tensor | None = None) -> None:
         """y ~ p(y), z ~ p(z), x ~ p(x | z, y), for `x` `[N, *event]` and classes `y` `[N]`, -1 where not known."""
         pyro.module("prior", self.prior)

@@ -34,6 +34,7 @@ from .evidence import ProposalFit as ProposalFit
 from .evidence import Sandwich as Sandwich
 from .evidence import WorkDistributions as WorkDistributions
 from .evidence import bennett_acceptance_ratio as bennett_acceptance_ratio
+from .evidence import column_terms as column_terms
 from .evidence import crooks_fit as crooks_fit
 from .evidence import embed as embed
 from .evidence import evidence as evidence

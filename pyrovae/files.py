@@ -85,6 +85,15 @@ def check_claim(path: str | os.PathLike[str], claimed: int) -> None:
             f"expected arrays of about the size of their file, got {os.fspath(path)} of {size:,} bytes, which claims "
             f"to hold {claimed:,}; where that is right, try to write it without compression"
         )
+    check_fits(path, claimed)
+
+
+def check_fits(path: str | os.PathLike[str], claimed: int) -> None:
+    """Refuses arrays that would fill the memory, before they are made.
+
+    Raises:
+        ValueError: for more than this machine has.
+    """
     if claimed > _memory():
         raise ValueError(
             f"expected arrays that fit into {_memory():,} bytes of memory, got {os.fspath(path)}, which claims "

@@ -41,3 +41,8 @@ def table_lines(
 
 def _line(cells: Sequence[str]) -> str:
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")

@@ -18,6 +18,7 @@ FOLDERS = {
 # each other.
 ORDER = """
 starting devices files json_files text checking precision results units
+foreign_hdf5
 html_tables
 html_curves progress seeding
 tensor_files programs

@@ -222,3 +222,32 @@ def test_sequences_are_for_the_markov_model_alone(run, tmp_path, capsys):
     ):
         assert train.main(argv) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        ([7, 1, 4, 2, 6], "1 to 6 steps .* from 1 to 7"),
+        ([6, 0, 4, 2, 6], "1 to 6 steps .* from 0 to 6"),
+        ([6, 1, 4, 2], r"lengths \[N\], got \[5, 6, 3\] and \[4\]|5 rows of context"),
+        ([6.0, 1.0, 4.0, 2.0, 6.5], "whole numbers"),
+    ],
+)
+def test_lengths_that_the_sequences_do_not_have_are_refused_in_python(pair, lengths, words):
+    x, wrong = torch.zeros(5, T, D).double(), torch.tensor(lengths)
+    fit = pv.fit(pair.model, pair.guide, (x, LENGTHS), epochs=1, compile=False, progress=False)
+    for call in (
+        lambda: pv.evidence(pair.model, pair.guide, x, wrong, estimators=[pv.IS(2)]),
+        lambda: pv.evidence(fit.model, fit.guide, x, wrong, estimators=[pv.IS(2)]),
+        lambda: pv.fit(pair.model, pair.guide, (x, wrong), epochs=1, compile=False, progress=False),
+        lambda: pv.reconstruct(pair.model, pair.guide, x, wrong),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_sequences_have_no_units_and_no_roles():
+    x, lengths = np.random.default_rng(0).normal(size=(20, 4, 2)), np.full(20, 3)
+    for options in ({"standardize": True}, {"missing": "ignore"}, {"columns": "auto"}, {"label_column": "y"}):
+        with pytest.raises(ValueError, match=r"rows \[N, D\]|no columns="):
+            pv.data.load({"x": x, "lengths": lengths}, **options)

@@ -68,7 +68,7 @@ def test_missing_values_stay_so_where_they_were_in_training():
 def test_labels_are_read_from_the_column_of_their_role():
     data = pv.data.load(frame()[["size", "grade"]], columns={"size": "real", "grade": "label"})
     given = pv.data.conditioned(data)
-    x, c = new_rows(frame(4)[["grade", "size"]], given.spec, given.classes, 2).arguments
+    x, c = new_rows(frame(4)[["grade", "size"]], given.spec).arguments
     assert x[:, 0].tolist() == frame(4)["size"].astype(np.float32).tolist()
     assert c.tolist() == [[0, 1], [1, 0], [0, 1], [1, 0]]  # words in alphabetical order: high, low
 

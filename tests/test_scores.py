@@ -137,14 +137,14 @@ def test_rows_in_another_form_are_refused(source, of, words):
 
 
 def test_classes_that_were_not_seen_are_refused():
-    given = spec("real", given=("label",))
+    given = spec("real", given=("label",), classes=("a", "b"))
     x = np.zeros((3, 2))
-    found = new_rows({"x": x, "y": ["b", "a", "b"]}, given, ("a", "b"), 2)
+    found = new_rows({"x": x, "y": ["b", "a", "b"]}, given)
     assert found.arguments[1].tolist() == [[0, 1], [1, 0], [0, 1]]
     with pytest.raises(ValueError, match=r"classes of the training data, a, b.*got c"):
-        new_rows({"x": x, "y": ["b", "a", "c"]}, given, ("a", "b"), 2)
+        new_rows({"x": x, "y": ["b", "a", "c"]}, given)
     with pytest.raises(ValueError, match="one label for each of the 3"):
-        new_rows({"x": x, "y": [0, 1]}, given, None, 2)
+        new_rows({"x": x, "y": [0, 1]}, given)
 
 
 def test_other_files_end_in_one_line(run, tmp_path, capsys):

@@ -152,6 +152,13 @@ def test_a_batch_without_labels_and_one_of_labels_alone():
         assert math.isfinite(vae.objective(1.0).loss_and_grads(vae.model, vae.guide, x, given))
 
 
+def test_labels_of_no_class_are_refused():
+    vae, x, y = case()
+    for wrong in (y + 1, y[:3], y.double()):
+        with pytest.raises(ValueError, match=r"a class 0 ... 2 of each of 7 data"):
+            pv.evidence(vae.model, vae.guide, x, wrong, estimators=[pv.IS(2)])
+
+
 def test_wrong_arguments_are_refused():
     vae, *_ = case()
     with pytest.raises(ValueError, match="weight >= 0"):

@@ -7,7 +7,8 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.data import Dataset
-from pyrovae.data.given.conditioned import LABEL, num_classes
+from pyrovae.data.given.classes import num_classes
+from pyrovae.data.given.conditioned import LABEL
 from pyrovae.data.spec import KNOWN
 
 from ..options.pair import Pair

@@ -13,7 +13,7 @@ from pyrovae.models.diffusion import DiffusionBound, DiffusionChain
 from pyrovae.programs.modes import owners
 
 from ..options.pair import Pair
-from .pictures import write_arrays
+from .arrays import write_arrays
 
 STEPS, SHOWN = 250, 6
 

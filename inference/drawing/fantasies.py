@@ -8,7 +8,7 @@ from pyrovae import plots
 from pyrovae.data import Dataset
 from pyrovae.models.boltzmann import RBM
 
-from .pictures import write_arrays
+from .arrays import write_arrays
 
 SWEEPS = 1000
 

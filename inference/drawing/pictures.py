@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,10 +16,11 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.data import Dataset
-from pyrovae.files import write_whole
+from pyrovae.data.tables.columns import features
 from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
+from .arrays import example
 from .classes import class_samples
 
 PictureName = Literal[
@@ -128,8 +127,10 @@ class Pictures:
         ).mean
         return plots.plot_prior_and_posterior(self._as_data(prior), self._as_data(made), shape, **self.scale)
 
-    def reconstructions(self) -> Axes:
-        """Reconstructions of test data, with their evidence where it can be had."""
+    def reconstructions(self) -> Axes | Figure:
+        """Reconstructions of test data, with their evidence where it can be had; of a table, column by column."""
+        if self.data.spec.columns is not None:
+            return self._columns()
         shape, rows = self.shape, self._test(self.subset[:SHOWN])
         mean = self._as_data(pv.reconstruct(*self.pair, *rows, seed=self.seed).mean)
         try:
@@ -138,6 +139,18 @@ class Pictures:
             self.skipped["evidence of reconstructions"] = str(error)
             ev = None
         return plots.plot_reconstructions(rows[0], mean, shape, SHOWN, ev=ev, **self.scale)
+
+    def _columns(self) -> Figure:
+        spec, rows = self.data.spec, self._test(self.subset)
+        assert spec.columns is not None
+        mean = self._as_data(pv.reconstruct(*self.pair, *rows, seed=self.seed).mean)
+        logs: Sequence[bool] | None = None if spec.standardization is None else spec.standardization.log
+        if logs is None and spec.table is not None:
+            logs = [c.role == "positive" for c in features(spec.table)]
+        words = (
+            None if spec.table is None else [c.words if c.categories else None for c in features(spec.table)]
+        )
+        return plots.plot_columns(rows[0], mean, spec.columns, logs=logs, words=words)
 
     def latent(self) -> Axes:
         """Places of the test data in the latent space."""
@@ -224,19 +237,6 @@ class Pictures:
 def draw_pictures(pair: Pair, data: Dataset, out: Path, *, format: str = "png") -> list[str]:
     """Writes pictures of samples, reconstructions (of images) and the latent space; returns the names."""
     return Pictures(pair, data, format=format).write(out, QUICK)
-
-
-def example(data: Dataset, number: int) -> tuple[Tensor, ...]:
-    """`(x, *context)` in whose form so many data are drawn: the contexts of training data, in their order."""
-    return tuple(t[: 1 if data.context is None else number] for t in data.arguments("train"))
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) -> None:
-    """Writes tensors as an .npz file, whole or not at all, with the hash of the weights that they are of."""
-    content = io.BytesIO()
-    plain: dict[str, Any] = {k: v.cpu().numpy() for k, v in arrays.items()}
-    np.savez(content, weights_hash=np.array(weights_hash), **plain)
-    write_whole(path, content.getvalue())
 
 
 def unlike_pairs(num_data: int, labels: Tensor | None, num_pairs: int = 4) -> list[tuple[int, int]]:

@@ -58,6 +58,8 @@ def load_data(options: DataOptions, device: torch.device) -> Dataset:
         log=options.log_columns,
         missing=options.missing,
         columns=options.columns,
+        label_column=options.label_column,
+        layer=options.layer,
     )
     return pv.data.with_given(source, options.condition, options.labelled).to(device)
 

@@ -45,8 +45,8 @@ class DataOptions:
     """Data, and how they are prepared."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, binarized-mnist, linear-gaussian, ising; or a .npy, .npz, .pt, .csv, .parquet
-    file."""
+    """digits, mnist, fashion-mnist, binarized-mnist, linear-gaussian, ising; or a .npy, .npz, .pt, .csv, .parquet,
+    .h5ad file."""
     root: Path | None = None
     """Folder of downloaded data sets (default: $PYROVAE_DATA, then a user cache)."""
     standardize: bool = False
@@ -58,6 +58,10 @@ class DataOptions:
     """Roles of a table's columns: a TOML file with lines such as age = "real" (or positive, count, binary,
     category, ordinal, label, ignore; of ordered words grade = {role = "ordinal", order = ["low", "high"]}), such lines
     themselves, or auto. What is not given is guessed, and the guess printed."""
+    label_column: str | None = None
+    """Column of a table, or of an .h5ad file's obs, that holds the labels."""
+    layer: str | None = None
+    """Layer of an .h5ad file, in place of X."""
     missing: Literal["refuse", "ignore"] = "refuse"
     """NaN and empty cells: an error, or values that were not observed, which likelihood and encoder leave out."""
     binarise: Literal["dynamic", "static", "threshold"] | None = None
@@ -75,7 +79,7 @@ class DataOptions:
     is then ln p(x|c)."""
     labelled: int | Literal["all"] | None = None
     """Training data whose labels --model semi-supervised is given, evenly over the classes, or all that are known
-    (labels below 0 are not)."""
+    (labels below 0 and empty cells are not)."""
 
     def __post_init__(self) -> None:
         if self.columns is not None:  # the run keeps the roles, and needs no file

@@ -28,8 +28,8 @@ class NewDataOptions:
     folder: Annotated[Path, tyro.conf.Positional]
     """Run folder of train, compare or pv.save."""
     rows: Annotated[Path, tyro.conf.Positional]
-    """File of new rows: .csv or .parquet, whose columns go by name; .npy, .npz (x, and y where labels are given) or
-    .pt."""
+    """File of new rows: .csv, .parquet or .h5ad, whose columns go by name; .npy, .npz (x, and y where labels are given)
+    or .pt."""
     out: Path | None = None
     """File that is written."""
     seed: int = 0

@@ -15,6 +15,7 @@ import torch
 import pyrovae as pv
 from pyrovae import runs, training
 from pyrovae.data import Dataset
+from pyrovae.data.given.classes import classes_text
 from pyrovae.distributed import Split
 from pyrovae.training.logging.history import Row
 
@@ -58,7 +59,7 @@ def train_run(
     def tell(pair: Any, found: Dataset) -> None:
         if announce is not None:
             words = words_of(measured(pair, found), model_options, found)
-            announce("\n".join(filter(None, (columns_of(found), words))))
+            announce("\n".join(filter(None, (columns_of(found), classes_text(found), words))))
 
     return training.train_into(
         out,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pyrovae import guides, networks, priors
 from pyrovae.data import Dataset, prepared
-from pyrovae.data.given.conditioned import num_classes
+from pyrovae.data.given.classes import num_classes
 from pyrovae.data.spec import KNOWN
 
 from ..semi_supervised import SemiSupervisedVAE

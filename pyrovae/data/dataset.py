@@ -33,6 +33,7 @@ class Dataset:
             None: `frame.index[data.rows["test"].numpy()]` names the test data. On the CPU, wherever the data are.
         classes: Words that the labels stand for, where they were words, else None.
         context: Split -> what programs take after x, tensors `[N, ...]` (see `conditioned`), else None.
+        names: Split -> names of its rows, where a table has some.
         is_prepared: Whether these are data as parts see them, of `pyrovae.data.prepared`.
 
     Missing values are NaN, where `spec.missing` says that there may be some; standardisation (`spec.standardization`)
@@ -51,6 +52,7 @@ class Dataset:
     classes: tuple[str, ...] | None = None
     context: dict[str, tuple[Tensor, ...]] | None = None
     is_prepared: bool = False
+    names: dict[str, tuple[str, ...]] | None = None
 
     @property
     def highest(self) -> float:
@@ -97,6 +99,17 @@ class Dataset:
             ValueError: If `name` is none of these.
         """
         return (self.split(name), *(() if self.context is None else self.context[name]))
+
+    def row_names(self, name: str) -> tuple[str, ...]:
+        """Names of the rows of a split: those that a table gives, else their places in what was given, from 0.
+
+        Raises:
+            ValueError: If `name` is no split.
+        """
+        number = len(self.split(name))
+        if self.names is not None:
+            return self.names[name]
+        return tuple(map(str, range(number) if self.rows is None else self.rows[name].tolist()))
 
     def epoch(self, epoch: int, seed: int | None = None) -> Tensor:
         """Training data of one epoch `[N, *event_shape]`.

@@ -14,7 +14,6 @@ from . import seeds
 from .binarisation import binarised, check_binarise
 from .checks import check_splits, detect_support
 from .dataset import Dataset
-from .files import SUFFIXES
 from .given.conditioned import LENGTHS, put_context
 from .hashing import content_hash
 from .ising.source import load_ising
@@ -25,6 +24,7 @@ from .sources.binarized_mnist import load_binarized_mnist
 from .sources.digits import load_digits
 from .sources.linear_gaussian import load_linear_gaussian
 from .sources.mnist import load_fashion_mnist, load_mnist
+from .sources.opening import SUFFIXES
 from .spec import Binarisation, DataSpec
 from .tables.columns import declared
 from .tables.missing import shares
@@ -69,15 +69,17 @@ def load(
     log: Sequence[str] = (),
     missing: Missing = "refuse",
     columns: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    label_column: str | None = None,
+    layer: str | None = None,
 ) -> Dataset:
     """Load a data set into memory, in three splits.
 
     Args:
         source: A name (`NAMES`), or data of your own: a tensor or numpy array `[N, *event]`; a table (a data
-            frame of pandas or polars) or a sparse matrix of SciPy; a path to a `.npy`, `.npz`, `.pt`, `.csv`
-            (with a header row) or `.parquet` file; a mapping from "train" (and "valid", "test") or "x" (and "y"
-            or "labels", integers or words) to arrays or tables; sequences "x" `[N, T, D]` with their "lengths" `[N]`,
-            which programs then take after x; or a torch `Dataset`. Files are never unpickled.
+            frame of pandas or polars), an annotated matrix (AnnData) or a sparse matrix of SciPy; a path to a `.npy`,
+            `.npz`, `.pt`, `.csv` (with a header row), `.parquet` or `.h5ad` file; a mapping from "train" (and "valid",
+            "test") or "x" (and "y" or "labels", integers or words) to arrays or tables; sequences "x" `[N, T, D]` with
+            their "lengths" `[N]`, which programs then take after x; or a torch `Dataset`. Files are never unpickled.
         root: Folder of the data sets; else `PYROVAE_DATA`, else the user's cache (see `data_root`).
         binarise: None keeps grey levels and real values; "dynamic" redraws the training data every epoch
             (`Dataset.epoch`), "static" draws once, "threshold" is p > 0.5.
@@ -101,6 +103,10 @@ def load(
             such lines, or "auto". Roles that are not given are guessed; `spec.table` says which. Categories are held
             as codes 0, 1, ...; `pyrovae.data.as_frame` gives their words back. Of standardised columns, "positive"
             ones are so by their logarithm; counts, bits and categories are left as they are.
+        label_column: The column of a table, or of an annotated matrix's obs, that holds the labels; the others keep
+            their roles, or none.
+        layer: Layer of an annotated matrix (AnnData, `.h5ad`) in place of its X. Rows and columns have the names that
+            obs and var give them.
 
     Returns:
         Data set whose splits are float32 `[N, *event_shape]` within `spec.support`.
@@ -121,14 +127,17 @@ def load(
     check_asked(standardize, log, missing, binarise)
     roles = declared(columns)
     seeds.generator(seed, seeds.SPLIT)  # refuses a bad seed before anything is read
-    request = Request(root, valid, test, seed, download, train, L, T, missing == "ignore", roles)
+    request = Request(
+        root, valid, test, seed, download, train, L, T, missing == "ignore", roles, label_column, layer
+    )
     if not (isinstance(source, str) and source == "ising"):
         request.refuse_simulation(source if isinstance(source, str) else type(source).__name__)
     if isinstance(source, str) and not _is_path(source):
-        if roles is not None:
-            raise ValueError(
-                f"expected columns=None with {source!r}, whose elements are known, got {columns!r}; it is for tables"
-            )
+        for option, asked in (("columns", columns), ("label_column", label_column), ("layer", layer)):
+            if asked is not None:
+                raise ValueError(
+                    f"expected {option}=None with {source!r}, whose elements are known, got {asked!r}; it is for tables"
+                )
         raw = _named(source)(request)
     else:
         raw = from_object(source, request)
@@ -165,6 +174,8 @@ def load(
         standardization=units,
         missing=shares(splits) if request.missing else None,
         table=raw.table,
+        label_column=raw.label_column,
+        layer=layer,
     )
     found = Dataset(
         train=splits["train"],
@@ -177,6 +188,7 @@ def load(
         probabilities=probabilities,
         rows=raw.rows,
         classes=raw.classes,
+        names=raw.names,
     )
     if raw.lengths is None:
         return found

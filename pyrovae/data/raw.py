@@ -28,6 +28,8 @@ class Request:
     T: float | Sequence[float] | Tensor | None = None
     missing: bool = False
     columns: Declared | None = None
+    label_column: str | None = None
+    layer: str | None = None
 
     def refuse_simulation(self, name: str) -> None:
         """Refuse the options of a simulated torus, for a source that is none.
@@ -75,6 +77,8 @@ class Raw:
     table: tuple[Column, ...] | None = None
     classes: tuple[str, ...] | None = None
     lengths: dict[str, Tensor] | None = None
+    label_column: str | None = None
+    names: dict[str, tuple[str, ...]] | None = None
 
     def replace(self, **changes: Any) -> "Raw":
         """Copy with some fields changed."""

@@ -43,6 +43,9 @@ class DataSpec:
         table: What each column of a table is, those left out of x included, where that was declared or guessed.
         missing: Split -> share of its numbers that are missing (NaN), where they may be.
         given: What programs take after x: "label", names of columns, "lengths"; empty where they take x alone.
+        classes: Names of the classes 0, 1, ... of labels that programs are given, else None.
+        label_column: Column that the labels stood in, where it was named.
+        layer: Layer of an annotated matrix that the data are, in place of its X.
 
     Raises:
         ValueError: If a token is unknown, or `levels` is missing or superfluous.
@@ -61,6 +64,9 @@ class DataSpec:
     missing: dict[str, float] | None = field(default=None, hash=False)
     table: tuple[Column, ...] | None = None
     given: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    label_column: str | None = None
+    layer: str | None = None
 
     def __post_init__(self) -> None:
         if self.support not in get_args(Support):
@@ -137,6 +143,7 @@ class DataSpec:
             "standardization": units,
         }
         own["table"] = None if self.table is None else [c.to_json() for c in self.table]
+        own["classes"] = None if self.classes is None else list(self.classes)
         return asdict(self) | own | {"given": list(self.given)}
 
     @classmethod
@@ -154,6 +161,9 @@ class DataSpec:
             "missing": None,
             "table": None,
             "given": (),
+            "classes": None,
+            "label_column": None,
+            "layer": None,
             **values,
         }
         if set(values) != expected:
@@ -175,6 +185,7 @@ class DataSpec:
                 "table": None if table is None else tuple(Column.from_json(c) for c in table),
                 "missing": None if missing is None else {str(k): float(v) for k, v in missing.items()},
                 "given": tuple(str(c) for c in values["given"]),
+                "classes": None if values["classes"] is None else tuple(str(c) for c in values["classes"]),
                 "splits": {str(k): int(n) for k, n in values["splits"].items()},
             }
         )

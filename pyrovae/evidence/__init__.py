@@ -8,6 +8,8 @@ from .bounds.bracket import Sandwich as Sandwich
 from .bounds.sandwich import sandwich as sandwich
 from .bounds.work import WorkDistributions as WorkDistributions
 from .bounds.work import work_distributions as work_distributions
+from .column_terms import ColumnTerms as ColumnTerms
+from .column_terms import column_terms as column_terms
 from .core.chunks import Chunk as Chunk
 from .core.estimate import Estimate as Estimate
 from .core.log_weights import log_weights as log_weights

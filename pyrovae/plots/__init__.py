@@ -35,6 +35,7 @@ from .physics.ising_samples import plot_heat_capacity as plot_heat_capacity
 from .physics.ising_samples import plot_ising_correlations as plot_ising_correlations
 from .physics.work import plot_work as plot_work
 from .saving import save as save
+from .tables.columns import plot_columns as plot_columns
 from .tables.imputations import plot_imputations as plot_imputations
 from .tables.scores import plot_scores as plot_scores
 from .weights.brackets import plot_rate_distortion as plot_rate_distortion

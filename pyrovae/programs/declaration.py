@@ -34,6 +34,8 @@ class Declaration:
             ln Z estimated.
         measure: whether p(x) is a probability `"mass"`, a `"density"` or a product of both (`"mixed"`). None: told
             by the supports of the observed sites, which a `pyro.factor` does not have.
+        check: `check(x, *context)` raises a ValueError for arguments that the program does not take; asked once about
+            all of them, before anything runs.
     """
 
     density: Density | None = None
@@ -43,6 +45,7 @@ class Declaration:
     log_evidence: Callable[..., Any] | None = None
     annealed: Callable[..., Any] | None = None
     measure: Measured | None = None
+    check: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
         if self.density is not None and self.density not in get_args(Density):
@@ -60,10 +63,11 @@ def program(
     log_evidence: Callable[..., Any] | None = None,
     annealed: Callable[..., Any] | None = None,
     measure: Measured | None = None,
+    check: Callable[..., None] | None = None,
 ) -> Callable[[F], F]:
     """Decorates a model (function or method) with what it declares; see `Declaration`.
 
-    On a method, `log_evidence` and `annealed` are functions that take `self` first, as methods do.
+    On a method, `log_evidence`, `annealed` and `check` are functions that take `self` first, as methods do.
 
     Example:
         >>> @program(density="bound_only", plate="images")
@@ -71,7 +75,7 @@ def program(
         >>> declaration_of(model).plate
         'images'
     """
-    declared = Declaration(density, plate, observed, simulate, log_evidence, annealed, measure)
+    declared = Declaration(density, plate, observed, simulate, log_evidence, annealed, measure, check)
 
     def decorate(fn: F) -> F:
         setattr(fn, _ATTRIBUTE, declared)
@@ -111,8 +115,10 @@ def _bound(found: Declaration, fn: Any, partials: list[Any]) -> Declaration:
     def own(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
         return function if function is None or owner is None else functools.partial(function, owner)
 
-    exact, annealed = own(found.log_evidence), own(found.annealed)
+    exact, annealed, check = own(found.log_evidence), own(found.annealed), own(found.check)
     for partial in reversed(partials):
         if exact is not None:
             exact = functools.partial(exact, *partial.args, **partial.keywords)
-    return replace(found, log_evidence=exact, annealed=annealed)
+        if check is not None:
+            check = functools.partial(check, *partial.args, **partial.keywords)
+    return replace(found, log_evidence=exact, annealed=annealed, check=check)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .arguments.calling import find_calling
+from .arguments.marks import Marked
 from .arguments.standing import as_it_stands
 from .checks.agreement import check_latents, refuse_inner_subsampling
 from .checks.contract import check_arguments, data_frame
@@ -64,10 +65,12 @@ def inspect_program(
     Raises:
         ValueError: where the pair breaks the contract: no data plate, latents outside of it or
             missing from the guide, guide sites the model does not know, event shapes that
-            differ, NaN in the data.
+            differ, NaN in the data; as the `check` that the model declares.
     """
     check_arguments(x, context, missing=True)
     declared = declaration_of(model)
+    if declared.check is not None:
+        declared.check(x, *(c.value if isinstance(c, Marked) else c for c in context))
     plate = plate or declared.plate or "data"
     with (
         seeded(seed, "inspect", device=x.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -102,7 +103,7 @@ def source_of(data: Data) -> dict[str, Any] | None:
     return source
 
 
-_OPTIONS = ("standardize", "log", "missing", "columns")
+_OPTIONS = ("standardize", "log", "missing", "columns", "label_column", "layer")
 
 
 def load_again(
@@ -202,6 +203,8 @@ def check_described(spec: DataSpec, found: DataSpec, folder: Path) -> None:
     Raises:
         ValueError: naming what differs.
     """
+    if spec.classes is None:  # runs before classes had names
+        found = dataclasses.replace(found, classes=None)
     wrong = [k for k, told in spec.to_json().items() if told != found.to_json()[k]]
     if wrong:
         told = ", ".join(f"{k} {spec.to_json()[k]!r} and not {found.to_json()[k]!r}" for k in wrong)

@@ -14,10 +14,10 @@ from torch import Tensor
 from ..evidence import Estimate, Evidence
 from ..export.containers import evidence_tree, names_of
 from ..files import write_whole
+from ..foreign_hdf5 import check_hdf5
 from ..json_files import parse_json
 from ..programs import Measure
 from ..text import visible
-from .foreign_netcdf import check_netcdf
 
 if TYPE_CHECKING:
     import xarray
@@ -51,7 +51,7 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"expected a netCDF file of evidence, got {path}, which does not exist")
     try:
-        check_netcdf(path)
+        check_hdf5(path)
         with xarray.open_datatree(path, engine=ENGINE) as tree:
             attributes = {str(k): _parsed(v) for k, v in tree.attrs.items()}
             stats, x = tree["sample_stats"].to_dataset().load(), tree["observed_data/x"].to_numpy()

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset, DataSpec, NewRows, new_rows
-from ..evidence import IS, Estimate, Evidence
+from ..data.spec import KNOWN
+from ..evidence import IS, ColumnTerms, Estimate, Evidence, column_terms
 from ..evidence.evidence import evidence
 from ..files import replacing, write_whole
 from ..html_tables import html_table
@@ -33,11 +34,13 @@ class Scores:
         names: of the rows.
         evidence: of all of them.
         notes: what was done to bring the rows into form.
+        terms: terms of each row's ELBO by the columns of a table of several kinds; None for other data.
     """
 
     names: tuple[str, ...]
     evidence: Evidence
     notes: tuple[str, ...] = ()
+    terms: ColumnTerms | None = None
 
     @property
     def estimate(self) -> Estimate:
@@ -54,7 +57,8 @@ class Scores:
 
         row; log_evidence (nats); se, its Monte-Carlo standard error; khat and ess, where there are weights; supported,
         whether the draws support a statement on both sides (where not, ln p is likely higher than what is written);
-        and a column for each other estimator, by its name.
+        a column for each other estimator, by its name; and, of a table of several kinds of columns, E_q ln p of each
+        column given z, and the KL, which together make the row's ELBO.
         """
         e = self.estimate
         found: dict[str, list[Any]] = {
@@ -67,7 +71,8 @@ class Scores:
                 found[name] = values.tolist()
         found["supported"] = e.reliable.tolist()
         others = {n: o for n, o in self.evidence.estimates.items() if o is not e}
-        return found | {n: o.per_datum.tolist() for n, o in others.items()}
+        found |= {n: o.per_datum.tolist() for n, o in others.items()}
+        return found if self.terms is None else found | self.terms.to_columns()
 
     def to_pandas(self) -> Any:
         """The same as a data frame of pandas, its index the rows' names."""
@@ -124,7 +129,8 @@ class Scores:
     def _rows(self, number: int) -> tuple[list[str], list[list[str]]]:
         columns = self.columns()
         places = self.worst(number)
-        shown = [n for n in columns if n != "ess"]
+        hidden = {"ess"} if self.terms is None else {"ess", *self.terms.to_columns()}
+        shown = [n for n in columns if n not in hidden]
         rows = [[_cell(columns[n][i]) for n in shown] for i in places]
         return [n.replace("_", " ") for n in shown], rows
 
@@ -161,16 +167,29 @@ def score(
     given = spec_for(trained).conditions
     if given:
         found.attributes["given"] = given
-    return Scores(rows.names, found, rows.notes)
+    terms = terms_of(trained, *rows.arguments, seed=int(options.get("seed", 0)))
+    return Scores(rows.names, found, rows.notes, terms)
+
+
+def terms_of(trained: TrainedLike, x: Tensor, *context: Tensor, seed: int = 0) -> ColumnTerms | None:
+    """Terms of the ELBO by the columns of a table of several kinds; None for other data and where they have none.
+
+    None, too, where labels are summed out, and of programs whose columns depend on each other given z.
+    """
+    spec = spec_for(trained)
+    if spec.support != "mixed" or KNOWN in spec.given:
+        return None
+    try:
+        return column_terms(trained.model, trained.guide, x, *context, columns=spec.columns, seed=seed)
+    except ValueError:
+        return None
 
 
 def rows_for(trained: TrainedLike, source: Any) -> NewRows:
     """New rows in the form in which a trained program takes them, on its device."""
-    spec, classes, width = spec_for(trained), None, 0
-    if spec.given and isinstance(trained.data, Dataset) and trained.data.context is not None:
-        classes, first = trained.data.classes, trained.data.context["train"][0]
-        width = first.shape[1] if first.dim() > 1 else 0
-    found = new_rows(source, spec, classes, width)
+    # The data name their classes where a run of before they had names does not.
+    spec = trained.data.spec if isinstance(trained.data, Dataset) else spec_for(trained)
+    found = new_rows(source, spec)
     modules: Any = trained.modules  # type: ignore[attr-defined]
     device = next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))
     return NewRows(tuple(t.to(device) for t in found.arguments), found.names, found.notes)

@@ -1,29 +1,64 @@
-"""Lines beside the table of an evaluation: accuracy of a classifier, evidence a step of sequences."""
+"""Lines below the table of an evaluation: accuracy of a classifier, evidence a step, terms of a table's columns."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.data.given.conditioned import LENGTHS
+from pyrovae.evidence import ColumnTerms
+from pyrovae.evidence.core.tables import render
+from pyrovae.runs.scores import terms_of
 
 from ...running.evaluating import some
 from .semi_supervised import words_of_accuracy
+
+LEAST = 5  # rows that are shown
 
 
 def given_lines(
     run: pv.Run, rows: tuple[Tensor, ...], split: str, limit: int | None, ev: pv.Evidence
 ) -> list[str]:
-    """Lines on what a run is given; empty where it takes x alone."""
+    """Lines on what a run is given, and on the columns of a table of several kinds; empty for other runs."""
     labels = None if run.data.labels is None else some((run.data.labels[split],), limit)[0]
     lines = [words_of_accuracy(run, rows, labels)]
     if LENGTHS in run.spec.given:
         lines.append(per_step(ev, rows[1]))
     elif run.spec.given and not lines[0]:
         lines.append(f"evidence is ln p(x | {', '.join(run.spec.given)})")
+    terms = terms_of(run, *rows)
+    if terms is not None:
+        lines.append(terms.table())
+    if run.spec.columns is not None:
+        number = some((torch.arange(run.spec.splits[split]),), limit)[0].tolist()
+        names = run.data.row_names(split)
+        lines.append(least_likely(ev, [names[i] for i in number], terms))
     return [line for line in lines if line]
+
+
+def least_likely(ev: pv.Evidence, names: Sequence[str], terms: ColumnTerms | None, most: int = LEAST) -> str:
+    """A table of the rows of least ln p, by their names.
+
+    With `terms`, the column whose E_q ln p(x_d|z) lies furthest below its mean over the data, and by how much.
+    """
+    e = ev.best
+    order = e.per_datum.nan_to_num(-math.inf).argsort(stable=True)[:most].tolist()
+    head = ["row", "ln p [nats]", "± MC", "ESS"]
+    cells = []
+    for i in order:
+        ess = "–" if e.ess is None else f"{float(e.ess[i]):.0f}"
+        cells.append([names[i], f"{float(e.per_datum[i]):.3f}", f"{float(e.variance[i].sqrt()):.3f}", ess])
+    if terms is not None:
+        below = terms.reconstruction - terms.reconstruction.mean(0)
+        head += ["column", "below its mean by [nats]"]
+        for row, i in zip(cells, order, strict=True):
+            d = int(below[i].argmin())
+            row += [terms.columns[d], f"{-float(below[i, d]):.3f}"]
+    return render("terminal", head, cells, f"rows of least ln p ({e.name} {e.symbol})", [])
 
 
 def per_step(ev: pv.Evidence, lengths: Tensor) -> str:

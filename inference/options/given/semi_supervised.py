@@ -66,9 +66,9 @@ def machine_of(pair: Any) -> SemiSupervisedVAE | None:
 
 
 def accuracy(run: pv.Run, x: Tensor, labels: Tensor, rows: int = 4096) -> tuple[float, float] | None:
-    """Share of data whose label q(y|x) finds, and its standard error; None for other models."""
+    """Share of data whose label q(y|x) finds, and its standard error; None for other models, or without a label."""
     owner = machine_of(run)
-    if owner is None or not len(labels):
+    if owner is None or not bool((labels >= 0).any()):
         return None
     found = torch.cat([owner.classify(part).argmax(-1) for part in x.split(rows)])
     right = (found == labels.to(found.device))[labels.to(found.device) >= 0].double()

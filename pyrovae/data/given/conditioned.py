@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ..checks import detect_support
 from ..dataset import SPLITS, Dataset
@@ -17,6 +16,7 @@ from ..spec import DataSpec
 from ..tables.columns import Column
 from ..tables.missing import shares
 from ..tables.preparing import support_of
+from .classes import one_hot_labels, with_classes
 
 LABEL, LENGTHS = "label", "lengths"
 
@@ -26,15 +26,16 @@ def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
 
     Args:
         data: of `load`.
-        on: "label", whose classes become 0/1 columns `[N, C]`; and names of a table's columns, which leave x and stand
-            in c as they are.
+        on: "label", whose classes, those of the training data, become 0/1 columns `[N, C]`; and names of a table's
+            columns, which leave x and stand in c as they are.
 
     Returns:
         Data whose `context` is one tensor `[N, width]` a split, the label's columns first.
 
     Raises:
-        ValueError: nothing to condition on, no labels or one that is missing (below 0), names that are no columns or
-            stand there twice, all columns, a context that is there already, or columns of data that are redrawn.
+        ValueError: nothing to condition on, no labels, one that is missing (below 0) or that training data do not
+            have, names that are no columns or stand there twice, all columns, a context that is there already, or
+            columns of data that are redrawn.
 
     Example:
         >>> from pyrovae.data import load
@@ -55,7 +56,8 @@ def conditioned(data: Dataset, on: Sequence[str] = (LABEL,)) -> Dataset:
     columns = [n for n in names if n != LABEL]
     parts: dict[str, list[Tensor]] = {split: [] for split in SPLITS}
     if LABEL in names:
-        for split, codes in classes_of(data).items():
+        data = with_classes(data)
+        for split, codes in one_hot_labels(data).items():
             parts[split].append(codes)
     if columns:
         data, taken = _without(data, columns)
@@ -85,50 +87,6 @@ def refuse_given(data: Dataset) -> None:
             f"expected data without a context, got {data.spec.name} with {', '.join(data.spec.given)}; try the data as "
             "they were loaded"
         )
-
-
-def classes_of(data: Dataset) -> dict[str, Tensor]:
-    """Classes of each split as 0/1 columns `[N, C]`, C the number of classes in all splits.
-
-    Raises:
-        ValueError: no labels, one class, or a label that is missing.
-    """
-    labels = labels_of(data)
-    for split, y in labels.items():
-        if bool((y < 0).any()):
-            raise ValueError(
-                f"expected a label for each datum to condition on it, got {int((y < 0).sum())} missing (below 0) in "
-                f"split {split!r}; try --model semi-supervised, which sums over them"
-            )
-    number = num_classes(data)
-    return {s: one_hot(y, number).to(data.split(s).dtype) for s, y in labels.items()}
-
-
-def labels_of(data: Dataset) -> dict[str, Tensor]:
-    """Labels of all splits.
-
-    Raises:
-        ValueError: data without them.
-    """
-    if data.labels is None:
-        raise ValueError(
-            f"expected data with labels, got {data.spec.name} without; try an .npz file with the keys x and y, or "
-            "{'x': table, 'y': column}"
-        )
-    return data.labels
-
-
-def num_classes(data: Dataset) -> int:
-    """Number of classes: of the words, else the largest label in all splits and one.
-
-    Raises:
-        ValueError: fewer than two, or numbers so large that they are no classes.
-    """
-    found = max(int(y.max()) for y in labels_of(data).values()) + 1
-    number = max(found, len(data.classes or ()))
-    if not 2 <= number <= 10_000:
-        raise ValueError(f"expected 2 to 10,000 classes in labels 0, 1, ..., got {number} by the largest")
-    return number
 
 
 def _without(data: Dataset, columns: Sequence[str]) -> tuple[Dataset, dict[str, Tensor]]:

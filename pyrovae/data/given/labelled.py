@@ -11,9 +11,8 @@ from torch import Tensor
 from .. import seeds
 from ..dataset import SPLITS, Dataset
 from ..spec import KNOWN
-from .conditioned import conditioned, labels_of, num_classes, put_context, refuse_given
-
-UNKNOWN = -1
+from .classes import UNKNOWN, labels_of, num_classes, with_classes
+from .conditioned import conditioned, put_context, refuse_given
 
 
 def partly_labelled(data: Dataset, number: int | Literal["all"] = "all") -> Dataset:
@@ -28,7 +27,8 @@ def partly_labelled(data: Dataset, number: int | Literal["all"] = "all") -> Data
             allow; "all": every known one.
 
     Raises:
-        ValueError: data without labels, fewer known labels than asked for, or fewer than one a class.
+        ValueError: data without labels, a class that training data do not have, fewer known labels than asked for, or
+            fewer than one a class.
 
     Example:
         >>> from pyrovae.data import load
@@ -37,6 +37,7 @@ def partly_labelled(data: Dataset, number: int | Literal["all"] = "all") -> Data
         (100, 10)
     """
     refuse_given(data)
+    data = with_classes(data)
     classes = num_classes(data)
     own = labels_of(data)["train"]
     known = int((own >= 0).sum())
@@ -46,7 +47,7 @@ def partly_labelled(data: Dataset, number: int | Literal["all"] = "all") -> Data
         )
     hidden = {s: torch.full_like(y, UNKNOWN) for s, y in labels_of(data).items()}
     if number == "all":
-        hidden["train"] = own.clamp(min=UNKNOWN)
+        hidden["train"] = own
     else:
         chosen = _evenly(own.cpu(), classes, number, data.spec.seed).to(own.device)
         hidden["train"][chosen] = own[chosen]

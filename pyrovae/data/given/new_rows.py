@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from ...files import expanded
 from ..checks import check_event, to_real
-from ..files import read_file
 from ..sources.frames import from_frame, is_frame, to_array
 from ..sources.keys import renamed
+from ..sources.opening import opened
 from ..sources.sequences import checked_lengths, padded
 from ..spec import KNOWN, DataSpec
 from ..tables.reading import read_columns
 from ..tables.standardization import check_positive
+from .classes import UNKNOWN, class_columns
 from .conditioned import LABEL, LENGTHS
-from .labelled import UNKNOWN
 
 LABELS = ("y", "labels")
 
@@ -44,7 +40,7 @@ class NewRows:
     notes: tuple[str, ...] = ()
 
 
-def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, width: int = 0) -> NewRows:
+def new_rows(source: Any, spec: DataSpec) -> NewRows:
     """Rows of a file, a table or an array as a program trained on `spec` takes them.
 
     A table's columns go by their names into the order of the training data, and further ones are left out; an array
@@ -52,11 +48,9 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
     training data had missing values.
 
     Args:
-        source: path of a `.csv`, `.parquet`, `.npy`, `.npz` or `.pt` file; a data frame; an array or tensor
-            `[N, *event]`; or a mapping with "x", and "y" or "labels" for programs of p(x | label).
+        source: path of a `.csv`, `.parquet`, `.h5ad`, `.npy`, `.npz` or `.pt` file; a data frame or AnnData; an array
+            or tensor `[N, *event]`; or a mapping with "x", and "y" or "labels" for programs of p(x | label).
         spec: of the data that were trained on.
-        classes: words that labels stand for, where they were words.
-        width: of the context of the training data, where labels are given.
 
     Raises:
         FileNotFoundError: no such file.
@@ -69,10 +63,7 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
         >>> new_rows(digits.test.numpy()[:3], digits.spec).arguments[0].shape
         torch.Size([3, 64])
     """
-    name = type(source).__name__
-    if isinstance(source, str | os.PathLike):
-        path = expanded(source)
-        name, source = path.name, read_file(path)
+    name, source = opened(source, spec.layer, spec.label_column)
     labels, lengths = None, None
     if isinstance(source, Mapping) and not is_frame(source):
         source, labels, lengths = _taken(source, name)
@@ -82,8 +73,8 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
     if is_frame(source):
         table, names, notes = _frame(source, (*(spec.columns or ()), *given), spec, name, labels)
         own = _label_column(spec)
-        if labels is None and LABEL in spec.given and own in [str(c) for c in source.columns]:
-            labels = source[own]
+        if labels is None and {LABEL, KNOWN} & set(spec.given) and own in [str(c) for c in source.columns]:
+            labels = source[next(c for c in source.columns if str(c) == own)]
     elif spec.table is not None:
         raise ValueError(
             f"expected a table with the columns {', '.join(spec.columns or ())}, whose names say what they are, got "
@@ -105,9 +96,15 @@ def new_rows(source: Any, spec: DataSpec, classes: Sequence[str] | None = None, 
     rest = len(spec.columns or ()) if given else table.shape[1] if table.dim() > 1 else 0
     x = table[:, :rest] if given else table
     _check(x, spec, names, name)
-    context = [_classes(labels, len(x), classes, width - len(given), name)] if LABEL in spec.given else []
+    context = (
+        [class_columns(labels, names, spec.classes or (), name, _label_column(spec))]
+        if LABEL in spec.given
+        else []
+    )
     if KNOWN in spec.given:
         unknown = torch.full((len(x),), UNKNOWN)
+        if labels is not None:
+            notes.append(f"labels of {name} are left out: ln p(x) is the sum over all of them")
         return NewRows((x.float(), unknown), names, tuple(notes))
     if given:
         context.append(table[:, rest:])
@@ -147,7 +144,7 @@ def _frame(
                 f"expected the columns of the training data in {name}, got it without "
                 f"{', '.join(map(repr, missing[:6]))}{' ...' if len(missing) > 6 else ''}; {hint}"
             )
-        rest = [c for c in columns if c not in wanted and not (c == own and LABEL in spec.given)]
+        rest = [c for c in columns if c not in wanted and not (c == own and spec.given)]
         if rest:
             shown = ", ".join(rest[:6]) + (" ..." if len(rest) > 6 else "")
             notes.append(f"left out of {name}, not among the columns of the training data: {shown}")
@@ -164,8 +161,8 @@ def _frame(
 
 
 def _label_column(spec: DataSpec) -> str:
-    """Name of the column of labels: that of the role, where the training data had one."""
-    return next((c.name for c in spec.table or () if c.role == "label"), LABEL)
+    """Name of the column of labels in the training data, where they had one."""
+    return spec.label_column or next((c.name for c in spec.table or () if c.role == "label"), LABEL)
 
 
 def _values(chosen: Any, spec: DataSpec, name: str) -> Tensor:
@@ -220,27 +217,6 @@ def _where(x: Tensor, bad: Tensor, spec: DataSpec, names: Sequence[str], name: s
     column = "" if spec.columns is None else f", column {spec.columns[first[1]]!r}"
     place = f" at {first[1:]}" if not column else ""
     return f"{float(x[tuple(first)]):g} in row {names[first[0]]!r}{column}{place} of {name} ({int(bad.sum()):,} such)"
-
-
-def _classes(labels: Any, rows: int, classes: Sequence[str] | None, number: int, name: str) -> Tensor:
-    if labels is None:
-        raise ValueError(
-            f"expected a label for each row of {name}, since the program is of p(x | label), got none; try the key y "
-            "beside x, or a column 'label'"
-        )
-    values = np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
-    if values.shape != (rows,):
-        raise ValueError(f"expected one label for each of the {rows} rows of {name}, got {values.shape}")
-    known = [str(i) for i in range(number)] if classes is None else list(classes)
-    numbers = values.dtype.kind == "f" and bool((values == np.floor(values)).all())
-    words = [str(v) for v in (values.astype(np.int64) if numbers else values).tolist()]
-    unseen = sorted(set(words) - set(known))
-    if unseen:
-        raise ValueError(
-            f"expected the classes of the training data, {', '.join(known[:12])}, as labels of {name}, got "
-            f"{', '.join(unseen[:6])}, of which nothing was learnt"
-        )
-    return one_hot(torch.tensor([known.index(w) for w in words]), number).float()
 
 
 def _sequences(source: Any, lengths: Any, spec: DataSpec, name: str) -> NewRows:

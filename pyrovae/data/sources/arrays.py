@@ -1,6 +1,5 @@
 """The user's own data: an array, a file, a dictionary of splits, or a torch Dataset."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,16 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...files import expanded
 from ..checks import check_event, to_labels, to_real
-from ..files import read_file
 from ..raw import Raw, Request, Size
 from ..splitting import split_rows
 from ..tables.columns import Column, features
 from ..tables.reading import read_columns, table_of
-from .frames import Columns, is_frame, to_array, warn_constant, warn_numbering
+from .frames import Columns, is_frame, row_names, to_array, warn_constant, warn_numbering
 from .keys import renamed
-from .labels import to_codes
+from .labels import label_taken, to_codes
+from .opening import opened
 from .sequences import is_sequences, load_sequences
 
 SPLITS = ("train", "valid", "test")
@@ -37,10 +35,7 @@ def from_object(source: Any, request: Request) -> Raw:
         FileNotFoundError: If the path does not exist.
         ValueError: If the source cannot be understood.
     """
-    name = type(source).__name__
-    if isinstance(source, str | os.PathLike):
-        path = expanded(source)
-        name, source = path.name, read_file(path)
+    name, source = opened(source, request.layer, request.label_column, needed=True)
     if isinstance(source, torch.utils.data.Dataset):
         return _one_array(name, *_stacked(source), request)
     if isinstance(source, Tensor | np.ndarray) or is_frame(source) or hasattr(source, "toarray"):
@@ -56,7 +51,8 @@ def from_object(source: Any, request: Request) -> Raw:
 
 
 def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
-    table = None
+    table, names = None, row_names(array)
+    array, labels = label_taken(array, labels, request.label_column, repr(name))
     if request.columns is None:
         x, columns = to_array(array, repr(name), request.missing)
     else:
@@ -70,6 +66,7 @@ def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
         for s, default in DEFAULT_SIZES.items()
     }
     rows = split_rows(len(x), sizes, request.seed)
+    named = None if names is None else {s: tuple(names[i] for i in row) for s, row in rows.items()}
     return Raw(
         name,
         splits={split: x[row] for split, row in rows.items()},
@@ -78,6 +75,8 @@ def _one_array(name: str, array: Any, labels: Any, request: Request) -> Raw:
         columns=columns,
         table=table,
         classes=classes,
+        label_column=request.label_column,
+        names=named,
     )
 
 
@@ -123,13 +122,21 @@ def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw
 
 
 def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
-    table = None
+    table, source = None, dict(source)
+    named = {s: row_names(source[s]) or tuple(map(str, range(len(source[s])))) for s in SPLITS if s in source}
+    if not any(row_names(source[s]) for s in named):
+        named = {}
+    for s in [s for s in SPLITS if s in source and request.label_column is not None]:
+        source[s], own = label_taken(
+            source[s], source.get(f"{s}_labels"), request.label_column, f"split {s!r}"
+        )
+        source[f"{s}_labels"] = own
     if request.columns is None:
         found = {s: to_array(source[s], f"split {s!r}", request.missing) for s in SPLITS if s in source}
         splits, columns = {s: x for s, (x, _) in found.items()}, _same_columns(found)
     else:
         table = table_of(_named_columns(source["train"], "split 'train'"), request.columns, "split 'train'")
-        splits, source = {}, dict(source)
+        splits = {}
         for s in [s for s in SPLITS if s in source]:
             own = source.get(f"{s}_labels")
             splits[s], columns, own = _by_roles(source[s], table, own, f"split {s!r}", request)
@@ -156,6 +163,9 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
         parts = split_rows(len(splits["train"]), sizes, request.seed)
         given, given_labels = splits["train"], labels.get("train")
         splits |= {split: given[row] for split, row in parts.items()}
+        if named:
+            own_names = named["train"]
+            named |= {split: tuple(own_names[i] for i in row) for split, row in parts.items()}
         if given_labels is not None:
             labels |= {split: given_labels[row] for split, row in parts.items()}
         rows = {s: parts.get(s, torch.arange(len(x))) for s, x in splits.items()}
@@ -167,6 +177,8 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
         columns=columns,
         table=table,
         classes=classes,
+        label_column=request.label_column,
+        names=named or None,
     )
 
 

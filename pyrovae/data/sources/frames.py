@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...text import listed
 from ..checks import to_real
 
 Columns = tuple[str, ...]
@@ -54,6 +55,15 @@ def from_frame(frame: Any, name: str, missing: bool = False) -> tuple[Tensor, Co
     return x, columns
 
 
+def row_names(frame: Any) -> Columns | None:
+    """Names of a table's rows, as text; None where they are numbers 0, 1, ..., or it has none."""
+    index = getattr(frame, "index", None)
+    if not is_frame(frame) or index is None or callable(index):
+        return None
+    names = tuple(map(str, index))
+    return None if names == tuple(map(str, range(len(names)))) else names
+
+
 def names_of(frame: Any, name: str) -> Columns:
     """Names of a table's columns, as text.
 
@@ -90,8 +100,8 @@ def warn_constant(x: Tensor, columns: Sequence[str], name: str) -> None:
     constant = [c for c, found in zip(columns, same, strict=True) if found]
     if constant and len(x) > 1:
         warnings.warn(
-            f"{name} has the same value in all rows of {', '.join(map(repr, constant))}: under a density of learned "
-            "scale its likelihood grows without bound; try to drop it",
+            f"{name} has the same value in all rows of {listed(constant)}: under a density of learned scale its "
+            "likelihood grows without bound; try to drop it",
             stacklevel=3,
         )
 

@@ -31,6 +31,8 @@ def load_sequences(name: str, source: Mapping[Any, Any], request: Request) -> Ra
     Raises:
         ValueError: other keys, lengths that are no whole numbers in 1 ... T, or values that are no sequences.
     """
+    if request.columns is not None or request.label_column is not None:
+        raise ValueError(f"expected no columns= and label_column= with sequences, got them for {name!r}")
     keys = {str(k) for k in source}
     if keys == {"x", "lengths"}:
         x = to_real(source["x"], repr(name))

@@ -15,6 +15,7 @@ from ...files import expanded
 Role = Literal["real", "positive", "count", "binary", "category", "ordinal", "label", "ignore"]
 ROLES: tuple[str, ...] = get_args(Role)
 NAMED = ("category", "ordinal")
+LABEL_NAMES = ("label", "labels")  # of columns that are guessed to be the label
 Declared = dict[str, tuple[str, tuple[str, ...] | None]]
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..sources.frames import names_of
 from .columns import NAMED, Column, Declared
+from .labels import likely_label, read_labels
+from .values import is_number, present, values_of, word_of
 
 MOST = 0.5  # share of distinct words in the rows, from which they are names of rows and no categories
 FEW = 20  # words that are always categories
@@ -33,11 +35,14 @@ def table_of(frame: Any, given: Declared, name: str) -> tuple[Column, ...]:
             raise ValueError(
                 f"expected the names of columns of {name} ({', '.join(names[:8])}), got {one!r}{hint}"
             )
+    likely = likely_label(frame, given)
+    if likely is not None:
+        given = given | {likely: ("label", None)}
     found = []
     for column in frame.columns:
         role, order = given.get(str(column), (None, None))
         values = values_of(frame[column])
-        guessed = role is None
+        guessed = role is None or str(column) == likely
         if role is None:
             role = _guess(values, f"column {str(column)!r} of {name}")
         found.append(Column(str(column), role, _words(values, role, order, str(column), name), guessed))
@@ -52,31 +57,13 @@ def table_of(frame: Any, given: Declared, name: str) -> tuple[Column, ...]:
     return tuple(found)
 
 
-def values_of(series: Any) -> np.ndarray[Any, Any]:
-    """Values of a column as an array of objects: None where missing, else bools, numbers or text."""
-    gone = np.asarray(series.isna() if hasattr(series, "isna") else series.is_null(), dtype=bool)
-    raw = series.tolist() if hasattr(series, "tolist") else series.to_list()
-    found = np.empty(len(raw), dtype=object)
-    for i, value in enumerate(raw):
-        found[i] = None if gone[i] or value != value else value  # polars' NaN is no null
-    return found
-
-
-def _held(values: np.ndarray[Any, Any]) -> list[Any]:
-    return [v for v in values if v is not None]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
-
-
 def _guess(values: np.ndarray[Any, Any], where: str) -> str:
-    held = _held(values)
+    held = present(values)
     if not held:
         raise ValueError(f"expected a value in some row of {where}, got none; try to ignore it")
     if all(isinstance(v, bool | np.bool_) for v in held):
         return "binary"
-    if all(_is_number(v) for v in held):
+    if all(is_number(v) for v in held):
         if all(v in (0, 1) for v in held):
             return "binary"
         return "count" if all(v >= 0 and v == int(v) for v in held if np.isfinite(v)) else "real"
@@ -90,20 +77,11 @@ def _guess(values: np.ndarray[Any, Any], where: str) -> str:
     return "category"
 
 
-def word_of(value: Any) -> str:
-    """Category of a value: text as it is, whole numbers without a point."""
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value))
-    if _is_number(value) and np.isfinite(value) and value == int(value):
-        return str(int(value))
-    return str(value)
-
-
 def _words(
     values: np.ndarray[Any, Any], role: str, order: tuple[str, ...] | None, column: str, name: str
 ) -> tuple[str, ...] | None:
-    held = _held(values)
-    numeric = all(_is_number(v) for v in held)
+    held = present(values)
+    numeric = all(is_number(v) for v in held)
     if role == "binary" and not (numeric or all(isinstance(v, bool | np.bool_) for v in held)):
         words = sorted({word_of(v) for v in held})
         if len(words) != 2:
@@ -114,7 +92,7 @@ def _words(
     if role not in NAMED and role != "label":
         return None
     if role in NAMED or role == "label":
-        odd = next((v for v in held if _is_number(v) and not np.isfinite(v)), None)
+        odd = next((v for v in held if is_number(v) and not np.isfinite(v)), None)
         if odd is not None:
             raise ValueError(
                 f"expected finite numbers or words in the {role} column {column!r} of {name}, got {odd}"
@@ -140,7 +118,7 @@ def _words(
 def read_columns(
     frame: Any, table: Sequence[Column], name: str, missing: bool
 ) -> tuple[Tensor, np.ndarray[Any, Any] | None]:
-    """Values of the columns that make x, by name, `[N, D]` in float64 with NaN where missing; and the labels.
+    """Values of the columns that make x, by name, `[N, D]` in float64 with NaN where missing; and the labels, or None.
 
     Columns may come in any order; those that the table does not have are left out, with a warning.
 
@@ -158,25 +136,9 @@ def read_columns(
     features = [c for c in table if c.is_feature]
     x = np.stack([_numbers(values_of(frame[own[c.name]]), c, name, missing) for c in features], 1)
     labels = next((c for c in table if c.role == "label" and c.name in own), None)
-    return torch.from_numpy(x), None if labels is None else _labels(
+    return torch.from_numpy(x), None if labels is None else read_labels(
         values_of(frame[own[labels.name]]), labels, name
     )
-
-
-def _labels(values: np.ndarray[Any, Any], column: Column, name: str) -> np.ndarray[Any, Any]:
-    for i, v in enumerate(values):
-        if v is None:
-            raise ValueError(
-                f"expected a label in every row of {name}, got none in row {i} of {column.name!r}; try to drop the row"
-            )
-    if column.words is None:
-        odd = next((v for v in values if not _is_number(v) or not np.isfinite(v) or v != int(v)), None)
-        if odd is not None:
-            raise ValueError(
-                f"expected whole numbers in the label column {column.name!r} of {name}, got {odd!r}"
-            )
-        return np.array([int(v) for v in values], dtype=np.int64)
-    return np.array([word_of(v) for v in values])
 
 
 def _numbers(values: np.ndarray[Any, Any], column: Column, name: str, missing: bool) -> np.ndarray[Any, Any]:
@@ -207,7 +169,7 @@ def _number(value: Any, column: Column, places: dict[str, int], where: str, row:
         return float(places[word])
     if isinstance(value, bool | np.bool_) and column.role == "binary":
         return float(value)
-    if not _is_number(value):
+    if not is_number(value):
         raise ValueError(f"expected numbers in {where} ({column.role}), got {value!r} in row {row} (from 0)")
     number = float(value)
     allowed = {

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...files import expanded
-from ..files import read_file
 from ..sources.frames import from_frame, is_frame, to_array
+from ..sources.opening import opened
 from ..spec import DataSpec
 from .columns import features
 from .reading import read_columns
@@ -40,10 +37,8 @@ def rows_like(source: Any, spec: DataSpec, name: str | None = None) -> Tensor:
         >>> rows_like(frame[["b", "a"]], load(frame, valid=1, test=1).spec)[0]
         tensor([0.5000, 1.0000])
     """
-    if isinstance(source, str | os.PathLike):
-        path: Path = expanded(source)
-        name, source = name or path.name, read_file(path)
-    name = name or type(source).__name__
+    own, source = opened(source, spec.layer)
+    name = name or own
     missing = spec.missing is not None
     if is_frame(source):
         x = _by_name(source, spec, repr(name), missing)

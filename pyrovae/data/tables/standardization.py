@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...text import listed
 from ...units import log_slope, to_standard, to_units
 
 SPREAD = 1e-12  # beside the largest value, below which a column does not vary
@@ -121,7 +122,7 @@ def fitted(
     bad = [n for n, taken, v in zip(names, log, low.tolist(), strict=True) if taken and not v > 0]
     if bad:
         raise ValueError(
-            f"expected positive numbers in {_listed(bad)} of {data}, whose logarithm is asked for, got others; try it "
+            f"expected positive numbers in {listed(bad)} of {data}, whose logarithm is asked for, got others; try it "
             "without"
         )
     asked = torch.tensor(list(log))
@@ -139,14 +140,10 @@ def fitted(
     if constant:
         raise ValueError(
             f"expected columns that vary over the training rows of {data}, to be scaled by their standard deviation, "
-            f"got one value in {_listed(constant)}; try to drop it, or without standardisation"
+            f"got one value in {listed(constant)}; try to drop it, or without standardisation"
         )
     return Standardization(
         tuple(c if taken else 0.0 for c, taken in zip(mean.tolist(), which, strict=True)),
         tuple(s if taken else 1.0 for s, taken in zip(spread.tolist(), which, strict=True)),
         tuple(bool(v) for v in log),
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

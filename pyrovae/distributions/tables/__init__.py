@@ -1,6 +1,5 @@
 """Laws of rows of a table: each number by itself given the parameters, in its own units, some of them missing."""
 
-from .elements import elements_of as elements_of
 from .joined import Joined as Joined
 from .partially_observed import PartiallyObserved as PartiallyObserved
 from .standardized import Standardized as Standardized

@@ -1,4 +1,4 @@
-"""Log-probability of each number of an event, for laws under which they are independent given the parameters."""
+"""Supports, moments and names of laws of single numbers, which rows are made of."""
 
 from __future__ import annotations
 
@@ -9,51 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = [
-    "Restricted",
-    "check_elements",
-    "elements_of",
-    "moments_of",
-    "name_of_law",
-    "parts_of",
-]
-
-_INDEPENDENT = (torch.distributions.Independent, dist.Independent)
-
-
-def elements_of(law: Any, value: Tensor) -> Tensor:
-    """ln p of each number of `value`, `[*batch, *event]` in nats; they sum to `law.log_prob(value)`.
-
-    Raises:
-        ValueError: a law whose numbers depend on each other.
-    """
-    own = getattr(law, "log_prob_of_elements", None)
-    if own is not None:
-        found: Tensor = own(value)
-        return found
-    if isinstance(law, dist.ExpandedDistribution):
-        inner = elements_of(law.base_dist, value)
-        return inner.expand(torch.broadcast_shapes(inner.shape, law.batch_shape + law.event_shape))
-    check_elements(law)
-    result: Tensor = law.base_dist.log_prob(value)
-    return result
-
-
-def check_elements(law: Any) -> None:
-    """Refuses a law that is not one of independent numbers.
-
-    Raises:
-        ValueError: naming it.
-    """
-    while isinstance(law, dist.ExpandedDistribution):
-        law = law.base_dist
-    if hasattr(law, "log_prob_of_elements"):
-        return
-    if not isinstance(law, _INDEPENDENT) or law.base_dist.event_dim:
-        raise ValueError(
-            "expected a likelihood of numbers that are independent given z, as those of pyrovae.likelihoods are, got "
-            f"{type(law).__name__}; try .to_event(...) of a law of single numbers"
-        )
+__all__ = ["Restricted", "moments_of", "name_of_law", "parts_of"]
 
 
 class Restricted(constraints.Constraint):

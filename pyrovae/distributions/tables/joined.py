@@ -9,7 +9,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from .elements import Restricted, check_elements, elements_of, moments_of, name_of_law, parts_of
+from ...programs.elements import check_elements, elements_of
+from .elements import Restricted, moments_of, name_of_law, parts_of
 from .of_elements import OfElements
 
 __all__ = ["Joined"]

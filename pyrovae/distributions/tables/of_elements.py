@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 
-from .elements import check_elements, name_of_law
+from ...programs.elements import check_elements
+from .elements import name_of_law
 
 __all__ = ["Changed", "OfElements"]
 

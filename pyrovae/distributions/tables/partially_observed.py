@@ -8,7 +8,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from .elements import Restricted, elements_of, parts_of
+from ...programs.elements import elements_of
+from .elements import Restricted, parts_of
 from .of_elements import Changed
 
 __all__ = ["PartiallyObserved"]

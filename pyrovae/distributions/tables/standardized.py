@@ -10,7 +10,8 @@ from torch.distributions import constraints
 
 from pyrovae.units import log_slope, to_standard, to_units
 
-from .elements import Restricted, elements_of, moments_of, name_of_law, parts_of
+from ...programs.elements import elements_of
+from .elements import Restricted, moments_of, name_of_law, parts_of
 from .of_elements import Changed
 
 __all__ = ["Standardized"]
