@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 
 from ..declaration import Declaration
 from ..sites import is_factor, sample_sites
@@ -21,6 +22,12 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
     model_sites = dict(sample_sites(prior_trace))
     guide_sites = {n: s for n, s in sample_sites(guide_trace) if not s["is_observed"]}
     fixed = [n for n, s in sample_sites(guide_trace) if s["is_observed"] and not is_factor(s)]
+    moved = [n for n in fixed if is_computed(dict(sample_sites(guide_trace))[n]["fn"])]
+    if moved:
+        raise ValueError(
+            f"expected a guide whose latents are those of the model, got {moved} computed from others, as "
+            "poutine.reparam leaves them; try the same reparam around the model, or around neither"
+        )
     if fixed:
         raise ValueError(f"expected a guide without observed sites, got {fixed}; obs= belongs in the model")
     latents = {n: s for n, s in model_sites.items() if not s["is_observed"]}
@@ -54,6 +61,19 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
                 f"expected the guide to draw {n!r} with the model's event shape "
                 f"{tuple(site['fn'].event_shape)}, got {tuple(guide_sites[n]['fn'].event_shape)}; try the same "
                 ".to_event(...) in both"
+            )
+        if n in guide_sites:
+            _check_categories(n, site["fn"], guide_sites[n]["fn"])
+
+
+def _check_categories(name: str, prior: Any, guide: Any) -> None:
+    """Refuses a guide that draws classes which the prior does not have: it has no density of theirs, not even zero."""
+    if all(isinstance(base_of(fn), torch.distributions.Categorical) for fn in (prior, guide)):
+        own, wanted = (base_of(fn).param_shape[-1] for fn in (guide, prior))
+        if own > wanted:
+            raise ValueError(
+                f"expected a guide of {name!r} with the model's {wanted} classes, got one of {own}; try probs or "
+                f"logits of shape [..., {wanted}] in the guide"
             )
 
 
