@@ -12,6 +12,12 @@ from ..sites import is_factor, sample_sites
 from .contract import base_of
 from .measure import is_computed
 
+# Reparameterisers that leave an observed site the density of another number: suffix of the site, class, number.
+_WITHOUT_JACOBIAN = (
+    ("decentered", "LocScaleReparam", "(x - loc) / scale^(1 - centered)"),
+    ("base", "TransformReparam", "the base of its law, as ln x of a LogNormal"),
+)
+
 
 def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: Declaration) -> None:
     """Compares a guide trace with a trace of the model run alone (from its prior).
@@ -37,12 +43,13 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
     if declared.observed is not None and declared.observed not in observed:
         raise ValueError(f"expected the declared observed site {declared.observed!r}, got {observed}")
 
-    moved = [n for n in observed if is_computed(model_sites[n]["fn"]) and f"{n}_decentered" in observed]
-    if moved:
-        raise ValueError(
-            f"expected observed sites in the units of the data, got {moved} under LocScaleReparam: its density is that "
-            "of (x - loc) / scale^(1 - centered), without the Jacobian; try to reparameterise latents alone"
-        )
+    for suffix, reparam, what in _WITHOUT_JACOBIAN:
+        moved = [n for n in observed if is_computed(model_sites[n]["fn"]) and f"{n}_{suffix}" in observed]
+        if moved:
+            raise ValueError(
+                f"expected observed sites in the units of the data, got {moved} under {reparam}: its density is that "
+                f"of {what}, without the Jacobian; try to reparameterise latents alone"
+            )
     _check_names(latents, observed, guide_sites, plate)
     for source, sites in (("model", model_sites), ("guide", guide_sites)):
         outside = _outside(sites, plate)
