@@ -12,6 +12,7 @@ from ...checking import checked
 from ..arguments.contexts import decide
 from ..declaration import declaration_of
 from ..modes import module_mode
+from ..seeds import seed_of_part
 from ..sites import is_factor, sample_sites
 from . import predictive
 from .drawing import trace_on_any_rows
@@ -73,7 +74,11 @@ def simulate(
     for start in range(0, num_data, ROWS):
         rows = min(ROWS, num_data - start)
         made = predictive.simulate(
-            model, *repeated(like, rows, start), seed=seed + len(parts), observed=observed, plate=plate
+            model,
+            *repeated(like, rows, start),
+            seed=seed_of_part(seed, len(parts)),
+            observed=observed,
+            plate=plate,
         )
         if len(made.x) != rows:
             raise ValueError(
