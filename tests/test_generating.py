@@ -283,3 +283,16 @@ def test_means_of_directions_are_within_the_sphere():
 
     found = pv.embed(model, guide, X, num_samples=2000)
     assert (found.abs() < 4.5 / math.sqrt(3 * 2000)).all()
+
+
+def test_parts_of_draws_of_other_seeds_are_others():
+    """Draws are made 1,024 at a time: none of those of seed 0 are in those of seed 1."""
+    rows = torch.zeros(2048)
+    model, guide = discrete, discrete_guide
+    for draw in (
+        lambda seed: pv.simulate(model, 2048, rows[:1], seed=seed),
+        lambda seed: pv.reconstruct(model, guide, rows, seed=seed),
+    ):
+        first, other = draw(0).x, draw(1).x
+        assert torch.isin(first, other).float().mean() < 0.01  # of float32, some agree by chance
+        assert first.unique().numel() > 2000

@@ -436,6 +436,16 @@ def test_reparameterised_latents_leave_the_measure_known_and_observed_ones_are_r
     with pytest.raises(ValueError, match=r"in the units of the data, got \['x'\] under LocScaleReparam"):
         pv.log_weights(pyro.poutine.reparam(model, {"x": config}), guide, x, num_samples=2)
 
+    def positive(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.LogNormal(pyro.sample("z", dist.Normal(0.0, 2.0)), 0.5), obs=x)
+
+    based = pyro.poutine.reparam(positive, {"x": pyro.infer.reparam.TransformReparam()})
+    with pytest.raises(
+        ValueError, match=r"got \['x'\] under TransformReparam: .* as ln x of a LogNormal, without"
+    ):
+        pv.log_weights(based, guide, x.exp(), num_samples=2)
+
 
 def test_a_squeeze_that_drops_the_dim_of_one_datum():
     """A chunk of one datum and many samples: `.squeeze()` leaves the samples alone."""

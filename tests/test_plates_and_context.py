@@ -208,3 +208,15 @@ def test_rows_taken_from_the_front_are_rows_of_the_data():
 
     right = normal(X.numpy(), own.numpy(), math.sqrt(2))
     check_all(right, figures(model, guide, X, own, chunk=pv.Chunk(1, 3), exact=False))
+
+
+def test_simulations_tell_apart_what_all_data_share():
+    """A table of as many rows as the example has data is no row a datum: repeated, its sum would be another."""
+
+    def model(x, table, names):
+        with pyro.plate("data", len(x)):
+            own = torch.tensor([{"a": 0.0, "b": 100.0}[n] for n in names])
+            pyro.sample("x", dist.Normal(table.sum() + own, 0.01), obs=x)
+
+    drawn = pv.simulate(model, 7, torch.zeros(2), torch.tensor([1.0, 2.0]), ["a", "b"]).x
+    torch.testing.assert_close(drawn, 3 + 100.0 * (torch.arange(7) % 2), rtol=0, atol=0.1)

@@ -7,6 +7,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer.reparam import LocScaleReparam
 
 import pyrovae as pv
 
@@ -265,3 +267,47 @@ def test_data_in_a_second_plate_are_named():
 
     with pytest.raises(ValueError, match=r"got 'x' in 'rows', another plate of as many data.*try one plate"):
         pv.log_weights(model, pair()[1], X, num_samples=3)
+
+
+@pytest.mark.parametrize("how", ["drawn", "enumerated"])
+def test_classes_that_the_prior_lacks_are_counted(how):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+            pyro.sample("x", dist.Normal(k.float(), 1.0), obs=x)
+
+    def guide(x):
+        infer = {"enumerate": "parallel"} if how == "enumerated" else {}
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", dist.Categorical(torch.ones(len(x), 3)), infer=infer)
+
+    with pytest.raises(ValueError, match="a guide of 'k' with the model's 2 classes, got one of 3; try"):
+        pv.log_weights(model, guide, X, num_samples=3)
+
+
+def test_a_guide_under_reparam_is_named():
+    model, guide = pair()
+    moved = poutine.reparam(guide, config={"z": LocScaleReparam(0.0)})
+    with pytest.raises(
+        ValueError, match=r"got \['z'\] computed from others.*try the same reparam around the model"
+    ):
+        pv.log_weights(model, moved, X, num_samples=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x.log(), True),
+        (lambda x: (x - x.new_tensor(1.3)) / 2, True),
+        (lambda x: x.double(), False),
+        (lambda x: x.clamp(min=0.1), False),
+    ],
+)
+def test_a_density_of_other_numbers_than_those_of_x_is_said_to_be(change, said):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=change(x))
+
+    found = pv.evidence(model, pair()[1], X.abs())
+    assert any("['x'] observe numbers" in w and "Jacobian" in w for w in found.warnings) == said

@@ -39,6 +39,12 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
         )
     if program.ignored:
         out.append(f"the guide observes {list(program.ignored)}, which is no part of q(z | x): left out")
+    if program.transformed:
+        out.append(
+            f"{list(program.transformed)} observe numbers that are neither those of x nor of its context (as x.log() or"
+            " (x - mean) / scale): p is a density of these, and not comparable with one of x, which has their "
+            "Jacobian, too (pv.likelihoods.LogNormal, Standardized; dist.TransformedDistribution)"
+        )
     if program.narrower:
         out.append(narrower_note(program.narrower))
     out += measure_notes(program.measure, program.arguments.x)

@@ -45,6 +45,7 @@ class Program:
         unfolded: model and guide without what folds samples into the batch of their networks.
         looped: why samples are run one at a time, where they are.
         takes: whether numbers of tensors are taken into Python (`if z.max() > 3:`, `.item()`) as it runs.
+        transformed: observed sites with a density of numbers that the model makes of x, such as ln x.
         measured: what was measured on it once (see `memory`), by name.
     """
 
@@ -66,6 +67,7 @@ class Program:
     looped: str | None = None
     takes: bool = False
     guide_factors: tuple[str, ...] = ()
+    transformed: tuple[str, ...] = ()
     measured: dict[str, int] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     @property

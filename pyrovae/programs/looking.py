@@ -30,6 +30,7 @@ from .checks.first_runs import (
 from .checks.masked import check_masked, has_masks
 from .checks.measure import measure_of
 from .checks.narrower import bounds_vary, narrower_latents
+from .checks.observed import transformed_sites
 from .checks.points import check_points
 from .checks.structure import check_structure
 from .checks.support import check_kind_of_numbers
@@ -110,6 +111,7 @@ def inspect_program(
             guide_factors=tuple(n for n, s in sample_sites(guide_trace) if is_factor(s)),
             full_size=frame.full_size if frame.full_size != frame.size else None,
             measure=measure_of(prior_trace, declared),
+            transformed=transformed_sites(prior_trace, x, context),
         )
         check_missing(program)
         check_points(program)

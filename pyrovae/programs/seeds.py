@@ -25,6 +25,14 @@ def derive_seed(seed: int, stream: str, *counters: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
+def seed_of_part(seed: int, number: int) -> int:
+    """The seed of one of the parts that draws are made in; the first has the seed itself.
+
+    `seed + number` would give part 1 of seed 0 and part 0 of seed 1 the same draws.
+    """
+    return seed if number == 0 else derive_seed(seed, "part", number)
+
+
 @contextmanager
 def seeded(seed: int, stream: str, *counters: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Runs its body under `derive_seed(...)` and leaves the caller's random state as it was."""

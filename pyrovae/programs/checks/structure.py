@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 
 from ..declaration import Declaration
 from ..sites import is_factor, sample_sites
 from .contract import base_of
 from .measure import is_computed
+
+# Reparameterisers that leave an observed site the density of another number: suffix of the site, class, number.
+_WITHOUT_JACOBIAN = (
+    ("decentered", "LocScaleReparam", "(x - loc) / scale^(1 - centered)"),
+    ("base", "TransformReparam", "the base of its law, as ln x of a LogNormal"),
+)
 
 
 def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: Declaration) -> None:
@@ -21,6 +28,12 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
     model_sites = dict(sample_sites(prior_trace))
     guide_sites = {n: s for n, s in sample_sites(guide_trace) if not s["is_observed"]}
     fixed = [n for n, s in sample_sites(guide_trace) if s["is_observed"] and not is_factor(s)]
+    moved = [n for n in fixed if is_computed(dict(sample_sites(guide_trace))[n]["fn"])]
+    if moved:
+        raise ValueError(
+            f"expected a guide whose latents are those of the model, got {moved} computed from others, as "
+            "poutine.reparam leaves them; try the same reparam around the model, or around neither"
+        )
     if fixed:
         raise ValueError(f"expected a guide without observed sites, got {fixed}; obs= belongs in the model")
     latents = {n: s for n, s in model_sites.items() if not s["is_observed"]}
@@ -30,12 +43,13 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
     if declared.observed is not None and declared.observed not in observed:
         raise ValueError(f"expected the declared observed site {declared.observed!r}, got {observed}")
 
-    moved = [n for n in observed if is_computed(model_sites[n]["fn"]) and f"{n}_decentered" in observed]
-    if moved:
-        raise ValueError(
-            f"expected observed sites in the units of the data, got {moved} under LocScaleReparam: its density is that "
-            "of (x - loc) / scale^(1 - centered), without the Jacobian; try to reparameterise latents alone"
-        )
+    for suffix, reparam, what in _WITHOUT_JACOBIAN:
+        moved = [n for n in observed if is_computed(model_sites[n]["fn"]) and f"{n}_{suffix}" in observed]
+        if moved:
+            raise ValueError(
+                f"expected observed sites in the units of the data, got {moved} under {reparam}: its density is that "
+                f"of {what}, without the Jacobian; try to reparameterise latents alone"
+            )
     _check_names(latents, observed, guide_sites, plate)
     for source, sites in (("model", model_sites), ("guide", guide_sites)):
         outside = _outside(sites, plate)
@@ -54,6 +68,19 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
                 f"expected the guide to draw {n!r} with the model's event shape "
                 f"{tuple(site['fn'].event_shape)}, got {tuple(guide_sites[n]['fn'].event_shape)}; try the same "
                 ".to_event(...) in both"
+            )
+        if n in guide_sites:
+            _check_categories(n, site["fn"], guide_sites[n]["fn"])
+
+
+def _check_categories(name: str, prior: Any, guide: Any) -> None:
+    """Refuses a guide that draws classes which the prior does not have: it has no density of theirs, not even zero."""
+    if all(isinstance(base_of(fn), torch.distributions.Categorical) for fn in (prior, guide)):
+        own, wanted = (base_of(fn).param_shape[-1] for fn in (guide, prior))
+        if own > wanted:
+            raise ValueError(
+                f"expected a guide of {name!r} with the model's {wanted} classes, got one of {own}; try probs or "
+                f"logits of shape [..., {wanted}] in the guide"
             )
 
 

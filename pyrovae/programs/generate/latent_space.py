@@ -15,6 +15,7 @@ from torch.distributions import constraints, kl_divergence
 
 from ..inspection import Program
 from ..looking import inspect_program
+from ..seeds import seed_of_part
 from ..sites import sample_sites
 from .generated import ROWS, Generated, join
 from .predictive import decode
@@ -114,7 +115,7 @@ class LatentSpace:
                     program.model,
                     {self.site: value},
                     *given,
-                    seed=seed + i,
+                    seed=seed_of_part(seed, i),
                     observed=self.observed,
                     means=True,
                 )

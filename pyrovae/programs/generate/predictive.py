@@ -14,7 +14,7 @@ from ..handlers.substitute import Substitute
 from ..inspection import Program
 from ..looking import inspect_program
 from ..plates import ChooseSubsample
-from ..seeds import seeded
+from ..seeds import seed_of_part, seeded
 from .drawing import AtMean, generate, unobserved
 from .generated import ROWS, Generated, join
 
@@ -158,7 +158,12 @@ def redraw(
             chosen = ChooseSubsample(args.plate, padded)(guide)
         with program.on(rows) as given:
             part = reconstruct(
-                model, chosen, *given, seed=seed + len(parts), observed=observed, plate=program.plate
+                model,
+                chosen,
+                *given,
+                seed=seed_of_part(seed, len(parts)),
+                observed=observed,
+                plate=program.plate,
             )
         kept = rows if args.calling == "whole" else torch.arange(len(rows), device=args.x.device)
         parts.append(part.rows(kept))

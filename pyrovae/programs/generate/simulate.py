@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from pyro import poutine
+
 from ...checking import checked
+from ..arguments.contexts import decide
 from ..declaration import declaration_of
+from ..modes import module_mode
+from ..seeds import seed_of_part
 from ..sites import is_factor, sample_sites
 from . import predictive
 from .drawing import trace_on_any_rows
@@ -30,8 +36,8 @@ def simulate(
     Args:
         model: `model(x, *context)`, of any Pyro program.
         num_data: how many draws.
-        *like: an example `(x, *context)`: shapes, and contexts, which are used row by row in turn. Not needed where
-            the model declares `simulate=`.
+        *like: an example `(x, *context)`: shapes, and contexts, of which what is per datum is used row by row in turn.
+            Not needed where the model declares `simulate=`.
         seed: of the draws.
         plate: name of the data plate; default: what the model declares, else `"data"`.
         observed: name of the observed site, for models with several.
@@ -41,7 +47,8 @@ def simulate(
 
     Raises:
         ValueError: no example; a model with a `pyro.factor`, an unnormalised density or one that is a bound only,
-            from which nothing can be drawn; several observed sites and none named; a data plate of fixed size.
+            from which nothing can be drawn; several observed sites and none named; a data plate of fixed size; context
+            of which it does not show whether it is per datum.
 
     Example:
         >>> import pyro, torch
@@ -62,11 +69,16 @@ def simulate(
             f"pv.simulate(model, {num_data}, x[:1])"
         )
     _refuse_factors(model, like)
+    like = (like[0], *_told_apart(model, like, plate))
     parts: list[Generated] = []
     for start in range(0, num_data, ROWS):
         rows = min(ROWS, num_data - start)
         made = predictive.simulate(
-            model, *repeated(like, rows, start), seed=seed + len(parts), observed=observed, plate=plate
+            model,
+            *repeated(like, rows, start),
+            seed=seed_of_part(seed, len(parts)),
+            observed=observed,
+            plate=plate,
         )
         if len(made.x) != rows:
             raise ValueError(
@@ -75,6 +87,15 @@ def simulate(
             )
         parts.append(made)
     return join(parts)
+
+
+def _told_apart(model: Callable[..., Any], like: tuple[Any, ...], plate: str | None) -> tuple[Any, ...]:
+    """The context with marks on what is per datum and what all data share, by the densities of the prior's draws."""
+    x, *context = like
+    prior = poutine.block(model, hide_fn=lambda site: bool(site["is_observed"]))
+    plate = plate or declaration_of(model).plate or "data"
+    with torch.no_grad(), module_mode(model, training=False):
+        return decide(model, prior, x, tuple(context), plate)
 
 
 def _refuse_factors(model: Callable[..., Any], like: tuple[Any, ...]) -> None:
