@@ -76,7 +76,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_cell_is_a_fit_and_its_evidence(name):
+def test_a_cell_is_a_fit_and_its_evidence(name, tmp_path):
     load, program, objective, other = CASES[name]
     data = load()
     objectives = ("trace-elbo",) if objective is None else {"own": objective}
@@ -94,6 +94,9 @@ def test_a_cell_is_a_fit_and_its_evidence(name):
     found = result["one", 3].evidence
     for e in ESTIMATORS:
         assert torch.equal(found[e.name].per_datum, alone[e.name].per_datum)
+    if name == "labels":
+        page = result.report(tmp_path / "report.html").read_text()
+        assert page.count("<img") == 4 - page.count("left out:") and f"{why[:40]}" in page
     words = {"labels": "given label", "lengths": "given lengths"}.get(
         name, "given b" if "b" in data.spec.given else ""
     )

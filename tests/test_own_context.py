@@ -52,6 +52,7 @@ def test_each_datum_keeps_its_own_context(data):
         assert torch.equal(own, c[at]) and own.dtype == found.dtype
     plain = pv.data.load(x)
     assert data.spec.given == ("time",) and data.spec.hash != plain.spec.hash
+    assert "given time" in repr(data)
     split = {s: torch.ones(len(plain.split(s)), 2) for s in ("train", "valid", "test")}
     two = pv.data.with_context(plain, split, c)
     assert two.spec.given == ("context 1", "context 2") and len(two.arguments("test")) == 3

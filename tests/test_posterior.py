@@ -27,6 +27,9 @@ def test_resampled_draws_are_the_posterior():
     p = posterior(truth.model, truth.guide, truth.x, num_samples=4000)
     exact = dist.Gamma(2.0 + truth.x, 1.5)
     assert p.draws["rate"].shape == p.resampled["rate"].shape == (4000, 10)
+    assert repr(p).startswith(
+        "PosteriorDraws(rate [4000, 10]; ESS "
+    ) and f"{float(p.khat.max()):.2f})" in repr(p)
     z = p.resampled["rate"]
     # Resampling costs variance twice: of the weights, and of the draw among them.
     se = exact.stddev * (1 / p.ess + 1 / 4000).sqrt()

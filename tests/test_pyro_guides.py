@@ -171,6 +171,7 @@ def test_a_fresh_guide_trains(name):
     assert all("weight" in n for n in still), still  # of a prior mean that is zero
     first, last = (sum(r["loss"] for r in rows) for rows in (fit.history[:6], fit.history[-6:]))
     assert last < first
+    assert f"model · {type(guide).__qualname__}\n" in repr(fit)
     weights = pv.log_weights(fit.model, fit.guide, X, num_samples=5)
     assert torch.isfinite(weights).all()
     assert set(pyro.infer.Predictive(fit.model, guide=fit.guide, num_samples=2)(X)) >= {"z", "s"}

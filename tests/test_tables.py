@@ -107,7 +107,7 @@ def test_splits_of_tables():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"c": "text"}, r"numbers in column 'c' .*'text' in row 0 .*get_dummies"),
+        ({"c": "text"}, r"numbers in column 'c' .*'text' in row 0 .*columns='auto'.*get_dummies"),
         ({"c": [1.0, "x"] * 20}, r"numbers in column 'c' .*'x' in row 1"),
         ({"c": [1.0, np.nan] * 20}, "no missing values in column 'c' .* got 20, the first in row 1"),
         ({"c": pd.array([1, None] * 20, dtype="Int64")}, "no missing values in column 'c'"),

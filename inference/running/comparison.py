@@ -86,7 +86,7 @@ def compare(
 
     Returns:
         `Comparison`: prints as the table; `.best`, `["name"]`, `["name", seed]`, `.differences`, `.plot()`,
-        `.to_dataframe()`. A cell that is refused or fails is a row with its reason.
+        `.to_dataframe()`, `.report(path)`. A cell that is refused or fails is a row with its reason.
 
     Raises:
         TypeError, ValueError: before anything is trained: arguments of another kind, no programs, names twice, masses

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ..data import Dataset
@@ -17,7 +19,7 @@ from .columns import best_of
 from .driver import Outcome
 from .entry import Difference, Entry, difference
 from .frame import frame_of
-from .rendering import STYLES, notebook
+from .rendering import STYLES, notebook, write_report
 from .running import load_cell, revived
 from .seeds import OverSeeds
 from .table import GRID, Table, Without, comparison_table
@@ -186,8 +188,6 @@ class Comparison:
     def table(self, style: str = "terminal") -> str:
         """One row a program; `"terminal"`, `"markdown"` or `"latex"` (package booktabs).
 
-        With several seeds the error over the data and that over the seeds stand apart.
-
         Raises:
             ValueError: another style.
         """
@@ -205,14 +205,17 @@ class Comparison:
         """A figure: each program's difference to the best, with both errors and a point for each seed."""
         from ..plots import plot_differences
 
-        entries = self._entries()
-        best = best_of(entries)
-        found = {e.title: difference(e, best, len(entries)) for e in entries if e is not best}
-        return plot_differences(found, best.title).figure
+        return plot_differences(self.differences, self.best.name).figure
 
     def to_dataframe(self) -> Any:
         """`pandas.DataFrame`, one row a cell and estimator: program, seed, figure, errors, seconds."""
         return frame_of(self.entries, self.heads)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Writes one HTML page, without network or scripts; see `write_report`, which says what it raises."""
+        return write_report(
+            path, self.outcome.cells, self.data, self._entries(), self._repr_html_(), self.plot
+        )
 
     def _repr_html_(self) -> str:
         return notebook(self._table(), self.title, self.warnings)
@@ -235,8 +238,7 @@ class Comparison:
         """The entry of this name; without its objective, where that is enough to tell."""
         if name in self.failed:
             raise KeyError(f"expected a program with figures, got {name}: {self.failed[name]}")
-        stands = {c.title: t.title for c, t in self.outcome.plan.same.items()}
-        name = stands.get(name, name)
+        name = {c.title: t.title for c, t in self.outcome.plan.same.items()}.get(name, name)
         found = [e for e in self.entries if e.title == name]
         found = found or [e for e in self.entries if " ".join(filter(None, e.label[:-1])) == name]
         if len(found) != 1:
@@ -244,6 +246,5 @@ class Comparison:
         return found[0]
 
     def _compared(self, entry: Entry) -> Compared:
-        results = self.outcome.results
-        cells = {c.seed: (c, results[c]) for c in results if c.label == entry.label}
+        cells = {c.seed: (c, r) for c, r in self.outcome.results.items() if c.label == entry.label}
         return Compared(entry, {s: cells[s] for s in entry.evidences if s is not None}, self.data)

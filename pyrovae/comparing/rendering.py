@@ -1,19 +1,28 @@
-"""A comparison's table as text: for a terminal, for documents, for a notebook."""
+"""A comparison as text: for a terminal, for documents, for a notebook, as a page."""
 
 from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import rich.table
 from rich.console import Console
 
+from ..data import Dataset
 from ..html_tables import html_notes, html_table
+from ..runs.report import write_page
 from ..text import table_lines, visible
+from .cell import Cell
+from .columns import best_of
+from .entry import Entry
 from .table import WORDS, Table
 
 WIDTH = 200
+CURVES = 6  # more of them cannot be told apart in one picture
 # Signs that LaTeX writes in its own way; the backslash first.
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -105,6 +114,53 @@ def notebook(table: Table, title: str, warnings: list[str]) -> str:
         return shown
     told = html_notes(warnings=warnings)
     return f"{shown}<details><summary>{len(warnings)} warnings on the estimates</summary>{told}</details>"
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    cells: Sequence[Cell],
+    data: Dataset,
+    entries: Sequence[Entry],
+    table: str,
+    plot: Callable[[], Any],
+) -> Path:
+    """Writes a page of a comparison: table, differences, training, L_K curves, the best's estimates, configuration.
+
+    Curves of several seeds are those of the first one.
+
+    Args:
+        path: of the page.
+        cells: all of them.
+        data: that they were trained and evaluated on.
+        entries: rows with figures.
+        table: of the figures, in HTML.
+        plot: draws the differences to the best.
+
+    Raises:
+        OSError: the page cannot be written.
+    """
+    from .. import plots
+
+    best = best_of(list(entries))
+    shown = sorted(entries, key=lambda e: e.evidence.best.log_evidence, reverse=True)[:CURVES]
+    seeds = list(dict.fromkeys(c.seed for c in cells))
+    of = f" (seed {seeds[0]})" if len(seeds) > 1 else ""
+    figures = {
+        "Differences to the best": plot,
+        f"Training{of}": lambda: plots.plot_histories({e.title: e.history for e in shown if e.history}),
+        f"L_K of importance sampling{of}": lambda: plots.plot_lk_curve({e.title: e.evidence for e in shown}),
+        f"Estimates of the best, {best.title}{of}": best.evidence.plot,
+    }
+    config = {
+        "data": data.spec.to_json(),
+        "programs": ", ".join(dict.fromkeys(c.title for c in cells)),
+        "seeds": ", ".join(map(str, seeds)),
+        "estimators": ", ".join(map(repr, cells[0].estimators)),
+        "fit": {k: v for k, v in cells[0].arguments().items() if k not in ("objective", "seed")},
+    }
+    again = f"import pyrovae as pv\n\nresult = pv.compare(...)\nresult.report({os.fspath(path)!r})"
+    title = f"Comparison on {data.spec.title('test')}"
+    return write_page(path, title, "", table, figures, config, again, best.evidence.attributes)
 
 
 def _escaped(text: str) -> str:

@@ -175,7 +175,8 @@ class Dataset:
         sizes = ", ".join(f"{name}={n}" for name, n in s.splits.items())
         units = ", standardised" if s.standardization else ""
         missing = f", missing {shares_text(s.missing)}" if s.missing else ""
+        given = f", given {', '.join(s.given)}" if s.given else ""
         return (
             f"Dataset({s.name!r}, {sizes}, event_shape={s.event_shape}, support={s.support!r}, "
-            f"binarisation={s.binarisation!r}{units}{missing})"
+            f"binarisation={s.binarisation!r}{units}{missing}{given})"
         )

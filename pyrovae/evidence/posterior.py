@@ -40,6 +40,11 @@ class PosteriorDraws:
     ess: Tensor
     x: Tensor = field(repr=False)
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in self.draws.items())
+        ess = f"ESS {float(self.ess.min()):.0f} to {float(self.ess.max()):.0f} of {len(self.log_weights)}"
+        return f"PosteriorDraws({shapes}; {ess}, largest k-hat {float(self.khat.max()):.2f})"
+
     def to_arviz(self) -> Any:
         """`arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x); see `pyrovae.export`."""
         from ..export import posterior_to_arviz

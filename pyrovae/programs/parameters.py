@@ -73,6 +73,9 @@ class ParameterStore:
             with self.active():
                 return fn(*args, **kwargs)
 
+        bound.__qualname__ = getattr(
+            fn, "__qualname__", type(fn).__qualname__
+        )  # an AutoGuide has no name of its own
         bound.pyrovae_store = self  # type: ignore[attr-defined]  # a note on the function
         return bound
 

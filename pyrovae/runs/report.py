@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..evidence import Evidence
 from ..files import write_whole
 from ..html_tables import escaped, html_notes, html_table
 
@@ -39,10 +38,11 @@ def write_page(
     path: str | os.PathLike[str],
     title: str,
     face: str,
-    evidence: Evidence,
+    evidence: str,
     figures: Mapping[str, Callable[[], Any]],
     config: Mapping[str, Any],
     again: str,
+    attributes: Mapping[str, Any],
 ) -> Path:
     """Writes the page, whole or not at all; returns its path.
 
@@ -50,23 +50,24 @@ def write_page(
         path: of the page.
         title: its heading.
         face: HTML of what was trained on what, with the curve of the training.
-        evidence: of the program.
+        evidence: HTML of the figures.
         figures: heading to what draws it; one that raises a ValueError is left out, with the reason.
         config: what the program was trained with.
         again: Python that gives the same figures again.
+        attributes: of an evidence: the versions that it was estimated with.
 
     Raises:
         OSError: the page cannot be written.
     """
     drawn = [f"<h2>{escaped(head)}</h2>{_figure(draw, head)}" for head, draw in figures.items()]
     versions = {"pyrovae": _version("pyrovae"), "python": platform.python_version()}
-    versions |= {name: str(evidence.attributes.get(name, "–")) for name in ("torch", "pyro")}
+    versions |= {name: str(attributes.get(name, "–")) for name in ("torch", "pyro")}
     rows = [*_flat(config), *versions.items()]
     parts = [
         f"<h1>{escaped(title)}</h1>",
         face,
         "<h2>Evidence</h2>",
-        evidence._repr_html_(),
+        evidence,
         *drawn,
         "<h2>Configuration and versions</h2>",
         html_table(["", ""], rows),

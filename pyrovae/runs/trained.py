@@ -208,7 +208,8 @@ class Trained:
         again = f"import pyrovae as pv\n{wanted}\n{source}\nfit.report({os.fspath(path)!r}{asked})"
         config = getattr(self, "config", None) or {"best_epoch": me.best_epoch, "epochs": len(me.history)}
         title = f"{type(self).__name__} of {ev.attributes.get('label') or 'data of your own'}"
-        return write_page(path, title, self._repr_html_(), ev, figures, config, again)
+        parts = self._repr_html_(), ev._repr_html_(), figures, config, again, ev.attributes
+        return write_page(path, title, *parts)
 
 
 def _likely(ev: Evidence, data: Any, image_shape: tuple[int, int] | None) -> Any:

@@ -130,8 +130,8 @@ def _column(series: Any, name: str, missing: bool) -> Tensor:
     if values.dtype.kind not in "buif":
         first = next((i for i, v in enumerate(values) if not isinstance(v, int | float)), 0)
         raise ValueError(
-            f"expected numbers in {name}, got {dtype} ({values[first]!r} in row {first} from 0); try to leave it "
-            "out, to give it as labels ({'x': table, 'y': column}), or one 0/1 column for each of its values "
-            "(pandas.get_dummies)"
+            f"expected numbers in {name}, got {dtype} ({values[first]!r} in row {first} from 0); try columns='auto', "
+            "which takes words as categories (command line: --columns auto), to leave it out, to give it as labels "
+            "({'x': table, 'y': column}), or one 0/1 column for each of its values (pandas.get_dummies)"
         )
     return to_real(values, name)

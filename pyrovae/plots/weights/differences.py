@@ -37,5 +37,5 @@ def plot_differences(differences: Mapping[str, DifferenceLike], best: str, ax: A
         ax.set_yticks(range(len(names)), labels=names)
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel("difference to the best [nats per datum], ± 2 standard errors")
+        ax.set_xlabel("difference to the best [nats per datum]\n± 2 standard errors")
     return ax
