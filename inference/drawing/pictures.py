@@ -144,7 +144,7 @@ class Pictures:
         spec, rows = self.data.spec, self._test(self.subset)
         assert spec.columns is not None
         mean = self._as_data(pv.reconstruct(*self.pair, *rows, seed=self.seed).mean)
-        logs = None if spec.standardization is None else spec.standardization.log
+        logs: Sequence[bool] | None = None if spec.standardization is None else spec.standardization.log
         if logs is None and spec.table is not None:
             logs = [c.role == "positive" for c in features(spec.table)]
         words = (
