@@ -46,6 +46,22 @@ def test_new_rows_of_a_table_go_by_the_roles_of_its_columns():
         new_rows(given.assign(code=7), spec)
 
 
+class Polars(pd.DataFrame):
+    """A frame that gives all of its columns, without rows, for none of them, as polars does."""
+
+    @property
+    def _constructor(self):
+        return Polars
+
+    def __getitem__(self, key):
+        return self.head(0) if isinstance(key, list) and not key else super().__getitem__(key)
+
+
+def test_new_rows_of_a_frame_of_polars():
+    spec = load(frame(), columns=ROLES).spec
+    assert torch.equal(new_rows(Polars(frame()), spec).arguments[0], new_rows(frame(), spec).arguments[0])
+
+
 @pytest.mark.parametrize("columns", [None, ROLES])
 def test_new_rows_may_miss_what_the_data_may(columns):
     table = frame() if columns else frame()[["size", "income"]]

@@ -170,13 +170,14 @@ def _values(chosen: Any, spec: DataSpec, name: str) -> Tensor:
     missing, width = spec.missing is not None, len(spec.columns or chosen.columns)
     if not missing and spec.table is None:
         return from_frame(chosen, name)[0]
-    own, rest = chosen[list(chosen.columns)[:width]], chosen[list(chosen.columns)[width:]]
+    own, given = chosen[list(chosen.columns)[:width]], list(chosen.columns)[width:]
     x = (
         from_frame(own, name, missing)[0]
         if spec.table is None
         else read_columns(own, spec.table, name, missing)[0]
     )
-    return x if not len(rest.columns) else torch.cat([x.double(), from_frame(rest, name)[0].double()], 1)
+    # `frame[[]]` of polars is the whole frame, without rows
+    return x if not given else torch.cat([x.double(), from_frame(chosen[given], name)[0].double()], 1)
 
 
 def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
