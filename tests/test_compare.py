@@ -292,6 +292,7 @@ def test_parts_by_functions_and_by_names(data):
         ({"epoch": 3}, "did you mean epochs="),
         ({"epochs": 0}, "epochs to be a whole number >= 1"),
         ({"seed": 3}, "seed=, which each has of its own"),
+        ({"given": {"w": 1.0}}, r"conditioned on, got given=; try .*pyro.condition"),
     ],
 )
 def test_errors_in_words_before_anything_is_built(data, how, words):
