@@ -21,7 +21,10 @@ from pyrovae.programs.checks.validity import closed_form_kl
 pytestmark = pytest.mark.usefixtures("unrendered")
 
 PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+# The comparison, which test_compare runs, would be run by each command that reads the file.
+BLOCKS = [
+    b for b in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL) if "pv.compare(" not in b
+]
 USE = [b for b in BLOCKS if b.startswith("# use.py")]
 FLAGS = ["--device", "cpu", "--quiet"]
 
