@@ -293,6 +293,7 @@ def test_parts_by_functions_and_by_names(data):
         ({"epoch": 3}, "did you mean epochs="),
         ({"epochs": 0}, "epochs to be a whole number >= 1"),
         ({"seed": 3}, "seed=, which each has of its own"),
+        ({"given": {"w": 1.0}}, r"conditioned on, got given=; try .*pyro.condition"),
     ],
 )
 def test_errors_in_words_before_anything_is_built(data, how, words):
@@ -444,8 +445,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
 
 
 @pytest.mark.slow
-def test_the_example_of_the_page(capsys):
+def test_the_example_of_the_page(capsys, tmp_path, monkeypatch):
     """As it stands, with fewer data and one epoch."""
+    monkeypatch.chdir(tmp_path)
     section = PAGE.read_text().partition("## Compare programs in Python")[2]
     (block,) = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], flags=re.DOTALL)
     scope = {"__name__": "page"}
@@ -453,3 +455,5 @@ def test_the_example_of_the_page(capsys):
     result = scope["result"]
     assert len(result) == 4 and result["vamp of 10 full"].seeds == (0, 1, 2)
     assert result.best.name in capsys.readouterr().out
+    page = (tmp_path / "comparison.html").read_text()
+    assert page.count("<img") == 4 and "Training (seed 0)" in page and "left out" not in page

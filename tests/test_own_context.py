@@ -1,5 +1,7 @@
 """Context of one's own beside loaded data, and a plate of another name that is told once."""
 
+import warnings
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -102,7 +104,11 @@ def test_a_plate_is_told_once(data, tmp_path):
     ):  # of the user's own functions nothing is changed
         pv.evidence(pair.model, pair.guide, *data.arguments("test"), progress=False)
     other = Pair()
-    run = pv.load(fit.save(tmp_path / "run"), model=other.model, guide=other.guide, data=data)
+    folder = fit.save(tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what a fit of these functions has trained is loaded, and not missing
+        pv.load(folder, model=pair.model, guide=pair.guide, data=data)
+    run = pv.load(folder, model=other.model, guide=other.guide, data=data)
     assert torch.equal(run.evidence(estimators=ESTIMATORS)["IS"].per_datum, ev["IS"].per_datum)
     how = FIT | {"estimators": ESTIMATORS, "out": tmp_path / "cmp"}
     for _ in range(2):  # the second time the cells are taken as they are

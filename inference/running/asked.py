@@ -178,6 +178,11 @@ def options_of(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
             default = FIT[name].default
             plain = name not in KINDS or (value is None and default is None)
             fit[name] = value if plain else KINDS[name](value, name, default)
+        elif name == "given":
+            raise TypeError(
+                "expected programs whose globals are conditioned on, got given=; try {'mine': (pyro.condition(model, "
+                "{'name': value}), guide)}"
+            )
         elif name in TAKEN:
             raise TypeError(
                 f"expected options of pv.fit that all cells can share, got {name}=, which each has of its own"

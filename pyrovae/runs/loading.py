@@ -143,6 +143,7 @@ def brought_to_life(
         if isinstance(owner, torch.nn.Module):
             owner.to(rows[0].device)
     store = ParameterStore()
+    model, guide = store.bind(model), store.bind(guide)  # their own: of an earlier fit nothing is missed here
     with store.active(), module_mode(model, guide, training=False) as modules:
         inspect_program(model, guide, *rows, plate=plate)
     return store, modules
