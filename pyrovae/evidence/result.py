@@ -15,6 +15,7 @@ from .bounds.bracket import Sandwich
 from .core.estimate import SANDWICH, Estimate
 from .core.estimator import PerDatum
 from .core.paired import PairedDifference, paired_difference
+from .frame import data_frame, row_of, rows_per_datum
 from .report import evidence_rows, evidence_title, render_evidence
 from .verdict import choose, verdict
 
@@ -191,6 +192,18 @@ class Evidence(Mapping[str, Estimate]):
         from ..plots import plot_evidence
 
         return plot_evidence(self, image_shape)
+
+    def to_dataframe(self, per_datum: bool = False) -> Any:
+        """`pandas.DataFrame`, one row an estimator, or one an estimator and datum; figures in nats.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        estimates = self.estimates.values()
+        rows = (
+            [r for e in estimates for r in rows_per_datum(e)] if per_datum else list(map(row_of, estimates))
+        )
+        return data_frame(rows)
 
     def to_arviz(self) -> Any:
         """`arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x); see `pyrovae.export`."""
