@@ -61,6 +61,8 @@ def test_each_estimator_alone_and_beside_the_elbo(name, everything, tmp_path):
     write_evidence(ev, tmp_path / "evidence.nc")
     again = read_evidence(tmp_path / "evidence.nc")
     assert torch.equal(again[name].per_datum, ev[name].per_datum) and panels(again) == panels(ev)
+    latex = ev.table("latex")
+    assert latex.isascii() and latex.count(r"\\") == 2 and r"\bottomrule" in latex
     (row,) = ev.to_dataframe().to_dict("records")
     assert row["estimator"] == name and row["log_evidence"] == ev[name].log_evidence
     frame = ev.to_dataframe(per_datum=True)

@@ -20,6 +20,7 @@ ORDER = """
 starting devices files json_files text checking precision results units
 foreign_hdf5
 html_tables
+latex_tables
 html_curves progress seeding
 tensor_files programs
 data distributions networks

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ..data import Dataset
 from ..html_tables import html_notes, html_table
+from ..latex_tables import latex_table
 from ..runs.report import write_page
 from ..text import table_lines, visible
 from .cell import Cell
@@ -23,28 +24,6 @@ from .table import WORDS, Table
 
 WIDTH = 200
 CURVES = 6  # more of them cannot be told apart in one picture
-# Signs that LaTeX writes in its own way; the backslash first.
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "k̂": r"$\hat{k}$",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "≈": r"$\approx$",
-    "Δ": r"$\Delta$",
-    "√": r"$\surd$",
-    "×": r"$\times$",
-    "–": "--",
-}
 
 
 def rich_table(table: Table, title: str) -> rich.table.Table:
@@ -80,23 +59,8 @@ def markdown(table: Table, title: str) -> str:
 
 def latex(table: Table, title: str) -> str:
     """A table environment of the package booktabs, title and notes as its caption."""
-    kinds = "".join("l" if c in WORDS else "r" for c in table.columns)
-    rows = [" & ".join(map(_escaped, row)) + r" \\" for row in (table.columns, *table.rows)]
-    caption = " ".join(map(_escaped, [f"{title}.", *table.all_notes]))
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{caption}}}",
-        rf"\begin{{tabular}}{{{kinds}}}",
-        r"\toprule",
-        rows[0],
-        r"\midrule",
-        *rows[1:],
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    words = [i for i, c in enumerate(table.columns) if c in WORDS]
+    return latex_table(table.columns, table.rows, [f"{title}.", *table.all_notes], words)
 
 
 def notebook(table: Table, title: str, warnings: list[str]) -> str:
@@ -161,18 +125,6 @@ def write_report(
     again = f"import pyrovae as pv\n\nresult = pv.compare(...)\nresult.report({os.fspath(path)!r})"
     title = f"Comparison on {data.spec.title('test')}"
     return write_page(path, title, "", table, figures, config, again, best.evidence.attributes)
-
-
-def _escaped(text: str) -> str:
-    text = visible(text)
-    out = []
-    i = 0
-    while i < len(text):
-        pair = text[i : i + 2]
-        sign = pair if pair in _LATEX else text[i]
-        out.append(_LATEX.get(sign, sign))
-        i += len(sign)
-    return "".join(out)
 
 
 STYLES: dict[str, Callable[[Table, str], str]] = {

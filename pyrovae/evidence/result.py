@@ -122,7 +122,7 @@ class Evidence(Mapping[str, Estimate]):
         return verdict(self.estimates, self.attributes.get("density") == "bound_only")
 
     def table(self, style: str = "terminal", against: Evidence | None = None) -> str:
-        """One row an estimator; `"terminal"` or `"markdown"`.
+        """One row an estimator; `"terminal"`, `"markdown"` or `"latex"`.
 
         Args:
             style: of the table.

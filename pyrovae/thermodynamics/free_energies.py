@@ -113,7 +113,7 @@ class FreeEnergy:
         return out
 
     def table(self, style: str = "terminal") -> str:
-        """One row a temperature, means over data ± Monte-Carlo errors; `"terminal"` or `"markdown"`.
+        """One row a temperature, means over data ± Monte-Carlo errors; `"terminal"`, `"markdown"` or `"latex"`.
 
         ⟨E⟩_p and T S_p, whose difference F_p is, are beside it where they are taken.
 

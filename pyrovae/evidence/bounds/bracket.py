@@ -139,7 +139,7 @@ class Sandwich:
         return head, rows
 
     def table(self, style: str = "terminal") -> str:
-        """One row a bracket, means ± SE over data in nats; `"terminal"` or `"markdown"`."""
+        """One row a bracket, means ± SE over data in nats; `"terminal"`, `"markdown"` or `"latex"`."""
         return render(style, *self._rows(), self._title, self.warnings, titled=False)
 
     def plot(self) -> Any:

@@ -1,4 +1,4 @@
-"""A table with a title and notes, for a terminal and for a document."""
+"""A table with a title and notes, for a terminal and for documents."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from ...latex_tables import latex_table
+
 
 def check_style(style: str) -> None:
-    """Raises ValueError for a style other than `"terminal"` and `"markdown"`."""
-    if style not in ("terminal", "markdown"):
-        raise ValueError(f"expected style 'terminal' or 'markdown', got {style!r}")
+    """Raises ValueError for a style other than `"terminal"`, `"markdown"` and `"latex"`."""
+    if style not in ("terminal", "markdown", "latex"):
+        raise ValueError(f"expected style 'terminal', 'markdown' or 'latex', got {style!r}")
 
 
 def render(
@@ -29,7 +31,7 @@ def render(
     """Text of the table: as wide as its columns need, notes below it.
 
     Args:
-        style: `"terminal"` or `"markdown"`.
+        style: `"terminal"`, `"markdown"`, or `"latex"` (package booktabs; title and notes are its caption).
         head, rows: cells; the first column is text, the others numbers.
         title: above the table of a terminal, below that of a document (where `titled`).
         notes: a line each.
@@ -40,6 +42,8 @@ def render(
         ValueError: another style.
     """
     check_style(style)
+    if style == "latex":
+        return latex_table(head, rows, [f"{part.rstrip('.')}." for part in (title, *notes)])
     if style == "markdown":
         lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]

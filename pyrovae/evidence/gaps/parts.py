@@ -191,7 +191,7 @@ class Gaps:
         return head, [[a, f"{b:.4f}", _figure(c), _figure(d), e] for a, b, c, d, e in lines]
 
     def table(self, style: str = "terminal") -> str:
-        """Bounds and gaps, means ± SE over data ± Monte-Carlo error; `"terminal"` or `"markdown"`."""
+        """Bounds and gaps, means ± SE over data ± Monte-Carlo error; `"terminal"`, `"markdown"` or `"latex"`."""
         check_style(style)
         return render(style, *self._rows(), self._title, self.warnings)
 
