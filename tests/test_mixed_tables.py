@@ -349,3 +349,28 @@ def test_walks_of_the_page(walk, tmp_path, capsys):
     said = capsys.readouterr().out
     assert ("farthest column" if walk == "anomalies" else "coverage of 90 % intervals") in said
     assert (tmp_path / f"table_{walk}.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_the_study_of_half_the_values_missing(capsys):
+    from pyrovae.inference.studies import miwae
+
+    small = [
+        "--masks",
+        "2",
+        "--epochs",
+        "1",
+        "--num-samples",
+        "5",
+        "--hidden",
+        "8",
+        "--latent-dim",
+        "2",
+        "--quiet",
+    ]
+    assert miwae.main(small) == 0
+    rows = [
+        line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| 1234")
+    ]
+    # The mean of a column of variance 1 errs by 1, whatever is missing; ridge is far better.
+    assert float(rows[0][3]) == pytest.approx(1.0, abs=0.1) and float(rows[0][2]) < 0.5

@@ -14,7 +14,8 @@ from scipy.stats import norm
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.inference import sample, train
-from pyrovae.inference.drawing.pictures import PICTURES, unlike_pairs
+from pyrovae.inference.drawing.arrays import unlike_pairs
+from pyrovae.inference.drawing.pictures import PICTURES
 from pyrovae.programs import aggregate_posterior, decode, latent_space
 
 from .handwritten import CASES, CONTEXT, F64, B, D, L, W, X, posterior

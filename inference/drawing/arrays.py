@@ -1,4 +1,4 @@
-"""Arrays of what was drawn, as files; and what data are drawn in the form of."""
+"""Arrays of what was drawn, as files; in what form data are drawn, and which pairs."""
 
 from __future__ import annotations
 
@@ -25,3 +25,22 @@ def write_arrays(path: Path, arrays: Mapping[str, Tensor], weights_hash: str) ->
     plain: dict[str, Any] = {k: v.cpu().numpy() for k, v in arrays.items()}
     np.savez(content, weights_hash=np.array(weights_hash), **plain)
     write_whole(path, content.getvalue())
+
+
+def unlike_pairs(num_data: int, labels: Tensor | None, num_pairs: int = 4) -> list[tuple[int, int]]:
+    """The first pairs of data of different classes; each datum once.
+
+    Raises:
+        ValueError: for fewer than two data.
+    """
+    if num_data < 2:
+        raise ValueError(f"expected at least 2 data to go between, got {num_data}")
+    classes = None if labels is None else labels.tolist()
+    left = list(range(num_data))
+    pairs: list[tuple[int, int]] = []
+    while len(left) > 1 and len(pairs) < num_pairs:
+        a = left.pop(0)
+        b = next((i for i in left if classes is None or classes[i] != classes[a]), left[0])
+        left.remove(b)
+        pairs.append((a, b))
+    return pairs

@@ -20,7 +20,7 @@ from pyrovae.data.tables.columns import features
 from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
-from .arrays import example
+from .arrays import example, unlike_pairs
 from .classes import class_samples
 
 PictureName = Literal[
@@ -237,22 +237,3 @@ class Pictures:
 def draw_pictures(pair: Pair, data: Dataset, out: Path, *, format: str = "png") -> list[str]:
     """Writes pictures of samples, reconstructions (of images) and the latent space; returns the names."""
     return Pictures(pair, data, format=format).write(out, QUICK)
-
-
-def unlike_pairs(num_data: int, labels: Tensor | None, num_pairs: int = 4) -> list[tuple[int, int]]:
-    """The first pairs of data of different classes; each datum once.
-
-    Raises:
-        ValueError: for fewer than two data.
-    """
-    if num_data < 2:
-        raise ValueError(f"expected at least 2 data to go between, got {num_data}")
-    classes = None if labels is None else labels.tolist()
-    left = list(range(num_data))
-    pairs: list[tuple[int, int]] = []
-    while len(left) > 1 and len(pairs) < num_pairs:
-        a = left.pop(0)
-        b = next((i for i in left if classes is None or classes[i] != classes[a]), left[0])
-        left.remove(b)
-        pairs.append((a, b))
-    return pairs

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import inspect_program
-from ..programs.elements import elements_of
-from ..programs.sites import Sites, observed_law
+from ..programs.elements import elements_of, observed_law
+from ..programs.sites import Sites
 from .core.checks import check_num_samples
 from .core.chunks import pairs_in
 from .core.estimate import standard_error

@@ -8,6 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from .sites import Sites
+
 _INDEPENDENT = (torch.distributions.Independent, dist.Independent)
 
 
@@ -44,3 +46,10 @@ def check_elements(law: Any) -> None:
             "expected a likelihood of numbers that are independent given z, as those of pyrovae.likelihoods are, got "
             f"{type(law).__name__}; try .to_event(...) of a law of single numbers"
         )
+
+
+def observed_law(sites: Sites, name: str) -> tuple[Any, Tensor]:
+    """Law of an observed site given the latents that were drawn, and its value."""
+    assert sites.traces is not None
+    site = sites.traces[1].nodes[name]
+    return site["fn"], site["value"]

@@ -246,10 +246,3 @@ def stack_samples(parts: list[Sites]) -> Sites:
         torch.cat(marginal) if marginal else None,
         parts[0].traces,
     )
-
-
-def observed_law(sites: Sites, name: str) -> tuple[Any, Tensor]:
-    """Law of an observed site given the latents that were drawn, and its value."""
-    assert sites.traces is not None
-    site = sites.traces[1].nodes[name]
-    return site["fn"], site["value"]

@@ -123,9 +123,7 @@ def _from_mapping(name: str, source: Mapping[Any, Any], request: Request) -> Raw
 
 def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
     table, source = None, dict(source)
-    named = {s: row_names(source[s]) or tuple(map(str, range(len(source[s])))) for s in SPLITS if s in source}
-    if not any(row_names(source[s]) for s in named):
-        named = {}
+    given_names = {s: row_names(source[s]) for s in SPLITS if s in source}
     for s in [s for s in SPLITS if s in source and request.label_column is not None]:
         source[s], own = label_taken(
             source[s], source.get(f"{s}_labels"), request.label_column, f"split {s!r}"
@@ -144,6 +142,9 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
                 source[f"{s}_labels"] = own
     for split, x in splits.items():
         check_event(x, f"split {split!r}")
+    named: dict[str, Columns] = {}
+    if any(given_names.values()):
+        named = {s: names or tuple(map(str, range(len(splits[s])))) for s, names in given_names.items()}
     codes, classes = to_codes({s: source[f"{s}_labels"] for s in splits if f"{s}_labels" in source})
     labels = {s: to_labels(y, len(splits[s]), f"split {s!r}") for s, y in codes.items()}
     if {f"{s}_labels" for s in labels} != {str(k) for k in source if str(k).endswith("_labels")} or (
