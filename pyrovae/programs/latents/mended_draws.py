@@ -83,4 +83,4 @@ def _log_i0(value: Tensor) -> Tensor:
 
 
 _mend_lkj()
-SineBivariateVonMises.sample = draw_torus
+SineBivariateVonMises.sample = draw_torus  # type: ignore[method-assign]
