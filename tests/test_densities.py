@@ -258,8 +258,7 @@ def test_split_computes_what_does_not_vary_once():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("enumerated in the model", "enumerated discrete"),
-        ("enumerated in the guide", "enumerated discrete"),
+        ("enumerated in the guide", "auxiliary or discrete sites"),
         ("fixed shape", "broadcasts over a particle plate"),
         ("auxiliary guide site", "auxiliary"),
     ],
@@ -283,3 +282,56 @@ def test_discrete_latents_are_refused():
 
     with pytest.raises(ValueError, match=r"continuous latents alone, got discrete ones at \['c'\]"):
         densities(model, guide, (torch.zeros(3, dtype=F64),))
+
+
+def classes(x, support=None):
+    """z of a class that is summed out, c: ln p(x) is that of a mixture of two Gaussians."""
+    with pyro.plate("data", len(x)):
+        c = pyro.sample("c", dist.Categorical(f([0.4, 0.6])), infer={"enumerate": "parallel"})
+        law = dist.Normal(2.0 * c - 1.0, f(0.7)) if support is None else support(c)
+        z = pyro.sample("z", law)
+        pyro.sample("x", dist.Normal(z, f(0.5)), obs=x)
+
+
+def of_classes(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(0.5 * x, f(0.8)))
+
+
+def test_classes_that_the_model_sums_out_are_summed_out_along_chains():
+    x, estimators = f([0.3, -1.0, 1.5]), [pv.AIS(20, 100), pv.AIS(20, 100, start="prior"), pv.OwnIS(400)]
+
+    def right(x):
+        each = dist.Normal(f([-1.0, 1.0]), f(0.74).sqrt()).log_prob(x[:, None])
+        return (f([0.4, 0.6]).log() + each).logsumexp(-1)
+
+    found = pv.evidence(classes, of_classes, x, estimators=estimators, compile=False)
+    for estimate in found.values():
+        assert ((estimate.per_datum - right(x)).abs() < 4.5 * estimate.variance.sqrt()).all()
+        assert estimate.variance.sqrt().max() < 0.1
+    d = densities(classes, of_classes, (x,), chains=2)
+    with seeded(0, "test"):
+        u = d.initial("guide")
+    z = d.latents(u)["z"]
+    prior = (f([0.4, 0.6]).log() + dist.Normal(f([-1.0, 1.0]), f(0.7)).log_prob(z[..., None])).logsumexp(-1)
+    torch.testing.assert_close(d.log_prior(u), prior)
+    torch.testing.assert_close(d.log_likelihood(u), dist.Normal(z, f(0.5)).log_prob(x))
+    bounds = pv.sandwich(classes, of_classes, x, simulate=20, ais=pv.AIS(40, 10), compile=False)
+    for bound in (bounds.lower, bounds.upper, bounds.importance.lower, bounds.importance.upper):
+        assert (bound - right(bounds.x)).mean().abs() < 0.1
+
+
+def test_classes_that_move_a_support_or_are_all_there_is_are_refused():
+    x = f([0.3, 0.5])
+    with pytest.raises(ValueError, match=r"the same for all values of \['c'\].*at \['z'\]"):
+        densities(lambda x: classes(x, lambda c: dist.Uniform(-1.0 - c, f(2.0))), of_classes, (x,))
+
+    def alone(x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(f([0.4, 0.6])), infer={"enumerate": "parallel"})
+            pyro.sample("x", dist.Normal(c.double(), f(0.5)), obs=x)
+
+    with pytest.raises(ValueError, match=r"expected a continuous latent.*try pv.Exact"):
+        densities(alone, lambda x: None, (x,))
+    with pytest.raises(ValueError, match="a power of a sum is no sum of powers"):
+        pv.thermodynamics.free_energy(classes, of_classes, x, temperatures=[1.0, 2.0], estimator=pv.AIS(3, 2))

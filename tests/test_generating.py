@@ -6,6 +6,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer.reparam import LocScaleReparam
 
 import pyrovae as pv
 from pyrovae.models import ground_truths as gt
@@ -296,3 +298,24 @@ def test_parts_of_draws_of_other_seeds_are_others():
         first, other = draw(0).x, draw(1).x
         assert torch.isin(first, other).float().mean() < 0.01  # of float32, some agree by chance
         assert first.unique().numel() > 2000
+
+
+def test_models_under_reparam_are_drawn_from():
+    """What is observed is x alone: a latent that reparam computes is none of it."""
+
+    def plain(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.full_like(x, 3.0), 2.0))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z_decentered", dist.Normal((x - 3) / 2.1, 0.3))
+
+    model = poutine.reparam(plain, config={"z": LocScaleReparam(0.0)})
+    drawn = pv.simulate(model, 1000, torch.zeros(1))
+    assert torch.equal(drawn.latents["z"], 3 + 2 * drawn.latents["z_decentered"])
+    assert (drawn.x.mean() - 3).abs() < 4.5 * (4.25 / 1000) ** 0.5
+    bounds = pv.sandwich(model, guide, torch.zeros(1), simulate=20, ais=pv.AIS(20, 4, start="guide"))
+    truth = dist.Normal(3.0, 4.25**0.5).log_prob(bounds.x.double())
+    assert (bounds.lower - truth).abs().mean() < 0.1 and (bounds.upper - truth).abs().mean() < 0.1

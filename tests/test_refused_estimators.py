@@ -47,12 +47,17 @@ def test_nothing_but_refusals_is_an_error():
 
     def mixed(x):
         with pyro.plate("data", len(x)):
-            c = pyro.sample("c", dist.Categorical(torch.ones(2)), infer={"enumerate": "parallel"})
+            c = pyro.sample("c", dist.Bernoulli(0.5))
             z = pyro.sample("z", dist.Normal(torch.zeros(4), 1.0).to_event(1))
             pyro.sample("x", dist.Normal(z.sum(-1) + c, 1.0), obs=x)
 
+    def mixed_guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("c", dist.Bernoulli(0.5))
+            pyro.sample("z", dist.Normal((x / 5).unsqueeze(-1), torch.ones(4)).to_event(1))
+
     with pytest.raises(ValueError, match="expected 1-2 latent dims"):
-        pv.evidence(mixed, guide, X, estimators=[pv.Exact(), pv.AIS(4, 4)])
+        pv.evidence(mixed, mixed_guide, X, estimators=[pv.Exact(), pv.AIS(4, 4)])
 
 
 def test_a_certificate_that_was_named_is_not_passed_over():
@@ -64,7 +69,7 @@ def test_a_certificate_that_was_named_is_not_passed_over():
     both = [pv.IS(20), pv.AIS(4, 4)]
     ev = pv.evidence(classes, lambda x: None, X, estimators=both)
     assert list(ev) == ["IS"] and "AIS" in ev.refused
-    with pytest.raises(ValueError, match="continuous latents"):
+    with pytest.raises(ValueError, match="a continuous latent"):
         pv.evidence(classes, lambda x: None, X, estimators=both, certify="AIS")
 
 

@@ -161,8 +161,10 @@ def annealed(programs):
     """AIS of both starts, of programs that HMC can move."""
     case, right = programs.wrong, log_evidence(programs.wrong)
     for start in ("guide", "prior"):
-        served = not any(r.discrete for r in case.rows) and not (
-            start == "guide" and any(r.auxiliary for r in case.rows)
+        served = (
+            case.continuous
+            and not any(r.drawn for r in case.rows)
+            and not (start == "guide" and any(r.auxiliary for r in case.rows))
         )
         ais = pv.AIS(num_temperatures=8, num_chains=32, leapfrog=3, start=start)
         try:
@@ -172,7 +174,7 @@ def annealed(programs):
                 raise Wrong(f"{ais.name} refused: {error}") from error
             continue
         if not served:
-            raise Wrong(f"{ais.name} took a discrete latent or an auxiliary site")
+            raise Wrong(f"{ais.name} took a drawn discrete latent or an auxiliary site")
         error = np.sqrt(estimate.variance.numpy()) + 1e-4
         ratio = np.exp(estimate.per_datum.numpy() - right)
         # Where few chains hold all the weight, their spread says little of the error: Markov's bound alone is left.

@@ -32,7 +32,7 @@ class ModelClass(Row):
 class GuideClass(Row):
     """g, summed out in the guide, whose other latents depend on it."""
 
-    name, discrete = "guide enumeration", True
+    name, discrete, drawn = "guide enumeration", True, True
 
     def draw(self, d):
         d.p["g"] = logits(d, GUIDE_CLASSES)
@@ -57,7 +57,7 @@ class GuideClass(Row):
 class DrawnClass(Row):
     """A discrete latent that the guide draws."""
 
-    name, discrete = "discrete latent drawn", True
+    name, discrete, drawn = "discrete latent drawn", True, True
 
     def draw(self, d):
         d.table("d", lambda shape: logits(d, shape), 2, guided=True)

@@ -12,7 +12,7 @@ class Row:
     Attributes:
         law: of z, where the row chooses it.
         double, inner, outer: float64; an inner plate; the data plate at dim -2.
-        discrete: it has a latent without a density, which HMC cannot move.
+        discrete: it has a latent without a density, which is summed out; `drawn`: which the guide draws, or sums out.
         auxiliary: the guide has sites that are the model's only by a Delta.
         wrong_in_pyro: TraceEnum_ELBO's own value is wrong.
         excludes: names of rows it does not go with, and why.
@@ -21,7 +21,7 @@ class Row:
 
     name = ""
     law = None
-    double = inner = outer = discrete = auxiliary = wrong_in_pyro = False
+    double = inner = outer = discrete = drawn = auxiliary = wrong_in_pyro = False
     excludes: dict = {}  # noqa: RUF012
     declares: dict = {}  # noqa: RUF012
 

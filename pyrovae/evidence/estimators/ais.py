@@ -115,7 +115,7 @@ class AIS(ChunkedEstimator):
         is: a check without direction).
 
         Raises:
-            ValueError: discrete or enumerated latents, auxiliary guide sites (from the guide), a
+            ValueError: discrete latents that are drawn, auxiliary guide sites (from the guide), a
                 program that does not broadcast, a density that is no density.
         """
         check_density(program)

@@ -79,7 +79,7 @@ class Fitter:
     """Fits proposals to chunk after chunk of data; full chunks run one compiled graph where that pays.
 
     Args:
-        program: whose latents are continuous.
+        program: whose latents are continuous, or summed out in the model.
         fit: how.
         execution: seed, memory and compilation.
         rows: data of a full chunk.
@@ -175,7 +175,7 @@ class FittedEstimator(ChunkedEstimator):
         """Data fitted side by side.
 
         Raises:
-            ValueError: discrete or enumerated latents, more than 512 latent dims, a program that does not broadcast, a
+            ValueError: discrete latents that are drawn, more than 512 latent dims, a program that does not broadcast, a
                 density that is no density; before anything is computed.
         """
         check_density(program)

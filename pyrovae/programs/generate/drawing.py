@@ -13,6 +13,7 @@ from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 from ..arguments.marks import unmarked
+from ..checks.measure import is_computed
 from ..declaration import declaration_of
 from ..idioms.conditioning import outside
 from ..modes import module_mode
@@ -118,8 +119,10 @@ def generate(
             "on the data it is given; try its own sample(), if it has one"
         )
     trace = trace_of(program, model, args, seed, "generate")
-    # uncondition() keeps a note of which sites were observed.
-    was_observed = [n for n, s in sample_sites(trace) if s["infer"].get("was_observed")]
+    # uncondition() keeps a note of which sites were observed, latents that a reparameteriser computes among them.
+    was_observed = [
+        n for n, s in sample_sites(trace) if s["infer"].get("was_observed") and not is_computed(s["fn"])
+    ]
     name = name or declaration_of(model).observed or (was_observed[0] if len(was_observed) == 1 else None)
     if name not in was_observed:
         raise ValueError(f"expected the name of one observed site of {was_observed}, got {name!r}")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..arguments.marks import Marked, change, unmarked
 from ..checks.contract import check_arguments
+from ..checks.measure import is_computed
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
 from ..idioms.conditioning import outside
@@ -83,7 +84,9 @@ def _check(model: Any, args: tuple[Any, ...], latents: dict[str, Tensor], drawn:
     trace = trace_of(Substitute(latents)(model), model, args, 0, "simulate")
     shared = outside(trace, declaration_of(model).plate or "data")  # latents that are conditioned on
     observed = {
-        n: s for n, s in sample_sites(trace) if s["is_observed"] and (is_factor(s) or n not in shared)
+        n: s
+        for n, s in sample_sites(trace)
+        if s["is_observed"] and (is_factor(s) or n not in shared) and not is_computed(s["fn"])
     }
     factors = [n for n, s in observed.items() if is_factor(s)]
     if factors:

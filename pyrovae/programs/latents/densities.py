@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from ..checks.agreement import mask_of
@@ -19,6 +20,7 @@ from ..idioms.cached_draws import without_inverse
 from ..inspection import PARTICLES, Program
 from ..sites import is_factor, reduce_to, sample_sites, unscaled_log_prob
 from .layout import Slot, latent_sites, refuse_discrete
+from .summed import refuse_other_supports, summed_out
 from .terms import Start, Terms, differentiate
 
 
@@ -27,16 +29,17 @@ class Densities:
 
     z = T(u) by the bijection onto each model site's support AS IT IS THERE, given the values
     upstream; the log-Jacobian counts with the densities of z, so that all are densities of u.
+    Discrete latents that are enumerated in the model are summed out of p(z) and of p(x, z).
     A datum that pads a plate of fixed size counts among the n.
 
     Args:
-        program: any pair whose latents are continuous.
+        program: any pair whose latents are continuous, or summed out in the model.
         indices: the data.
         num_chains: K.
         temperature: T of p(x, z)^{1/T}, where the path of `evaluate` ends.
 
     Raises:
-        ValueError: for discrete or enumerated latents, or a program that does not broadcast.
+        ValueError: for discrete latents that are drawn, or a program that does not broadcast.
     """
 
     def __init__(self, program: Program, indices: Tensor, num_chains: int, temperature: float = 1.0) -> None:
@@ -46,22 +49,31 @@ class Densities:
                 f"{-1 - program.max_plate_nesting}, as chains side by side need, got one that does not; "
                 "try `...` indexing and negative dims in place of fixed shapes"
             )
-        if program.enumerated:
+        if program.enumerated and temperature != 1:
             raise ValueError(
-                "expected continuous latents alone, got enumerated discrete ones, which have no gradient; try "
-                "pv.IS, which sums them out"
+                "expected continuous latents alone at a temperature other than 1, got enumerated ones: a power of "
+                "a sum is no sum of powers; try to sample them in the guide"
             )
         self.program, self.indices, self.num_chains = program, indices, num_chains
         self.temperature = temperature
         self._inverts = False  # known of the guide
         with program.quiet(0, "densities"), program.on(indices) as given:
             trace = self._model_trace(given, None)
-        refuse_discrete(trace)
+        enumerated = {n for n, s in latent_sites(trace) if s["infer"].get("enumerate") == "parallel"}
+        self.summed = enumerated if program.enumerated else set()
+        refuse_discrete(trace, self.summed)
         frame = data_frame(trace, program.plate)
         self.rows: int = frame.size
         self._dims = (-1 - program.max_plate_nesting, frame.dim)
-        self.masked = sorted(n for n, site in latent_sites(trace) if not torch.as_tensor(mask_of(site)).all())
-        self.slots = {name: Slot.of(site, frame.dim) for name, site in latent_sites(trace)}
+        moved = {n: site for n, site in latent_sites(trace) if n not in self.summed}
+        if not moved:
+            raise ValueError("expected a continuous latent, got enumerated discrete ones alone; try pv.Exact")
+        self.masked = sorted(n for n, site in moved.items() if not torch.as_tensor(mask_of(site)).all())
+        self.slots = {name: Slot.of(site, frame.dim) for name, site in moved.items()}
+        if self.summed:
+            with program.quiet(0, "densities"), program.on(indices) as given:
+                trace = self._model_trace(given, None, summed=True)
+            refuse_other_supports(trace, self.slots, self.summed, 1 + program.max_plate_nesting)
         self.width = sum(slot.size for slot in self.slots.values())
 
     def initial(self, from_: Start, density: bool = True) -> Tensor:
@@ -122,16 +134,21 @@ class Densities:
     def terms_given(self, u: Tensor, given: tuple[Any, ...], guide: bool) -> Terms:
         """`terms` for arguments at hand, in eval mode already."""
         handler = Substitute(self._unpack(u), unconstrained=True)
-        model = self._model_trace(given, handler)
+        model = self._model_trace(given, handler, summed=True)
         sizes = (u.shape[0], self.rows)
         prior = likelihood = jacobian = u.new_zeros(())
         for name, site in sample_sites(model):
-            value = unscaled_log_prob(site)
+            if name in self.slots:
+                jacobian = jacobian + reduce_to(self._jacobian(handler, name, site), self._dims, sizes)
+            if self.summed:
+                continue
+            value = reduce_to(unscaled_log_prob(site), self._dims, sizes)
             if site["is_observed"]:
-                likelihood = likelihood + reduce_to(value, self._dims, sizes)
+                likelihood = likelihood + value
             else:
-                prior = prior + reduce_to(value, self._dims, sizes)
-                jacobian = jacobian + reduce_to(_masked(handler.log_jacobian[name], site), self._dims, sizes)
+                prior = prior + value
+        if self.summed:
+            prior, likelihood = (v.to(u.dtype) for v in summed_out(model, self.program.plate))
         prior, likelihood, jacobian = (v.expand(sizes) for v in (prior + jacobian, likelihood, jacobian))
         if not guide:
             return Terms(prior, likelihood, jacobian)
@@ -142,7 +159,7 @@ class Densities:
         for name, site in sample_sites(trace):
             value = unscaled_log_prob(site)
             if not is_factor(site):  # the transform is the model's, whatever the guide's own support is
-                value = value + _masked(handler.log_jacobian[name], site)
+                value = value + self._jacobian(handler, name, site)
             total = total + reduce_to(value, self._dims, sizes)
         return Terms(prior, likelihood, jacobian, total.expand(sizes))
 
@@ -173,7 +190,7 @@ class Densities:
         extra = [n for n, s in sample_sites(trace) if not is_factor(s) and n not in self.slots]
         if extra:
             raise ValueError(
-                f"expected a guide with a density of the latents alone, got the auxiliary sites {extra}; "
+                f"expected a guide with a density of the latents alone, got the auxiliary or discrete sites {extra}; "
                 'try start="prior"'
             )
         if self._inverts:
@@ -191,13 +208,21 @@ class Densities:
     def _plated(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         return pyro.plate(PARTICLES, self.num_chains, dim=-1 - self.program.max_plate_nesting)(fn)
 
-    def _model_trace(self, given: tuple[Any, ...], handler: Substitute | None) -> Any:
+    def _jacobian(self, handler: Substitute, name: str, site: Any) -> Tensor:
+        """ln|dz/du| in the site's batch; a site that a mask leaves without a density has no Jacobian either."""
+        # Dims further left are of what is summed out.
+        batch = site["fn"].batch_shape[-1 - self.program.max_plate_nesting :]
+        return scale_and_mask(handler.log_jacobian[name].expand(batch), 1.0, site["mask"])
+
+    def _model_trace(self, given: tuple[Any, ...], handler: Substitute | None, summed: bool = False) -> Any:
         # The handler is outermost: plates have expanded the distribution when it asks for its support.
         model = self._plated(self.program.model)
+        if summed and self.summed:
+            model = EnumMessenger(-2 - self.program.max_plate_nesting)(model)
         return poutine.trace(handler(model) if handler else model).get_trace(*given)
 
     def _read(self, trace: Any) -> Tensor:
-        return torch.cat([self.slots[name].read(site) for name, site in latent_sites(trace)], -1)
+        return torch.cat([slot.read(trace.nodes[name]) for name, slot in self.slots.items()], -1)
 
     def _unpack(self, u: Tensor) -> dict[str, Tensor]:
         sizes = [slot.size for slot in self.slots.values()]
@@ -205,8 +230,3 @@ class Densities:
             n: slot.unflat(part)
             for (n, slot), part in zip(self.slots.items(), u.split(sizes, -1), strict=True)
         }
-
-
-def _masked(jacobian: Tensor, site: Any) -> Tensor:
-    """A site that a mask leaves without a density has no Jacobian either."""
-    return scale_and_mask(jacobian.expand(site["fn"].batch_shape), 1.0, site["mask"])

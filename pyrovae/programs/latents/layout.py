@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,14 +74,16 @@ def latent_sites(trace: Any) -> Iterator[tuple[str, Any]]:
     return ((n, s) for n, s in sample_sites(trace) if not s["is_observed"])
 
 
-def refuse_discrete(trace: Any) -> None:
-    """Refuses latents that have no gradient, or no support to map from.
+def refuse_discrete(trace: Any, summed: Collection[str] = ()) -> None:
+    """Refuses latents that have no gradient, or no support to map from, but for those that are summed out.
 
     Raises:
         ValueError: naming them.
     """
     discrete, unknown = [], []
     for name, site in latent_sites(trace):
+        if name in summed:
+            continue
         try:
             support = site["fn"].support
             if support.is_discrete:
