@@ -193,7 +193,7 @@ def test_result_table_and_plot(tmp_path):
         free.table("markdown").count("≥") == 3 and "F_q" in free.table() and "F_q − F_p by IS" in repr(free)
     )
     torch.testing.assert_close(free.kl * free.temperatures.unsqueeze(-1), free.gap)
-    with pytest.raises(ValueError, match="'terminal' or 'markdown'"):
+    with pytest.raises(ValueError, match="'terminal', 'markdown' or 'latex'"):
         free.table("html")
     with pytest.raises(ValueError, match="expected one of"):
         free.mean("kl")

@@ -118,7 +118,7 @@ def test_table_and_warnings():
     assert sw.warnings[0].endswith("none on real data")
     assert any("more temperatures would narrow it" in w for w in sw.warnings)
     assert "≤ ln p(x) ≤" in repr(sw)
-    with pytest.raises(ValueError, match="'terminal' or 'markdown'"):
+    with pytest.raises(ValueError, match="'terminal', 'markdown' or 'latex'"):
         sw.table("html")
     again = pv.sandwich(m.model, wide, torch.zeros(1, 5, dtype=F64), **options)
     assert torch.equal(again.lower, sw.lower) and torch.equal(again.upper, sw.upper)

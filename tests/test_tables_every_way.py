@@ -111,7 +111,7 @@ def test_estimators_agree_or_refuse(case):
         (ais,) if kind == "markov" else (pv.Adaptive(0.05), ais)
     ):  # of paths it takes half a minute
         if kind == "semi-supervised":
-            with pytest.raises(ValueError, match="enumerated discrete"):
+            with pytest.raises(ValueError, match=r"got discrete ones at \['y'\]"):
                 importance(fit, rows, estimators=[estimator])
             continue
         (found,) = importance(fit, rows, estimators=[estimator]).estimates.values()
