@@ -274,3 +274,15 @@ def test_files_of_other_encodings_and_separators(tmp_path):
     path.write_text("a;b\n1,5;2,5\n3,5;4,5\n")
     with pytest.raises(ValueError, match="sep="):
         pv.data.load(path)
+
+
+def test_compiled_code_of_a_library_is_not_the_users(tmp_path):
+    """Its frames name sources that are not there (pandas/_libs/parsers.pyx): the error is about the file."""
+    from pyrovae.inference.running.telling import in_users_code
+
+    path = tmp_path / "old.csv"
+    path.write_bytes("größe,b\n1,2\n3,4\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="UTF-8") as caught:
+        pv.data.load(path)
+    place = in_users_code(caught.value)
+    assert place is None or not place[0].endswith(".pyx")

@@ -90,6 +90,7 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, str]]:
 
 
 def _is_users(file: str) -> bool:
-    if file.startswith("<"):
+    # Compiled code of libraries names sources that are not there: pandas/_libs/parsers.pyx.
+    if file.startswith("<") or not Path(file).is_file():
         return False
     return not any(Path(os.path.realpath(file)).is_relative_to(p) for p in OURS)
