@@ -167,7 +167,16 @@ def test_a_real_full_disk(made, tmp_path, capsys):
     )
     place = tmp_path / "limited"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(made), *EVALUATE, "--out-dir", str(place)],
+        [
+            sys.executable,
+            "-B",
+            "-c",
+            program,
+            str(made),
+            *EVALUATE,
+            "--out-dir",
+            str(place),
+        ],  # no cut bytecode
         capture_output=True,
         text=True,
     )

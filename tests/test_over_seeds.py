@@ -101,6 +101,17 @@ def test_differences_are_paired_over_data_and_seeds():
     assert found.order_stands and found.behind == 3 and not found.directed and found.estimator == "IS"
 
 
+def test_an_order_within_the_monte_carlo_error_is_open():
+    """Figures of all seeds made of the same draws have a spread that says nothing of these."""
+    first = entry("a", {0: [1.0, 2.0], 1: [1.0, 2.0], 2: [1.0, 2.0]})
+    mc = math.sqrt(2 * 0.01 / 2)  # of the difference: variances of 0.01, two data, two programs
+    for ahead, stands in ((1.9 * mc, False), (2.0 * mc, True)):
+        second = entry("b", {s: [1.0 + ahead, 2.0 + ahead] for s in range(3)})
+        found = difference(first, second, among=2)
+        assert found.se_mc == pytest.approx(mc) and found.sd_seeds < 1e-12
+        assert found.order_stands is stands
+
+
 def test_differences_are_of_the_seeds_that_both_have():
     first = entry("a", {0: [1.0, 2.0], 1: [5.0, 5.0]})
     second = entry("b", {1: [4.0, 5.0], 2: [0.0, 0.0]})

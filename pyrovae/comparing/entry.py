@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,12 +79,14 @@ class Difference(OverSeeds):
         directed: False where one is a bound: the difference of two lower bounds has no direction.
         among: number of programs, of which the second was chosen as the best.
         per_seed: mean of each seed; empty where there are no seeds in common.
+        se_mc: Monte-Carlo error of the mean, as if all seeds had it in common.
     """
 
     estimator: str = ""
     directed: bool = False
     among: int = 1
     per_seed: tuple[float, ...] = ()
+    se_mc: float = 0.0
 
     @property
     def behind(self) -> int:
@@ -92,8 +95,11 @@ class Difference(OverSeeds):
 
     @property
     def order_stands(self) -> bool | None:
-        """Whether the order stands on the spread over seeds; None where one seed (or none in common) cannot say."""
-        return self.stands(self.among) if self.per_seed else None
+        """Whether the order stands on the spread over seeds, and on the draws.
+
+        None where one seed (or none in common) cannot say.
+        """
+        return self.stands(self.among, self.se_mc) if self.per_seed else None
 
     def __repr__(self) -> str:
         seeds = "" if self.num_seeds < 2 else f" (data) ± {self.se_seeds:.4f} (seeds, S={self.num_seeds})"
@@ -160,4 +166,5 @@ def _paired(evidences: Sequence[tuple[Evidence, Evidence]], among: int) -> Diffe
         all(is_directed(*pair) for pair in pairs),
         among,
         tuple(float(d.mean()) for d in per_seed),
+        sum(math.hypot(a.se_mc, b.se_mc) for a, b in pairs) / len(pairs),
     )

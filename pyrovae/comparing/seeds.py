@@ -46,19 +46,25 @@ class OverSeeds:
         """Both errors together; of one seed, that over the data alone."""
         return self.se_data if math.isnan(self.sd_seeds) else math.hypot(self.se_data, self.se_seeds)
 
-    def stands(self, among: int = 1) -> bool | None:
+    def stands(self, among: int = 1, se_mc: float = 0.0) -> bool | None:
         """Whether the sign of the mean stands on the spread over seeds; None for one seed, which says nothing.
 
         The two-sided t interval of S - 1 degrees of freedom leaves out 0, at 95 % for all pairs of `among` programs
-        at once (Bonferroni): the best was chosen after the fact.
+        at once (Bonferroni): the best was chosen after the fact. So does the normal one of the Monte-Carlo error: the
+        figures of all seeds are made of the same random numbers, whose part in them the spread does not show.
+
+        Args:
+            among: number of programs.
+            se_mc: Monte-Carlo error of the mean, nats.
         """
         if self.num_seeds < 2:
             return None
-        from scipy.special import stdtrit
+        from scipy.special import ndtri, stdtrit
 
         pairs = max(1, among * (among - 1) // 2)
-        quantile = float(stdtrit(self.num_seeds - 1, 1 - (1 - LEVEL) / (2 * pairs)))
-        return abs(self.mean) > quantile * self.se_seeds
+        level = 1 - (1 - LEVEL) / (2 * pairs)
+        spread = float(stdtrit(self.num_seeds - 1, level)) * self.se_seeds
+        return abs(self.mean) > spread and abs(self.mean) > float(ndtri(level)) * se_mc
 
 
 def over_seeds(values: Sequence[Tensor], shared: Sequence[float] = ()) -> OverSeeds:

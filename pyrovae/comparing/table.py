@@ -151,7 +151,8 @@ def _over_seeds(entries: Sequence[Entry], best: Entry, columns: Columns) -> list
     words = "; ".join(verdict) if verdict else "a single seed in common cannot say"
     notes.append(
         f"Differences are paired over data and seeds. Order to the best on the spread over seeds ({LEVEL:.0%} t "
-        f"intervals for all pairs of {among} programs at once; the count: seeds in which the best is ahead): {words}."
+        f"intervals for all pairs of {among} programs at once, and the Monte-Carlo error; the count: seeds in which "
+        f"the best is ahead): {words}."
     )
     return notes
 
