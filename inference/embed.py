@@ -12,9 +12,13 @@ from typing import Any
 if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-C while torch is imported
     sys.exit(runpy.run_path(f"{Path(__file__).parent}/cli.py")["main"](["embed", *sys.argv[1:]]))
 
+import torch
 import tyro
+from torch import Tensor
 
 import pyrovae as pv
+from pyrovae.data import DataSpec
+from pyrovae.data.spec import KNOWN
 from pyrovae.inference.running.new_data import NewDataOptions, opened, target_of
 from pyrovae.inference.running.running import console, run_script, write_all
 from pyrovae.runs.scores import SUFFIXES, write_columns
@@ -47,13 +51,23 @@ def run(options: Options) -> None:
     columns: dict[str, list[Any]] = {"row": list(rows.names)}
     for name, value in sites.items():
         flat = value.reshape(len(value), -1).cpu()
-        columns |= {f"{name}_{i}": flat[:, i].tolist() for i in range(flat.shape[1])}
+        columns |= {
+            f"{name}_{word}": column.tolist()
+            for word, column in zip(names_of(flat, loaded.spec), flat.T, strict=True)
+        }
 
     def write() -> None:
         write_columns(target, columns)
 
     write_all([write])
     console.print(f"{target}: {len(rows.names):,} rows, {len(columns) - 1} columns", highlight=False)
+
+
+def names_of(means: Tensor, spec: DataSpec) -> Sequence[object]:
+    """Names of the columns `[N, D]`: those of the classes, where they are their probabilities; else 0 ... D - 1."""
+    number, classes = means.shape[1], spec.classes if KNOWN in spec.given else None
+    probabilities = bool((means >= 0).all()) and torch.allclose(means.sum(1), means.new_ones(()))
+    return classes if classes is not None and len(classes) == number and probabilities else range(number)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

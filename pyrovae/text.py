@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
@@ -46,3 +47,13 @@ def _line(cells: Sequence[str]) -> str:
 def listed(names: Sequence[str]) -> str:
     """Some names, and how many more there are."""
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant, as a question; empty where no one is near."""
+    known = list(known)
+    same = [k for k in known if unicodedata.normalize("NFKC", k) == unicodedata.normalize("NFKC", name)]
+    if same:
+        return f"did you mean {same[0]!r}, which looks alike but is written with other Unicode characters?"
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else ""

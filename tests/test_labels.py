@@ -9,7 +9,7 @@ import torch
 
 import pyrovae as pv
 from pyrovae.data import conditioned, load, new_rows, partly_labelled
-from pyrovae.inference import evaluate, score, train
+from pyrovae.inference import embed, evaluate, score, train
 from pyrovae.inference.options.given.semi_supervised import machine_of
 from pyrovae.models.composing.architectures import Perceptrons
 from pyrovae.models.composing.semi_supervised import compose_semi_supervised
@@ -147,6 +147,12 @@ def test_a_table_trains_a_semi_supervised_model_by_its_label_column(tmp_path, ca
     held = torch.tensor(y.notna().to_numpy())
     right = machine_of(run).classify(x).argmax(-1)[held].numpy() + 1 == y.dropna().to_numpy()
     assert share == pytest.approx(right.mean(), abs=1e-4) and 0 < held.sum() < len(held)
+    files = [str(tmp_path / name) for name in ("run", "part.csv", "e.csv")]
+    assert embed.main([*files[:2], "--out", files[2], *FLAGS]) == 0
+    means = pd.read_csv(files[2])
+    assert list(means.columns) == ["row", "y_1", "y_2", "y_3", "z_0", "z_1"]
+    best = machine_of(run).classify(torch.tensor(table[["a", "b", "c"]].to_numpy()).float()).argmax(-1)
+    assert (means[["y_1", "y_2", "y_3"]].to_numpy().argmax(1) == best.numpy()).all()
     found = []
     for name, rows in (("with", frame().head(5)), ("without", frame().head(5).drop(columns="kind"))):
         rows.to_csv(tmp_path / f"{name}.csv", index=False)

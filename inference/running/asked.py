@@ -15,7 +15,7 @@ import torch
 import pyrovae as pv
 from pyrovae.checking import KINDS
 from pyrovae.data import Dataset
-from pyrovae.text import has_controls
+from pyrovae.text import has_controls, meant
 
 from ..options.building import build_objective
 from ..options.options import GuideName, LikelihoodName, ObjectiveName, PriorName, SizeOptions
@@ -215,7 +215,6 @@ def _listed(given: Any, kind: str, other: str) -> list[str]:
 
 def _among(name: str, known: tuple[str, ...], kind: str) -> str:
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"try a dict {{{name!r}: ...}} for one of your own"
+        hint = meant(name, known) or f"try a dict {{{name!r}: ...}} for one of your own"
         raise ValueError(f"expected {kind} among {', '.join(known)}, got {name!r}; {hint}")
     return name

@@ -1,6 +1,5 @@
 """`load`: from a name or a user's data to a checked `Dataset`."""
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..text import meant
 from . import seeds
 from .binarisation import binarised, check_binarise
 from .checks import check_splits, detect_support
@@ -205,11 +205,9 @@ def _is_path(source: str) -> bool:
 def _named(name: str) -> Callable[[Request], Raw]:
     if name in SOURCES:
         return SOURCES[name]
-    close = difflib.get_close_matches(name.lower(), NAMES, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(
         f"expected a data set among {', '.join(NAMES)}, or a path ({', '.join(SUFFIXES)}) or an array, "
-        f"got {name!r}{hint}"
+        f"got {name!r}; {meant(name.lower(), NAMES) or 'try one of these'}"
     )
 
 

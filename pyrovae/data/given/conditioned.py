@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ...text import meant
 from ..checks import detect_support
 from ..dataset import SPLITS, Dataset
 from ..hashing import content_hash
@@ -98,8 +98,7 @@ def _without(data: Dataset, columns: Sequence[str]) -> tuple[Dataset, dict[str, 
         )
     for name in columns:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(known[:20])}"
+            hint = meant(name, known) or f"its columns are {', '.join(known[:20])}"
             raise ValueError(f"expected a column of {data.spec.name}, got {name!r}; {hint}")
     if len(columns) == len(known):
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...text import meant
 from ..checks import check_event, to_real
 from ..sources.frames import from_frame, is_frame, to_array
 from ..sources.keys import renamed
@@ -138,8 +138,7 @@ def _frame(
     else:
         missing = [c for c in wanted if c not in columns]
         if missing:
-            near = difflib.get_close_matches(missing[0], columns, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(columns[:20])}"
+            hint = meant(missing[0], columns) or f"it has {', '.join(columns[:20])}"
             raise ValueError(
                 f"expected the columns of the training data in {name}, got it without "
                 f"{', '.join(map(repr, missing[:6]))}{' ...' if len(missing) > 6 else ''}; {hint}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from ...files import check_claim, check_fits
 from ...foreign_hdf5 import claimed_by
+from ...text import meant
 
 SUFFIX = ".h5ad"
 SPARSE = ("csr_matrix", "csc_matrix")
@@ -95,8 +95,7 @@ def _with_label(frame: Any, label: str, values: Any, name: str) -> Any:
 
 def _among(name: str, known: Sequence[str], kind: str, where: Any) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known[:12]) or 'none'}"
+        hint = meant(name, known) or f"it has {', '.join(known[:12]) or 'none'}"
         raise ValueError(f"expected a {kind} of {where}, got {name!r}; {hint}")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from ...text import meant
 from .frames import is_frame
 
 Classes = tuple[str, ...]
@@ -31,8 +31,7 @@ def label_taken(array: Any, labels: Any, column: str | None, name: str) -> tuple
         raise ValueError(f"expected labels of {name} in a column or beside it, got both")
     own = {str(c): c for c in array.columns}
     if column not in own:
-        near = difflib.get_close_matches(column, own, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(list(own)[:12])}"
+        hint = meant(column, own) or f"it has {', '.join(list(own)[:12])}"
         raise ValueError(f"expected the column {column!r} of labels in {name}, got it without; {hint}")
     return array[[c for s, c in own.items() if s != column]], array[own[column]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ...files import expanded
+from ...text import meant
 
 Role = Literal["real", "positive", "count", "binary", "category", "ordinal", "label", "ignore"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -138,9 +138,10 @@ def _role(name: str, given: Any) -> tuple[str, tuple[str, ...] | None]:
             raise ValueError(f"expected role (and order) of column {name!r}, got {dict(given)}")
         given, order = given["role"], given.get("order")
     if given not in ROLES:
-        close = difflib.get_close_matches(str(given), ROLES, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"expected a role among {', '.join(ROLES)} for column {name!r}, got {given!r}{hint}")
+        hint = meant(str(given), ROLES) or "try one of these"
+        raise ValueError(
+            f"expected a role among {', '.join(ROLES)} for column {name!r}, got {given!r}; {hint}"
+        )
     if order is not None and (
         given not in NAMED or isinstance(order, str) or not isinstance(order, Sequence)
     ):

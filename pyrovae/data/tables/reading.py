@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...text import meant
 from ..sources.frames import names_of
 from .columns import NAMED, Column, Declared
 from .labels import likely_label, read_labels
@@ -30,10 +30,9 @@ def table_of(frame: Any, given: Declared, name: str) -> tuple[Column, ...]:
     names = names_of(frame, name)
     for one in given:
         if one not in names:
-            close = difflib.get_close_matches(one, names, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = meant(one, names) or "try one of these"
             raise ValueError(
-                f"expected the names of columns of {name} ({', '.join(names[:8])}), got {one!r}{hint}"
+                f"expected the names of columns of {name} ({', '.join(names[:8])}), got {one!r}; {hint}"
             )
     likely = likely_label(frame, given)
     if likely is not None:
