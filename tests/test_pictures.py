@@ -407,9 +407,10 @@ def test_sample_says_what_it_left_out_and_why(runs, tmp_path, capsys):
     assert "manifold.png" not in {p.name for p in tmp_path.iterdir()}
     assert sample.main([str(runs / "lg"), *FEW, "--out", str(tmp_path / "lg")]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert {p.name for p in (tmp_path / "lg").iterdir()} == {"samples.npz", "latent.png"}
+    drawn = ("samples", "reconstructions", "latent")
+    assert {p.name for p in (tmp_path / "lg").iterdir()} == {"samples.npz", *(f"{p}.png" for p in drawn)}
     assert out.count("expected images, got data of shape") == 1  # told once, for all that it holds of
-    assert f"left out: {', '.join(p for p in PICTURES if p != 'latent')}: expected images" in out
+    assert f"left out: {', '.join(p for p in PICTURES if p not in drawn)}: expected images" in out
 
 
 def test_sample_fails_for_a_picture_asked_for_by_name(runs, tmp_path, capsys):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, DataSpec
+from pyrovae.data.tables.columns import features
 from pyrovae.files import write_whole
 
 
@@ -44,3 +45,15 @@ def unlike_pairs(num_data: int, labels: Tensor | None, num_pairs: int = 4) -> li
         left.remove(b)
         pairs.append((a, b))
     return pairs
+
+
+def columns_of(spec: DataSpec) -> dict[str, Any]:
+    """Names of the columns of rows of numbers, which are logarithmic, and words of categories: as plots take them."""
+    columns = spec.columns or tuple(f"x_{d + 1}" for d in range(spec.event_shape[0]))
+    logs: Sequence[bool] | None = None if spec.standardization is None else spec.standardization.log
+    if spec.table is None:
+        return {"columns": columns, "logs": logs}
+    own = features(spec.table)
+    if logs is None:
+        logs = [c.role == "positive" for c in own]
+    return {"columns": columns, "logs": logs, "words": [c.words if c.categories else None for c in own]}

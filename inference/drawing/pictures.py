@@ -16,11 +16,10 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.data import Dataset
-from pyrovae.data.tables.columns import features
 from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
-from .arrays import example, unlike_pairs
+from .arrays import columns_of, example, unlike_pairs
 from .classes import class_samples
 
 PictureName = Literal[
@@ -42,6 +41,7 @@ PICTURES: tuple[PictureName, ...] = tuple(n for n in get_args(PictureName) if n 
 QUICK: tuple[PictureName, ...] = ("samples", "reconstructions", "latent")
 SHOWN = 12  # images in a row
 ENCODED = 10_000  # data of a latent space, at most
+PAIRED = 1_000  # draws beside data, at most
 
 
 @dataclass
@@ -98,6 +98,11 @@ class Pictures:
             raise ValueError(f"expected images, got data of shape {self.data.spec.event_shape}")
         return shape
 
+    @property
+    def flat(self) -> bool:
+        """Whether data are rows of numbers, and no images."""
+        return self.data.spec.image_shape is None and len(self.data.spec.event_shape) == 1
+
     @cached_property
     def scale(self) -> dict[str, Any]:
         """Values of black and white, as all plots take them."""
@@ -119,7 +124,9 @@ class Pictures:
         )
 
     def samples(self) -> Figure:
-        """Draws from the prior and from the aggregate posterior."""
+        """Draws from the prior and from the aggregate posterior; of rows of numbers, beside the test data."""
+        if self.flat:
+            return self._pairs()
         shape, num = self.shape, min(self.num, 100)
         prior = pv.simulate(self.pair.model, num, *example(self.data, num), seed=self.seed).mean
         made = aggregate_posterior(
@@ -128,8 +135,8 @@ class Pictures:
         return plots.plot_prior_and_posterior(self._as_data(prior), self._as_data(made), shape, **self.scale)
 
     def reconstructions(self) -> Axes | Figure:
-        """Reconstructions of test data, with their evidence where it can be had; of a table, column by column."""
-        if self.data.spec.columns is not None:
+        """Reconstructions of test data, with their evidence where it can be had; of rows, column by column."""
+        if self.flat:
             return self._columns()
         shape, rows = self.shape, self._test(self.subset[:SHOWN])
         mean = self._as_data(pv.reconstruct(*self.pair, *rows, seed=self.seed).mean)
@@ -141,16 +148,14 @@ class Pictures:
         return plots.plot_reconstructions(rows[0], mean, shape, SHOWN, ev=ev, **self.scale)
 
     def _columns(self) -> Figure:
-        spec, rows = self.data.spec, self._test(self.subset)
-        assert spec.columns is not None
+        rows = self._test(self.subset)
         mean = self._as_data(pv.reconstruct(*self.pair, *rows, seed=self.seed).mean)
-        logs: Sequence[bool] | None = None if spec.standardization is None else spec.standardization.log
-        if logs is None and spec.table is not None:
-            logs = [c.role == "positive" for c in features(spec.table)]
-        words = (
-            None if spec.table is None else [c.words if c.categories else None for c in features(spec.table)]
-        )
-        return plots.plot_columns(rows[0], mean, spec.columns, logs=logs, words=words)
+        return plots.plot_columns(rows[0], mean, **columns_of(self.data.spec))
+
+    def _pairs(self) -> Figure:
+        num = min(len(self.data.test), PAIRED)
+        made = pv.simulate(self.pair.model, num, *example(self.data, num), seed=self.seed).x
+        return plots.plot_pairs(self.data.test, self._as_data(made), **columns_of(self.data.spec))
 
     def latent(self) -> Axes:
         """Places of the test data in the latent space."""

@@ -37,6 +37,7 @@ from .physics.work import plot_work as plot_work
 from .saving import save as save
 from .tables.columns import plot_columns as plot_columns
 from .tables.imputations import plot_imputations as plot_imputations
+from .tables.pairs import plot_pairs as plot_pairs
 from .tables.scores import plot_scores as plot_scores
 from .weights.brackets import plot_rate_distortion as plot_rate_distortion
 from .weights.brackets import plot_sandwich as plot_sandwich
