@@ -21,7 +21,7 @@ starting devices files json_files text checking precision results units
 foreign_hdf5
 html_tables
 latex_tables
-html_curves progress seeding
+html_curves html_scatter progress seeding
 tensor_files programs
 data distributions networks
 objectives

@@ -130,10 +130,15 @@ def test_a_report_is_one_page_that_needs_nothing_else(fit, run, tmp_path):
         page = trained.report(tmp_path / "report.html", **asked).read_text()
         found = trained.evidence(**asked)
         assert f"≥ {found['IS'].log_evidence:.4f}" in page and html.escape(found.verdict) in page
-        assert page.count("data:image/png;base64,") == 5 and "left out" not in page
+        assert page.count("data:image/png;base64,") == 4 and "left out" not in page
+        value = found["IS"].per_datum[3]
+        assert (
+            f"<title>datum 3, class {int(trained.data.labels['test'][3])}, ln p(x) ≥ {value:.2f} nats (IS)"
+            in page
+        )
         # Light figures on a dark page have a plate; paper is light and shows whole tables.
         assert (
-            page.count('<div class="figure"><img') == 5
+            page.count('<div class="figure"><img') == 4
             and "img { max-width: max(100%, 38rem); background: white" in page
         )
         printed = page.partition("@media print {")[2].partition("</style>")[0]

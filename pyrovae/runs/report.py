@@ -51,7 +51,8 @@ def write_page(
         title: its heading.
         face: HTML of what was trained on what, with the curve of the training.
         evidence: HTML of the figures.
-        figures: heading to what draws it; one that raises a ValueError is left out, with the reason.
+        figures: heading to what draws it, or gives it as HTML; one that raises a ValueError is left out, with the
+            reason.
         config: what the program was trained with.
         again: Python that gives the same figures again.
         attributes: of an evidence: the versions that it was estimated with.
@@ -89,11 +90,14 @@ def escaped_lines(text: str) -> str:
 
 
 def _figure(draw: Callable[[], Any], name: str) -> str:
-    """The figure as an image in the page itself."""
+    """The figure in the page itself: an image, or what is HTML already."""
     from ..plots.saving import drawn
 
     try:
-        content = drawn(draw(), ".png")
+        figure = draw()
+        if isinstance(figure, str):
+            return f'<div class="figure">{figure}</div>'
+        content = drawn(figure, ".png")
     except ValueError as error:
         return html_notes([f"left out: {error}"])
     encoded = base64.b64encode(content).decode("ascii")

@@ -196,7 +196,7 @@ class Trained:
             "Estimates": lambda: ev.plot(shape),
             "Reconstructions": lambda: me.plot_reconstructions(*given, image_shape=image_shape),
             "Samples": lambda: me.plot_samples(image_shape=image_shape),
-            "Latent space": lambda: me.plot_latent(*given),
+            "Latent space": lambda: _latent(me, given, ev),
             "Least and most likely data": lambda: _likely(ev, me.data, image_shape),
         }
         folder = getattr(self, "folder", None)
@@ -210,6 +210,20 @@ class Trained:
         title = f"{type(self).__name__} of {ev.attributes.get('label') or 'data of your own'}"
         parts = self._repr_html_(), ev._repr_html_(), figures, config, again, ev.attributes
         return write_page(path, title, *parts)
+
+
+def _latent(trained: TrainedLike, given: tuple[Any, ...], ev: Evidence) -> str:
+    """Latent space as a part of a page; each datum says its ln p(x) when it is pointed at."""
+    from ..plots.latents.pointed import latent_svg
+
+    rows = given or _asked(trained, None, ())
+    labels = None
+    if not given and isinstance(trained.data, Dataset) and trained.data.labels:
+        labels = trained.data.labels["test"]
+    best = ev.best
+    values = [f"ln p(x) {best.symbol} {v:.2f} nats ({best.name})" for v in best.per_datum.tolist()]
+    said = "<p>Point at a datum to read its number, its class and ln p(x).</p>"
+    return said + latent_svg(trained.model, trained.guide, *rows, labels=labels, texts=values)
 
 
 def _likely(ev: Evidence, data: Any, image_shape: tuple[int, int] | None) -> Any:

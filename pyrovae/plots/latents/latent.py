@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ...programs import latent_space
+from ...programs.generate.latent_space import Codes
 from ..style import BLUE, CLASSES, SIGNS, canvas
 
 MAX_CLASSES = 20
@@ -46,16 +47,13 @@ def plot_latent(
         ValueError: for another shape, values that are not finite, labels of another length, or too
             many classes.
     """
-    if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 2:
-        raise ValueError(f"expected z [N, D] with N >= 1 and D >= 2, got shape {tuple(z.shape)}")
-    if not torch.isfinite(z).all():
-        raise ValueError(f"expected finite z, got {int((~torch.isfinite(z)).sum())} values that are not")
+    check_plane(z)
     if kl is not None and (kl.shape != z.shape[1:] or not torch.isfinite(kl).all()):
         raise ValueError(
             f"expected a finite kl [{z.shape[1]}], one for each dim, got shape {tuple(kl.shape)}"
         )
-    points, names = _project(z.detach().double().cpu(), kl, symbol)
-    groups = _groups(labels, len(z))
+    points, names = project(z.detach().double().cpu(), kl, symbol)
+    groups = groups_of(labels, len(z))
     with canvas(ax, 3.9 if groups else 3.4, 3.2) as ax:
         style: dict[str, Any] = {
             "s": 7 if len(z) <= CROWD else 2.5,
@@ -118,11 +116,30 @@ def plot_latent_space(
     Raises:
         ValueError: for a latent that is discrete, constrained or one-dimensional; as `plot_latent`.
     """
+    codes = codes_of(model, guide, x, *context, site=site)
+    return plot_latent(codes.mean, labels, ax, kl=codes.kl, symbol=r"\mathrm{{E}}_q[z_{}\,|\,x]")
+
+
+def codes_of(
+    model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, *context: Any, site: str | None
+) -> Codes:
+    """Codes of a latent that has a plane.
+
+    Raises:
+        ValueError: for one that is discrete, constrained or one-dimensional.
+    """
     space = latent_space(model, guide, x, *context, site=site)
     if space.dim < 2:
         raise ValueError(f"expected a latent of at least 2 dims for the plane, got {space.dim}")
-    codes = space.encode()
-    return plot_latent(codes.mean, labels, ax, kl=codes.kl, symbol=r"\mathrm{{E}}_q[z_{}\,|\,x]")
+    return space.encode()
+
+
+def check_plane(z: Tensor) -> None:
+    """Raises ValueError for codes that have no place in the plane: of fewer than two dims, or not finite."""
+    if z.ndim != 2 or z.shape[0] < 1 or z.shape[1] < 2:
+        raise ValueError(f"expected z [N, D] with N >= 1 and D >= 2, got shape {tuple(z.shape)}")
+    if not torch.isfinite(z).all():
+        raise ValueError(f"expected finite z, got {int((~torch.isfinite(z)).sum())} values that are not")
 
 
 def _apart(middles: list[np.ndarray], points: np.ndarray) -> list[tuple[float, float]]:
@@ -147,7 +164,8 @@ def _apart(middles: list[np.ndarray], points: np.ndarray) -> list[tuple[float, f
     return [(float(a), float(b)) for a, b in at]
 
 
-def _project(z: Tensor, kl: Tensor | None, symbol: str) -> tuple[np.ndarray, tuple[str, str]]:
+def project(z: Tensor, kl: Tensor | None, symbol: str) -> tuple[np.ndarray, tuple[str, str]]:
+    """Places in the plane `[N, 2]`, and the names of its axes."""
     if z.shape[1] == 2:
         return z.numpy(), (f"${symbol.format(1)}$", f"${symbol.format(2)}$")
     if kl is not None:
@@ -164,7 +182,7 @@ def _project(z: Tensor, kl: Tensor | None, symbol: str) -> tuple[np.ndarray, tup
     return points.numpy(), (f"PC 1 ({share[0]:.0%} var)", f"PC 2 ({share[1]:.0%} var)")
 
 
-def _groups(labels: Tensor | Sequence[Any] | None, num_data: int) -> dict[str, tuple[np.ndarray, Any]]:
+def groups_of(labels: Tensor | Sequence[Any] | None, num_data: int) -> dict[str, tuple[np.ndarray, Any]]:
     """Class name to (mask, colour)."""
     if labels is None:
         return {}
