@@ -1,6 +1,7 @@
 """Terms of the ELBO by columns: against closed forms, against the ELBO itself, on the command line."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 import pyrovae as pv
+from pyrovae.evidence import ColumnTerms
 from pyrovae.inference import evaluate, score, train
 from pyrovae.inference.drawing.pictures import Pictures
+from pyrovae.inference.options.given.lines import least_likely
 from pyrovae.inference.options.pair import Pair
 from tests.small import FLAGS
 
@@ -135,6 +138,24 @@ def test_reconstructions_of_a_table_are_drawn_column_by_column(run):
     assert [t.get_text() for t in figure.axes[2].get_xticklabels()] == ["u", "v"]
     with pytest.raises(ValueError, match="D names"):
         pv.plots.plot_columns(x, x, ["a"])
+
+
+def test_a_missing_value_is_not_what_makes_a_row_unlikely():
+    # Columns of scale 1e-6 have terms of +10 nats, so that the 0 of a missing value is far below their mean.
+    x = torch.tensor([[0.0, 1.0], [math.nan, 3.0], [math.nan, math.nan], [0.0, 2.0]]).double()
+    reconstruction = torch.tensor([[8.0, -1.0], [0.0, -4.0], [0.0, 0.0], [12.0, -1.0]]).double()
+    terms = ColumnTerms(("small", "b"), reconstruction, torch.zeros(4).double(), 1)
+    estimate = SimpleNamespace(
+        per_datum=terms.elbo, variance=torch.zeros(4), ess=None, name="ELBO", symbol="≥"
+    )
+    said = least_likely(SimpleNamespace(best=estimate, x=x), ["n0", "n1", "n2", "n3"], terms).splitlines()
+    found = [[c.strip() for c in line.split("│")[1:-1]] for line in said if line.startswith("│ n")]
+    assert [[row[0], *row[-2:]] for row in found] == [
+        ["n1", "b", "2.000"],
+        ["n2", "–", "–"],
+        ["n0", "small", "2.000"],
+        ["n3", "b", "-1.000"],
+    ]
 
 
 def test_rows_keep_their_names():

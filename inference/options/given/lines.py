@@ -43,7 +43,8 @@ def given_lines(
 def least_likely(ev: pv.Evidence, names: Sequence[str], terms: ColumnTerms | None, most: int = LEAST) -> str:
     """A table of the rows of least ln p, by their names.
 
-    With `terms`, the column whose E_q ln p(x_d|z) lies furthest below its mean over the data, and by how much.
+    With `terms`, the column whose E_q ln p(x_d|z) lies furthest below its mean over the data, and by how much, of those
+    that the row has.
     """
     e = ev.best
     order = e.per_datum.nan_to_num(-math.inf).argsort(stable=True)[:most].tolist()
@@ -53,11 +54,14 @@ def least_likely(ev: pv.Evidence, names: Sequence[str], terms: ColumnTerms | Non
         ess = "–" if e.ess is None else f"{float(e.ess[i]):.0f}"
         cells.append([names[i], f"{float(e.per_datum[i]):.3f}", f"{float(e.variance[i].sqrt()):.3f}", ess])
     if terms is not None:
-        below = terms.reconstruction - terms.reconstruction.mean(0)
+        # The term of a missing value is 0, which may be far below what others have: a density's is not of one sign.
+        held = terms.reconstruction.where(~ev.x.isnan().cpu(), math.nan)
+        below = held - held.nanmean(0)
         head += ["column", "below its mean by [nats]"]
         for row, i in zip(cells, order, strict=True):
-            d = int(below[i].argmin())
-            row += [terms.columns[d], f"{-float(below[i, d]):.3f}"]
+            d = int(below[i].nan_to_num(math.inf).argmin())
+            known = not below[i, d].isnan()
+            row += [terms.columns[d], f"{-float(below[i, d]):.3f}"] if known else ["–", "–"]
     return render("terminal", head, cells, f"rows of least ln p ({e.name} {e.symbol})", [])
 
 
