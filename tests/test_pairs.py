@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
-from pyrovae.plots import plot_pairs
+from pyrovae.plots import plot_columns, plot_latent, plot_pairs
 
 
 def rows(number, seed):
@@ -39,6 +40,28 @@ def test_every_datum_is_in_the_frame_and_nearly_every_draw():
     (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert low <= x[:, 0].min() and x[:, 0].max() <= high and bottom <= x[:, 1].min() and x[:, 1].max() <= top
     assert ((draws[:, 0] > low) & (draws[:, 0] < high)).float().mean() >= 0.97
+
+
+@pytest.mark.parametrize("plot", [plot_pairs, plot_columns])
+def test_a_dollar_in_a_name_begins_no_formula(plot):
+    x = torch.zeros(3, 2)
+    figure = plot(x, x, ["$_$ and $^", "b\x07"], words=[["A$_$", "$^$"], None])
+    figure.canvas.draw()
+    said = {t.get_text() for t in figure.findobj(Text)}
+    assert {r"\$_\$ and \$^", r"b\x07", r"A\$_\$"} <= said
+
+
+def test_classes_are_named_as_they_are():
+    ax = plot_latent(torch.randn(4, 2), ["a$_$", "b", "b", "b"])
+    ax.figure.canvas.draw()
+    assert r"a\$_\$" in [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_frames_of_columns_that_do_not_vary_or_vary_by_all_that_floats_hold():
+    x = torch.tensor([[1e18, 1e-150], [1e18, 1e250]], dtype=torch.float64)
+    figure = plot_pairs(x, x, ["same", "wide"], logs=[False, True])
+    (low, high), (bottom, top) = figure.axes[1].get_xlim(), figure.axes[1].get_ylim()
+    assert low < 1e18 < high and bottom < 1e-150 and 1e250 < top < float("inf")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae import plots
 from pyrovae.data import Dataset
+from pyrovae.plots.style import plain
 from pyrovae.programs import aggregate_posterior
 
 from ..options.pair import Pair
@@ -215,6 +216,7 @@ class Pictures:
         """Samples of each class, a row for each."""
         shape = self.shape
         rows, names = class_samples(self.pair, self.data, SHOWN, self.seed)
+        names = [plain(n) for n in names]
         return plots.plot_images([self._as_data(r) for r in rows], shape, labels=names, **self.scale)
 
     @cached_property

@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from ..text import visible
+
 # Okabe & Ito (2008), https://jfly.uni-koeln.de/color/: told apart under all common colour blindness.
 BLUE, ORANGE, GREEN, *_, BLACK = LINES = (
     "#0072B2",
@@ -120,6 +122,11 @@ def epochs_axis(ax: Axes) -> None:
 def number(value: float, digits: int = 2) -> str:
     """A figure with the minus sign that the axes use."""
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def plain(name: str) -> str:
+    """A name from data as it is written: a $ in it begins no formula, and a control character is written out."""
+    return visible(name).replace("$", r"\$")
 
 
 def _finite(value: float) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...programs import latent_space
 from ...programs.generate.latent_space import Codes
-from ..style import BLUE, CLASSES, SIGNS, canvas
+from ..style import BLUE, CLASSES, SIGNS, canvas, plain
 
 MAX_CLASSES = 20
 RASTER = 2000
@@ -63,12 +63,14 @@ def plot_latent(
         }
         for i, (name, (mask, colour)) in enumerate(groups.items()):
             sign = SIGNS[i % len(SIGNS)]
-            ax.scatter(points[mask, 0], points[mask, 1], color=colour, label=name, marker=sign, **style)
+            ax.scatter(
+                points[mask, 0], points[mask, 1], color=colour, label=plain(name), marker=sign, **style
+            )
         # Ten colours are hard to tell apart; a name in the middle of its class is not.
         middles = [np.median(points[mask], axis=0) for mask, _ in groups.values()]
         for name, at in zip(groups, _apart(middles, points), strict=True):
             ax.annotate(
-                name,
+                plain(name),
                 at,
                 ha="center",
                 va="center",

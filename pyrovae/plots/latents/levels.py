@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...programs import decode, reconstruct, simulate
 from ..images import plot_images
-from ..style import BLUE, GREY, canvas, number
+from ..style import BLUE, GREY, canvas, number, plain
 
 
 class Level(Protocol):
@@ -70,7 +70,7 @@ def plot_level_kl(levels: Sequence[Level], ax: Axes | None = None) -> Axes:
             ax.text(
                 max(v.kl + v.se, 0) + 0.02 * high, i, f"{number(v.kl)} ({state})", va="center", fontsize=7
             )
-        ax.set_yticks(list(places), [v.site for v in levels])
+        ax.set_yticks(list(places), [plain(v.site) for v in levels])
         ax.set_xlim(min(0.0, *(v.kl for v in levels)), 1.34 * high)
         ax.invert_yaxis()
         ax.grid(visible=False, axis="y")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...text import listed
-from ..style import BLUE, GREY, STYLE, new_figure
+from ..style import BLUE, GREY, STYLE, new_figure, plain
 
 WIDE = 4  # panels in a row
 MOST = 12  # panels
@@ -55,7 +55,7 @@ def plot_columns(
             held = ~x[:, d].isnan()
             own, made = x[held, d], mean[held, d]
             if words is not None and words[d] is not None:
-                _categories(ax, own, made, list(words[d] or ()))
+                _categories(ax, own, made, [plain(w) for w in words[d] or ()])
             elif len(own):
                 ax.plot(own.numpy(), made.numpy(), "o", ms=2, color=BLUE, alpha=0.5)
                 ends = [float(own.min()), float(own.max())]
@@ -63,7 +63,7 @@ def plot_columns(
             if logs is not None and logs[d]:
                 ax.set_xscale("log")
                 ax.set_yscale("log")
-            ax.set_title(columns[d])
+            ax.set_title(plain(columns[d]))
             if d >= shown - wide:
                 ax.set_xlabel("x")
             if d % wide == 0:

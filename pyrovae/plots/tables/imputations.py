@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..style import BLACK, BLUE, GREY, STYLE, new_figure
+from ..style import BLACK, BLUE, GREY, STYLE, new_figure, plain
 
 SHOWN = 80  # values of a column, so that their intervals can be told apart
 
@@ -39,7 +39,7 @@ def plot_imputations(columns: Mapping[str, Any], level: float = 0.9) -> Figure:
                 ax.errorbar(truth[chosen], mean[chosen], errors, fmt="o", ms=2, lw=0.6, color=colour)
             ends = [min(truth.min(), low.min()), max(truth.max(), high.max())]
             ax.plot(ends, ends, color=GREY, lw=0.8)
-            ax.set_title(name)
+            ax.set_title(plain(name))
             ax.set_xlabel("held out")
         figure.axes[0].set_ylabel(f"imputed, {100 * level:g} % interval")
     return figure

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...text import listed
-from ..style import BLUE, ORANGE, STYLE, new_figure
+from ..style import BLUE, ORANGE, STYLE, new_figure, plain
 
 MOST = 5  # columns
 BINS = 30
@@ -58,7 +58,8 @@ def plot_pairs(
     both = [
         (x[:, d].detach().cpu().double().numpy(), draws[:, d].detach().cpu().double().numpy()) for d in shown
     ]
-    names = [None if words is None else words[d] for d in shown]
+    names = [None if words is None else [plain(w) for w in words[d] or ()] for d in shown]
+    titles = [plain(columns[d]) for d in shown]
     log = [bool(logs is not None and logs[d]) and not names[d] for d in shown]
     frames = [_frame(*both[d], log[d], names[d]) for d in shown]
     with matplotlib.rc_context(STYLE):
@@ -80,10 +81,10 @@ def plot_pairs(
                     if not names[d] and not log[d] and (axis is ax.xaxis or row != column):
                         axis.set_major_locator(MaxNLocator(3))
                 last = row == len(shown) - 1
-                ax.set_xlabel(columns[column] if last else "")
+                ax.set_xlabel(titles[column] if last else "")
                 ax.tick_params(labelbottom=last, labelleft=column == 0 and row > 0)
                 if column == 0 and row > 0:
-                    ax.set_ylabel(columns[row])
+                    ax.set_ylabel(titles[row])
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
@@ -96,9 +97,9 @@ def _frame(x: Array, draws: Array, log: bool, words: Sequence[str] | None) -> tu
     if log:
         ends = ends[ends > 0]
         low, high = (ends.min(), ends.max()) if len(ends) else (0.1, 1.0)
-        room = (high / low) ** 0.05 if high > low else 2.0
+        room = np.exp(0.05 * (np.log(high) - np.log(low))) if high > low else 2.0
         return float(low / room), float(high * room)
-    room = 0.05 * (np.ptp(ends) or 1.0)
+    room = 0.05 * (np.ptp(ends) or abs(ends[0]) or 1.0)
     return float(ends.min() - room), float(ends.max() + room)
 
 
