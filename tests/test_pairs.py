@@ -51,6 +51,13 @@ def test_a_dollar_in_a_name_begins_no_formula(plot):
     assert {r"\$_\$ and \$^", r"b\x07", r"A\$_\$"} <= said
 
 
+def test_each_panel_of_reconstructions_says_what_it_shows():
+    words = [None, ["a", "b"], ["u"], None, ["v"], ["w"]]
+    axes = plot_columns(torch.zeros(2, 6), torch.zeros(2, 6), list("pqrstu"), words=words).axes
+    likely = "most probable x'"
+    assert [ax.get_ylabel() for ax in axes] == ["E[x'|z]", likely, "", "E[x'|z]", likely, ""]
+
+
 def test_classes_are_named_as_they_are():
     ax = plot_latent(torch.randn(4, 2), ["a$_$", "b", "b", "b"])
     ax.figure.canvas.draw()

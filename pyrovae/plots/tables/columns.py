@@ -47,6 +47,7 @@ def plot_columns(
     x, mean = x.detach().cpu().double(), mean.detach().cpu().double()
     shown = min(len(columns), MOST)
     wide = min(shown, WIDE)
+    drawn = ["E[x'|z]" if words is None or words[d] is None else "most probable x'" for d in range(shown)]
     high = math.ceil(shown / wide)
     with matplotlib.rc_context(STYLE):
         figure = new_figure(2.1 * wide, 2.1 * high)
@@ -66,8 +67,9 @@ def plot_columns(
             ax.set_title(plain(columns[d]))
             if d >= shown - wide:
                 ax.set_xlabel("x")
-            if d % wide == 0:
-                ax.set_ylabel("E[x'|z]" if words is None or words[d] is None else "most probable x'")
+            # One label for a row of panels, and one wherever another figure is drawn than to the left.
+            if d % wide == 0 or drawn[d] != drawn[d - 1]:
+                ax.set_ylabel(drawn[d])
     return figure
 
 
