@@ -88,6 +88,8 @@ def test_what_does_not_divide_is_refused():
             pv.column_terms(program, guide, X)
     with pytest.raises(ValueError, match="a name for each of 3 columns"):
         pv.column_terms(model, guide, X, columns=["a"])
+    with pytest.raises(ValueError, match="names that differ, got 'a', 'a'"):
+        pv.column_terms(model, guide, X, columns=["a", "b", "a"])
 
 
 @pytest.fixture(scope="module")

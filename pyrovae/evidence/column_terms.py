@@ -13,6 +13,7 @@ from ..checking import checked
 from ..programs import inspect_program
 from ..programs.elements import elements_of, observed_law
 from ..programs.sites import Sites
+from ..text import listed
 from .core.checks import check_num_samples
 from .core.chunks import pairs_in
 from .core.estimate import standard_error
@@ -86,8 +87,9 @@ def column_terms(
         seed: of the draws.
 
     Raises:
-        ValueError: data that are no rows; latents that are summed out, of which the ELBO is no sum over columns; a
-            likelihood whose numbers are not independent given z, or are masked as a whole; several observed sites.
+        ValueError: data that are no rows; names that are not one a column, or one of them twice; latents that are
+            summed out, of which the ELBO is no sum over columns; a likelihood whose numbers are not independent given
+            z, or are masked as a whole; several observed sites.
 
     Example:
         >>> from pyrovae.models.ground_truths import linear_gaussian
@@ -102,6 +104,10 @@ def column_terms(
     names = tuple(map(str, range(x.shape[1]))) if columns is None else tuple(columns)
     if len(names) != x.shape[1]:
         raise ValueError(f"expected a name for each of {x.shape[1]} columns, got {len(names)}")
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"expected names that differ, got {listed([n for n in names if names.count(n) > 1])}"
+        )
     program = inspect_program(model, guide, x, *context, plate=plate)
     if program.enumerated:
         raise ValueError(
