@@ -320,3 +320,34 @@ def test_a_density_that_rounding_has_taken_is_refused():
 
     with pytest.raises(ValueError, match="rounding"):
         exact(model, guide, x)
+
+
+def bounded(law, width):
+    """x ~ N(z, 1/2), z of a law whose support goes with a class c that is summed out."""
+    weights = torch.tensor([0.2, 0.8], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(weights))
+            z = pyro.sample("z", law(width[c]))
+            pyro.sample("x", dist.Normal(z, torch.full_like(x[:1], 0.5)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Uniform(x.new_full((), 4.0), x.new_full((), 4.5)))
+            pyro.sample("c", dist.Categorical(weights))
+
+    return model, guide
+
+
+def test_supports_that_go_with_a_class():
+    x, ends = torch.tensor([1.0, 2.5]).double(), torch.tensor([1.0, 2.0]).double()
+    model, guide = bounded(lambda end: dist.Pareto(end, torch.full_like(end, 3.0)), ends)
+    found = pv.evidence(model, guide, x, estimators=[pv.Exact()], progress=False)["Exact"]
+    z = torch.linspace(1, 200, 1_000_001, dtype=F64)
+    density = sum(w * 3 * e**3 / z**4 * (z >= e) for w, e in ((0.2, 1.0), (0.8, 2.0)))
+    integral = torch.trapezoid(density * torch.exp(dist.Normal(z, 0.5).log_prob(x[:, None])), z)
+    torch.testing.assert_close(found.per_datum, integral.log(), rtol=0, atol=1e-3)
+    model, guide = bounded(lambda end: dist.Uniform(-end, end, validate_args=False), 5 * ends)
+    with pytest.raises(ValueError, match="a support of 'z' that is as wide for all values"):
+        pv.evidence(model, guide, x, estimators=[pv.Exact()], progress=False)

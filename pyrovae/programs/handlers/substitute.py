@@ -91,7 +91,16 @@ class Substitute(Messenger):
         elif self.unconstrained:
             transform = bijection(msg["fn"])
             u, value = value, transform(value)
-            jacobian = transform.log_abs_det_jacobian(u, value)
+            try:
+                jacobian = transform.log_abs_det_jacobian(u, value)
+            except RuntimeError:
+                # More dims than u: one map for each value of an enumerated latent, whose scales differ.
+                if value.dim() <= u.dim():
+                    raise
+                raise ValueError(
+                    f"expected a support of {name!r} that is as wide for all values of the discrete latents, got one "
+                    "for each: no one density of real numbers is theirs; try pv.IS (command line: is in place of exact)"
+                ) from None
             # The transform may act on fewer event dims than the site has.
             surplus = msg["fn"].event_dim - transform.codomain.event_dim
             self.log_jacobian[name] = jacobian.sum(tuple(range(-surplus, 0))) if surplus else jacobian
