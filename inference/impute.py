@@ -79,7 +79,8 @@ def run(options: Options) -> None:
     )
     whole, values = imputed_frames(found, loaded.spec, names)
     console.print(f"{options.folder}: {found!r}", highlight=False, markup=False)
-    print(values.head(SHOWN).to_string(index=False))
+    # Digits that count: of columns of 1e-6 a fixed number of decimals shows none.
+    print(values.head(SHOWN).to_string(index=False, na_rep="", float_format="{:.4g}".format))
     if len(values) > SHOWN:
         console.print(f"... {len(values) - SHOWN:,} more", highlight=False)
     write_all(
