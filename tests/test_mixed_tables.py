@@ -252,6 +252,15 @@ def test_tables_that_are_refused(change, columns, words):
         load(table().assign(**change), columns=columns)
 
 
+def test_counts_that_would_be_rounded_are_refused():
+    frame = table(30)
+    frame.loc[3, "visits"] = 2**24
+    assert load(frame, columns=ROLES, valid=1, test=1).train.max() == 2**24
+    frame.loc[3, "visits"] = 2**24 + 1
+    with pytest.raises(ValueError, match="float32 holds exactly, got 16777217"):
+        load(frame, columns=ROLES, valid=1, test=1)
+
+
 def test_roles_are_of_tables():
     with pytest.raises(ValueError, match="without names"):
         load(np.random.default_rng(0).normal(size=(20, 2)), columns="auto")

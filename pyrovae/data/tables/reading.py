@@ -181,6 +181,11 @@ def _number(value: Any, column: Column, places: dict[str, int], where: str, row:
             column.role
         ]
         raise ValueError(f"expected {wanted} in {where} ({column.role}), got {value!r} in row {row} (from 0)")
+    if column.role == "count" and 2**24 < number < np.inf:
+        raise ValueError(
+            f"expected counts <= 2**24 in {where}, which float32 holds exactly, got {value!r} in row {row} (from 0); "
+            "try the role real, or to ignore it"
+        )
     return number
 
 
