@@ -1,4 +1,4 @@
-"""What every estimator's evidence can be asked: a figure, tables, a container, a file."""
+"""Questions to the evidence of every estimator: a figure, tables, a container, a file."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What people bring, opened: a path becomes what its file holds, an annotated matrix its table."""
+"""Opening of what people bring: a path becomes the content of its file, an annotated matrix its table."""
 
 from __future__ import annotations
 
