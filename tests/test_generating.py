@@ -301,7 +301,7 @@ def test_parts_of_draws_of_other_seeds_are_others():
 
 
 def test_models_under_reparam_are_drawn_from():
-    """What is observed is x alone: a latent that reparam computes is none of it."""
+    """Observations are x alone, and no latents that reparam computes."""
 
     def plain(x):
         with pyro.plate("data", len(x)):

@@ -94,7 +94,7 @@ def test_contexts_of_data_in_splits_and_of_data_that_have_one(data):
 
 
 def test_a_plate_is_told_once(data, tmp_path):
-    """What `pv.fit` was told holds for the fit, for its run folder and for each cell of a comparison."""
+    """The plate told to `pv.fit` holds for the fit, for its run folder and for each cell of a comparison."""
     pair = Pair()
     fit = pv.fit(pair.model, pair.guide, data, **FIT)
     ev = fit.evidence(estimators=ESTIMATORS)

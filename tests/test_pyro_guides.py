@@ -178,7 +178,7 @@ def test_a_fresh_guide_trains(name):
 
 
 def test_a_point_estimate_beside_latents_with_a_density_is_refused():
-    """Of AutoNormal's auxiliary draws none moves the other part's Delta: exp(log w) would be p(x, s) at a point."""
+    """No auxiliary draw of AutoNormal moves the other part's Delta: exp(log w) would be p(x, s) at a point."""
     guide = autoguide.AutoGuideList(model)
     guide.append(autoguide.AutoNormal(poutine.block(model, expose=["z"])))
     guide.append(autoguide.AutoDelta(poutine.block(model, expose=["s"])))
