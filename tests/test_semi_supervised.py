@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -232,3 +233,26 @@ def test_what_does_not_go_together(argv, words, tmp_path, capsys):
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [None, 0.5])
+def test_a_compiled_step_is_the_eager_one(beta):
+    """The term is in the graph: labels known, in part and all of them, are other rows for one graph."""
+    losses = []
+    for compile in (False, True):
+        pyro.clear_param_store()
+        torch.manual_seed(0)  # of the classifier's weights
+        vae, x, y = case(0.2, 1.2)
+        objective = vae.objective(2.5)
+        if beta is not None:
+            objective = pv.objectives.BetaELBO(objective, beta)
+        optim = torch.optim.Adam(vae.parameters(), lr=0.01)
+        svi = pv.SVI(vae.model, vae.guide, optim, objective, compile=compile)
+        pyro.set_rng_seed(0)
+        given = [y, y, torch.full_like(y, -1), y.clamp(min=0), y]
+        losses.append([float(svi.step(x, labels)) for labels in given])
+        assert (svi.compiled_share > 0.5) == compile
+        with pytest.raises((RuntimeError, ValueError), match="(?i)class|index"):
+            svi.step(x, y + 1)
+    assert np.allclose(*losses, rtol=1e-10)

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from ..programs import Program, store_of
 from ..programs.modes import owners
+from .differentiable import surrogate_and_value
 
 
 class Classified(TraceEnum_ELBO):
@@ -34,8 +35,6 @@ class Classified(TraceEnum_ELBO):
         >>> Classified(lambda x: x, 1.5)
         Classified(weight=1.5)
     """
-
-    compiles = False  # a graph of the traces would leave the term out
 
     def __init__(self, classifier: Callable[[Tensor], Tensor] | None, weight: float) -> None:
         if not 0 <= weight < math.inf:
@@ -69,9 +68,15 @@ class Classified(TraceEnum_ELBO):
 
     def term(self, guide: Any, x: Tensor, y: Tensor) -> Tensor:
         """-weight · sum of ln q(y | x) over data with a known label, nats."""
-        known = y >= 0
-        logits = self._classifier(guide)(x[known])
-        return self.weight * cross_entropy(logits, y[known], reduction="sum") if len(logits) else logits.sum()
+        # All data, not x[y >= 0]: a graph has to know its shapes.
+        each = cross_entropy(self._classifier(guide)(x), y.clamp(min=0), reduction="none")
+        return self.weight * torch.where(y >= 0, each, torch.zeros_like(each)).sum()
+
+    def surrogate_and_value(self, model: Any, guide: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(what is differentiated, what is reported): the negative objective of both, summed over the batch, nats."""
+        loss, value = surrogate_and_value(TraceEnum_ELBO(max_plate_nesting=self.max_plate_nesting), model, guide, (x, y))
+        term = self.term(guide, x, y)
+        return loss + term, value + term
 
     def differentiable_loss(self, model: Any, guide: Any, x: Tensor, y: Tensor) -> Any:
         """The negative objective, summed over the batch, differentiable."""
