@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Sequence
 
 from .text import visible
@@ -36,13 +37,10 @@ _SIGNS = {
     "‖": r"$\|$",
     "⟨": r"$\langle$",
     "⟩": r"$\rangle$",
-    "Δ": r"$\Delta$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "δ": r"$\delta$",
-    "σ": r"$\sigma$",
     "–": "--",
 }
+# Greek letters that look like Latin ones have no command.
+_LIKE_LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
 
 
 def latex_table(
@@ -81,6 +79,19 @@ def _escaped(text: str) -> str:
     out, text = [], visible(text)
     while text:
         sign = text[:2] if text[:2] in _SIGNS else text[0]
-        out.append(_SIGNS.get(sign, sign))
+        out.append(_SIGNS.get(sign) or _LIKE_LATIN.get(sign) or _letter(sign))
         text = text[len(sign) :]
     return "".join(out)
+
+
+def _letter(sign: str) -> str:
+    """Greek letters, raised and lowered signs as commands of LaTeX; others as they are, which it reads in UTF-8."""
+    kind, *code = unicodedata.decomposition(sign[0]).split() or [""]
+    if kind in ("<super>", "<sub>", "<compat>") and len(code) == 1:
+        inner = _escaped(chr(int(code[0], 16)))
+        return inner if kind == "<compat>" else f"${'^' if kind == '<super>' else '_'}{{{inner.strip('$')}}}$"
+    script, *words = unicodedata.name(sign[0], "").split()
+    if script != "GREEK" or len(words) != 3 or words[1] != "LETTER":
+        return sign
+    name = words[2].replace("LAMDA", "LAMBDA")
+    return rf"$\{name.lower() if words[0] == 'SMALL' else name.capitalize()}$"

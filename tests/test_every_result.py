@@ -7,6 +7,7 @@ import torch
 
 import pyrovae as pv
 from pyrovae import plots
+from pyrovae.latex_tables import latex_table
 from pyrovae.models import ground_truths as gt
 from pyrovae.runs import read_evidence, write_evidence
 
@@ -99,3 +100,15 @@ def test_bounds_on_both_sides_have_a_figure_and_chains_a_check():
     assert [line.get_label() for line in found.plot().lines]
     with pytest.raises(TypeError, match=r"expected ais to be AIS, got list; try ais=pv.AIS\(100, 16\)"):
         pv.sandwich(truth.model, truth.guide, truth.x, ais=[pv.AIS(3, 2)], **how)
+
+
+def test_signs_of_users_as_latex():
+    """Greek letters, raised and lowered signs have commands; capitals like Latin ones are these."""
+    table = latex_table(["λ_i", "x²"], [["H₂O Ω", "10⁻³ µm"], ["ΑΒΧ", "é k̂"]], ["σ ≥ 0"])
+    for part in (
+        r"$\lambda$\_i & x$^{2}$ \\",
+        r"H$_{2}$O $\Omega$ & 10$^{-}$$^{3}$ $\mu$m \\",
+        r"ABX & é $\hat{k}$ \\",
+    ):
+        assert part in table
+    assert r"\caption{$\sigma$ $\geq$ 0}" in table
