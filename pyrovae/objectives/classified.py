@@ -74,7 +74,8 @@ class Classified(TraceEnum_ELBO):
 
     def surrogate_and_value(self, model: Any, guide: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(what is differentiated, what is reported): the negative objective of both, summed over the batch, nats."""
-        loss, value = surrogate_and_value(TraceEnum_ELBO(max_plate_nesting=self.max_plate_nesting), model, guide, (x, y))
+        bound = TraceEnum_ELBO(max_plate_nesting=self.max_plate_nesting)
+        loss, value = surrogate_and_value(bound, model, guide, (x, y))
         term = self.term(guide, x, y)
         return loss + term, value + term
 

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset, DataSpec, NewRows, new_rows
+from ..data.given.own import own_context
 from ..data.spec import KNOWN
 from ..evidence import IS, ColumnTerms, Estimate, Evidence, column_terms
 from ..evidence.evidence import evidence
 from ..files import replacing, write_whole
 from ..html_tables import html_table
 from ..results import TrainedLike
-from .data import spec_of
+from .data import spec_of, training_rows
 
 SUFFIXES = (".csv", ".parquet")
 SHOWN = 10
@@ -144,7 +145,7 @@ class Scores:
 def score(
     trained: TrainedLike,
     source: Any,
-    *,
+    *context: Any,
     estimators: Sequence[Any] | None = None,
     num_samples: int = 1000,
     **options: Any,
@@ -154,6 +155,8 @@ def score(
     Args:
         trained: a `Fit` or `Run`.
         source: a path, table, array or mapping, as `pv.data.new_rows` takes it.
+        *context: of one's own, a row for each row of `source`, for programs that were trained with such
+            (`pv.data.with_context`).
         estimators: as of `pv.evidence`; default: IS.
         num_samples: of that default.
         **options: further ones of `pv.evidence`.
@@ -161,7 +164,7 @@ def score(
     Raises:
         FileNotFoundError, ValueError: as `pv.data.new_rows` and `pv.evidence`.
     """
-    rows = rows_for(trained, source)
+    rows = rows_for(trained, source, context)
     asked = [IS(num_samples)] if estimators is None else estimators
     found = evidence(trained.model, trained.guide, *rows.arguments, estimators=asked, **options)
     given = spec_for(trained).conditions
@@ -185,11 +188,18 @@ def terms_of(trained: TrainedLike, x: Tensor, *context: Tensor, seed: int = 0) -
         return None
 
 
-def rows_for(trained: TrainedLike, source: Any) -> NewRows:
-    """New rows in the form in which a trained program takes them, on its device."""
+def rows_for(trained: TrainedLike, source: Any, context: Sequence[Any] = ()) -> NewRows:
+    """New rows in the form in which a trained program takes them, on its device.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pv.data.new_rows`; a context of another form than that of the training data.
+    """
     # The data name their classes where a run of before they had names does not.
     spec = trained.data.spec if isinstance(trained.data, Dataset) else spec_for(trained)
-    found = new_rows(source, spec)
+    found = new_rows(source, replace(spec, given=()) if context else spec)
+    if context:
+        own = own_context(context, training_rows(trained.data)[1:], len(found.names))
+        found = replace(found, arguments=(*found.arguments, *own))
     modules: Any = trained.modules  # type: ignore[attr-defined]
     device = next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))
     return NewRows(tuple(t.to(device) for t in found.arguments), found.names, found.notes)

@@ -82,17 +82,18 @@ class Trained:
             options["estimators"] = estimators
         return evidence(self.model, self.guide, *_asked(self, x, context), **options)
 
-    def score(self: TrainedLike, x: Any, **options: Any) -> Scores:
+    def score(self: TrainedLike, x: Any, *context: Any, **options: Any) -> Scores:
         """ln p of each of new rows, with its error and its support, and the least likely of them.
 
         Args:
             x: new rows: a path, a table (columns by name), an array; see `pv.data.new_rows`.
+            *context: of one's own, a row for each of them.
             **options: `num_samples` of IS (1000), or `estimators` and others of `pv.evidence`.
 
         Raises:
             ValueError: rows that are not in the form of the training data; as `pv.evidence`.
         """
-        return score(self, x, **options)
+        return score(self, x, *context, **options)
 
     def embed(
         self: TrainedLike, x: Tensor | None = None, *context: Any, **options: Any

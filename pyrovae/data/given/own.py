@@ -48,6 +48,25 @@ def with_context(data: Dataset, *context: Any, names: Sequence[str] = ()) -> Dat
     return put_context(data, {s: tuple(p[s] for p in parts) for s in SPLITS}, given)
 
 
+def own_context(context: Sequence[Any], trained: Sequence[Tensor], num_rows: int) -> tuple[Tensor, ...]:
+    """Context of new rows in the form of the one `trained` with.
+
+    Raises:
+        ValueError: another number of contexts or rows, or another shape; values that are not finite numbers.
+    """
+    if len(context) != len(trained):
+        raise ValueError(f"expected {len(trained)} context(s), as in training, got {len(context)}")
+    found = tuple(_tensor(c, f"context {i}") for i, c in enumerate(context, 1))
+    for i, (new, old) in enumerate(zip(found, trained, strict=True), 1):
+        wanted = [num_rows, *old.shape[1:]]
+        if list(new.shape) != wanted or new.is_floating_point() > old.is_floating_point():
+            raise ValueError(
+                f"expected context {i} of shape {wanted} and {old.dtype}, a row for each new one, got "
+                f"{list(new.shape)} of {new.dtype}"
+            )
+    return tuple(new.to(old.dtype) for new, old in zip(found, trained, strict=True))
+
+
 def _split(data: Dataset, value: Any, name: str) -> dict[str, Tensor]:
     """Rows of one context for each split, on the device of the data."""
     if isinstance(value, Mapping):
