@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer.reparam import LocScaleReparam
+from pyro.infer.reparam import DiscreteCosineReparam, HaarReparam, LocScaleReparam
 
 import pyrovae as pv
 from pyrovae.models import ground_truths as gt
@@ -319,3 +319,28 @@ def test_models_under_reparam_are_drawn_from():
     bounds = pv.sandwich(model, guide, torch.zeros(1), simulate=20, ais=pv.AIS(20, 4, start="guide"))
     truth = dist.Normal(3.0, 4.25**0.5).log_prob(bounds.x.double())
     assert (bounds.lower - truth).abs().mean() < 0.1 and (bounds.upper - truth).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("reparam", [HaarReparam, DiscreteCosineReparam])
+def test_models_under_a_rotation_are_drawn_from(reparam):
+    """What the latent is computed from is drawn; the point mass that is left is no observed site."""
+
+    def plain(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.full_like(x, 3.0), 2.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 0.5).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z_" + name, dist.Normal(torch.zeros_like(x), 3.0).to_event(1))
+
+    name = "haar" if reparam is HaarReparam else "dct"
+    model = poutine.reparam(plain, config={"z": reparam(dim=-1)})
+    drawn = pv.simulate(model, 1000, torch.zeros(1, 4))
+    assert (drawn.x.mean(0) - 3).abs().max() < 4.5 * (4.25 / 1000) ** 0.5
+    assert (drawn.x.var(0) - 4.25).abs().max() < 4.5 * 4.25 * (2 / 1000) ** 0.5
+    x = drawn.x[:3, :2]
+    truth = dist.Normal(3.0, 4.25**0.5).log_prob(x.double()).sum(1)
+    found = pv.evidence(model, guide, x, estimators=[pv.IS(40_000)])
+    assert found.measure.kinds == {"x": "density"}
+    assert ((found["IS"].per_datum - truth) / found["IS"].variance.sqrt()).abs().max() < 4.5

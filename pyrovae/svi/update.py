@@ -106,7 +106,8 @@ class Update:
             shapes = [tuple(p.shape) for p in new[:5]]
             raise ValueError(
                 f"expected an optimizer over all parameters of the program, got one without {len(new)} of them "
-                f"(shapes {shapes}); try functools.partial(torch.optim.Adam, lr=1e-3)"
+                f"(shapes {shapes}); try functools.partial(torch.optim.Adam, lr=1e-3), and pyro.clear_param_store() "
+                "where an earlier program has left parameters of the same names in Pyro's store"
             )
         self._known.update(id(p) for p in new)
         if self.optimizer is None:

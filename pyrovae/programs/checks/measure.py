@@ -131,7 +131,7 @@ def measure_of(model_trace: Any, declared: Declaration) -> Measure:
     """
     kinds, laws, columns = {}, {}, {}
     for name, site in sample_sites(model_trace):
-        if not site["is_observed"] or is_computed(site["fn"]):
+        if not site["is_observed"] or is_computed(site):
             continue
         if is_factor(site):
             if declared.density in (None, "exact"):
@@ -147,13 +147,26 @@ def _name(law: Any) -> str:
     return str(getattr(law, "law_name", type(law).__name__))
 
 
-def is_computed(fn: Any) -> bool:
-    """Whether a site is a value that others make, as reparameterisers leave it: a point mass that counts nothing."""
-    masked = False
+def is_computed(site: Any) -> bool:
+    """Whether a site is a value that others make, as reparameterisers leave it: a point mass at the value itself.
+
+    Some leave it masked; some with the logarithm of a Jacobian, or of a law that they took apart. A point mass at which
+    data are observed stands somewhere else in memory.
+    """
+    fn, masked = site["fn"], False
     while isinstance(fn, dist.MaskedDistribution | dist.Independent | dist.ExpandedDistribution):
         masked |= getattr(fn, "_mask", None) is False
         fn = fn.base_dist
-    return masked and isinstance(fn, dist.Delta)
+    if not isinstance(fn, dist.Delta):
+        return False
+    return masked or (site["is_observed"] or "was_observed" in site["infer"]) and _same_memory(fn.v, site["value"])
+
+
+def _same_memory(a: Any, b: Any) -> bool:
+    try:
+        return a is b or a.data_ptr() == b.data_ptr()
+    except RuntimeError:  # of torch.func, or of a tracer
+        return False
 
 
 def kind_of(fn: Any) -> Kind:

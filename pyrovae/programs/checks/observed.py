@@ -30,7 +30,7 @@ def transformed_sites(model_trace: Any, x: Tensor, context: tuple[Any, ...]) -> 
         if (
             not site["is_observed"]
             or is_factor(site)
-            or is_computed(site["fn"])
+            or is_computed(site)
             or kind_of(site["fn"]) == "mass"
         ):
             continue

@@ -28,7 +28,7 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
     model_sites = dict(sample_sites(prior_trace))
     guide_sites = {n: s for n, s in sample_sites(guide_trace) if not s["is_observed"]}
     fixed = [n for n, s in sample_sites(guide_trace) if s["is_observed"] and not is_factor(s)]
-    moved = [n for n in fixed if is_computed(dict(sample_sites(guide_trace))[n]["fn"])]
+    moved = [n for n in fixed if is_computed(guide_trace.nodes[n])]
     if moved:
         raise ValueError(
             f"expected a guide whose latents are those of the model, got {moved} computed from others, as "
@@ -44,7 +44,7 @@ def check_structure(guide_trace: Any, prior_trace: Any, plate: str, declared: De
         raise ValueError(f"expected the declared observed site {declared.observed!r}, got {observed}")
 
     for suffix, reparam, what in _WITHOUT_JACOBIAN:
-        moved = [n for n in observed if is_computed(model_sites[n]["fn"]) and f"{n}_{suffix}" in observed]
+        moved = [n for n in observed if is_computed(model_sites[n]) and f"{n}_{suffix}" in observed]
         if moved:
             raise ValueError(
                 f"expected observed sites in the units of the data, got {moved} under {reparam}: its density is that "

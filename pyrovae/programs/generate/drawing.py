@@ -121,7 +121,7 @@ def generate(
     trace = trace_of(program, model, args, seed, "generate")
     # uncondition() keeps a note of which sites were observed, latents that a reparameteriser computes among them.
     was_observed = [
-        n for n, s in sample_sites(trace) if s["infer"].get("was_observed") and not is_computed(s["fn"])
+        n for n, s in sample_sites(trace) if s["infer"].get("was_observed") and not is_computed(s)
     ]
     name = name or declaration_of(model).observed or (was_observed[0] if len(was_observed) == 1 else None)
     if name not in was_observed:

@@ -86,7 +86,7 @@ def _check(model: Any, args: tuple[Any, ...], latents: dict[str, Tensor], drawn:
     observed = {
         n: s
         for n, s in sample_sites(trace)
-        if s["is_observed"] and (is_factor(s) or n not in shared) and not is_computed(s["fn"])
+        if s["is_observed"] and (is_factor(s) or n not in shared) and not is_computed(s)
     }
     factors = [n for n, s in observed.items() if is_factor(s)]
     if factors:
