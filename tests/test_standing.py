@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pyrovae as pv
+from pyrovae.programs import inspect_program
 
 X = torch.linspace(-2.0, 3.0, 6)
 SCALES = torch.linspace(0.3, 3.0, 6)
@@ -69,3 +70,97 @@ def test_a_guide_may_look_at_other_data():
     weights = pv.log_weights(model_of(None, lambda i: 1.0), own, X, num_samples=4000)
     found = weights.logsumexp(0) - torch.tensor(4000.0).log()
     assert (found - dist.Normal(0.0, 2**0.5).log_prob(X)).abs().max() < 0.1
+
+
+N = 48
+PLACES = {
+    "rows in order of their groups": lambda i, n: torch.tensor([0.0, 3.0, -2.0])[(torch.arange(N) // 40)[i]],
+    "a flag of the last rows": lambda i, n: (torch.arange(N) >= 45).float()[i],
+    "the first rows of a table": lambda i, n: torch.linspace(0.0, 1.0, N)[:n],
+    "its last rows": lambda i, n: torch.linspace(0.0, 1.0, N)[-n:],
+    "the place itself": lambda i, n: 0.01 * torch.arange(n),
+    "a period": lambda i, n: 0.1 * (i % 7),
+    "how many there are": lambda i, n: torch.full((n,), 1.0 / n),
+}
+
+
+def shifted_by(place, start=None):
+    """z ~ N(b place, 1), x ~ N(z, 1); b is 1, or a parameter."""
+
+    def model(x):
+        b = 1.0 if start is None else pyro.param("b", torch.tensor(start))
+        with pyro.plate("data", len(x)) as i:
+            z = pyro.sample("z", dist.Normal(b * place(i, len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    return model
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_what_is_read_by_place_is_that_of_its_datum(name):
+    """Also where the first and the last of the rows that are looked at have the same, and coefficients start at 0."""
+    x, place = torch.linspace(-2.0, 3.0, N), PLACES[name]
+    truth = dist.Normal(place(torch.arange(N), N), 2**0.5).log_prob(x)
+    weights = pv.log_weights(shifted_by(place), guide, x, num_samples=2000, chunk=pv.Chunk(7, 500))
+    ratio = (weights.double() - truth).exp()
+    assert ((ratio.mean(0) - 1) / (ratio.std(0) / 2000**0.5)).abs().max() < 4.8
+    pyro.clear_param_store()
+    for b in (None, 0.0):
+        assert inspect_program(shifted_by(place, b), guide, x).arguments.calling == "whole"
+
+
+def test_a_coefficient_that_starts_at_0_is_fitted_to_rows_of_a_table():
+    random = torch.Generator().manual_seed(0)
+    c = torch.randn(100, generator=random)
+    x = 3 * c + 2**0.5 * torch.randn(100, generator=random)
+
+    def own(x):
+        k = pyro.param("k", torch.tensor(0.5))
+        with pyro.plate("data", len(x)) as i:
+            pyro.sample("z", dist.Normal(k * x + pyro.param("l", torch.tensor(0.0)) * c[i], 0.7))
+
+    pyro.clear_param_store()
+    with pytest.warns(UserWarning, match=r"model\(x, table\)"):
+        fit = pv.fit(
+            shifted_by(lambda i, n: c[i], 0.0),
+            own,
+            x,
+            epochs=150,
+            batch_size=20,
+            lr=0.05,
+            progress=False,
+            compile=False,
+        )
+    least_squares = float((x * c).sum() / (c * c).sum())
+    with fit.store.active():
+        assert abs(pyro.param("b").item() - least_squares) < 0.15
+
+
+@pytest.mark.parametrize("rows", [140_000, 40])
+def test_a_table_beyond_the_first_rows_is_looked_at(rows):
+    """Of many data a few are looked at, unless something the program reaches has a row for each of them."""
+    table = (torch.arange(rows) >= rows - 3).float()
+    model = shifted_by(lambda i, n: table[i])
+    assert inspect_program(model, guide, torch.zeros(rows)).arguments.calling == "whole"
+
+
+def test_what_all_data_have_is_no_matter_of_place():
+    scale = torch.linspace(0.5, 1.0, N)  # as many numbers as data, which all of them have
+    model = shifted_by(lambda i, n: scale.mean().expand(n))
+    assert inspect_program(model, guide, torch.linspace(-2.0, 3.0, N)).arguments.calling == "sliced"
+
+
+@pytest.mark.parametrize("start", [None, 0.0])
+def test_a_density_that_depends_on_the_datum_before_late_in_the_plate_is_refused(start):
+    x = torch.linspace(-2.0, 3.0, N)
+
+    def model(x):
+        b = 1.0 if start is None else pyro.param("b", torch.tensor(start))
+        with pyro.plate("data", len(x)):
+            late = torch.cat([torch.zeros(1), x[:-1] * (torch.arange(len(x) - 1) > 40)])
+            z = pyro.sample("z", dist.Normal(b * late, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    pyro.clear_param_store()
+    with pytest.raises(ValueError, match="factorise over the data"):
+        inspect_program(model, guide, x)

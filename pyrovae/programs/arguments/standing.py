@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sized
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,17 +15,29 @@ from torch import Tensor
 from ..checks.agreement import is_enumerated
 from ..checks.contract import base_of, data_frame
 from ..handlers.substitute import Substitute
-from ..idioms.cached_draws import Held, change_held, held
+from ..idioms.cached_draws import Held, held
 from ..seeds import seeded
 from ..sites import Sites, collect, sample_sites
+from ..watch.reachable import search
+from ..watch.reading import Ran
 
-ROWS = 32  # data among which one is looked at
+# Numbers of x that are looked at, unless the program reads a table with a row for each datum: then all of them.
+NUMBERS = 2**17
+FEWEST = 32  # data
+# Rounding, as a share of the terms that a density is the sum of: of runs on as many data, and on one.
+SAME, ALONE = 2e-5, 1e-3
+TF32 = 1e-2
+RANDOM = 1e-3
+# Of the gradient of a parameter, and of the largest one.
+GRADIENT, LARGEST = 1e-3, 1e-5
 
 
 def as_it_stands(program: Any) -> Any:
     """The program, run on all data at once if its densities depend on where in the plate a datum stands.
 
-    The last of some data is run among them, alone, and among copies of itself, at one and the same draw.
+    Data are run in their order, in another one, with half of them replaced, and the last one alone, at one and the
+    same draw of each. Gradients of parameters are compared as well as densities: a coefficient that starts at 0 hides
+    what it multiplies.
 
     Where densities change from run to run at the same values, which of the two is `random` is set instead.
 
@@ -36,24 +49,18 @@ def as_it_stands(program: Any) -> Any:
         return program
     whole = args.calling == "whole"
     sliced = replace(program, arguments=replace(args, calling="sliced"))
-    rows = torch.arange(args.num_data if whole else min(args.num_data, ROWS), device=args.x.device)
-    copied = rows[-1:].expand(len(rows))
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with pyro.validation_enabled(False):
         try:
-            first = _run(sliced, rows, None, 0)
-            draws = _draws(sliced, first.traces, len(rows))
-            every = _all_draws(first.traces)
-            # At given values too: some laws keep more of a draw of their own than its value.
-            among = _run(sliced, rows, every, 0)
-            copies, again = (_run(sliced, copied, draws, seed) for seed in (1, 2))
-            random = _random(copies, again)
+            look = _Look(
+                sliced, torch.arange(args.num_data if whole else _num_rows(program), device=args.x.device)
+            )
+            random = look.random()
             if random:  # there is nothing to compare
                 return replace(program, random=random)
-            if not whole and _same(among, _run(sliced, rows[-1:], draws, 1)) == (True, True):
-                return program
+            model, guide = look.beside_others()
+            placed = (False, False) if whole else look.elsewhere()
         except Exception:  # what does not run here is refused where it is run in earnest
             return program
-    model, guide = _same(among, copies)
     if not model:
         raise ValueError(
             "expected a density of each datum that is its own, got one that changes with the other data or their "
@@ -61,82 +68,177 @@ def as_it_stands(program: Any) -> Any:
             "to compute what all data share before, and hand it over as pv.shared(...)"
         )
     # A guide may look at other data: it stays a guide, of whatever data it is run on.
-    return replace(program, arguments=replace(args, calling="whole")) if guide else program
+    if placed[0] or (placed[1] and guide):
+        return replace(program, arguments=replace(args, calling="whole"))
+    return program
 
 
-def _run(program: Any, indices: Tensor, draws: Any, seed: int) -> Sites:
-    if draws is not None:
-        values = {n: _wide(v, axis, len(indices)) for n, (v, axis) in draws.items()}
-        program = replace(program, guide=Substitute(values)(program.guide))
-    with seeded(seed, "standing", device=indices.device), program.on(indices) as given:
-        traces = program.traces(given, None)
-        return collect(*traces, plate=program.plate, particles=None)
+def _num_rows(program: Any) -> int:
+    """Data that are looked at: the first ones."""
+    x = program.arguments.x
+    few = min(len(x), max(FEWEST, NUMBERS * len(x) // max(1, x.numel())))
+    if few == len(x):
+        return few
+    found = search(Ran(None), {"model": program.model, "guide": program.guide})
+    shapes = [tuple(t.shape) for t in (*found.tensors.values(), *(a for a, _ in found.arrays))]
+    shapes += [(len(place),) for place, *_ in found.places if isinstance(place, Sized)]
+    return len(x) if any(len(x) in shape for shape in shapes) else few
 
 
-def _wide(draw: Held, axis: int | None, n: int) -> Held:
-    """One row, the same for n data."""
+@dataclass(frozen=True)
+class _Densities:
+    """ln p(x, z) and ln q(z | x) of each datum `[n]`, float64, and gradients of their weighed sums.
 
-    def expand(value: Tensor) -> Tensor:
-        if axis is None:
-            return value
-        shape = list(value.shape)
-        shape[axis] = n
-        return value.expand(shape)
+    `parts` are the guide's sites, `size` is the sum of all sites' absolute values. Where latents are summed out,
+    `model` is the whole log-weight and `guide` 0.
+    """
 
-    return change_held(draw, expand)
+    model: Tensor
+    guide: Tensor
+    size: Tensor
+    parts: dict[str, Tensor]
+    gradients: tuple[dict[str, Tensor], ...] = ()
 
 
-def _draws(program: Any, traces: Any, n: int) -> dict[str, tuple[Held, int | None]]:
-    """The last datum's draw of each site, one row, and the dim that rows are in (None: no such dim)."""
-    dim = data_frame(traces[1], program.plate).dim
-    found: dict[str, tuple[Held, int | None]] = {}
-    for name, site in sample_sites(traces[0]):
-        if site["is_observed"] or is_enumerated(site) or isinstance(base_of(site["fn"]), dist.Delta):
-            continue
-        value, axis = site["value"], dim - site["fn"].event_dim
-        rows = value.dim() >= -axis and value.size(axis) == n
-        last = held(site, partial(torch.narrow, dim=axis, start=n - 1, length=1)) if rows else held(site)
-        found[name] = (last, axis if rows else None)
+class _Look:
+    """Runs of a program on some of its data, at one draw of each.
+
+    Args:
+        program: that takes slices.
+        rows: the data.
+    """
+
+    def __init__(self, program: Any, rows: Tensor) -> None:
+        self.program, self.rows, n = program, rows, len(rows)
+        random = torch.Generator().manual_seed(0)
+        order = torch.randperm(n, generator=random)
+        self.order = (order.flip(0) if bool((order == torch.arange(n)).all()) else order).to(rows.device)
+        self.weights = (0.5 + torch.rand(n, generator=random, dtype=torch.float64)).to(rows.device)
+        self.kept = torch.zeros(n, dtype=torch.bool, device=rows.device)
+        self.kept[self.order[: (n + 1) // 2]] = True
+        every = torch.arange(n, device=rows.device)
+        self.replaced = torch.where(self.kept, every, self.order[0])
+        with torch.no_grad():
+            self.traces, _ = self._sites(program, rows, 0)
+        # At given values too: some laws keep more of a draw of their own than its value.
+        last = (every == n - 1).double()
+        self.here = self._run(every, 0, (self.weights, self.weights * self.kept, last))
+        self.beside = self._run(self.replaced, 1, (self.weights * self.kept,))
+
+    def random(self) -> tuple[str, ...]:
+        """Names of those of model and guide that have other densities in two runs at the same values of all sites."""
+        again, found = self._run(self.replaced, 2), set()
+        pairs = [("model", self.beside.model, again.model)]
+        pairs += [("guide", v, again.parts[n]) for n, v in self.beside.parts.items() if n in again.parts]
+        for name, a, b in pairs:
+            if bool(((a - b).abs() > RANDOM * a.abs().clamp(min=1.0)).any()):
+                found.add(name)
+        return tuple(sorted(found))
+
+    def beside_others(self) -> tuple[bool, bool]:
+        """Whether densities of model and guide stay as they are where half of the data are others."""
+        return _same(self._of(slice(None), 1), self.beside, self.kept)
+
+    def elsewhere(self) -> tuple[bool, bool]:
+        """Whether densities of model and guide change with where a datum stands."""
+        moved = self._run(self.order, 0, (self.weights[self.order],))
+        model, guide = _same(self._of(self.order, 0), moved, torch.ones_like(self.kept))
+        last = torch.tensor([len(self.rows) - 1], device=self.rows.device)
+        one = torch.ones(1, dtype=torch.float64, device=last.device)
+        try:
+            alone = _same(self._of(last, 2), self._run(last, 1, (one,)), one > 0, ALONE)
+        except Exception:  # some run on several data only
+            alone = True, True
+        return not (model and alone[0]), not (guide and alone[1])
+
+    def _of(self, places: Tensor | slice, weights: int) -> _Densities:
+        """Densities of the data at `places`, and gradients of the sum with those of the weights."""
+        h, gradients = self.here, self.here.gradients[2 * weights : 2 * weights + 2]
+        return replace(
+            h, model=h.model[places], guide=h.guide[places], size=h.size[places], gradients=gradients
+        )
+
+    def _run(self, places: Tensor, seed: int, weights: tuple[Tensor, ...] = ()) -> _Densities:
+        """The data at `places` of `rows` with their draws, and gradients of sums weighed so."""
+        program = replace(self.program, guide=Substitute(self._draws(places))(self.program.guide))
+        with torch.set_grad_enabled(bool(weights)):
+            traces, sites = self._sites(program, self.rows[places], seed)
+            parts = {n: v[0].double() for n, v in sites.guide.items()}
+            total = sites.log_weights()[0].double()
+            guide = sum(parts.values(), torch.zeros_like(total))
+            model = total + guide
+            leaves = _leaves(traces) if weights else {}
+            gradients = tuple(_gradient(of, w, leaves) for w in weights for of in (model, guide))
+        parts = {n: v.detach() for n, v in parts.items()}
+        of_model = (
+            v[0].detach().double() for group in (sites.prior, sites.likelihood) for v in group.values()
+        )
+        size = sum((v.abs() for v in (*of_model, *parts.values())), model.detach().abs())
+        return _Densities(model.detach(), guide.detach(), size, parts, gradients)
+
+    @staticmethod
+    def _sites(program: Any, indices: Tensor, seed: int) -> tuple[Any, Sites]:
+        with seeded(seed, "standing", device=indices.device), program.on(indices) as given:
+            traces = program.traces(given, None)
+            return traces, collect(*traces, plate=program.plate, particles=None)
+
+    def _draws(self, places: Tensor) -> dict[str, Held]:
+        """Draws of the data at `places`."""
+        guide_trace, model_trace = self.traces
+        dim, n = data_frame(model_trace, self.program.plate).dim, len(self.rows)
+        found: dict[str, Held] = {}
+        for name, site in sample_sites(guide_trace):
+            if site["is_observed"] or is_enumerated(site) or isinstance(base_of(site["fn"]), dist.Delta):
+                continue
+            value, axis = site["value"], dim - site["fn"].event_dim
+            rows = value.dim() >= -axis and value.size(axis) == n
+            found[name] = held(
+                site, partial(torch.index_select, dim=axis, index=places) if rows else torch.clone
+            )
+        return found
+
+
+def _leaves(traces: Any) -> dict[str, Tensor]:
+    """What is trained of the parameters that a program asks for."""
+    found = {}
+    for trace in traces:
+        for name, node in trace.nodes.items():
+            if node["type"] == "param":
+                value = node["value"]
+                leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
+                if leaf.requires_grad:
+                    found[name] = leaf
     return found
 
 
-def _all_draws(traces: Any) -> dict[str, tuple[Held, int | None]]:
-    """All data's draws of each site, as they are."""
-    return {
-        name: (held(site, torch.clone), None)
-        for name, site in sample_sites(traces[0])
-        if not site["is_observed"]
-        and not is_enumerated(site)
-        and not isinstance(base_of(site["fn"]), dist.Delta)
-    }
+def _gradient(densities: Tensor, weights: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    total = (torch.where(weights > 0, densities, torch.zeros_like(densities)) * weights).sum()
+    if not (leaves and total.requires_grad):
+        return {}
+    found = torch.autograd.grad(total, list(leaves.values()), retain_graph=True, allow_unused=True)
+    return {n: g.double() for n, g in zip(leaves, found, strict=True) if g is not None}
 
 
-def _random(a: Sites, b: Sites) -> tuple[str, ...]:
-    """Names of those of model and guide that have other densities in two runs at the same values of all sites."""
-    pairs = [
-        ("model", _of_model(a), _of_model(b)),
-        *(("guide", v, b.guide[n]) for n, v in a.guide.items() if n in b.guide),
-    ]
-    found = {name for name, u, v in pairs if bool(((u - v).abs() > 1e-3 * u.abs().clamp(min=1.0)).any())}
-    return tuple(sorted(found))
-
-
-def _of_model(sites: Sites) -> Tensor:
-    total = sites.log_weights()
-    for term in sites.guide.values():
-        total = total + term.double()
-    return total
-
-
-def _same(a: Sites, b: Sites) -> tuple[bool, bool]:
-    """Whether the last datum has the same densities of model and guide."""
-
-    def last(sites: Sites) -> tuple[Tensor, Tensor]:
-        guide = sum((v[0, -1].double() for v in sites.guide.values()), torch.zeros(()).double())
-        return sites.log_weights()[0, -1] + guide.to(sites.log_weights().device), guide
+def _same(a: _Densities, b: _Densities, at: Tensor, rounding: float = SAME) -> tuple[bool, bool]:
+    """Whether densities of model and guide are the same at some of the data, and so are the gradients."""
+    if a.model.is_cuda and torch.backends.cuda.matmul.allow_tf32:
+        rounding = max(rounding, TF32)
+    allowed = rounding * torch.maximum(a.size, b.size).clamp(min=1.0)
 
     def equal(u: Tensor, v: Tensor) -> bool:
-        return bool(((u - v).abs() <= 1e-3 * u.abs().clamp(min=1.0)) | (u == v) | (u.isnan() & v.isnan()))
+        return bool((((u - v).abs() <= allowed) | (u == v) | (u.isnan() & v.isnan()))[at].all())
 
-    (p, q), (r, s) = last(a), last(b)
-    return equal(p, r), equal(q, s)
+    gradients = [_same_gradient(u, v) for u, v in zip(a.gradients, b.gradients, strict=False)] or [True, True]
+    return equal(a.model, b.model) and gradients[0], equal(a.guide, b.guide) and gradients[1]
+
+
+def _same_gradient(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    norm: Callable[[Tensor], Tensor] = torch.linalg.vector_norm
+    if not all(bool(g.isfinite().all()) for g in (*a.values(), *b.values())):
+        return True
+    largest = max((float(norm(g)) for g in a.values()), default=0.0)
+    return all(
+        float(norm(a[n] - b[n])) <= GRADIENT * float(norm(a[n])) + LARGEST * largest
+        for n in a.keys() & b.keys()
+        if a[n].shape == b[n].shape
+    )
