@@ -22,7 +22,7 @@ from ..watch.reachable import search
 from ..watch.reading import Ran
 
 # Numbers of x that are looked at, unless the program reads a table with a row for each datum: then all of them.
-NUMBERS = 2**17
+NUMBERS = 2**15
 FEWEST = 32  # data
 # Rounding, as a share of the terms that a density is the sum of: of runs on as many data, and on one.
 SAME, ALONE = 2e-5, 1e-3
