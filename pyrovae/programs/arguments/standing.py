@@ -23,6 +23,7 @@ from ..watch.reading import Ran
 
 # Numbers of x that are looked at, unless the program reads a table with a row for each datum: then all of them.
 NUMBERS = 2**15
+FEW_NUMBERS = 2**20  # of which gradients are compared as well
 FEWEST = 32  # data
 # Rounding, as a share of the terms that a density is the sum of: of runs on as many data, and on one.
 SAME, ALONE = 2e-5, 1e-3
@@ -106,6 +107,9 @@ class _Look:
     Args:
         program: that takes slices.
         rows: the data.
+
+    Attributes:
+        trained: whether gradients are compared.
     """
 
     def __init__(self, program: Any, rows: Tensor) -> None:
@@ -122,6 +126,7 @@ class _Look:
             self.traces, _ = self._sites(program, rows, 0)
         # At given values too: some laws keep more of a draw of their own than its value.
         last = (every == n - 1).double()
+        self.trained = n * program.arguments.x[0].numel() <= FEW_NUMBERS or n <= FEWEST
         self.here = self._run(every, 0, (self.weights, self.weights * self.kept, last))
         self.beside = self._run(self.replaced, 1, (self.weights * self.kept,))
 
@@ -161,6 +166,7 @@ class _Look:
     def _run(self, places: Tensor, seed: int, weights: tuple[Tensor, ...] = ()) -> _Densities:
         """The data at `places` of `rows` with their draws, and gradients of sums weighed so."""
         program = replace(self.program, guide=Substitute(self._draws(places))(self.program.guide))
+        weights = weights if self.trained else ()
         with torch.set_grad_enabled(bool(weights)):
             traces, sites = self._sites(program, self.rows[places], seed)
             parts = {n: v[0].double() for n, v in sites.guide.items()}
