@@ -159,7 +159,9 @@ def is_computed(site: Any) -> bool:
         fn = fn.base_dist
     if not isinstance(fn, dist.Delta):
         return False
-    return masked or (site["is_observed"] or "was_observed" in site["infer"]) and _same_memory(fn.v, site["value"])
+    return masked or (
+        (site["is_observed"] or "was_observed" in site["infer"]) and _same_memory(fn.v, site["value"])
+    )
 
 
 def _same_memory(a: Any, b: Any) -> bool:
