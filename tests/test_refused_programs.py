@@ -11,6 +11,7 @@ from pyro import poutine
 from pyro.infer.reparam import LocScaleReparam
 
 import pyrovae as pv
+from pyrovae.programs.checks.observed import transformed_sites
 
 X = torch.tensor([0.3, -1.0, 2.0, 0.7])
 
@@ -311,3 +312,13 @@ def test_a_density_of_other_numbers_than_those_of_x_is_said_to_be(change, said):
 
     found = pv.evidence(model, pair()[1], X.abs())
     assert any("['x'] observe numbers" in w and "Jacobian" in w for w in found.warnings) == said
+
+
+def test_data_most_of_which_are_missing_are_numbers_of_x():
+    x = torch.where(torch.arange(60) % 4 > 0, torch.nan, torch.linspace(-1, 1, 60))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(0.0, 1.0, validate_args=False), obs=x)
+
+    assert not transformed_sites(poutine.trace(model).get_trace(x), x, ())

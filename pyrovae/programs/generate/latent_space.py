@@ -17,6 +17,7 @@ from ..inspection import Program
 from ..looking import inspect_program
 from ..seeds import seed_of_part
 from ..sites import sample_sites
+from .changed import warn_changed
 from .generated import ROWS, Generated, join
 from .predictive import decode
 
@@ -118,6 +119,7 @@ class LatentSpace:
                     seed=seed_of_part(seed, i),
                     observed=self.observed,
                     means=True,
+                    on_changed=None if parts else warn_changed,  # said once
                 )
             parts.append(made.rows(torch.arange(len(part), device=made.x.device)))
         return join(parts)
