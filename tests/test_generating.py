@@ -437,3 +437,77 @@ def test_numbers_made_of_the_data_are_not_filled_in():
     model, guide = _observing(lambda x: torch.where(x.isnan(), 0.0, (x - 5) / 0.5))
     with pytest.raises(ValueError, match="not in the units of the data"):
         pv.impute(model, guide, _HOLES, num_samples=30)
+
+
+def _chains(law):
+    def model(x):
+        mean = pyro.param("mean", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(mean, 1.0))
+            pyro.sample("x", law(z), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0 * x.flatten(1)[:, 0], 1.0))
+
+    return model, guide
+
+
+def _discrete(z, **options):
+    step = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
+    seen = dist.Normal(torch.stack([z - 1, z + 1], -1).unsqueeze(-2), 1.0)
+    return dist.DiscreteHMM(torch.zeros(2), step, seen, **options)
+
+
+def _gaussian(z, **options):
+    noise = dist.Normal(torch.zeros(1), 0.5).to_event(1)
+    one = torch.ones(1, 1)
+    return dist.GaussianHMM(
+        dist.Normal(z.unsqueeze(-1), 1.0).to_event(1), 0.9 * one, noise, one, noise, **options
+    )
+
+
+@pytest.mark.parametrize(("law", "event"), [(_discrete, (4,)), (_gaussian, (4, 1))])
+def test_chains_of_any_length_are_scored_and_not_drawn(law, event):
+    x = torch.randn(6, *event, generator=torch.Generator().manual_seed(0))
+    fixed = _chains(lambda z: law(z, duration=4))
+    model, guide = _chains(law)
+    found, wanted = (pv.log_weights(*pair, x, num_samples=5) for pair in ((model, guide), fixed))
+    assert torch.allclose(found, wanted, atol=1e-5)
+    fits = [
+        pv.fit(*pair, x, epochs=2, lr=0.1, progress=False, compile=False) for pair in ((model, guide), fixed)
+    ]
+    assert fits[0].history[-1]["elbo"] == pytest.approx(fits[1].history[-1]["elbo"])
+    assert pv.simulate(fixed[0], 3, x).x.shape == (3, *event)
+    for call in (lambda: pv.simulate(model, 3, x), lambda: pv.reconstruct(model, guide, x)):
+        with pytest.raises(ValueError, match="HMM at 'x' without a number of steps; try duration="):
+            call()
+
+
+def test_chains_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"site 'x', \(6, 4, 1\) of the data it was run on, got \(6, 4, 3\)"):
+        pv.log_weights(*_chains(_gaussian), torch.zeros(6, 4, 3), num_samples=2)
+
+
+def test_laws_without_draws_are_named():
+    eye = torch.eye(1)
+    normal = dist.MultivariateNormal(torch.zeros(1), eye)
+    model, guide = _chains(
+        lambda z: dist.GammaGaussianHMM(
+            dist.Gamma(z.exp(), 1.0), normal, eye, normal, eye, normal, duration=4
+        )
+    )
+    with pytest.raises(ValueError, match="GammaGaussianHMM at 'x', which has no draws"):
+        pv.simulate(model, 3, torch.zeros(2, 4, 1))
+    hidden, _ = _chains(lambda z: dist.Normal(z.unsqueeze(-1), 1.0).to_event(1))
+    with pytest.raises(ValueError, match="at 'h' without a number of steps"):
+        pv.log_weights(_with_chain(hidden), _with_chain(guide), torch.zeros(2, 4), num_samples=2)
+
+
+def _with_chain(program):
+    def chained(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("h", _discrete(torch.zeros(len(x))))
+        program(x)
+
+    return chained

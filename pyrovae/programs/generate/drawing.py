@@ -10,6 +10,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
+from ..checks.contract import refuse_undrawable
 from ..checks.measure import is_computed
 from ..declaration import declaration_of
 from ..idioms.conditioning import outside
@@ -28,6 +29,8 @@ class _Unobserved(UnconditionMessenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] not in self.known:
+            if msg["is_observed"] and not is_factor(msg):
+                refuse_undrawable(msg["fn"], msg["name"])
             super()._pyro_sample(msg)
 
 
