@@ -367,4 +367,4 @@ def test_a_plate_that_draws_of_the_data_passed_stands_for_no_more(plate, said):
             pyro.sample("z", dist.Normal(x[rows] / 2, 0.8))
 
     notes = pv.evidence(model, guide, X, estimators=[pv.IS(10)]).warnings
-    assert any("the plate stands for 8 data, and 4 were passed" in w for w in notes) == said
+    assert any("the plate stands for" in w for w in notes) == said
