@@ -132,7 +132,8 @@ def impute(
     picked = torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed))[:num_draws]
     for places in torch.arange(len(rows), device=x.device).split(size):
         here = rows[places]
-        made, means = [], torch.zeros(x[here].shape, dtype=torch.float64, device=x.device)
+        made: list[Tensor] = []
+        means = torch.zeros(x[here].shape, dtype=torch.float64, device=x.device)
         for k in range(num_samples):
             latents = {name: v[k, places] for name, v in found.resampled.items()}
             one = decode(

@@ -38,4 +38,4 @@ def _is_scalars(given: Any) -> bool:
 def _without_columns(data: Dataset) -> Dataset:
     splits = {name: data.split(name)[:, 0].contiguous() for name in SPLITS}
     spec = replace(data.spec, event_shape=(), hash=content_hash(splits))
-    return replace(data, **splits, spec=spec)
+    return replace(data, train=splits["train"], valid=splits["valid"], test=splits["test"], spec=spec)

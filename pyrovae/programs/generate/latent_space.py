@@ -104,7 +104,7 @@ class LatentSpace:
             raise ValueError(f"expected z [M, {self.dim}] with M >= 1, got shape {tuple(z.shape)}")
         program, args = self.program, self.program.arguments
         size = {"sliced": ROWS, "whole": args.num_data}.get(args.calling) or args.subsample_size or ROWS
-        parts = []
+        parts: list[Generated] = []
         for i, part in enumerate(z.split(size)):
             # A plate of fixed size takes no fewer: the last row is repeated, and cut off again.
             rows = len(part) if args.calling == "sliced" else size
