@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
@@ -152,3 +153,38 @@ def test_the_classifier_of_another_program_is_refused():
     assert losses[0] == losses[1]
     with pytest.raises(ValueError, match="a guide of a module with a classifier"):
         Classified(None, 1.0).loss(owner.model, lambda x, y: owner.guide(x, y), data.train, y)
+
+
+def of_width(width):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.0)), width))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(pyro.param("k", torch.tensor(0.5)) * x, 0.7))
+
+    return model, guide
+
+
+def test_data_of_one_number_each_are_compared_as_they_are(tmp_path):
+    x = torch.randn(60, generator=torch.Generator().manual_seed(0))
+    programs = {"narrow": of_width(1.0), "wide": of_width(5.0)}
+    result = pv.compare(programs, x, seeds=2, estimators=ESTIMATORS, out=tmp_path / "out", **FIT)
+    data, cell = result.data, result["narrow", 1]
+    rows = torch.cat([data.rows[s] for s in ("train", "valid", "test")])
+    assert data.spec.event_shape == data.test.shape[1:] == ()
+    assert torch.equal(torch.cat([data.train, data.valid, data.test]), x[rows])
+    fit = pv.fit(*of_width(1.0), data, seed=1, **FIT)
+    alone = fit.evidence(estimators=list(ESTIMATORS), seed=1, progress=False)
+    for e in ESTIMATORS:
+        assert torch.equal(cell.evidence[e.name].per_datum, alone[e.name].per_datum)
+    assert result.best.name == "narrow trace-elbo" and result.differences["wide trace-elbo"].num_data == 12
+    assert "left out:" not in result.report(tmp_path / "report.html").read_text()
+    scores = cell.fit.score(x.numpy()[:5]).log_evidence
+    assert len(scores) == 5 and torch.equal(cell.fit.score(x[:5, None]).log_evidence, scores)
+    split = {"train": x[:40], "valid": x[40:50], "test": x[50:]}
+    assert torch.equal(pv.compare(programs, split, estimators=ESTIMATORS, **FIT).data.test, x[50:])
+    with pytest.raises(ValueError, match=r"try x\[:, None\] where every datum is one number"):
+        pv.compare(data=x, priors=["standard"], **FIT)

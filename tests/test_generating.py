@@ -1,6 +1,7 @@
 """`pv.simulate`, `pv.reconstruct` and `pv.embed` of pairs of every shape, against laws that are known."""
 
 import math
+import warnings
 
 import pyro
 import pyro.distributions as dist
@@ -344,3 +345,169 @@ def test_models_under_a_rotation_are_drawn_from(reparam):
     found = pv.evidence(model, guide, x, estimators=[pv.IS(40_000)])
     assert found.measure.kinds == {"x": "density"}
     assert ((found["IS"].per_datum - truth) / found["IS"].variance.sqrt()).abs().max() < 4.5
+
+
+def _observing(change, law=lambda z: dist.Normal(z, 0.5)):
+    """A pair whose model observes numbers that it makes of x `[N, 3]`."""
+
+    def model(x, *context):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+            pyro.sample("x", law(z).to_event(1), obs=change(x, *context))
+
+    def guide(x, *context):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+    return model, guide
+
+
+_BITS = {"law": lambda z: dist.Bernoulli(logits=z)}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "like"),
+    [
+        (lambda x: (x - 5) / 0.5, {}, torch.zeros(1, 3)),
+        (lambda x: 2 * x, {}, torch.zeros(1, 3)),
+        (lambda x: x.log(), {}, torch.ones(4, 3)),
+        (lambda x: torch.cat([x[:, :2], x[:, 2:].log()], 1), {}, torch.ones(4, 3)),
+        (lambda x: 1 - x, _BITS, torch.eye(3)),
+        (lambda x: x - 1, {"law": lambda z: dist.Poisson(z.exp())}, torch.ones(4, 3)),
+        (lambda x: (x + torch.rand_like(x)) / 256, {}, torch.tensor([[0.0, 17.0, 255.0]])),
+    ],
+)
+def test_draws_of_numbers_made_of_the_data_are_no_new_data(change, options, like):
+    model, guide = _observing(change, **options)
+    with pytest.raises(ValueError, match=r"numbers that it makes of x.*try observed='x'"):
+        pv.simulate(model, 200, like)
+    with pytest.warns(UserWarning, match="values of the site 'x', which holds numbers that the model makes"):
+        pv.reconstruct(model, guide, like)
+    with warnings.catch_warnings():  # whoever names the site asks for its values
+        warnings.filterwarnings("error", message="x and mean are values")
+        assert pv.simulate(model, 10, like, observed="x").x.shape == (10, 3)
+        pv.reconstruct(model, guide, like, observed="x")
+
+
+_GREY = torch.linspace(0, 1, 30).reshape(10, 3)
+_HOLES = torch.where(torch.arange(30).reshape(10, 3) % 4 > 0, torch.nan, _GREY + 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "given"),
+    [
+        (torch.bernoulli, _BITS, (_GREY,)),
+        (lambda x: (x > 0.5).float(), _BITS, (_GREY,)),
+        (lambda x: (255 * x + torch.rand_like(x)) / 256, {}, (_GREY,)),
+        (lambda x: x.nan_to_num(), {}, (_HOLES,)),
+        (lambda x: torch.where(x.isnan(), 5.5, x), {}, (_HOLES,)),
+        (lambda x, mask: torch.where(mask, x, 0.0), {}, (_GREY, _GREY > 0.4)),
+        (lambda x: x.float(), {}, (torch.arange(30).reshape(10, 3),)),
+        (lambda x, y: y, {}, (_GREY, 3 * _GREY)),
+    ],
+)
+def test_data_filled_in_or_made_bits_are_data_still(change, options, given):
+    model, guide = _observing(change, **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="x and mean are values")
+        assert pv.simulate(model, 50, *given).x.shape == (50, 3)
+        assert pv.reconstruct(model, guide, *given).x.shape == (10, 3)
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_batches_that_a_plate_draws_are_data_still(shift):
+    x = torch.randn(50)
+
+    def model(x):
+        with pyro.plate("data", 50, subsample_size=10):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=pyro.subsample(x, event_dim=0) - shift)
+
+    def guide(x):
+        with pyro.plate("data", 50, subsample_size=10):
+            pyro.sample("z", dist.Normal(0.5 * pyro.subsample(x, event_dim=0), 1.0))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pv.reconstruct(model, guide, x)
+    assert any("x and mean are values" in str(w.message) for w in caught) == (shift != 0)
+
+
+def test_numbers_made_of_the_data_are_not_filled_in():
+    model, guide = _observing(lambda x: torch.where(x.isnan(), 0.0, (x - 5) / 0.5))
+    with pytest.raises(ValueError, match="not in the units of the data"):
+        pv.impute(model, guide, _HOLES, num_samples=30)
+
+
+def _chains(law):
+    def model(x):
+        mean = pyro.param("mean", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(mean, 1.0))
+            pyro.sample("x", law(z), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0 * x.flatten(1)[:, 0], 1.0))
+
+    return model, guide
+
+
+def _discrete(z, **options):
+    step = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
+    seen = dist.Normal(torch.stack([z - 1, z + 1], -1).unsqueeze(-2), 1.0)
+    return dist.DiscreteHMM(torch.zeros(2), step, seen, **options)
+
+
+def _gaussian(z, **options):
+    noise = dist.Normal(torch.zeros(1), 0.5).to_event(1)
+    one = torch.ones(1, 1)
+    return dist.GaussianHMM(
+        dist.Normal(z.unsqueeze(-1), 1.0).to_event(1), 0.9 * one, noise, one, noise, **options
+    )
+
+
+@pytest.mark.parametrize(("law", "event"), [(_discrete, (4,)), (_gaussian, (4, 1))])
+def test_chains_of_any_length_are_scored_and_not_drawn(law, event):
+    x = torch.randn(6, *event, generator=torch.Generator().manual_seed(0))
+    fixed = _chains(lambda z: law(z, duration=4))
+    model, guide = _chains(law)
+    found, wanted = (pv.log_weights(*pair, x, num_samples=5) for pair in ((model, guide), fixed))
+    assert torch.allclose(found, wanted, atol=1e-5)
+    fits = [
+        pv.fit(*pair, x, epochs=2, lr=0.1, progress=False, compile=False) for pair in ((model, guide), fixed)
+    ]
+    assert fits[0].history[-1]["elbo"] == pytest.approx(fits[1].history[-1]["elbo"])
+    assert pv.simulate(fixed[0], 3, x).x.shape == (3, *event)
+    for call in (lambda: pv.simulate(model, 3, x), lambda: pv.reconstruct(model, guide, x)):
+        with pytest.raises(ValueError, match="HMM at 'x' without a number of steps; try duration="):
+            call()
+
+
+def test_chains_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"site 'x', \(6, 4, 1\) of the data it was run on, got \(6, 4, 3\)"):
+        pv.log_weights(*_chains(_gaussian), torch.zeros(6, 4, 3), num_samples=2)
+
+
+def test_laws_without_draws_are_named():
+    eye = torch.eye(1)
+    normal = dist.MultivariateNormal(torch.zeros(1), eye)
+    model, guide = _chains(
+        lambda z: dist.GammaGaussianHMM(
+            dist.Gamma(z.exp(), 1.0), normal, eye, normal, eye, normal, duration=4
+        )
+    )
+    with pytest.raises(ValueError, match="GammaGaussianHMM at 'x', which has no draws"):
+        pv.simulate(model, 3, torch.zeros(2, 4, 1))
+    hidden, _ = _chains(lambda z: dist.Normal(z.unsqueeze(-1), 1.0).to_event(1))
+    with pytest.raises(ValueError, match="at 'h' without a number of steps"):
+        pv.log_weights(_with_chain(hidden), _with_chain(guide), torch.zeros(2, 4), num_samples=2)
+
+
+def _with_chain(program):
+    def chained(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("h", _discrete(torch.zeros(len(x))))
+        program(x)
+
+    return chained

@@ -11,6 +11,7 @@ from pyro import poutine
 from pyro.infer.reparam import LocScaleReparam
 
 import pyrovae as pv
+from pyrovae.programs.checks.observed import transformed_sites
 
 X = torch.tensor([0.3, -1.0, 2.0, 0.7])
 
@@ -311,3 +312,59 @@ def test_a_density_of_other_numbers_than_those_of_x_is_said_to_be(change, said):
 
     found = pv.evidence(model, pair()[1], X.abs())
     assert any("['x'] observe numbers" in w and "Jacobian" in w for w in found.warnings) == said
+
+
+def test_data_most_of_which_are_missing_are_numbers_of_x():
+    x = torch.where(torch.arange(60) % 4 > 0, torch.nan, torch.linspace(-1, 1, 60))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(0.0, 1.0, validate_args=False), obs=x)
+
+    assert not transformed_sites(poutine.trace(model).get_trace(x), x, ())
+
+
+def test_a_density_that_follows_a_counter_is_told_of_both_causes():
+    runs = []
+    programs = pair(likelihood=lambda z: dist.Normal(z, 1.0 + 0.01 * (runs.append(0) or len(runs))))
+    with (
+        pytest.warns(UserWarning, match="outside of pyro.sample .*, or follows what its runs change"),
+        pytest.raises(
+            ValueError, match=r"outside of pyro.sample .*, or follows what its runs change \(as a counter"
+        ),
+    ):
+        pv.evidence(*programs, X)
+
+
+def test_what_do_sets_is_called_so():
+    """The remedy that is named gives ln p(x | do(z))."""
+    model, _ = pair()
+    done = poutine.do(model, data={"z": torch.tensor(2.0)})
+    with pytest.raises(
+        ValueError, match=r"without \['z'\], which pyro.do still draws.*try pyro.condition.*hide="
+    ):
+        pv.evidence(done, lambda x: None, X)
+    blocked = poutine.block(done, hide=["z"])
+    found = pv.log_weights(blocked, lambda x: None, X, num_samples=2)
+    torch.testing.assert_close(found, dist.Normal(2.0, 1.0).log_prob(X).expand(2, -1).to(found.dtype))
+
+
+@pytest.mark.parametrize(
+    ("plate", "said"),
+    [
+        (lambda x: pyro.plate("data", len(x), subsample_size=2), False),
+        (lambda x: pyro.plate("data", 8, subsample=torch.arange(len(x))), True),
+    ],
+)
+def test_a_plate_that_draws_of_the_data_passed_stands_for_no_more(plate, said):
+    def model(x):
+        with plate(x) as rows:
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[rows])
+
+    def guide(x):
+        with plate(x) as rows:
+            pyro.sample("z", dist.Normal(x[rows] / 2, 0.8))
+
+    notes = pv.evidence(model, guide, X, estimators=[pv.IS(10)]).warnings
+    assert any("the plate stands for" in w for w in notes) == said

@@ -1,6 +1,7 @@
 """A compiled step is the program of now: state, code and hooks that change between two steps."""
 
 import random
+import re
 
 import pyro
 import pyro.distributions as dist
@@ -344,3 +345,68 @@ OTHER += [Item, Listed, Constraint, AnyModuleHook, Relaid, Turned]
 def test_what_is_not_a_value_is_seen_at_that_step(case):
     svi = assert_pyros(case)
     assert svi.compiled_share == 5 / 12 and svi.discarded
+
+
+class Exchanged(Program):
+    """A tensor in the place of another one that looks the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.beta = torch.tensor(1.0)
+
+    def before(self, i):
+        if i == 6:
+            self.beta = torch.tensor(3.0)
+        return self.x
+
+    def weight(self):
+        return self.beta
+
+
+class Tabled(Program):
+    def __init__(self):
+        super().__init__()
+        self.table = {"beta": 1.0}
+
+    def before(self, i):
+        if i == 6:
+            self.table = {"beta": 3.0}
+        return self.x
+
+    def weight(self):
+        return self.table["beta"]
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [(Exchanged, "'beta' of .* is another tensor"), (Tabled, "'table' of .* is another dict")],
+)
+def test_what_was_exchanged_for_its_like_is_called_another(case, words):
+    assert re.search(words, assert_pyros(case).refused)
+
+
+class OfNumpy(Program):
+    def weight(self):
+        return 1.0 + 0.0 * float(self.enc.bias.detach().numpy()[0])
+
+
+def test_numpy_in_a_program_is_named():
+    said = assert_pyros(OfNumpy).refused
+    assert said.startswith(
+        "it hands tensors to NumPy (.numpy()), which cannot be in a graph; try torch's functions"
+    )
+    assert "Trace Shapes" not in said and "test_watched_changes.py, line" in said
+
+
+class Failing(Program):
+    """Fails under the tracer alone, at a site."""
+
+    def weight(self):
+        if type(self.x[:1] + next(self.enc.parameters()).flatten()[:1]) is not torch.Tensor:
+            raise RuntimeError("a first line\nand a second one")
+        return 1.0
+
+
+def test_an_error_under_the_tracer_is_told_in_its_first_line():
+    said = assert_pyros(Failing).refused
+    assert said.startswith("RuntimeError: a first line (test_watched_changes.py, line")

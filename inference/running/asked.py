@@ -15,6 +15,7 @@ import torch
 import pyrovae as pv
 from pyrovae.checking import KINDS
 from pyrovae.data import Dataset
+from pyrovae.data.given.scalars import load_with_scalars
 from pyrovae.text import has_controls, meant
 
 from ..options.building import build_objective
@@ -52,11 +53,16 @@ class Arguments:
         return {**own, "objective": objective, "seed": self.seed}
 
 
-def data_of(given: Any) -> Dataset:
-    """A data set as it is; of what `pv.data.load` takes, the data set that it gives.
+def data_of(given: Any, parts: bool = False) -> Dataset:
+    """A data set as it is; of what `pv.data.load` takes, or of scalar data `[N]`, the data set that it gives.
+
+    Args:
+        given: the data.
+        parts: whether programs are composed of parts, which take rows `[N, D]`.
 
     Raises:
         TypeError: neither.
+        ValueError: as `pv.data.load`; scalar data for parts.
     """
     if isinstance(given, Dataset):
         return given
@@ -70,7 +76,7 @@ def data_of(given: Any) -> Dataset:
             f"expected data of pv.data.load, or what it takes, got {type(given).__name__}; try "
             'pv.compare(programs, pv.data.load("digits")), or for a context pv.data.with_context(pv.data.load(x), c)'
         )
-    return pv.data.load(given)
+    return pv.data.load(given) if parts else load_with_scalars(given)
 
 
 def seeds_of(given: Any) -> tuple[int, ...]:

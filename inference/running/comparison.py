@@ -68,7 +68,7 @@ def compare(
         programs: by name: a (model, guide) pair, an object with `.model` and `.guide`, or a function of the data that
             gives one, which is called under the seed of each cell. Each cell has a copy of a pair, which stays as it
             is.
-        data: of `pv.data.load`, or what it takes.
+        data: of `pv.data.load`, or what it takes; or, for programs of your own, scalar data `[N]`.
         priors, guides, likelihoods: parts that are composed to VAEs, in all combinations: names of the command line,
             or functions by names of your own: `f(data)`, and of a prior also `f(data, guide)`. Their sizes are
             keywords: `latent_dim=2, hidden=(64,)`, and all others of `pyrovae compare --help-all`. Default: standard,
@@ -110,7 +110,8 @@ def compare(
     if out is not None and not isinstance(out, str | os.PathLike):
         raise TypeError(f"expected out to be a path, got {out!r}")
     chosen = asked.objectives_of(objectives)
-    found = asked.data_of(data)
+    composed = programs is None or any(parts is not None for parts in (priors, guides, likelihoods))
+    found = asked.data_of(data, composed)
     heads, named = programs_of(programs, priors, guides, likelihoods, sizes, found)
     folder = None if out is None else Path(out)
     cells = [

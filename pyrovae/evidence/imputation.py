@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import inspect_program
+from ..programs.generate.changed import LAWS_OF_X
 from ..programs.generate.generated import ROWS
 from ..programs.generate.predictive import decode
 from ..programs.seeds import derive_seed
@@ -79,9 +80,9 @@ def impute(
         level: probability of the intervals.
 
     Raises:
-        ValueError: no NaN in x; a level outside of (0, 1) or num_draws outside of 1 ... num_samples; discrete latents
-            that are summed out, latents outside of the data plate, or data that the model takes whole; as
-            `pv.posterior`.
+        ValueError: no NaN in x; a level outside of (0, 1) or num_draws outside of 1 ... num_samples; a model that
+            observes numbers that it makes of x, such as ln x; discrete latents that are summed out, latents outside of
+            the data plate, or data that the model takes whole; as `pv.posterior`.
 
     Source:
         Rubin (1987), Multiple Imputation for Nonresponse in Surveys, https://doi.org/10.1002/9780470316696;
@@ -131,11 +132,16 @@ def impute(
     picked = torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed))[:num_draws]
     for places in torch.arange(len(rows), device=x.device).split(size):
         here = rows[places]
-        made, means = [], torch.zeros(x[here].shape, dtype=torch.float64, device=x.device)
+        made: list[Tensor] = []
+        means = torch.zeros(x[here].shape, dtype=torch.float64, device=x.device)
         for k in range(num_samples):
             latents = {name: v[k, places] for name, v in found.resampled.items()}
             one = decode(
-                model, latents, *args.slice(here), seed=derive_seed(seed, "impute", int(places[0]), k)
+                model,
+                latents,
+                *args.slice(here),
+                seed=derive_seed(seed, "impute", int(places[0]), k),
+                on_changed=None if made or int(places[0]) else _refuse_changed,
             )
             if set(one.latents) != set(latents):
                 raise ValueError(
@@ -152,3 +158,11 @@ def impute(
     khat, ess = (torch.full((len(x),), torch.nan, dtype=torch.float64) for _ in range(2))
     khat[rows.cpu()], ess[rows.cpu()] = found.khat.double().cpu(), found.ess.double().cpu()
     return Imputation(x, missing, draws, mean, low, high, level, khat, ess)
+
+
+def _refuse_changed(name: str) -> None:
+    raise ValueError(
+        f"expected a model that observes x itself, got one whose site {name!r} holds numbers that it makes of x (as "
+        f"x.log() or (x - mean) / scale): its draws are not in the units of the data that they would stand beside; try "
+        f"a law of x ({LAWS_OF_X})"
+    )

@@ -27,7 +27,7 @@ def program_notes(program: Program, modules: Iterable[nn.Module] = ()) -> list[s
             f"sites {scaled} carry a scale other than 1; the evidence is computed without it (a scale inside "
             "the weights would make it no bound)"
         )
-    if program.full_size is not None:
+    if program.full_size not in (None, program.arguments.num_data):
         out.append(
             f"the plate stands for {program.full_size:,} data, and {program.arguments.num_data:,} were passed: "
             "these are figures of the data passed, not of the data set"

@@ -133,8 +133,9 @@ def inspect_program(
     if program.random:
         warnings.warn(
             f"the {' and the '.join(program.random)} of this program draws random numbers outside of pyro.sample (as "
-            "torch.randn does): no density counts them, data and samples may share them, and samples are run one at a "
-            "time; try to draw them by pyro.sample, or to hand them over as pv.per_datum(...)",
+            "torch.randn does), or follows what its runs change (as a counter): no density counts that, data and "
+            "samples may share it, and samples are run one at a time; try pyro.sample for random numbers, or to hand "
+            "them over as pv.per_datum(...)",
             stacklevel=2,
         )
     return program

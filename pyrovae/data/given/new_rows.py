@@ -95,6 +95,8 @@ def new_rows(source: Any, spec: DataSpec) -> NewRows:
             ]
     rest = len(spec.columns or ()) if given else table.shape[1] if table.dim() > 1 else 0
     x = table[:, :rest] if given else table
+    if not spec.event_shape and x.dim() == 2 and x.shape[1] == 1:  # of a file, whose scalars are a column
+        x = x[:, 0]
     _check(x, spec, names, name)
     context = (
         [class_columns(labels, names, spec.classes or (), name, _label_column(spec))]
@@ -180,13 +182,14 @@ def _values(chosen: Any, spec: DataSpec, name: str) -> Tensor:
 
 
 def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
-    check_event(x, name)
+    if spec.event_shape:
+        check_event(x, name)
     if len(x) == 0:
         raise ValueError(f"expected at least one row in {name}, got none")
     if tuple(x.shape[1:]) != spec.event_shape:
         raise ValueError(
             f"expected rows of shape {list(spec.event_shape)} in {name}, as in training, got {list(x.shape[1:])}; "
-            + ("try the same columns" if x.dim() == 2 else "try to reshape them")
+            + ("try the same columns" if x.dim() == 2 and spec.event_shape else "try to reshape them")
         )
     unseen = x.isnan() if spec.missing is not None else torch.zeros_like(x, dtype=torch.bool)
     bad = ~torch.isfinite(x.float()) & ~unseen

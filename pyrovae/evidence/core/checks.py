@@ -51,8 +51,9 @@ def check_density(program: Program) -> None:
     if "model" in program.random:
         raise ValueError(
             "expected a model whose density is a function of its sites' values, got one that changes from run to run: "
-            "it draws random numbers outside of pyro.sample (as torch.randn does), and there is no one p(x); try "
-            "pyro.sample for them, in model and guide"
+            "it draws random numbers outside of pyro.sample (as torch.randn does), or follows what its runs "
+            "change (as a counter in Python), and there is no one p(x); try pyro.sample for such numbers, in model "
+            "and guide, and an argument for what changes"
         )
     check_apart(program)
 

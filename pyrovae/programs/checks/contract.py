@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from ..arguments.marks import tensors_in
 from ..sites import sample_sites
+
+_DRAWS = {how: getattr(torch.distributions.Distribution, how) for how in ("sample", "rsample")}  # that raise
 
 
 def check_arguments(x: Any, context: tuple[Any, ...] = (), missing: bool = False) -> None:
@@ -102,3 +105,42 @@ def base_of(fn: Any) -> Any:
             break
         fn = fn.base_dist
     return fn
+
+
+def event_shape_of(fn: Any, event: torch.Size) -> torch.Size:
+    """Event shape of a law for values of shape `event`: of chains of any length that of the values counts."""
+    if not has_any_length(fn) or len(event) != fn.event_dim:
+        return torch.Size(fn.event_shape)
+    time = fn.event_dim - base_of(fn).event_dim
+    return torch.Size([*fn.event_shape[:time], event[time], *fn.event_shape[time + 1 :]])
+
+
+def has_any_length(fn: Any) -> bool:
+    """Whether a law is of chains of any length: `dist.DiscreteHMM` and the like without `duration`.
+
+    These say 1 where their event shape has the number of steps, score chains of any, and draw none.
+    """
+    base = base_of(fn)
+    if isinstance(base, dist.hmm.HiddenMarkovModel):
+        return base.duration is None
+    return isinstance(base, dist.GaussianMRF) and base.event_shape[0] == 1
+
+
+def refuse_undrawable(fn: Any, name: str) -> None:
+    """Refuses to draw from a law that has no draws.
+
+    Raises:
+        ValueError: naming the site.
+    """
+    law = type(base_of(fn))
+    if has_any_length(fn):
+        raise ValueError(
+            f"expected laws that can be drawn from, got {law.__name__} at {name!r} without a number of steps; try "
+            "duration=, as duration=x.shape[1]"
+        )
+    own = [getattr(law, how, base) for how, base in _DRAWS.items()]
+    if own == list(_DRAWS.values()):
+        raise ValueError(
+            f"expected laws that can be drawn from, got {law.__name__} at {name!r}, which has no draws; try a law that "
+            "has, or @pyrovae.program(simulate=...) for data"
+        )

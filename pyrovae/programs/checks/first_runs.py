@@ -16,13 +16,13 @@ from torch.utils._pytree import tree_leaves
 from ..arguments.marks import unmarked
 from ..inspection import Program
 from ..sites import is_factor, sample_sites, unscaled_log_prob
-from .contract import base_of, not_finite_data
+from .contract import base_of, event_shape_of, has_any_length, not_finite_data, refuse_undrawable
 
 ROWS = 1024  # data run at once where all are looked at
 
 
 class RefuseImproper(poutine.messenger.Messenger):
-    """Refuses a prior that is no density, before it is asked for a draw."""
+    """Refuses a prior that is no density, or of no number of steps, before it is asked for a draw."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["value"] is None and isinstance(base_of(msg["fn"]), dist.ImproperUniform):
@@ -30,6 +30,8 @@ class RefuseImproper(poutine.messenger.Messenger):
                 f"expected a prior with a density, got ImproperUniform at {msg['name']!r}, whose mass is infinite: "
                 "p(x) is then known up to a factor alone; try a wide law, such as dist.Normal(0.0, 10.0)"
             )
+        if msg["value"] is None and has_any_length(msg["fn"]):
+            refuse_undrawable(msg["fn"], msg["name"])
 
 
 def check_laws(*traces: Any) -> None:
@@ -59,14 +61,15 @@ def check_observed_shapes(trace: Any) -> None:
         value, fn = site["value"], site["fn"]
         if is_factor(site) or not isinstance(value, Tensor):
             continue
-        wanted = fn.batch_shape + fn.event_shape
+        event = value.shape[max(0, value.dim() - fn.event_dim) :]
+        own = event_shape_of(fn, event)
+        wanted = fn.batch_shape + own
         try:
             shape = torch.broadcast_shapes(wanted, value.shape)
         except RuntimeError:
             shape = None
-        event = value.shape[max(0, value.dim() - fn.event_dim) :]
         # A number that stands for a whole event is a constant of the author's; one a datum is not.
-        if shape is None or (value.dim() > fn.event_dim and event != fn.event_shape):
+        if shape is None or (value.dim() > fn.event_dim and event != own):
             raise ValueError(
                 f"expected data of the shape of the model's site {name!r}, {tuple(wanted)} of the data it was run"
                 f" on, got {tuple(value.shape)}"

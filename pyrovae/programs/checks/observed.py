@@ -18,7 +18,7 @@ def transformed_sites(model_trace: Any, x: Tensor, context: tuple[Any, ...]) -> 
     """Observed sites with a density whose values are, by more than half, no numbers of x or its context.
 
     A density of ln x, or of (x - mean) / scale, is that of x only with the Jacobian. Zeros may stand for what is
-    missing and say nothing.
+    missing, as NaN does, and say nothing.
     """
     given = [v for v in (x, *tensors_in(context)) if v.numel() and not v.is_complex()]
     if sum(v.numel() for v in given) > LOOKED_AT:
@@ -27,17 +27,12 @@ def transformed_sites(model_trace: Any, x: Tensor, context: tuple[Any, ...]) -> 
     found = []
     for name, site in sample_sites(model_trace):
         value = site["value"]
-        if (
-            not site["is_observed"]
-            or is_factor(site)
-            or is_computed(site)
-            or kind_of(site["fn"]) == "mass"
-        ):
+        if not site["is_observed"] or is_factor(site) or is_computed(site) or kind_of(site["fn"]) == "mass":
             continue
         if not isinstance(value, Tensor) or not value.is_floating_point():
             continue
         value = value.detach().double()
-        value = value[value != 0]
+        value = value[(value != 0) & ~value.isnan()]
         if value.numel() and float(torch.isin(value, numbers).double().mean()) < 0.5:
             found.append(name)
     return tuple(found)

@@ -96,6 +96,13 @@ def _check_names(
     shared = _outside({n: latents[n] for n in missing}, plate)
     if shared:  # to draw them in the guide would not do
         raise ValueError(_all_share("model", plate, shared))
+    intervened = [n for n in missing if latents[n].get("_intervener_id") is not None]
+    if intervened:
+        raise ValueError(
+            f"expected every latent of the model in the guide, got a guide without {intervened}, which pyro.do still "
+            "draws, with nothing that depends on the draw; try pyro.condition, which counts the density of the value, "
+            f"too, or poutine.block(poutine.do(...), hide={intervened}) for p(x | do({', '.join(intervened)}))"
+        )
     if missing:
         other = f", which draws {extra} that the model does not" if extra else ""
         hint = "the model's names in the guide" if extra else "pyro.sample in the guide"

@@ -107,8 +107,7 @@ def trace(
     except NotImplementedError as error:  # said by an objective
         raise UntraceableError(f"{error}{place_of(error)}") from error
     except Exception as error:
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise UntraceableError(f"{text}{place_of(error)}") from error
+        raise UntraceableError(f"{_first_line(error)}{place_of(error)}") from error
     finally:
         changed = snapshot.restore()
     ran = Ran(code, mode.read)
@@ -174,3 +173,11 @@ def _refuse_writes(module: fx.GraphModule) -> None:
             raise UntraceableError(f"it writes in place ({node.target}) to a tensor from outside")
         if aliases and not schema.is_mutable and first in outside:
             outside.add(node)  # a view of something from outside
+
+
+def _first_line(error: Exception) -> str:
+    """An error in a line: without the shapes that Pyro writes below it, and NumPy by its name."""
+    line = next((" ".join(text.split()) for text in str(error).splitlines() if text.strip()), "")
+    if ".numpy()" in line:
+        return "it hands tensors to NumPy (.numpy()), which cannot be in a graph; try torch's functions"
+    return f"{type(error).__name__}: {line[:300]}"

@@ -5,49 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
-from ..arguments.marks import unmarked
+from ..checks.contract import refuse_undrawable
 from ..checks.measure import is_computed
 from ..declaration import declaration_of
 from ..idioms.conditioning import outside
-from ..modes import module_mode
-from ..parameters import scratch
-from ..plates import ChooseSubsample
-from ..seeds import refuse_seeding, seeded
 from ..sites import is_factor, sample_sites
+from .changed import is_changed
 from .generated import Generated
-
-
-def trace_of(
-    program: Callable[..., Any], model: Callable[..., Any], args: tuple[Any, ...], seed: int, stream: str
-) -> Any:
-    """A run of `program`, in which `model` is, in eval mode and without Pyro's checks.
-
-    Raises:
-        ValueError: where it seeds torch.
-    """
-    with (
-        seeded(seed, stream, device=args[0].device),
-        torch.no_grad(),
-        module_mode(model, training=False),
-        pyro.validation_enabled(False),
-    ):
-        trace = poutine.trace(program).get_trace(*unmarked(args))
-        refuse_seeding(seed, stream)
-        return trace
-
-
-def trace_on_any_rows(model: Callable[..., Any], args: tuple[Any, ...], stream: str) -> Any:
-    """A run of the model that leaves nothing behind, on as many data as there are, whatever its plate draws of them."""
-    # A random subsample may not fit data of another size.
-    with scratch(model), poutine.block(), ChooseSubsample(None, None):
-        return trace_of(model, model, args, 0, stream)
+from .running import rows_first, trace_of, trace_on_any_rows
 
 
 class _Unobserved(UnconditionMessenger):
@@ -59,6 +29,8 @@ class _Unobserved(UnconditionMessenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] not in self.known:
+            if msg["is_observed"] and not is_factor(msg):
+                refuse_undrawable(msg["fn"], msg["name"])
             super()._pyro_sample(msg)
 
 
@@ -107,8 +79,17 @@ def generate(
     seed: int,
     name: str | None,
     plate: str | None = None,
+    on_changed: Callable[[str], None] | None = None,
 ) -> Generated:
     """One run of `program`, which is `model` with handlers: what it draws at the observed site, and its latents.
+
+    Args:
+        program, model: as above.
+        args: `(x, *context)`.
+        seed: of the draws.
+        name: of the observed site; where it is given, its values are what is asked for, in whatever units.
+        plate: over data; default: what the model declares, else `"data"`.
+        on_changed: called with the name of a site that holds other numbers than those passed as x.
 
     Raises:
         ValueError: a model that is a bound only; several observed sites and none named.
@@ -123,6 +104,8 @@ def generate(
     was_observed = [
         n for n, s in sample_sites(trace) if s["infer"].get("was_observed") and not is_computed(s)
     ]
+    if name is not None:
+        on_changed = None
     name = name or declaration_of(model).observed or (was_observed[0] if len(was_observed) == 1 else None)
     if name not in was_observed:
         raise ValueError(f"expected the name of one observed site of {was_observed}, got {name!r}")
@@ -134,15 +117,11 @@ def generate(
     if torch.isnan(mean).any():  # torch's answer for a Categorical
         mean = site["value"]
     plate = plate or declaration_of(model).plate or "data"
+    if on_changed is not None and is_changed(trace, model, args, name, plate):
+        on_changed(name)
     latents = {
-        n: _rows_first(s, s["value"], plate)
+        n: rows_first(s, s["value"], plate)
         for n, s in sample_sites(trace)
         if n not in was_observed and not s["is_observed"]
     }
-    return Generated(_rows_first(site, site["value"], plate), _rows_first(site, mean, plate), latents)
-
-
-def _rows_first(site: Any, value: Tensor, plate: str) -> Tensor:
-    """Data first, where an inner plate lies left of theirs."""
-    dims = [f.dim for f in site["cond_indep_stack"] if f.name == plate and f.vectorized]
-    return value.movedim(dims[0] - site["fn"].event_dim, 0) if dims else value
+    return Generated(rows_first(site, site["value"], plate), rows_first(site, mean, plate), latents)

@@ -17,6 +17,7 @@ from ..inspection import Program
 from ..looking import inspect_program
 from ..seeds import seed_of_part
 from ..sites import sample_sites
+from .changed import warn_changed
 from .generated import ROWS, Generated, join
 from .predictive import decode
 
@@ -103,7 +104,7 @@ class LatentSpace:
             raise ValueError(f"expected z [M, {self.dim}] with M >= 1, got shape {tuple(z.shape)}")
         program, args = self.program, self.program.arguments
         size = {"sliced": ROWS, "whole": args.num_data}.get(args.calling) or args.subsample_size or ROWS
-        parts = []
+        parts: list[Generated] = []
         for i, part in enumerate(z.split(size)):
             # A plate of fixed size takes no fewer: the last row is repeated, and cut off again.
             rows = len(part) if args.calling == "sliced" else size
@@ -118,6 +119,7 @@ class LatentSpace:
                     seed=seed_of_part(seed, i),
                     observed=self.observed,
                     means=True,
+                    on_changed=None if parts else warn_changed,  # said once
                 )
             parts.append(made.rows(torch.arange(len(part), device=made.x.device)))
         return join(parts)

@@ -15,6 +15,7 @@ from ..inspection import Program
 from ..looking import inspect_program
 from ..plates import ChooseSubsample
 from ..seeds import seed_of_part, seeded
+from .changed import warn_changed
 from .drawing import AtMean, generate, unobserved
 from .generated import ROWS, Generated, join
 
@@ -26,15 +27,18 @@ def simulate(
     seed: int = 0,
     observed: str | None = None,
     plate: str | None = None,
+    on_changed: Callable[[str], None] | None = None,
 ) -> Generated:
     """Draws (x, z) from p(x, z), as many as `like` has rows (its values are not used).
+
+    `on_changed` is called with the name of a site that holds numbers that the model makes of x.
 
     Raises:
         ValueError: for a model with several observed sites and none named.
     """
     check_arguments(like, missing=True)
     args = (like, *context)
-    return generate(unobserved(model, args, plate), model, args, seed, observed, plate)
+    return generate(unobserved(model, args, plate), model, args, seed, observed, plate, on_changed)
 
 
 def reconstruct(
@@ -45,8 +49,11 @@ def reconstruct(
     seed: int = 0,
     observed: str | None = None,
     plate: str | None = None,
+    on_changed: Callable[[str], None] | None = warn_changed,
 ) -> Generated:
     """Draws x' ~ p(x' | z) with z ~ q(z | x).
+
+    `on_changed` is called with the name of a site that holds numbers that the model makes of x.
 
     Raises:
         ValueError: for a model with several observed sites and none named.
@@ -60,7 +67,7 @@ def reconstruct(
             trace = poutine.trace(guide).get_trace(*args)
         return poutine.replay(drawn, trace=trace)(*args)
 
-    return generate(program, model, args, seed, observed, plate)
+    return generate(program, model, args, seed, observed, plate, on_changed)
 
 
 def decode(
@@ -71,6 +78,7 @@ def decode(
     seed: int = 0,
     observed: str | None = None,
     means: bool = False,
+    on_changed: Callable[[str], None] | None = warn_changed,
 ) -> Generated:
     """Draws x ~ p(x | z) at the latents given; the other latents are drawn from p given those.
 
@@ -83,6 +91,7 @@ def decode(
         observed: name of the observed site.
         means: put continuous latents that are not given at the mean of their distribution given
             those before them, instead of drawing them.
+        on_changed: called with the name of a site that holds numbers that the model makes of x.
 
     Raises:
         ValueError: for names that are no latents of the model; several observed sites and none named.
@@ -91,7 +100,8 @@ def decode(
     substitute = Substitute(latents)
     args = (like, *context)
     program = substitute(unobserved(model, args))
-    made = generate(AtMean(latents)(program) if means else program, model, args, seed, observed)
+    program = AtMean(latents)(program) if means else program
+    made = generate(program, model, args, seed, observed, on_changed=on_changed)
     unused = [n for n in latents if n not in substitute.used]
     if unused:
         raise ValueError(f"expected latents of the model ({list(made.latents)}), got {unused}")
@@ -164,6 +174,7 @@ def redraw(
                 seed=seed_of_part(seed, len(parts)),
                 observed=observed,
                 plate=program.plate,
+                on_changed=None if parts else warn_changed,  # said once
             )
         kept = rows if args.calling == "whole" else torch.arange(len(rows), device=args.x.device)
         parts.append(part.rows(kept))

@@ -28,7 +28,8 @@ def reconstruct(
     Args:
         model, guide, x, *context, plate: as in `pv.log_weights`; latents may be several, and discrete.
         seed: of the draws.
-        observed: name of the observed site, for models with several.
+        observed: name of the observed site, for models with several; or for its values as they are, where it holds
+            numbers that the model makes of x, such as ln x: not named, that is warned of.
 
     Returns:
         `x` and `mean` (E[x' | z], the draws where there is none) `[N, *event]`, `latents` by site name `[N, ...]`.

@@ -15,8 +15,9 @@ from ..modes import module_mode
 from ..seeds import seed_of_part
 from ..sites import is_factor, sample_sites
 from . import predictive
-from .drawing import trace_on_any_rows
+from .changed import refuse_changed
 from .generated import ROWS, Generated, join
+from .running import trace_on_any_rows
 from .simulated import repeated, simulate_pairs
 
 
@@ -40,15 +41,17 @@ def simulate(
             Not needed where the model declares `simulate=`.
         seed: of the draws.
         plate: name of the data plate; default: what the model declares, else `"data"`.
-        observed: name of the observed site, for models with several.
+        observed: name of the observed site, for models with several; or for its values as they are, where it holds
+            numbers that the model makes of x.
 
     Returns:
         `x` and `mean` `[num_data, *event]`, `latents` by site name `[num_data, ...]`.
 
     Raises:
         ValueError: no example; a model with a `pyro.factor`, an unnormalised density or one that is a bound only,
-            from which nothing can be drawn; several observed sites and none named; a data plate of fixed size; context
-            of which it does not show whether it is per datum.
+            from which nothing can be drawn; several observed sites and none named; an observed site, not named, that
+            holds numbers that the model makes of x, whose draws are no new x; a data plate of fixed size; context of
+            which it does not show whether it is per datum.
 
     Example:
         >>> import pyro, torch
@@ -79,6 +82,7 @@ def simulate(
             seed=seed_of_part(seed, len(parts)),
             observed=observed,
             plate=plate,
+            on_changed=None if parts else refuse_changed,
         )
         if len(made.x) != rows:
             raise ValueError(

@@ -19,8 +19,8 @@ from ..modes import module_mode
 from ..plates import take
 from ..seeds import seeded
 from ..sites import is_factor, sample_sites
-from .drawing import trace_of
 from .predictive import simulate
+from .running import trace_of
 
 
 @dataclass(frozen=True)

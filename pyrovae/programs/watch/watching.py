@@ -175,7 +175,9 @@ class Watch:
         )
         for o, kind in zip(self._objects, self._kinds, strict=True):
             if type(o) is not kind:
-                yield f"an object was a {kind.__name__} and is a {type(o).__name__}", False
+                now = type(o).__name__
+                other = f"a {now}" if now != kind.__name__ else f"of another class {now}"
+                yield f"an object was a {kind.__name__} and is {other}", False
         for f, body in zip(self._functions, self._bodies, strict=True):
             if not all(map(is_, _body(f), body)):
                 yield f"the code or the defaults of {f.__name__!r}", False
@@ -191,7 +193,11 @@ class Watch:
             )
 
     def _say(self, what: str, key: Any, value: Any, now: Any) -> str:
-        return f"{what} was {_show(value)} and is {_show(now)}{self.ran.where(key) if isinstance(key, str) else ''}"
+        before, after = _show(value), _show(now)
+        said = f"was {before} and is {after}"
+        if before == after:
+            said = "is another value" if isinstance(now, PLAIN) else f"is another {after.removeprefix('a ')}"
+        return f"{what} {said}{self.ran.where(key) if isinstance(key, str) else ''}"
 
     def refuse(self) -> str | None:
         """Why no comparison can show whether this program is as it was; None where one can."""
