@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
@@ -11,7 +12,10 @@ import pytest
 import torch
 
 import pyrovae as pv
+from pyrovae.evidence.core.estimate import Estimate
+from pyrovae.evidence.core.unsupported import refuse_unsupported
 from pyrovae.evidence.estimators.mlmc_levels import LevelSums, decay
+from pyrovae.evidence.verdict import verdict
 from pyrovae.evidence.weights.coverage import interval_coverage
 from pyrovae.evidence.weights.coverage import lognormal as lognormal_law
 from pyrovae.models import ground_truths as gt
@@ -103,6 +107,88 @@ def test_jackknife_shares_its_draws_and_warns_where_it_cancels():
     ev = pv.evidence(bad.model, bad.guide, bad.x, estimators=[pv.Jackknife(100)])
     assert any("jackknife cancels" in w for w in ev.warnings)
     assert ev["Jackknife"].interval().isnan().all()
+
+
+def test_what_claims_to_be_ln_p_is_refused_where_its_weights_do_not_support_it():
+    """Nats off by many of its errors, the jackknife of uneven weights is no estimate; a lower bound stays one."""
+    bad = gt.linear_gaussian(6, latent_dim=2, width=0.15)
+    estimators = [pv.IS(1000), pv.Jackknife(1000), pv.MLMC(replicates=32, base=8)]
+    ev = pv.evidence(bad.model, bad.guide, bad.x, estimators=estimators)
+    exact = float(bad.log_evidence.mean())
+    assert abs(float(ev["Jackknife"].per_datum.mean()) - exact) > 5 * ev["Jackknife"].se_mc, (
+        "it would be wrong"
+    )
+    rows = {r.split("|")[1].strip(): r for r in ev.table("markdown").splitlines() if r.startswith("| ")}
+    for name in ("Jackknife", "MLMC"):
+        e = ev[name]
+        assert e.refused and e.symbol == "?" and math.isnan(e.log_evidence) and "≈" not in repr(e)
+        assert "refused" in rows[name] and "≈" not in rows[name]
+        assert any(w.startswith(f"{name} is refused") for w in ev.warnings)
+    assert ev["IS"].log_evidence < exact and "≥" in rows["IS"] and "Jackknife" not in ev.verdict
+    alone = pv.evidence(bad.model, bad.guide, bad.x, estimators=[pv.Jackknife(1000)])
+    assert alone.verdict.startswith("Jackknife is refused")
+
+
+def test_one_datum_without_support_is_named_and_the_others_keep_their_mean():
+    lw = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    lw *= torch.tensor([0.1, 0.1, 4.0, 0.1], dtype=torch.float64)
+    e = refuse_unsupported(as_estimate(pv.Jackknife(1000), lw))
+    assert e.reliable.tolist() == [True, True, False, True] and e.details["refused_data"].tolist() == [
+        0,
+        0,
+        1,
+        0,
+    ]
+    assert "1 of 4 data (2)" in e.refused and f"{float(e.per_datum[e.reliable].mean()):.4f}" in e.refused
+    even = as_estimate(pv.Jackknife(1000), lw[:, :2])
+    assert refuse_unsupported(even) is even and even.symbol == "≈"
+
+
+def as_estimate(e, lw):
+    part = e.estimate(lw)
+    return Estimate(
+        e.name,
+        e.direction,
+        len(lw),
+        part.log_evidence,
+        part.variance,
+        part.bias,
+        ess=part.ess,
+        khat=part.khat,
+        details=part.details,
+    )
+
+
+# Verdict -----------------------------------------------------------------------------------------
+
+
+def test_the_interval_of_a_mean_covers_and_is_that_of_one_datum():
+    """Lognormal weights of mean 1: of one datum and of few, 95 % of the intervals given hold 0."""
+    generator = torch.Generator().manual_seed(0)
+    for n, variance, least in ((1, 1.0, 40), (4, 0.5, 40), (16, 0.1, 60)):
+        given, covered = 0, 0
+        for _ in range(80):
+            lw = torch.randn(1000, n, generator=generator, dtype=torch.float64) * variance**0.5 - variance / 2
+            e = as_estimate(pv.IS(1000), lw)
+            low, high = e.mean_interval()
+            assert math.isnan(low) == (not e.reliable.all())
+            if n == 1 and not math.isnan(low):
+                assert (low, high) == pytest.approx(e.interval()[0].tolist(), abs=1e-12)
+            given, covered = given + (low == low), covered + (low <= 0 <= high)
+        assert given >= least and covered / given > 0.95 - 4 * math.sqrt(0.05 * 0.95 / given)
+    shared = replace(e, details={**e.details, "shared_error": 1.0})
+    assert shared.mean_interval()[0] == pytest.approx(float((e.per_datum - e.bias).mean()) - 1.96, abs=0.01)
+
+
+def test_the_verdict_states_the_interval_and_does_not_praise_weights_that_leave_room():
+    even = torch.randn(2, 1000, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[0]
+    for lw, praised in ((0.1 * even, True), (0.9 * even, False)):
+        e = as_estimate(pv.IS(1000), lw)
+        low, high = e.mean_interval()
+        words = verdict({"IS": e})
+        assert e.reliable.all() and f"[{low:.4f}, {high:.4f}]" in words
+        assert ("well behaved" in words) == praised and ("leave room" in words) != praised
+        assert "within its errors" not in words
 
 
 @pytest.mark.parametrize("truth", MODERATE, ids=lambda t: t.name)

@@ -380,7 +380,9 @@ def test_who_has_an_interval():
         ev["ELBO"].interval()
     for name in ("IS", "Jackknife", "Exact"):
         assert torch.isfinite(ev[name].interval()).all(), name
+    assert not ev["ELBO"].reliable.any() and ev["Exact"].reliable.all()
     upper = replace(ev["IS"], direction=">=")
+    assert not upper.reliable.any()
     with pytest.raises(ValueError, match="only bounds"):
         upper.interval()
     few = replace(ev["Jackknife"], ess=torch.full((30,), 199.0, dtype=F64))

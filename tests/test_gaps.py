@@ -11,7 +11,9 @@ from pyro.distributions import transforms
 
 import pyrovae as pv
 from pyrovae.evidence import Sharing
+from pyrovae.evidence.core.estimate import Estimate
 from pyrovae.evidence.estimators import own_guides
+from pyrovae.evidence.gaps.gaps import _best as best_of
 from pyrovae.evidence.proposals.local_flow import LocalFlow
 from pyrovae.models.vae import VAE
 from pyrovae.programs.compile.compiled_gradients import CompiledGradients
@@ -93,6 +95,24 @@ def test_a_diagonal_guide_of_a_correlated_posterior_has_the_closed_gap():
 # One parameter family, plates and subsamples of every kind, auxiliary sites, contexts.
 NAMES = ["x[ind], size fixed", "x[ind], all", ".mask()", "inner plate", "auxiliary guide site", "context"]
 NAMES += ["factor in the guide", "parameters sized by the data", "poutine.scale", "AutoNormal"]
+
+
+def test_no_bound_is_chosen_for_its_noise():
+    """Two bounds of one truth: the noisy one, higher by 1.5 of its errors, is not taken; one far above is."""
+
+    def bound(name, mean, error):
+        one = torch.ones(4, dtype=F64)
+        return Estimate(name, "<=", 100, mean * one, 4 * error**2 * one, 0 * one)
+
+    precise, noisy = bound("IS", -1.0, 1e-4), bound("IS, local", -0.985, 0.01)
+    assert noisy.se_mc == pytest.approx(0.01)
+    assert best_of([precise, noisy]) is precise
+    assert best_of([precise, bound("IS, local", -0.9, 0.01)]).name == "IS, local"
+    assert best_of([precise, bound("IS, local", -0.9, math.nan)]) is precise
+    # Of equal bounds with equal errors the highest is left: over many choices its mean is what the words allow.
+    noise = torch.randn(2000, generator=torch.Generator().manual_seed(0)).tolist()
+    taken = [best_of([precise, bound("IS, local", -1 + 0.01 * z, 0.01)]).log_evidence for z in noise]
+    assert sum(taken) / len(taken) < -1 + 0.0015, "the highest mean would be 0.004 above on average"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -413,7 +413,12 @@ def test_extrapolation_goes_through_the_last_points(many):
     slope, at_zero = np.polyfit([1 / k for k, _ in points], [v for _, v in points], 1)
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [at_zero, at_zero + slope / points[0][0]])
     texts = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert any("jackknife" in t for t in texts)
+    assert many["Jackknife"].refused and not any("jackknife" in t for t in texts), (
+        "what is refused is not drawn"
+    )
+    kept = replace(many["Jackknife"], details={})
+    ax = plots.plot_extrapolation(replace(many, estimates={"IS": many["IS"], "Jackknife": kept}))
+    assert any("jackknife" in t.get_text() for t in ax.get_legend().get_texts())
     single = replace(many["IS"], curve={}, num_samples=1)
     with pytest.raises(ValueError, match="two finite points"):
         plots.plot_extrapolation(replace(many, estimates={"IS": single}))

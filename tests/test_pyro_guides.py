@@ -128,6 +128,49 @@ def test_guides_made_of_a_model(name):
             assert sites.log_weights()[k, n] == pytest.approx(log_p - float(log_q), abs=2e-3)
 
 
+def rows_and_columns(x):
+    """A latent of each row, and one of each of its cells: x_n ~ N(0, 1 1' + 2 I)."""
+    with pyro.plate("data", len(x), dim=-2):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("columns", D, dim=-1):
+            w = pyro.sample("w", dist.Normal(z, 1.0))
+            pyro.sample("x", dist.Normal(w, 1.0), obs=x)
+
+
+JOINT_LAWS = {
+    "full": lambda: autoguide.AutoMultivariateNormal(rows_and_columns),
+    "diagonal": lambda: autoguide.AutoDiagonalNormal(rows_and_columns),
+    "low rank": lambda: autoguide.AutoLowRankMultivariateNormal(rows_and_columns, rank=2),
+}
+
+
+@pytest.mark.parametrize("name", JOINT_LAWS)
+def test_a_joint_law_stands_at_the_dim_of_the_data_plate(name):
+    """Data at dim -2, with latents outside and inside of a plate at -1: by the closed form, p̂ within 5 SE."""
+    guide = JOINT_LAWS[name]()
+    guide(X)
+    # p(z, w | x) of a datum: precision of (z, w) under z ~ N(0, 1), w ~ N(z, 1), x ~ N(w, 1).
+    precision = 2 * torch.eye(1 + D)
+    precision[0, 0], precision[0, 1:], precision[1:, 0] = 1 + D, -1.0, -1.0
+    cov = precision.inverse()
+    mean = torch.cat([torch.zeros(N, 1), X], 1) @ cov
+    places = [torch.tensor([n, *range(N + n * D, N + (n + 1) * D)]) for n in range(N)]
+    whole = torch.zeros(N * (1 + D), N * (1 + D))
+    with torch.no_grad():
+        for n, at in enumerate(places):
+            guide.loc[at] = mean[n]
+            whole[at.unsqueeze(1), at] = cov
+        guide.scale = whole.diagonal().sqrt()
+        if name == "full":
+            root = torch.linalg.cholesky(whole)
+            guide.scale = root.diagonal().clone()
+            guide.scale_tril = root / root.diagonal().unsqueeze(-1)
+    exact = dist.MultivariateNormal(torch.zeros(D), torch.ones(D, D) + 2 * torch.eye(D)).log_prob(X).double()
+    e = pv.evidence(rows_and_columns, guide, X, estimators=[pv.IS(2000)], compile=False)["IS"]
+    tolerance = 1e-4 if name == "full" else 5 * e.variance.sqrt() + 0.01
+    assert ((e.per_datum - exact).abs() < tolerance).all()
+
+
 @pytest.mark.parametrize("name", [n for n in GUIDES if "Messenger" in n])
 def test_messengers_are_guides(name):
     """Their observed sites are the model's; the law of each latent is read from Pyro's own two traces."""

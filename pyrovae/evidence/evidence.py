@@ -31,6 +31,7 @@ from .result import Evidence
 from .sharing.claims import Sharing
 from .sharing.partial_results import Partials
 from .weights.narrower_guides import within_reach
+from .weights.unreached import with_unreached
 
 
 @checked
@@ -184,6 +185,7 @@ def evidence(
             refused[e.name] = error
     if certify in refused or not results:
         raise refused[certify if certify in refused else next(iter(refused))]
+    results = with_unreached(program, estimators, results, drawn=drawn, seed=seed, budget=budget, rows=rows)
     results = {
         e.name: within_reach(e, results[e.name], program.narrower) for e in estimators if e.name in results
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 
 from .bounds.bracket import LOW_ACCEPTANCE
-from .core.estimate import OWN, TAIL, Estimate
+from .core.estimate import MOST_UNREACHED, OWN, TAIL, UNREACHED, Estimate
 from .estimators.jackknife import DOMINANT
 from .weights.diagnostics import MIN_ESS, khat_threshold
 
@@ -22,8 +22,8 @@ def estimate_notes(estimates: dict[str, Estimate]) -> list[str]:
     """Warnings of the numbers, by estimator."""
     out = []
     for e in estimates.values():
-        if "refused" in e.details:
-            out.append(f"{e.name} is refused: {e.details['refused']}")
+        if e.refused:
+            out.append(f"{e.name} is refused: {e.refused}")
     out += _of_rounding(estimates.values())
     for e in estimates.values():
         out += _of_weights(e, estimates)
@@ -46,9 +46,11 @@ def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
         out.append(f"{name}{dead} data have only zero weights: the guide never hits the posterior's support")
     if e.num_samples < 25:
         out.append(f"{name}K = {e.num_samples} is too few for tail diagnostics (k-hat needs 25)")
+    if UNREACHED in e.details:
+        out += _of_reach(e, name)
     share = e.unreliable_share
     if share > 0 and e.lower_only is None:
-        bound = "the mean is still a lower bound" if e.direction == "<=" else "the mean has its bias"
+        bound = "the mean is still a lower bound" if e.direction == "<=" else "the mean is no bound"
         out.append(f"{name}{share:.0%} of the data support no two-sided interval ({_why(e)}); {bound}")
     single = float((e.ess < ALONE).double().mean())
     if single > 0:
@@ -99,7 +101,26 @@ def _why(e: Estimate) -> str:
     if TAIL in e.details:
         endless = float(e.details[TAIL].isinf().double().mean())
         why += f", an infinite mean of the weights not excluded: {endless:.0%}"
+    if UNREACHED in e.details:
+        why += f", values that are hardly ever drawn: {_missing(e):.0%}"
     return why
+
+
+def _of_reach(e: Estimate, name: str) -> list[str]:
+    missed, share = e.details[UNREACHED], _missing(e)
+    if not share:
+        return []
+    return [
+        f"{name}values of discrete latents that the guide hardly ever draws hold up to "
+        f"{float(missed.max() / (1 + missed.max())):.0%} of p(x), which its draws miss, for {share:.0%} of the data: a "
+        "lower bound and no more there; try a guide that draws them, or enumerate the latent "
+        '(infer={"enumerate": "parallel"})'
+    ]
+
+
+def _missing(e: Estimate) -> float:
+    """Share of the data that miss a part of p(x)."""
+    return float((e.details[UNREACHED] > MOST_UNREACHED).double().mean())
 
 
 def _of_moves(e: Estimate, name: str) -> list[str]:
@@ -138,7 +159,7 @@ def _of_jackknife(e: Estimate) -> list[str]:
 
 def _of_levels(e: Estimate) -> list[str]:
     out: list[str] = []
-    if "refused" in e.details or "decay" not in e.details:
+    if "decay" not in e.details:
         return out
     if math.isnan(e.details["decay"]):
         out.append(
@@ -146,7 +167,7 @@ def _of_levels(e: Estimate) -> list[str]:
             "is finite is not known"
         )
     share = float((e.details["tail_index_limit"] < e.khat).double().mean()) if e.khat is not None else 0.0
-    if share > 0:
+    if share > 0 and not e.refused:
         out.append(
             f"MLMC: k-hat is above {e.details['tail_index_limit']:.2f} for {share:.0%} of the data: if "
             "that is the weights' tail, the variance of MLMC is not finite there and its error is understated"
@@ -183,7 +204,7 @@ def _of_certified(estimates: dict[str, Estimate]) -> list[str]:
     out = []
     for e in estimates.values():
         short = best.certificate - e.log_evidence
-        if e.direction == "~" and "refused" not in e.details and short > 3 * e.se_mc and short > 1e-6:
+        if e.direction == "~" and not e.refused and short > 3 * e.se_mc and short > 1e-6:
             out.append(
                 f"{e.name} is {short:.2f} nats below what {best.name} certifies: its K is too small for these "
                 "weights, and it is no estimate of ln p(x) here"
@@ -193,7 +214,7 @@ def _of_certified(estimates: dict[str, Estimate]) -> list[str]:
 
 def _of_starts(wide: Estimate, narrow: Estimate) -> list[str]:
     """Note where chains from the prior, which miss no mode, are above those from the guide, which may."""
-    if "refused" in narrow.details or wide.direction != "<=":
+    if narrow.refused or wide.direction != "<=":
         return []
     higher = wide.per_datum.cpu() - narrow.per_datum.cpu()
     # The bound may be high by chance: 4 of its errors off.

@@ -54,13 +54,12 @@ def _cells(e: Estimate, dims: float | None, against: Estimate | None) -> dict[st
         if len(known):
             high = f"{float((known > khat_threshold(e.num_samples)).double().mean()):.0%}"
     digits = _decimals(e.rounding)
-    value = "refused" if "refused" in e.details else f"{e.symbol} {e.log_evidence:.{digits}f}"
+    value = "refused" if e.refused else f"{e.symbol} {e.log_evidence:.{digits}f}"
     figures = [
         e.name,
         value,
         NONE if dims is None else _number(-e.log_evidence / (dims * math.log(2))),
-        _number(e.se_data),
-        _number(e.se_mc),
+        *(NONE if e.refused else _number(v) for v in (e.se_data, e.se_mc)),
         _number(e.certificate, digits),
         _number(e.bias_indicator),
         f"{e.num_samples:,}" if e.num_samples else NONE,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .core.estimate import OWN, Estimate
+from .core.estimate import MOST_UNREACHED, OWN, UNREACHED, Estimate
+
+Z = 1.96  # errors on each side of a 95 % interval
+WIDE = 2.0  # an upper side so many times that of ± MC is not said to be its error
+VISIBLE = 1e-3  # nats, from where on a reader is told of it
 
 
 def choose(estimates: Sequence[Estimate]) -> Estimate:
@@ -20,7 +24,7 @@ def choose(estimates: Sequence[Estimate]) -> Estimate:
     if certified:
         return max(certified, key=lambda e: e.log_evidence)
     known = [e for e in estimates if e.direction != "none"] or list(estimates)  # ln p(x) before ln f(x)
-    rest = [e for e in known if "refused" not in e.details]
+    rest = [e for e in known if not e.refused]
     return next((e for e in known if e.name == "IS"), None) or next(iter(rest), estimates[0])
 
 
@@ -65,14 +69,14 @@ def verdict(estimates: Mapping[str, Estimate], bound_only: bool = False) -> str:
             f"{best.log_evidence - e.log_evidence:.3f} nats over IS: ln p(x) lies above it, how far is not known."
         ).strip()
     if e is None:
-        found = [o.name for o in estimates.values() if o.direction == "~" and "refused" not in o.details]
+        found = [o.name for o in estimates.values() if o.direction == "~" and not o.refused]
         if found:
-            return (
-                f"{found[0]} estimates ln p(x) itself: within its errors where its diagnostics are good and the guide "
-                "reaches every mode of the posterior."
-            )
+            e = estimates[found[0]]
+            return f"{e.name} estimates ln p(x) itself. {_on_two_sides(e)}" if e.ess is not None else ""
         if best.certificate is not None:
             return _certified(best)
+        if best.refused:
+            return f"{best.name} is refused, and nothing else here says what ln p(x) is (try pv.IS, a lower bound)."
         if bound_only:
             return (
                 "The ELBO bounds ln p(x) from below; this program is that bound and has no density, so nothing here "
@@ -87,17 +91,17 @@ def verdict(estimates: Mapping[str, Estimate], bound_only: bool = False) -> str:
         return f"{bound} IS is a lower bound only: {e.lower_only}."
     share = e.unreliable_share
     if share == 0:
-        return (
-            f"{bound} The weights are well behaved for every datum: if the guide reaches every mode of the posterior, "
-            "which no weights can show, IS is ln p(x) within its errors."
-        )
+        return f"{bound} {_on_two_sides(e)}"
     if share < 0.05:
         return (
-            f"{bound} For {share:.1%} of the data IS is a lower bound only; for all others it is ln p(x) within its "
-            "errors, if the guide reaches every mode of the posterior."
+            f"{bound} For {share:.1%} of the data IS is a lower bound only; for all others ln p(x) is "
+            "within their intervals, if the guide reaches every mode of the posterior."
         )
+    why = "are too few or too uneven"
+    if UNREACHED in e.details and bool((e.details[UNREACHED] > MOST_UNREACHED).any()):
+        why += ", or miss values that the guide hardly ever draws,"
     return (
-        f"{bound} For {share:.0%} of the data the weights are too few or too uneven for more than a lower bound: "
+        f"{bound} For {share:.0%} of the data the weights {why} for more than a lower bound: "
         "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."
     )
 
@@ -105,14 +109,26 @@ def verdict(estimates: Mapping[str, Estimate], bound_only: bool = False) -> str:
 def _of_own_proposals(e: Estimate) -> str:
     share = 1 - e.unreliable_share
     if share == 1:
-        return (
-            f"{_certified(e)} The weights of {e.name} support every datum: the mean ln p(x) of these data is "
-            f"{e.log_evidence:.4f} ± {e.se_mc:.4f} nats (Monte Carlo), if the draws reach every mode of the posterior."
-        )
+        return f"{_certified(e)} {_on_two_sides(e)}"
     return (
-        f"{_certified(e)} The weights of {e.name} support {share:.1%} of the data: there it is ln p(x) within its "
-        "errors, if the draws reach every mode of the posterior; for all others it is a lower bound only."
+        f"{_certified(e)} The weights of {e.name} support {share:.1%} of the data: there ln p(x) is within their "
+        "intervals, if the draws reach every mode of the posterior; for all others it is a lower bound only."
     )
+
+
+def _on_two_sides(e: Estimate) -> str:
+    """What holds where the weights of every datum support it."""
+    low, high = e.mean_interval()
+    found = f"the mean ln p(x) of these data is in [{low:.4f}, {high:.4f}] (95 %)"
+    whose = "guide reaches" if OWN not in e.details else "draws reach"
+    unless = f"if the {whose} every mode of the posterior, which no weights can show"
+    room, said = high - e.log_evidence, Z * e.se_mc
+    if room > WIDE * said and room > VISIBLE:
+        return (
+            f"The weights of {e.name} support every datum, but the largest that were drawn leave room for larger ones, "
+            f"which ± MC does not count: {found}, {unless}."
+        )
+    return f"The weights of {e.name} support every datum and are well behaved: {found}, {unless}."
 
 
 def _by_partition(e: Estimate) -> str:

@@ -18,6 +18,7 @@ from .estimate import NUM_DRAWS, Estimate
 from .estimator import ChunkedEstimator, PerDatum, ProgramEstimator, WeightEstimator, join
 from .execution import Execution
 from .log_weights import iterate
+from .unsupported import refuse_unsupported
 
 
 def from_weights(
@@ -159,7 +160,7 @@ def assemble(
         if e.name not in results:  # refused; its part of delta is spent on none
             continue
         result = join([results[e.name]])
-        out[e.name] = Estimate(
+        found = Estimate(
             name=e.name,
             # Without the normaliser a bound on ln f(x) is none on ln p(x).
             direction=e.direction if normalised[e.name] else "none",
@@ -167,6 +168,7 @@ def assemble(
             delta=delta,
             **figures(result, delta, len(certified) if e.name in certified else None),
         )
+        out[e.name] = refuse_unsupported(found)
     return out
 
 

@@ -15,6 +15,8 @@ from ..weights.diagnostics import MIN_ESS, khat_threshold
 from .direction import Direction, symbol_of
 
 TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, `[N]`
+UNREACHED = "unreached"  # in an estimate's details: share of p(x) that its draws miss, `[N]`, see `unreached`
+MOST_UNREACHED = 0.01  # of p(x): a two-sided statement leaves out no more
 OWN = "own_proposal"  # in an estimate's details: 1 where a datum's draws are of its own proposal, 0 where the guide's
 ANNEALED = "annealed"  # in an estimate's details: 1 where a datum's chains were annealed from its proposal
 NUM_DRAWS = "num_draws"  # in an estimate's details: draws of each datum, where they differ
@@ -63,8 +65,13 @@ class Estimate:
 
     @property
     def log_evidence(self) -> float:
-        """Mean over data, nats per datum."""
-        return float(self.per_datum.mean())
+        """Mean over data, nats per datum; NaN where it is refused."""
+        return math.nan if self.refused else float(self.per_datum.mean())
+
+    @property
+    def refused(self) -> str | None:
+        """Why nothing is said of ln p(x), though numbers were computed; None: it is not refused."""
+        return self.details.get("refused")
 
     @property
     def se_data(self) -> float:
@@ -110,10 +117,13 @@ class Estimate:
         that exclude an infinite mean (a finite `details["tail_allowance"]`; k-hat below its threshold where
         an estimator has none). No datum does where most of them do not exclude it: all share the families of guide
         and prior, and those that pass are the ones whose draws missed the tail (of a t_3 prior under a normal guide
-        65 % of such intervals covered). Nor where the guide does not reach all that the prior allows (`lower_only`).
+        65 % of such intervals covered). Nor where the guide does not reach all that the prior allows (`lower_only`),
+        nor a datum of which values of discrete latents that the guide hardly ever draws hold more than 1 % of p(x).
+        Nor where nothing tells how far a bound lies from ln p(x): an ELBO, an upper bound.
         No diagnostic of the draws sees a mode that none of them has reached.
         """
-        if self.lower_only is not None:
+        only_bounds = self.direction == ">=" or (self.direction == "<=" and self.ess is None)
+        if only_bounds or self.lower_only is not None:
             return torch.zeros_like(self.per_datum, dtype=torch.bool)
         good = torch.isfinite(self.variance) & torch.isfinite(self.per_datum)
         # k-hat = -inf marks weights that are all equal: exact, however few they are.
@@ -126,14 +136,18 @@ class Estimate:
             good &= bounded if float(bounded.double().mean()) >= 0.5 else equal
         elif self.khat is not None:
             good &= self.khat <= self.khat_threshold
+        if UNREACHED in self.details:
+            good &= self.details[UNREACHED].to(good.device) <= MOST_UNREACHED
         return good
 
     @property
     def symbol(self) -> str:
         """ln p(x) against the estimate: "≥" for a lower bound.
 
-        "≈" where the draws of proposals of the data's own support every one of them.
+        "≈" where the draws of proposals of the data's own support every one of them; "?" where it is refused.
         """
+        if self.refused:
+            return symbol_of("none")
         supported = OWN in self.details and self.direction == "<=" and self.unreliable_share == 0
         return symbol_of("~" if supported else self.direction)
 
@@ -169,6 +183,28 @@ class Estimate:
         out[~self.reliable] = torch.nan
         return out
 
+    def mean_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Two-sided interval for the mean ln p(x_n) of these data; NaN where `reliable` refuses one of them.
+
+        Sides of the data's own intervals are of independent draws: they add in squares, and errors that all data share
+        as they are. Of one datum it is its `interval`. Its upper side, with room for weights that were not drawn, may
+        be many times `se_mc`, which is of the weights that were.
+
+        Raises:
+            ValueError: as `interval`.
+        """
+        ends, n = self._interval(level), len(self.per_datum)
+        if not bool(self.reliable.all()):
+            return math.nan, math.nan
+        error = self.details.get("numerical_error", 0.0) + 2 * self.details.get("rounding", 0.0)
+        shared = NormalDist().inv_cdf(0.5 + level / 2) * self.shared_error
+        centre = self.per_datum - torch.nan_to_num(self.bias)
+        sides = ((ends - centre.unsqueeze(-1)).abs() - torch.as_tensor(error).reshape(-1, 1)).square().sum(
+            0
+        ).sqrt() / n
+        low, high = (math.hypot(v, shared) + float(torch.as_tensor(error).mean()) for v in sides.tolist())
+        return float(centre.mean()) - low, float(centre.mean()) + high
+
     def _interval(self, level: float) -> Tensor:
         """Whatever the diagnostics say."""
         if not 0 < level < 1:
@@ -187,8 +223,9 @@ class Estimate:
         return torch.stack([centre - half - error, centre + upper + error], -1)
 
     def __repr__(self) -> str:
+        symbol = symbol_of("none" if self.refused else self.direction)
         return (
-            f"Estimate({self.name}, K={self.num_samples}: ln p(x) {symbol_of(self.direction)} {self.log_evidence:.4f} "
+            f"Estimate({self.name}, K={self.num_samples}: ln p(x) {symbol} {self.log_evidence:.4f} "
             f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats"
             f"{'' if self.measure is None else self.measure.label}, N={len(self.per_datum)})"
         )

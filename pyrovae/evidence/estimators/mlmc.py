@@ -17,6 +17,7 @@ from ..core.direction import Direction
 from ..core.estimator import PerDatum
 from ..core.execution import Execution
 from ..core.log_weights import draw
+from ..core.unsupported import some
 from ..weights.diagnostics import effective_sample_size, pareto_khat
 from ..weights.tail import least_tail_index, tail_allowance
 from .mlmc_levels import LevelSums, decay
@@ -208,12 +209,12 @@ class MLMC:
         reasons = []
         if bool(zero.any()):
             reasons.append(
-                f"{self.base} weights of zero were drawn for {_some(zero)}, and ln 0 = -inf has no mean; try a larger "
+                f"{self.base} weights of zero were drawn for {some(zero)}, and ln 0 = -inf has no mean; try a larger "
                 f"base, {OTHERWISE}, or a guide within the posterior's support"
             )
         if bool((heavy & ~zero).any()):
             reasons.append(
-                f"the weights' tail index is above {limit:.2f} by more than its error for {_some(heavy & ~zero)}: "
+                f"the weights' tail index is above {limit:.2f} by more than its error for {some(heavy & ~zero)}: "
                 f"there the variance of this estimate is not finite; try a better guide, or {OTHERWISE}"
             )
         if slope < self.rate:
@@ -232,10 +233,3 @@ class MLMC:
         return PerDatum(
             values.mean(0), values.var(0) / len(values), bias, ess=ess, khat=khat, details=details
         )
-
-
-def _some(rows: Tensor) -> str:
-    """`3 of 40 data (4, 17, 30)`: the first few by number."""
-    found = rows.nonzero()[:, 0].tolist()
-    shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-    return f"{len(found)} of {len(rows)} data ({shown})"

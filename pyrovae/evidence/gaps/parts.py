@@ -58,8 +58,8 @@ class Gaps:
     """ln p(x) - ELBO in parts; estimates are per datum, `[N]`, in nats.
 
     Attributes:
-        evidence: the estimate of ln p(x) used: exact where the program has it, else the highest mean
-            among the lower bounds in `bounds`.
+        evidence: the estimate of ln p(x) used: exact where the program has it, else the highest
+            among the lower bounds in `bounds`, each less its Monte-Carlo error: none is taken for its noise.
         elbo: of the guide q_phi.
         elbo_local: of q*, the guide's families with parameters of each datum's own.
         elbo_flow: of the richer family; None where it was not asked for.

@@ -9,6 +9,7 @@ import torch
 
 from ..core.assembling import figures
 from ..core.estimator import join
+from ..core.unsupported import refuse_unsupported
 from ..notes import estimate_notes
 from ..result import Evidence
 
@@ -54,10 +55,10 @@ def merge_evidence(shards: Sequence[Evidence]) -> Evidence:
     order = rows.argsort()
     results = {name: join([e.results[name] for e in shards], order) for name in first}
     certified = sum(e.certificate is not None for e in first.values())
-    estimates = {
-        name: replace(e, **figures(results[name], e.delta, None if e.certificate is None else certified))
-        for name, e in first.items()
-    }
+    estimates = {}
+    for name, part in first.items():
+        of = figures(results[name], part.delta, None if part.certificate is None else certified)
+        estimates[name] = refuse_unsupported(replace(part, **of))
     x = torch.cat([e.x for e in shards])[order.to(first.x.device)]
     seconds = sum(e.attributes["seconds"] for e in shards)
     attributes = {**first.attributes, "num_data": len(x), "seconds": seconds}

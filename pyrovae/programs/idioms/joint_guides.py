@@ -38,6 +38,7 @@ def per_datum_guide(guide: Callable[..., Any], auto: Any, plate: str) -> Callabl
     frame = frames[0]
     parts = list(_parts(auto, frame))
     index = torch.cat([places for *_, places in parts], -1)
+    index = index.reshape(frame.size, *(1,) * (-1 - frame.dim), -1)  # at the plate's dim
 
     def run(*args: Any, **kwargs: Any) -> Any:
         plates = auto._create_plates(*args, **kwargs)
@@ -45,7 +46,6 @@ def per_datum_guide(guide: Callable[..., Any], auto: Any, plate: str) -> Callabl
             law = _marginal(auto.get_posterior(*args, **kwargs), index)
         name = f"_{auto._pyro_name}_latent"
         with plates[plate]:
-            law = law.expand((frame.size, *(1,) * (-1 - frame.dim)))
             latent = pyro.sample(name, law, infer={"is_auxiliary": True})
         at = 0
         for site, rest, left, places in parts:
@@ -71,7 +71,7 @@ def _parts(auto: Any, frame: Any) -> Iterator[tuple[Any, tuple[int, ...], int, T
 
 
 def _marginal(joint: Any, index: Tensor) -> Any:
-    """The law of the places `[N, d]` of a Gaussian."""
+    """The law of the places `[N, 1.., d]` of a Gaussian."""
     while isinstance(joint, dist.Independent | torch.distributions.Independent):
         joint = joint.base_dist
     index = index.to(joint.loc.device)

@@ -1,0 +1,89 @@
+"""What of p(x) is at values of discrete latents that the guide's draws do not meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...programs import Program
+from ...programs.particles.unreached import DRAWS, discrete_latents, unreached_terms
+from ..core.chunks import choose_chunk
+from ..core.estimate import TAIL, UNREACHED
+from ..core.estimator import PerDatum
+
+
+def with_unreached(
+    program: Program,
+    estimators: Sequence[Any],
+    results: Mapping[str, PerDatum],
+    *,
+    drawn: int,
+    seed: int,
+    budget: int | None,
+    rows: Tensor | None,
+) -> dict[str, PerDatum]:
+    """Results with what their draws miss, `details["unreached"]`, `[N]`, for which their tail allowance has room.
+
+    Draws z ~ q(z|x) hardly ever meet a value u of a discrete latent with q(u) K < 5, as one whose probability is 0 in
+    the numbers that it is drawn with. Without any such draw the mean of the weights has the expectation
+    E[w | no u], and p(x) lies above it by the share
+
+        sum_u q(u) (E[w | u] / p̂(x) - 1),
+
+    which is that of the JOINT mass p(x, u) less what the guide gives it. The prior mass of u does not tell: a guide
+    that rules u out since the posterior does is as good as any, and misses nothing. E[w | u] is from draws with u put
+    in place, one element of one site at a time. Looked at are latents that the guide draws as bits, categories or
+    binomial counts.
+
+    Args:
+        program: whose guide has draws.
+        estimators: those of the results.
+        results: by name.
+        drawn: K of the estimators that take all draws there are.
+        seed: of the noise.
+        budget: as in `evidence`.
+        rows: the data of the results; None: all.
+    """
+    concerned = [e for e in estimators if e.name in results and _has_draws_of_the_guide(e, results[e.name])]
+    sites = discrete_latents(program) if concerned and not program.narrower else []
+    if not sites:
+        return dict(results)
+    size = program.arguments.num_data
+    rows = torch.arange(size) if rows is None else rows
+    number = min((e.num_samples or drawn) for e in concerned)
+    whole = torch.full((len(concerned), size), torch.nan, dtype=torch.float64)
+    for i, e in enumerate(concerned):
+        whole[i, rows] = results[e.name].log_evidence.cpu().double()
+    missed = torch.zeros_like(whole)
+    chunk = choose_chunk(program, DRAWS, budget)
+    for indices in program.arguments.chunks(chunk.data):
+        at = indices.cpu()
+        if bool(torch.isin(at, rows).any()):
+            for site in sites:
+                terms = list(unreached_terms(program, site, indices, number, chunk.samples, seed))
+                missed[:, at] += _missed(terms, whole[:, at])
+    found = {e.name: missed[i, rows] for i, e in enumerate(concerned)}
+    return {**results, **{name: _with(results[name], part) for name, part in found.items()}}
+
+
+def _has_draws_of_the_guide(e: Any, result: PerDatum) -> bool:
+    return getattr(e, "draws_from_guide", True) and e.direction in ("<=", "~") and result.ess is not None
+
+
+def _missed(terms: Sequence[tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
+    """Mean over draws of U q(u) (w / p̂ - 1), `[estimators, n]`."""
+    log_w, share = (torch.cat(parts).cpu() for parts in zip(*terms, strict=True))
+    held = (share + log_w - value.unsqueeze(1)).exp() - share.exp()
+    return held.nan_to_num(nan=0.0, posinf=torch.inf).mean(1)
+
+
+def _with(result: PerDatum, missed: Tensor) -> PerDatum:
+    missed = missed.clamp(min=0.0)
+    details = {**result.details, UNREACHED: missed}
+    if TAIL in details:
+        details[TAIL] = details[TAIL] + missed.to(details[TAIL].device)
+    return replace(result, details=details)

@@ -1,0 +1,131 @@
+"""Values of discrete latents that a guide's draws do not meet, and what they hold of p(x)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ..checks.agreement import is_enumerated
+from ..checks.contract import base_of
+from ..inspection import Program
+from ..plates import PARTICLES
+from ..sites import sample_sites
+
+EXPECTED = 5.0  # draws of a value: fewer are none at all with a probability above e^-5
+DRAWS = 256  # with one such value in place: enough for each of some fifty
+LOOK = 8  # of them, that tell whether there is any such value
+MOST_VALUES = 1024  # of an element: more are not looked at
+_LISTED = (
+    torch.distributions.Bernoulli
+    | torch.distributions.Categorical
+    | torch.distributions.OneHotCategorical
+    | torch.distributions.Binomial
+)
+
+
+def discrete_latents(program: Program) -> list[str]:
+    """Sites that the guide draws from laws on a list of values (bits, categories, binomial counts)."""
+    with program.quiet(0, "unreached"):
+        traces = program.run(program.arguments.chunks(1)[0], 1).traces
+    assert traces is not None
+    return [
+        name
+        for name, site in sample_sites(traces[0])
+        if not site["is_observed"]
+        and not is_enumerated(site)
+        and name in traces[1]
+        and isinstance(base_of(site["fn"]), _LISTED)
+    ]
+
+
+def unreached_terms(
+    program: Program, site: str, indices: Tensor, num_samples: int, samples: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields log-weights of draws with a rarely drawn value in place, and ln of what each stands for, `[k, n]`.
+
+    A value u of one element of the site is rarely drawn where q(u) K < 5. Of these, U in number, each draw has one
+    chosen at random in the place of its own; it stands for U q(u) of the guide's mass (-inf where U = 0), so that
+    E[U q(u) w] is the part of p(x) at such values.
+
+    Args:
+        site: of the guide.
+        num_samples: K.
+        samples: run at once.
+        seed: of the noise.
+    """
+    force, done = _Rare(site, num_samples, program.plate), 0
+    for size in (LOOK, DRAWS - LOOK):
+        for start in range(0, size, samples):
+            force.log_shares = []
+            k = min(samples, size - start)
+            with program.quiet(seed, "unreached", int(indices[0]), done), force:
+                weights = program.run(indices, k).log_weights()
+            share = torch.cat(force.log_shares)[:, : len(indices)]
+            yield weights, share.expand(weights.shape)
+            done += k
+            if done >= LOOK and not force.found:
+                return
+
+
+class _Rare(Messenger):
+    """Puts a value that the guide hardly ever draws in the place of its draw, in one element of a site.
+
+    Stands around guide and model: what it puts is then in the guide's trace, and replayed.
+
+    Attributes:
+        log_shares: of each run, ln of U q(u), `[particles, n]`.
+        found: whether any run has met such a value.
+    """
+
+    def __init__(self, site: str, num_samples: int, plate: str) -> None:
+        super().__init__()
+        self.site, self.num_samples, self.plate = site, num_samples, plate
+        self.in_guide = False  # guide and model have the site in turns
+        self.log_shares: list[Tensor] = []
+        self.found = False
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] != self.site:
+            return
+        self.in_guide = not self.in_guide
+        if not self.in_guide:
+            return
+        fn, base = msg["fn"], base_of(msg["fn"])
+        values = _values(base)
+        log_q = base.log_prob(values).movedim(0, -1)  # [*batch, values]
+        log_q = log_q.expand(*fn.batch_shape, *log_q.shape[len(fn.batch_shape) :])
+        dims = {f.name: len(fn.batch_shape) + f.dim for f in msg["cond_indep_stack"] if f.vectorized}
+        kept = [dims[name] for name in (PARTICLES, self.plate) if name in dims]
+        order = kept + [d for d in range(log_q.dim()) if d not in kept]
+        flat = log_q.permute(order).flatten(len(kept))
+        rare = flat.isfinite() & (flat.exp() * self.num_samples < EXPECTED)
+        at = torch.rand_like(flat).masked_fill(~rare, -1.0).argmax(-1, keepdim=True)
+        some = rare.any(-1)
+        self.found |= bool(some.any())
+        share = rare.sum(-1).to(flat.dtype).log() + flat.gather(-1, at)[..., 0].masked_fill(~some, 0.0)
+        self.log_shares.append((share if PARTICLES in dims else share.unsqueeze(0)).double())
+        chosen = torch.zeros_like(rare).scatter(-1, at, rare.gather(-1, at))
+        chosen = chosen.reshape([log_q.shape[d] for d in order]).permute(
+            [order.index(d) for d in range(len(order))]
+        )
+        event = base.event_shape
+        put = values.reshape(-1, *event)[chosen.long().argmax(-1)]
+        here = chosen.any(-1).reshape(*chosen.shape[:-1], *(1,) * len(event))
+        msg["value"] = torch.where(here, put.to(msg["value"].dtype), msg["value"])
+
+
+def _values(base: Any) -> Tensor:
+    """`[values, 1.., *event]` that a law can draw; 0 alone of counts that are too many, or differ in number."""
+    if isinstance(base, torch.distributions.Binomial) and (
+        bool((base.total_count != base.total_count.max()).any())
+        or float(base.total_count.max()) >= MOST_VALUES
+    ):
+        return torch.zeros(
+            1, *(1,) * len(base.batch_shape), dtype=base._param.dtype, device=base._param.device
+        )
+    values: Tensor = base.enumerate_support(expand=False)
+    return values[:MOST_VALUES]
