@@ -83,7 +83,7 @@ class Trainer(Stepping):
         ensure_compile_cache()
         self.seed, self.batch_size, self.metric_samples = seed, batch_size, metric_samples
         if isinstance(objective, BetaELBO) and beta == 1.0:  # its own KL weight is the one of this fit
-            objective, beta = objective.base, objective.beta
+            beta, objective = objective.beta, objective.base
         self.beta = as_schedule(beta)
         if lr is not None and isinstance(optim, pyro.optim.PyroOptim):
             raise ValueError(f"expected lr=None with a pyro.optim optimizer, which has its own, got {lr!r}")
