@@ -213,6 +213,7 @@ def test_csv_files(tmp_path):
         ("1,2\n3,4\n5,6\n", "header row .* got numbers"),
         ("a,a\n3,4\n", "'a' twice"),
         ("a;b\n3;4\n", "expected commas"),
+        ("a;b\n3,5;4,5\n1,5;2,5\n", r"expected commas .* got 'a;b'; .*decimal="),
         ("a,b,\n3,4,5\n", "a name for every column .* place 2"),
         ("a,b\n3,x\n4,5\n", "numbers in column 'b'"),
         ("a,b\n3,\n4,5\n", "no missing values in column 'b'"),

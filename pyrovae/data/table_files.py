@@ -46,6 +46,12 @@ def read_table(path: Path) -> Any:
             "spreadsheet; try load(pandas.read_csv(path, encoding='latin-1'))"
         ) from error
     except pd.errors.ParserError as error:
+        with path.open(
+            encoding="utf-8-sig"
+        ) as lines:  # a decimal comma is an error before names are looked at
+            first = next((line.strip() for line in lines if line.strip()), "")
+        if "," not in first and first:
+            _check_header([first], path)
         raise ValueError(
             f"expected a table of comma-separated values in {path}, got: {' '.join(str(error).split())}; try "
             "load(pandas.read_csv(path, sep=...)) for other separators"
@@ -98,7 +104,7 @@ def _check_header(names: list[str], path: Path) -> None:
     if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
         raise ValueError(
             f"expected commas between the columns of {path}, got {names[0]!r}; try "
-            "load(pandas.read_csv(path, sep=...))"
+            "load(pandas.read_csv(path, sep=..., decimal=...))"
         )
     if all(_is_number(name) for name in names):
         raise ValueError(
