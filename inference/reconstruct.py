@@ -1,4 +1,4 @@
-"""Reconstruct new data: draw each row again from where the guide of a trained run folder puts it."""
+"""Reconstruct new data: what the model makes of each row, from where the guide of a trained run folder puts it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ class Options(NewDataOptions):
 
 
 def run(options: Options) -> None:
-    """Writes the means of p(x'|z): a table where the data are one, else (or by --out) an .npz of x, mean and draws."""
+    """Writes what p(x'|z) is, z drawn from q(z|x), in the words and units of the data.
+
+    Of a table a table: the mean of a real column and of a count, the most probable value of bits and categories. Else
+    (or by --out) an .npz of x, mean and draws, in numbers.
+    """
     loaded, rows = opened(options)
     columns = loaded.spec.columns
     suffixes = (*SUFFIXES, ".npz") if columns else (".npz",)
@@ -43,9 +47,9 @@ def run(options: Options) -> None:
             write_arrays(target, arrays, loaded.weights_hash)
             return
         assert columns is not None
-        flat = mean.cpu()
+        frame = pv.data.as_frame(mean, loaded.spec)
         table: dict[str, list[Any]] = {"row": list(rows.names)}
-        write_columns(target, table | {name: flat[:, i].tolist() for i, name in enumerate(columns)})
+        write_columns(target, table | {name: frame[name].tolist() for name in columns})
 
     write_all([write])
     console.print(f"{target}: {len(x):,} rows", highlight=False)

@@ -31,6 +31,7 @@ from pyrovae.inference.running.reopening import further, started_with
 from pyrovae.inference.running.running import console, progress, run_script
 from pyrovae.inference.running.summary import kept, note_of
 from pyrovae.inference.running.work import train_run
+from pyrovae.runs.weights import check_program
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -92,6 +93,8 @@ def _run(options: Options, split: Split | None, typed: bool) -> None:
                 former = runs.read_config(options.out)
                 more = further(former, train.epochs, options.out) if typed else None
                 if more is not None:
+                    if (options.out / runs.WEIGHTS).is_file():
+                        check_program(options.out / runs.WEIGHTS, former)
                     plain = json.loads(json.dumps(asdict(more)))
                     stored, continues = former | {"train": plain}, True
                     train = replace(train, lr_epochs=more.lr_epochs, compile=more.compile)

@@ -1,6 +1,7 @@
 """Training that survives: killed runs, damaged files, full disks, Ctrl-C and steps that go wrong."""
 
 import errno
+import functools
 import math
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from safetensors.torch import save_file
 
 import pyrovae as pv
@@ -177,6 +178,81 @@ def test_objectives_with_a_state_travel(tmp_path, monkeypatch):
     assert objective.memory == 5 * 4
     with pytest.raises(ValueError, match="objective"):
         fit(tmp_path / "c", resume=True)
+
+
+PYROS = {
+    "Trace": Trace_ELBO,
+    "MeanField": TraceMeanField_ELBO,
+    "Graph": TraceGraph_ELBO,
+    "Enum": TraceEnum_ELBO,
+}
+OWN = {"IWAE": pv.objectives.IWAE, "DReG": pv.objectives.DReG, "STL": pv.objectives.STL}
+RENYI = {"RenyiELBO": RenyiELBO, "Renyi": pv.objectives.Renyi}
+EXTRAS = {
+    "plain": {},
+    "beta": {"beta": pv.Warmup(2)},
+    "free bits": {"free_bits": 0.1},
+    "both": {"beta": 0.5, "free_bits": 0.1},
+    "no average": {"ema": None, "clip_norm": None},
+}
+
+
+def ways():
+    for number, vectorised in ((1, False), (3, False), (3, True)):
+        how = {"num_particles": number, "vectorize_particles": vectorised}
+        for name, kind in (PYROS | OWN).items():
+            if number == 1 and name in ("IWAE", "DReG"):
+                continue
+            for extra in EXTRAS if vectorised and name != "Graph" else ("plain",):
+                if extra in ("free bits", "both") and name not in ("Trace", "MeanField"):
+                    continue
+                yield f"{name} {number} {vectorised} {extra}", functools.partial(kind, **how), EXTRAS[extra]
+        for name, kind in RENYI.items() if number > 1 else ():
+            yield f"{name} {number} {vectorised}", functools.partial(kind, 0.5, **how), {}
+
+
+WAYS = {name: (make, extra) for name, make, extra in ways()}
+
+
+@pytest.mark.filterwarnings("ignore:TraceEnum_ELBO found no sample sites")
+@pytest.mark.parametrize("way", WAYS)
+def test_every_objective_goes_on_as_if_never_killed(tmp_path, monkeypatch, way):
+    """Whatever an objective finds out in the first step of a process: it moves no generator."""
+    make, extra = WAYS[way]
+    options = {"epochs": 2, "batch_size": 25, "checkpoint_steps": 1, **extra}
+    whole = fit(tmp_path / "a" / "checkpoints", objective=make(), **options)
+    folder = tmp_path / "b" / "checkpoints"
+    killed_at(3, monkeypatch, folder, objective=make(), **options)
+    assert_same(whole, fit(folder, objective=make(), resume=True, **options))
+
+
+def test_the_depth_of_plates_is_what_pyro_would_guess():
+    given = Trace_ELBO(num_particles=2, vectorize_particles=True)
+    for plate in (False, True):
+
+        def draw(scale, plate=plate):
+            z = pyro.sample("z", pyro.distributions.Normal(0.0, scale))
+            if plate:
+                with pyro.plate("pixels", 4, dim=-2):
+                    pyro.sample("w", pyro.distributions.Normal(0.0, scale))
+            return z
+
+        def model(x, draw=draw):
+            scale = pyro.param("scale", torch.ones(()))
+            with pyro.plate("data", len(x), dim=-1):
+                pyro.sample("x", pyro.distributions.Normal(draw(scale), 1.0), obs=x)
+
+        def guide(x, draw=draw):
+            with pyro.plate("data", len(x), dim=-1):
+                draw(torch.ones(()))
+
+        theirs = Trace_ELBO(num_particles=2, vectorize_particles=True)
+        theirs._guess_max_plate_nesting(model, guide, (torch.zeros(4),), {})
+        for wrapped in (given, pv.objectives.FreeBits(given, 0.1)):
+            trainer = pv.Trainer(model, guide, torch.zeros(4), objective=wrapped, beta=pv.Warmup(2))
+            assert trainer.objective.base is not given and given.max_plate_nesting == math.inf
+            own = trainer.objective.base if wrapped is given else trainer.objective.base.base
+            assert own.max_plate_nesting == theirs.max_plate_nesting == 2 + plate
 
 
 # Files ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from scipy.stats import bernoulli, nbinom, norm
 import pyrovae as pv
 from pyrovae import likelihoods, networks
 from pyrovae.data import as_frame, described, imputed_frames, load, prepared, rows_like
-from pyrovae.inference import evaluate, impute, sample, train
+from pyrovae.inference import evaluate, impute, reconstruct, sample, train
 from pyrovae.models.composing.architectures import Perceptrons
 from pyrovae.models.composing.vae import compose, vamp
 
@@ -301,6 +301,16 @@ def test_a_run_on_a_table(tmp_path, capsys):
     new = ["--rows", str(tmp_path / "new.csv"), "--out", str(tmp_path / "new"), "--num-samples", "50"]
     assert impute.main([str(out), *new, *cpu]) == 0
     assert len(pd.read_csv(tmp_path / "new" / "imputed.csv")) == 20
+    assert pd.read_csv(tmp_path / "new" / "imputed.csv").visits.dtype == "int64"
+    assert (
+        len(rows_like(tmp_path / "new" / "imputed.csv", data.spec)) == 20
+    )  # as counts, bits and words again
+    made = tmp_path / "made.csv"
+    assert reconstruct.main([str(out), str(tmp_path / "new.csv"), "--out", str(made), *cpu]) == 0
+    again = pd.read_csv(made)
+    assert set(again.city) <= {"Bern", "Graz", "Lyon"} and set(again.grade) <= {"low", "mid", "high"}
+    assert set(again.smoker) <= {0, 1} and again.smoker.dtype == "int64"
+    assert (again.visits % 1 != 0).any() and (again.income > 0).all()  # means
     capsys.readouterr()
     for wrong, words in (
         (["--likelihood", "gaussian"], "--likelihood auto"),
@@ -325,6 +335,20 @@ def test_frames_of_imputations_without_roles():
         [2, "x0"],
         [0, "x1"],
     ]
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0), (0.0, 3.0, 7.0)])
+def test_frames_of_whole_numbers_without_roles(values):
+    x = torch.tensor(values)[torch.randint(len(values), (40, 2), generator=torch.Generator().manual_seed(0))]
+    x[::5, 0] = torch.nan
+    data = load(x, missing="ignore", valid=5, test=5)
+    torch.manual_seed(0)
+    vae = compose(data, Perceptrons((4,)), 1)
+    whole, lines = imputed_frames(pv.impute(vae.model, vae.guide, x, num_samples=40), data.spec)
+    assert set(whole.dtypes.astype(str)) == {"Int64"} and not whole.isna().any().any()
+    assert lines.probability.notna().all() == (len(values) == 2)
+    means = as_frame(torch.full((3, 2), 0.75), data.spec).to_numpy()
+    assert (means == (1 if len(values) == 2 else 0.75)).all()
 
 
 def test_columns_by_themselves():

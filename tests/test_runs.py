@@ -243,6 +243,25 @@ def test_evidence_of_former_weights_is_none_of_these(copy):
     assert pv.load(copy, device="cpu").stored_evidence is None
 
 
+def test_weights_are_of_the_program_that_they_were_trained_in(copy, capsys):
+    """Another configuration whose parameters have the same shapes; runs of before do not say, and are taken."""
+    assert evaluate.main([str(copy), "--num-samples", "10", *FLAGS]) == 0
+    whole, run = (copy / "config.json").read_text(), pv.load(copy, device="cpu")
+    was = json.loads(whole)
+    change(copy, model=was["model"] | {"activation": "relu"}, train=was["train"] | {"warmup": 0.0})
+    words = "expected the program that the weights in .* were trained in, got another one"
+    with pytest.raises(ValueError, match=words):
+        pv.load(copy, device="cpu")
+    capsys.readouterr()
+    argv = ["--out", str(copy), "--resume", "--epochs", "2", *FLAGS]
+    assert train.main(argv) == 2 and "got another one" in capsys.readouterr().err
+    runs.save_weights(copy / "weights.safetensors", run.store, run.modules)  # without a mark
+    other = pv.load(copy, device="cpu")
+    assert other.weights_hash == run.weights_hash and other.stored_evidence is None
+    (copy / "config.json").write_text(whole)
+    assert pv.load(copy, device="cpu").stored_evidence is not None
+
+
 def test_runs_on_different_data(trained, tmp_path, capsys):
     a, c = str(trained / "a"), str(trained / "c")
     for argv in ([a, c], [a, a]):

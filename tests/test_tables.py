@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 import torch
 
+import pyrovae as pv
 from pyrovae.data import Dataset, DataSpec, load
 
 RNG = np.random.default_rng(0)
@@ -109,6 +110,7 @@ def test_splits_of_tables():
     [
         ({"c": "text"}, r"numbers in column 'c' .*'text' in row 0 .*columns='auto'.*get_dummies"),
         ({"c": [1.0, "x"] * 20}, r"numbers in column 'c' .*'x' in row 1"),
+        ({"c": ["1.5", "2", "3 4", "x"] * 10}, r"numbers in column 'c' .*'3 4' in row 2"),
         ({"c": [1.0, np.nan] * 20}, "no missing values in column 'c' .* got 20, the first in row 1"),
         ({"c": pd.array([1, None] * 20, dtype="Int64")}, "no missing values in column 'c'"),
         ({"c": [1, None] * 20}, "no missing values in column 'c'"),
@@ -211,6 +213,7 @@ def test_csv_files(tmp_path):
         ("1,2\n3,4\n5,6\n", "header row .* got numbers"),
         ("a,a\n3,4\n", "'a' twice"),
         ("a;b\n3;4\n", "expected commas"),
+        ("a;b\n3,5;4,5\n1,5;2,5\n", r"expected commas .* got 'a;b'; .*decimal="),
         ("a,b,\n3,4,5\n", "a name for every column .* place 2"),
         ("a,b\n3,x\n4,5\n", "numbers in column 'b'"),
         ("a,b\n3,\n4,5\n", "no missing values in column 'b'"),
@@ -220,13 +223,36 @@ def test_csv_files(tmp_path):
         ("a,b\n3,4,5\n4,5,6\n", "Expected 2 fields in line 2, saw 3"),
         ("a,b\n3,4\n4,5,6,7\n", "comma-separated values"),
         ("a,b\n", "0 rows"),
-        ("a,b\n\x00\xff", "expected"),
+        ("a,b\n\x00\xff", "NUL byte in line 2"),
+        ("a,b\n1,2\n3,-1.5\n4,5\x006\n", "NUL byte in line 4"),
+        ("\xff\xfea\x00,\x00b\x00", r"got UTF-16.*encoding='utf-16'"),
+        ("\xfe\xff\x00a\x00,\x00b", "got UTF-16"),
+        ("a,b\n3,-1.9\n4,x1\n", "'x1' in row 1"),
     ],
 )
 def test_csv_files_that_are_refused(tmp_path, text, words):
     (tmp_path / "bad.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=words):
         load(tmp_path / "bad.csv")
+
+
+def test_blanks_around_names_and_words_are_none_of_them(tmp_path):
+    path = tmp_path / "blanks.csv"
+    path.write_text(" a , b,c \n" + "".join(f"{i}.5, {i * i % 7}.25 , {'uv'[i % 2]} \n" for i in range(40)))
+    data = load(path, columns="auto")
+    assert data.spec.columns == ("a", "b", "c") and data.spec.table[2].words == ("u", "v")
+    assert [(c.name, c.role) for c in data.spec.table[:2]] == [("a", "real"), ("b", "real")]
+    (tmp_path / "new.csv").write_text("c,a,b\nu,1.5,2.5\n")
+    assert pv.data.new_rows(tmp_path / "new.csv", data.spec).arguments[0].tolist() == [[1.5, 2.5, 0.0]]
+    assert pv.data.new_rows(path, data.spec).arguments[0].shape == (40, 3)
+
+
+def test_columns_that_float32_does_not_tell_apart_are_not_called_constant():
+    table = frame(c=1e9 + RNG.standard_normal(40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="float32 tells apart"):
+            load(table)
 
 
 def test_a_csv_file_of_one_column(tmp_path):

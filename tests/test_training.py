@@ -11,7 +11,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 import pyrovae as pv
 from pyrovae.inference.running.summary import note_of
@@ -56,6 +56,19 @@ def test_schedules_reach_the_steps():
     # A row tells what its epoch's last step was trained with, at the end of a cycle too.
     t = trainer(beta=pv.Cyclical(1, rise=0.5), batch_size=25)
     assert t.run_epoch()["beta"] == 1.0
+
+
+def test_an_objective_keeps_its_own_kl_weight():
+    """Given as a `BetaELBO`, whose weight the default of `beta` would take away; two weights are refused."""
+    own = pv.objectives.BetaELBO(Trace_ELBO(), 0.25)
+    first, second = trainer(objective=own), trainer(objective=Trace_ELBO(), beta=0.25)
+    assert first.run_epoch() == second.run_epoch() and first.last_beta(0) == 0.25
+    assert_equal(first.weights(), second.weights())
+    for beta in (0.5, pv.Warmup(2)):
+        with pytest.raises(
+            ValueError, match="expected an ELBO with a KL term to weigh by beta, got BetaELBO"
+        ):
+            trainer(objective=own, beta=beta)
 
 
 @pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, lr=0.5), torch.optim.Adam])

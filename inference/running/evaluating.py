@@ -21,6 +21,7 @@ from pyrovae.evidence.core.compile_when import PAIRS
 from pyrovae.evidence.data_hash import data_hash
 from pyrovae.files import check_writable
 from pyrovae.programs import check_alike
+from pyrovae.runs.folder import program_hash
 from pyrovae.runs.reusing import code_of, found_in, name_of
 
 from ..options.measuring import measure_of_run
@@ -205,7 +206,8 @@ def evaluate_run(
     )
     # Of the weights as they were loaded: the file may be another one by now.
     mark = {"weights_hash": run.weights_hash, "split": question.split, "code": code_of(run)}
-    return dataclasses.replace(ev, attributes={**ev.attributes, **mark, "asked": repr(question.asked)}), False
+    mark |= {"program_hash": program_hash(run.config), "asked": repr(question.asked)}
+    return dataclasses.replace(ev, attributes={**ev.attributes, **mark}), False
 
 
 def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | None = None) -> None:

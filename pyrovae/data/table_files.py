@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def read_table(path: Path) -> Any:
 
     if path.suffix == ".parquet":
         return _read_parquet(path)
+    _refuse_other_bytes(path)
     try:
         # Two rows, so that one value more than there are names is an error, and no name of a row.
         header = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
@@ -30,6 +32,10 @@ def read_table(path: Path) -> Any:
             _refuse_blank_lines(path)
         index = 0 if names[0] == "" and len(names) > 1 else None
         frame = pd.read_csv(path, index_col=index, skipinitialspace=True)
+        frame.columns = names if index is None else names[1:]
+        for i, name in enumerate(frame.columns):  # blanks after a word are none of it, as those before it
+            if frame[name].dtype.kind not in "buif":
+                frame.isetitem(i, frame[name].map(lambda v: v.rstrip() if isinstance(v, str) else v))
         _warn_words(frame, path, 0 if index is None else 1)
         return frame
     except pd.errors.EmptyDataError as error:
@@ -40,10 +46,33 @@ def read_table(path: Path) -> Any:
             "spreadsheet; try load(pandas.read_csv(path, encoding='latin-1'))"
         ) from error
     except pd.errors.ParserError as error:
+        with path.open(
+            encoding="utf-8-sig"
+        ) as lines:  # a decimal comma is an error before names are looked at
+            first = next((line.strip() for line in lines if line.strip()), "")
+        if "," not in first and first:
+            _check_header([first], path)
         raise ValueError(
             f"expected a table of comma-separated values in {path}, got: {' '.join(str(error).split())}; try "
             "load(pandas.read_csv(path, sep=...)) for other separators"
         ) from error
+
+
+def _refuse_other_bytes(path: Path) -> None:
+    """Refuses what is not text of single bytes, of which pandas names no place, or a wrong one."""
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise ValueError(
+                f"expected text in UTF-8 in {path}, got UTF-16, as of a spreadsheet's Unicode text; try "
+                "load(pandas.read_csv(path, encoding='utf-16', sep=...))"
+            )
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            if b"\0" in line:
+                raise ValueError(
+                    f"expected text in {path}, got a NUL byte in line {number}: it is damaged, or no text; try to "
+                    "remove the byte"
+                )
 
 
 def _warn_words(frame: Any, path: Path, shift: int) -> None:
@@ -75,7 +104,7 @@ def _check_header(names: list[str], path: Path) -> None:
     if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
         raise ValueError(
             f"expected commas between the columns of {path}, got {names[0]!r}; try "
-            "load(pandas.read_csv(path, sep=...))"
+            "load(pandas.read_csv(path, sep=..., decimal=...))"
         )
     if all(_is_number(name) for name in names):
         raise ValueError(

@@ -8,6 +8,7 @@ from .contrastive import PersistentCD as PersistentCD
 from .dreg import DReG as DReG
 from .free_bits import FreeBits as FreeBits
 from .iwae import IWAE as IWAE
+from .nesting import with_nesting as with_nesting
 from .phases import PhaseObjective as PhaseObjective
 from .renyi import Renyi as Renyi
 from .stl import STL as STL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -145,6 +146,15 @@ def write_config(folder: Path, config: dict[str, Any], name: str = CONFIG) -> No
     write_whole(
         folder / name, json.dumps({"format": FORMAT, "versions": versions, **config}, indent=2) + "\n"
     )
+
+
+def program_hash(config: dict[str, Any]) -> str:
+    """SHA-256 of what a configuration says of the program and its data: weights are of this program alone.
+
+    Another activation or likelihood may have parameters of the same shapes.
+    """
+    said = {name: config.get(name) for name in ("model", "program", "plate", "spec")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def load(
     known = given if not spec.given else _needed(given, spec, folder)  # their context has no stand-in
     rows = training_rows(known) if known is not None else stand_in(spec, where)
     plate = config.get("plate") if isinstance(config.get("plate"), str) else None
-    store, modules, digest = with_weights(*pair, rows, folder, plate)
+    store, modules, digest = with_weights(*pair, rows, folder, config, plate)
     bound = with_plate(store.bind(pair[0]), plate), store.bind(pair[1])
     return Run(folder, config, spec, *bound, store, modules, where, digest, given, root)
 
@@ -127,11 +127,16 @@ def device_of(device: Device | str) -> torch.device:
 
 
 def with_weights(
-    model: Program, guide: Program, rows: tuple[Any, ...], folder: Path, plate: str | None = None
+    model: Program,
+    guide: Program,
+    rows: tuple[Any, ...],
+    folder: Path,
+    config: dict[str, Any],
+    plate: str | None = None,
 ) -> tuple[ParameterStore, list[torch.nn.Module], str]:
     """A store with the folder's weights for these programs, the modules they run, and the weights' hash."""
     store, modules = brought_to_life(model, guide, rows, plate)
-    return store, modules, load_weights(folder / WEIGHTS, store, modules)
+    return store, modules, load_weights(folder / WEIGHTS, store, modules, config)
 
 
 def brought_to_life(

@@ -19,7 +19,7 @@ from ..results import Row
 from .data import Data, check_same, check_sizes, load_again, moved
 from .evidence_file import read_evidence
 from .faces import spec_text, training_text
-from .folder import EVIDENCE, HISTORY
+from .folder import EVIDENCE, HISTORY, program_hash
 from .history import read_history
 from .trained import Trained
 
@@ -96,7 +96,7 @@ class Run(Trained):
 
     @property
     def stored_evidence(self) -> Evidence | None:
-        """Evidence that `evaluate` found for these very weights, from evidence.nc; None where there is none.
+        """Evidence that `evaluate` found for this very program and weights, from evidence.nc; None where there is none.
 
         Raises:
             ValueError: a damaged file.
@@ -104,9 +104,9 @@ class Run(Trained):
         if not (self.folder / EVIDENCE).is_file():
             return None
         ev = read_evidence(self.folder / EVIDENCE)
-        # A run trained anew leaves the evidence of its former weights behind.
-        of = ev.attributes.get("weights_hash")
-        return None if of is not None and of != self.weights_hash else ev
+        # Of former weights, or of the program that another config.json said. Files of before say less.
+        own = {"weights_hash": self.weights_hash, "program_hash": program_hash(self.config)}
+        return None if any(ev.attributes.get(k, v) != v for k, v in own.items()) else ev
 
     @property
     def label(self) -> tuple[str, str, str]:

@@ -59,7 +59,8 @@ class Scores:
         row; log_evidence (nats); se, its Monte-Carlo standard error; khat and ess, where there are weights; supported,
         whether the draws support a statement on both sides (where not, ln p is likely higher than what is written);
         a column for each other estimator, by its name; and, of a table of several kinds of columns, E_q ln p of each
-        column given z, and the KL, which together make the row's ELBO.
+        column given z, and the KL, which together make an ELBO of the row, of draws of their own: it differs from the
+        column ELBO by Monte-Carlo error.
         """
         e = self.estimate
         found: dict[str, list[Any]] = {

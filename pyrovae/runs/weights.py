@@ -6,21 +6,30 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..json_files import parse_json
 from ..programs import ParameterStore, buffers_of
 from ..tensor_files import DamagedFile, hash_of_tensors, read_tensors, write_tensors
-from .folder import FORMAT
+from .folder import CONFIG, FORMAT, program_hash
 
 
 def save_weights(
-    path: str | os.PathLike[str], store: ParameterStore, modules: Iterable[nn.Module] = ()
+    path: str | os.PathLike[str],
+    store: ParameterStore,
+    modules: Iterable[nn.Module] = (),
+    config: dict[str, Any] | None = None,
 ) -> None:
-    """Writes all parameters, and the buffers of `modules` (running statistics), as safetensors."""
+    """Writes all parameters, and the buffers of `modules` (running statistics), as safetensors.
+
+    With `config`, of the run folder, they are those of its program alone.
+    """
     tensors = tensors_of(store, modules)
     about = {"format": FORMAT, "kind": "weights", "sha256": hash_of_tensors(tensors)}
+    if config is not None:
+        about["program"] = program_hash(config)
     # One key of metadata: safetensors writes several in random order, and equal runs would differ in their bytes.
     write_tensors(path, tensors, {"pyrovae": json.dumps(about, sort_keys=True)})
 
@@ -32,18 +41,36 @@ def tensors_of(store: ParameterStore, modules: Iterable[nn.Module] = ()) -> dict
 
 
 def load_weights(
-    path: str | os.PathLike[str], store: ParameterStore, modules: Iterable[nn.Module] = ()
+    path: str | os.PathLike[str],
+    store: ParameterStore,
+    modules: Iterable[nn.Module] = (),
+    config: dict[str, Any] | None = None,
 ) -> str:
     """Reads weights into a program that has run once (so that its parameters exist); returns their hash.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a truncated, changed or foreign file, or weights of another architecture; the
-            program is then as it was.
+        ValueError: a truncated, changed or foreign file, weights of another architecture, or (of files that say
+            it) of another program than `config` says; the program is then as it was.
     """
-    tensors, digest = read_weights(path)
+    tensors, digest, program = _read(path)
+    if config is not None:
+        _check_program(program, config, path)
     put_weights(tensors, store, modules, path)
     return digest
+
+
+def check_program(path: str | os.PathLike[str], config: dict[str, Any]) -> None:
+    """Raises ValueError for weights of another program than `config` says, and as `load_weights`."""
+    _check_program(_read(path)[2], config, path)
+
+
+def _check_program(program: str | None, config: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    if program not in (None, program_hash(config)):
+        raise ValueError(
+            f"expected the program that the weights in {path} were trained in, got another one: {CONFIG} beside them "
+            "has changed in model, program, plate or spec; try to put it back, or to train anew"
+        )
 
 
 def put_weights(
@@ -84,6 +111,11 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
     Raises:
         FileNotFoundError, ValueError: as `load_weights`.
     """
+    return _read(path)[:2]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str, str | None]:
+    """Tensors, their hash, and that of their program, which files of before do not have."""
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"expected a weights file, got {file}, which does not exist")
@@ -93,11 +125,12 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
         raise ValueError(
             f"expected a whole safetensors file, got {file}, damaged or truncated ({error})"
         ) from None
-    digest = hash_of_tensors(tensors)
+    digest, program = hash_of_tensors(tensors), None
     if "pyrovae" in metadata:
         try:
-            known = parse_json(metadata["pyrovae"])["sha256"]
-        except (ValueError, KeyError, TypeError):
+            about = parse_json(metadata["pyrovae"])
+            known, program = about["sha256"], about.get("program")
+        except (ValueError, KeyError, TypeError, AttributeError):
             known = None
         if known != digest:
             raise ValueError(
@@ -106,4 +139,4 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
             )
     elif metadata.get("library") != "pyrovae":  # which files without a checksum have
         raise ValueError(f"expected weights written by pyrovae, got a foreign safetensors file {file}")
-    return tensors, digest
+    return tensors, digest, program

@@ -163,12 +163,12 @@ def train_into(
 def _write(folder: Path, config: dict[str, Any], done: Fit, data: Dataset, format: str) -> None:
     """Everything of a run that has ended; the mark that it is unfinished goes last."""
     (folder / CONFIG).unlink(missing_ok=True)
-    save_weights(folder / WEIGHTS, done.store, done.modules)
+    about = {"spec": data.spec.to_json(), "best_epoch": done.best_epoch, "seconds": done.seconds}
+    config = {**config, **about, "plate": declaration_of(done.model).plate}
+    save_weights(folder / WEIGHTS, done.store, done.modules, config)
     remove_results(folder)
     done.write_csv(folder / HISTORY)
     draw: Any = plots.plot_training if "elbo" in done.history[0] else plots.plot_phases
     plots.save(draw(done.history, best_epoch=done.best_epoch), folder / f"training.{format}")
-    about = {"spec": data.spec.to_json(), "best_epoch": done.best_epoch, "seconds": done.seconds}
-    about["plate"] = declaration_of(done.model).plate
-    write_config(folder, {**config, **about})
+    write_config(folder, config)
     (folder / UNFINISHED).unlink()

@@ -14,7 +14,7 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from torch import Tensor
 
 from ..distributed import Split, check_in_step
-from ..objectives import check_objective, with_terms
+from ..objectives import BetaELBO, check_objective, with_nesting, with_terms
 from ..programs import Program, derive_seed, ensure_compile_cache
 from ..svi.svi import SVI
 from .bad_steps import BadStep
@@ -82,6 +82,8 @@ class Trainer(Stepping):
         derive_seed(seed, "check")
         ensure_compile_cache()
         self.seed, self.batch_size, self.metric_samples = seed, batch_size, metric_samples
+        if isinstance(objective, BetaELBO) and beta == 1.0:  # its own KL weight is the one of this fit
+            beta, objective = objective.beta, objective.base
         self.beta = as_schedule(beta)
         if lr is not None and isinstance(optim, pyro.optim.PyroOptim):
             raise ValueError(f"expected lr=None with a pyro.optim optimizer, which has its own, got {lr!r}")
@@ -103,7 +105,10 @@ class Trainer(Stepping):
         base = objective if objective is not None else Trace_ELBO()
         check_objective(base, self.program)
         self.objective = with_terms(
-            base, beta=self.beta(0.0), free_bits=free_bits, beta_varies=callable(beta)
+            with_nesting(base, self.program),
+            beta=self.beta(0.0),
+            free_bits=free_bits,
+            beta_varies=callable(beta),
         )
         prepared.check_trainable()
         made = with_groups(Adam if optim is None else optim, self.store.unconstrained, groups)

@@ -94,9 +94,8 @@ def warn_numbering(x: Tensor, columns: Sequence[str], name: str) -> None:
 
 def warn_constant(x: Tensor, columns: Sequence[str], name: str) -> None:
     """Warns of columns of `[N, columns]` that never change, naming them."""
-    low = x.float()
-    top = low.nan_to_num(-torch.inf).amax(0)
-    same = ((low == top) | low.isnan()).all(0).tolist()
+    top = x.nan_to_num(-torch.inf).amax(0)
+    same = ((x == top) | x.isnan()).all(0).tolist()
     constant = [c for c, found in zip(columns, same, strict=True) if found]
     if constant and len(x) > 1:
         warnings.warn(
@@ -128,10 +127,19 @@ def _column(series: Any, name: str, missing: bool) -> Tensor:
         # What numbers of several kinds, and pandas' nullable ones, are given as.
         values = np.array(values.tolist())
     if values.dtype.kind not in "buif":
-        first = next((i for i, v in enumerate(values) if not isinstance(v, int | float)), 0)
+        first = next((i for i, v in enumerate(values) if not _reads_as_number(v)), 0)
         raise ValueError(
             f"expected numbers in {name}, got {dtype} ({values[first]!r} in row {first} from 0); try columns='auto', "
             "which takes words as categories (command line: --columns auto), to leave it out, to give it as labels "
             "({'x': table, 'y': column}), or one 0/1 column for each of its values (pandas.get_dummies)"
         )
     return to_real(values, name)
+
+
+def _reads_as_number(value: Any) -> bool:
+    """Whether it is a number, or the text of one: a column of text is so for the sake of some cells."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -15,6 +15,7 @@ from ...text import meant
 Role = Literal["real", "positive", "count", "binary", "category", "ordinal", "label", "ignore"]
 ROLES: tuple[str, ...] = get_args(Role)
 NAMED = ("category", "ordinal")
+COUNTED = ("count", "levels", "nonnegative_integer")  # a role, and supports of data without roles
 LABEL_NAMES = ("label", "labels")  # of columns that are guessed to be the label
 Declared = dict[str, tuple[str, tuple[str, ...] | None]]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..spec import DataSpec
-from .columns import Column, features
+from .columns import COUNTED, NAMED, Column, features
 from .rows import as_frame
 
 
@@ -48,7 +48,8 @@ class Imputed(Protocol):
 def imputed_frames(found: Imputed, spec: DataSpec, names: Sequence[Any] | None = None) -> tuple[Any, Any]:
     """Whole rows, and the missing values one by one, as two data frames of pandas.
 
-    A number is given by its posterior mean, bits and categories by the most probable one.
+    A number is given by its posterior mean (a count, among whole rows, by the whole number next to it), bits and
+    categories by the most probable one.
 
     Args:
         found: of `pyrovae.impute`.
@@ -70,7 +71,8 @@ def imputed_frames(found: Imputed, spec: DataSpec, names: Sequence[Any] | None =
     whole, lines = found.mean.clone(), []
     for j, (name, column) in enumerate(zip(columns, table, strict=True)):
         rows = found.missing[:, j].nonzero().flatten().tolist()
-        discrete = column is not None and column.role in ("binary", "category", "ordinal")
+        role = spec.support if column is None else column.role
+        discrete = role in ("binary", *NAMED)
         for i in rows:
             line: dict[str, Any] = {"row": index[i], "column": name}
             if discrete:
@@ -81,6 +83,8 @@ def imputed_frames(found: Imputed, spec: DataSpec, names: Sequence[Any] | None =
                 line["value"] = int(codes[best]) if words is None else words[int(codes[best])]
                 line["probability"] = float(counts[best]) / len(found.draws)
             else:
+                if role in COUNTED:
+                    whole[i, j] = whole[i, j].round()
                 line["value"] = float(found.mean[i, j])
                 line |= {"low": float(found.low[i, j]), "high": float(found.high[i, j])}
             lines.append(line | {"khat": float(found.khat[i])})

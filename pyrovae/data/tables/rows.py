@@ -12,7 +12,7 @@ from torch import Tensor
 from ..sources.frames import from_frame, is_frame, to_array
 from ..sources.opening import opened
 from ..spec import DataSpec
-from .columns import features
+from .columns import COUNTED, NAMED, features
 from .reading import read_columns
 from .standardization import check_positive
 
@@ -80,8 +80,11 @@ def _by_name(frame: Any, spec: DataSpec, name: str, missing: bool) -> Tensor:
 def as_frame(x: Tensor, spec: DataSpec, index: Any = None) -> Any:
     """Rows `[N, D]` as a data frame of pandas: own names of columns, words of categories, None where missing.
 
+    Bits and categories are the nearest there are (of means, which lie between: the most probable); whole numbers are
+    written as such where all of their column are.
+
     Args:
-        x: the rows, such as draws of a model.
+        x: the rows, such as draws or means of a model.
         spec: of the data.
         index: names of the rows.
 
@@ -98,10 +101,12 @@ def as_frame(x: Tensor, spec: DataSpec, index: Any = None) -> Any:
     table = features(spec.table) if spec.table is not None else (None,) * len(names)
     columns: dict[str, Any] = {}
     for name, column, values in zip(names, table, x.detach().cpu().T.numpy(), strict=True):
-        if column is None or column.role in ("real", "positive"):
+        role = spec.support if column is None else column.role
+        if role not in ("binary", *COUNTED, *NAMED):
             columns[name] = values
             continue
-        if column.words is None:
+        if column is None or column.words is None:
+            values = np.round(values) if role == "binary" else values
             whole = bool((values == np.round(values))[~np.isnan(values)].all())
             columns[name] = pd.array(values, dtype="Int64" if whole else "Float64")
             continue
