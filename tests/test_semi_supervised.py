@@ -253,6 +253,6 @@ def test_a_compiled_step_is_the_eager_one(beta):
         given = [y, y, torch.full_like(y, -1), y.clamp(min=0), y]
         losses.append([float(svi.step(x, labels)) for labels in given])
         assert (svi.compiled_share > 0.5) == compile
-        with pytest.raises((RuntimeError, ValueError), match="(?i)class|index"):
+        with pytest.raises((RuntimeError, ValueError), match=r"(?i)class|index"):
             svi.step(x, y + 1)
     assert np.allclose(*losses, rtol=1e-10)
