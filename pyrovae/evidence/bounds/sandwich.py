@@ -137,8 +137,8 @@ def simulated_program(
         )
     if program.arguments.calling != "sliced":
         raise ValueError(
-            "expected a program whose data plate follows len(x), got one of a fixed size, or that reads rows of a table "
-            "by their place; try pyro.plate(name, len(x)), and model(x, table) in place of table[i]"
+            "expected a program whose data plate follows len(x), got one of a fixed size, or that reads rows of a "
+            "table by their place; try pyro.plate(name, len(x)), and model(x, table) in place of table[i]"
         )
     return drawn, program
 

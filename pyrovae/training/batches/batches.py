@@ -34,8 +34,8 @@ class Batches:
         if not self.sliced and batch_size not in (DEFAULT, taken):
             warnings.warn(
                 f"batch_size={batch_size} has no part in this fit: the program's plate {args.plate!r} takes {taken} of "
-                f"the {source.num_data} data at a time; try plate({args.plate!r}, len(x)), which takes any, and rows of "
-                "tables as arguments (model(x, table)) in place of table[i]",
+                f"the {source.num_data} data at a time; try plate({args.plate!r}, len(x)), which takes any, and rows "
+                "of tables as arguments (model(x, table)) in place of table[i]",
                 stacklevel=4,
             )
         self.batch_size = size
