@@ -48,7 +48,8 @@ def run(options: Options) -> None:
             return
         assert columns is not None
         frame = pv.data.as_frame(mean, loaded.spec)
-        table: dict[str, list[Any]] = {"row": list(rows.names)}
+        head = "row" if "row" not in columns else "row name"
+        table: dict[str, list[Any]] = {head: list(rows.names)}
         write_columns(target, table | {name: frame[name].tolist() for name in columns})
 
     write_all([write])

@@ -81,7 +81,7 @@ def _num_rows(program: Any) -> int:
     if few == len(x):
         return few
     found = search(Ran(None), {"model": program.model, "guide": program.guide})
-    shapes = [tuple(t.shape) for t in (*found.tensors.values(), *(a for a, _ in found.arrays))]
+    shapes = [tuple(t.shape) for t in found.tensors.values()] + [a.shape for a, _ in found.arrays]
     shapes += [(len(place),) for place, *_ in found.places if isinstance(place, Sized)]
     return len(x) if any(len(x) in shape for shape in shapes) else few
 
