@@ -16,6 +16,7 @@ from pyrovae.inference.options.schedules import groups, schedules
 from pyrovae.models.composing import presets
 from pyrovae.models.composing.architectures import Convolutional, Perceptrons
 from pyrovae.networks import ConvDecoder, ConvEncoder
+from pyrovae.tensor_files import read_tensors, write_tensors
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -178,6 +179,10 @@ def test_a_run_without_the_new_options_loads(tmp_path, capsys):
         k: config["train"][k] for k in ("epochs", "lr", "lr_end", "warmup", "seed", "objective")
     }
     (run / "config.json").write_text(json.dumps(config))
+    # Weights of then did not say of which program they are.
+    tensors, metadata = read_tensors(run / "weights.safetensors")
+    about = {k: v for k, v in json.loads(metadata["pyrovae"]).items() if k != "program"}
+    write_tensors(run / "weights.safetensors", tensors, {"pyrovae": json.dumps(about)})
     argv = [str(run), "--num-samples", "5", "--limit", "20", "--quiet", "--device", "cpu"]
     assert evaluate.main(argv) == 0
     config["model"]["nonsense"] = 1

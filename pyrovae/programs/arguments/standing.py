@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,15 +15,14 @@ from torch import Tensor
 from ..checks.agreement import is_enumerated
 from ..checks.contract import base_of, data_frame
 from ..handlers.substitute import Substitute
-from ..idioms.cached_draws import Held, held
+from ..idioms.cached_draws import BaseDraw, Held, held
 from ..seeds import seeded
 from ..sites import Sites, collect, sample_sites
-from ..watch.reachable import search
-from ..watch.reading import Ran
+from .by_place import FEW, ByPlace
+from .marks import tensors_in
 
-# Numbers of x that are looked at, unless the program reads a table with a row for each datum: then all of them.
+# Numbers of x that are looked at, unless the program reads anything by the place of data: then all of them.
 NUMBERS = 2**15
-FEW_NUMBERS = 2**20  # of which gradients are compared as well
 FEWEST = 32  # data
 # Rounding, as a share of the terms that a density is the sum of: of runs on as many data, and on one.
 SAME, ALONE = 2e-5, 1e-3
@@ -49,12 +48,9 @@ def as_it_stands(program: Any) -> Any:
     if args.calling == "indexed" or args.num_data < 2:
         return program
     whole = args.calling == "whole"
-    sliced = replace(program, arguments=replace(args, calling="sliced"))
     with pyro.validation_enabled(False):
         try:
-            look = _Look(
-                sliced, torch.arange(args.num_data if whole else _num_rows(program), device=args.x.device)
-            )
+            look = _first_look(program)
             random = look.random()
             if random:  # there is nothing to compare
                 return replace(program, random=random)
@@ -74,16 +70,18 @@ def as_it_stands(program: Any) -> Any:
     return program
 
 
-def _num_rows(program: Any) -> int:
-    """Data that are looked at: the first ones."""
-    x = program.arguments.x
+def _first_look(program: Any) -> _Look:
+    """At some of the data, the first ones; at all of them where the program reads anything by their place.
+
+    Of a program that takes its data whole, at all; gradients then where they are few.
+    """
+    x, whole = program.arguments.x, program.arguments.calling == "whole"
     few = min(len(x), max(FEWEST, NUMBERS * len(x) // max(1, x.numel())))
-    if few == len(x):
-        return few
-    found = search(Ran(None), {"model": program.model, "guide": program.guide})
-    shapes = [tuple(t.shape) for t in found.tensors.values()] + [a.shape for a, _ in found.arrays]
-    shapes += [(len(place),) for place, *_ in found.places if isinstance(place, Sized)]
-    return len(x) if any(len(x) in shape for shape in shapes) else few
+    sliced = replace(program, arguments=replace(program.arguments, calling="sliced"))
+    if whole or few == len(x):
+        return _Look(sliced, torch.arange(len(x), device=x.device), few == len(x))
+    look = _Look(sliced, torch.arange(few, device=x.device), True)
+    return _Look(sliced, torch.arange(len(x), device=x.device), True) if look.reads_places() else look
 
 
 @dataclass(frozen=True)
@@ -107,12 +105,10 @@ class _Look:
     Args:
         program: that takes slices.
         rows: the data.
-
-    Attributes:
-        trained: whether gradients are compared.
+        gradients: whether they are compared.
     """
 
-    def __init__(self, program: Any, rows: Tensor) -> None:
+    def __init__(self, program: Any, rows: Tensor, gradients: bool) -> None:
         self.program, self.rows, n = program, rows, len(rows)
         random = torch.Generator().manual_seed(0)
         order = torch.randperm(n, generator=random)
@@ -125,10 +121,11 @@ class _Look:
         with torch.no_grad():
             self.traces, _ = self._sites(program, rows, 0)
         # At given values too: some laws keep more of a draw of their own than its value.
-        last = (every == n - 1).double()
-        self.trained = n * program.arguments.x[0].numel() <= FEW_NUMBERS or n <= FEWEST
-        self.here = self._run(every, 0, (self.weights, self.weights * self.kept, last))
-        self.beside = self._run(self.replaced, 1, (self.weights * self.kept,))
+        try:
+            self.here = self._run(every, 0, self.weights if gradients else None)
+        except Exception:  # NumPy in a program takes no tensors with gradients
+            self.here = self._run(every, 0)
+        self.beside = self._run(self.replaced, 1)
 
     def random(self) -> tuple[str, ...]:
         """Names of those of model and guide that have other densities in two runs at the same values of all sites."""
@@ -141,46 +138,59 @@ class _Look:
         return tuple(sorted(found))
 
     def beside_others(self) -> tuple[bool, bool]:
-        """Whether densities of model and guide stay as they are where half of the data are others."""
-        return _same(self._of(slice(None), 1), self.beside, self.kept)
+        """Whether densities of model and guide stay as they are where half of the data are others.
+
+        Not their gradients: a model may train by those of another function, which looks at the whole batch.
+        """
+        return _same(self.here, self.beside, self.kept)
 
     def elsewhere(self) -> tuple[bool, bool]:
         """Whether densities of model and guide change with where a datum stands."""
-        moved = self._run(self.order, 0, (self.weights[self.order],))
-        model, guide = _same(self._of(self.order, 0), moved, torch.ones_like(self.kept))
+        moved = self._run(self.order, 0, self.weights[self.order] if self.here.gradients else None)
+        model, guide = _same(self._of(self.order), moved, torch.ones_like(self.kept))
         last = torch.tensor([len(self.rows) - 1], device=self.rows.device)
-        one = torch.ones(1, dtype=torch.float64, device=last.device)
         try:
-            alone = _same(self._of(last, 2), self._run(last, 1, (one,)), one > 0, ALONE)
+            alone = _same(self._of(last), self._run(last, 1), torch.ones_like(last, dtype=torch.bool), ALONE)
         except Exception:  # some run on several data only
             alone = True, True
         return not (model and alone[0]), not (guide and alone[1])
 
-    def _of(self, places: Tensor | slice, weights: int) -> _Densities:
-        """Densities of the data at `places`, and gradients of the sum with those of the weights."""
-        h, gradients = self.here, self.here.gradients[2 * weights : 2 * weights + 2]
-        return replace(
-            h, model=h.model[places], guide=h.guide[places], size=h.size[places], gradients=gradients
-        )
+    def _of(self, places: Tensor) -> _Densities:
+        """Densities of the data at `places`."""
+        h = self.here
+        return replace(h, model=h.model[places], guide=h.guide[places], size=h.size[places])
 
-    def _run(self, places: Tensor, seed: int, weights: tuple[Tensor, ...] = ()) -> _Densities:
-        """The data at `places` of `rows` with their draws, and gradients of sums weighed so."""
+    def _run(self, places: Tensor, seed: int, weights: Tensor | None = None) -> _Densities:
+        """The data at `places` of `rows` with their draws, and gradients of sums weighed so, of model and guide."""
         program = replace(self.program, guide=Substitute(self._draws(places))(self.program.guide))
-        weights = weights if self.trained else ()
-        with torch.set_grad_enabled(bool(weights)):
+        with torch.set_grad_enabled(weights is not None):
             traces, sites = self._sites(program, self.rows[places], seed)
             parts = {n: v[0].double() for n, v in sites.guide.items()}
             total = sites.log_weights()[0].double()
             guide = sum(parts.values(), torch.zeros_like(total))
             model = total + guide
-            leaves = _leaves(traces) if weights else {}
-            gradients = tuple(_gradient(of, w, leaves) for w in weights for of in (model, guide))
+            leaves = {} if weights is None else _leaves(traces)
+            gradients = (
+                () if weights is None else tuple(_gradient(of, weights, leaves) for of in (model, guide))
+            )
         parts = {n: v.detach() for n, v in parts.items()}
         of_model = (
             v[0].detach().double() for group in (sites.prior, sites.likelihood) for v in group.values()
         )
         size = sum((v.abs() for v in (*of_model, *parts.values())), model.detach().abs())
         return _Densities(model.detach(), guide.detach(), size, parts, gradients)
+
+    def reads_places(self) -> bool:
+        """Whether the program, run on a few of the data, makes use of numbers by their place in the plate."""
+        first = torch.arange(min(FEW, len(self.rows)), device=self.rows.device)
+        draws = self._draws(first)
+        program = replace(self.program, guide=Substitute(draws)(self.program.guide))
+        tensors = [v.u if isinstance(v, BaseDraw) else v for v in draws.values()]
+        with torch.no_grad(), program.on(self.rows[first]) as given:
+            tensors += tensors_in(given)
+            with ByPlace(len(first), tensors) as watch, seeded(0, "standing", device=self.rows.device):
+                collect(*program.traces(given, None), plate=program.plate, particles=None).log_weights()
+        return watch.found
 
     @staticmethod
     def _sites(program: Any, indices: Tensor, seed: int) -> tuple[Any, Sites]:
@@ -234,8 +244,12 @@ def _same(a: _Densities, b: _Densities, at: Tensor, rounding: float = SAME) -> t
     def equal(u: Tensor, v: Tensor) -> bool:
         return bool((((u - v).abs() <= allowed) | (u == v) | (u.isnan() & v.isnan()))[at].all())
 
-    gradients = [_same_gradient(u, v) for u, v in zip(a.gradients, b.gradients, strict=False)] or [True, True]
-    return equal(a.model, b.model) and gradients[0], equal(a.guide, b.guide) and gradients[1]
+    # Without those of one of them there is nothing to compare.
+    model, guide = [_same_gradient(u, v) for u, v in zip(a.gradients, b.gradients, strict=False)] or [
+        True,
+        True,
+    ]
+    return equal(a.model, b.model) and model, equal(a.guide, b.guide) and guide
 
 
 def _same_gradient(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -1,0 +1,93 @@
+"""Whether a program reads anything by the place of data in their plate, from one run on a few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+FEW = 29  # data: a number that few layers and time axes have
+_COPIES = (
+    "detach",
+    "alias",
+    "clone",
+    "_to_copy",
+    "lift_fresh",
+    "copy_",
+    "view",
+    "_unsafe_view",
+    "unsqueeze",
+    "expand",
+)
+# What makes rows of what is no row of the data.
+_PICKS = (
+    "slice",
+    "index",
+    "index_select",
+    "gather",
+    "narrow",
+    "take",
+    "stack",
+    "cat",
+    "lift_fresh",
+    "embedding",
+)
+
+
+class ByPlace(TorchDispatchMode):
+    """Watches a run on n data: `found` tells whether it uses n numbers that come neither from the data nor draws.
+
+    Such are the plate's indices, a range of n numbers, and n rows of a table; not n times the same number. A layer or
+    an axis of that very size is taken for one.
+
+    Args:
+        n: data.
+        rows: tensors with a row for each: arguments, draws.
+    """
+
+    def __init__(self, n: int, rows: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.n, self.found = n, False
+        # Held, as an id is one of a tensor that lives.
+        self._rows = {id(t): t for t in rows}
+        self._places: dict[int, Tensor] = {}
+        self._made: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Runs `func`, and notes what its result is made of."""
+        out = func(*args, **(kwargs or {}))
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        name = func.overloadpacket.__name__
+        of_rows = any(id(t) in self._rows for t in given) or torch.Tag.nondeterministic_seeded in func.tags
+        places = [t for t in given if id(t) in self._places]
+        outside = [t for t in given if not any(id(t) in k for k in (self._rows, self._places, self._made))]
+        self.found |= bool(places) and name not in _COPIES
+        self.found |= any(self.n in t.shape for t in outside) and name not in _COPIES
+        for made in tree_leaves(out):
+            if not isinstance(made, Tensor):
+                continue
+            kind = self._made
+            if of_rows:
+                kind = self._rows
+            elif self.n in made.shape and (
+                places or name in _PICKS or any(self.n in t.shape for t in outside)
+            ):
+                kind = self._places
+                self.found |= name in _PICKS and not places
+            elif self.n in made.shape and _varies(made, self.n):
+                kind = self._places
+            if not any(id(made) in k for k in (self._rows, self._places)):
+                kind[id(made)] = made
+        return out
+
+
+def _varies(value: Tensor, n: int) -> bool:
+    return any(
+        size == n and bool((value != value.narrow(dim, 0, 1)).any()) for dim, size in enumerate(value.shape)
+    )
