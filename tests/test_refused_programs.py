@@ -368,3 +368,24 @@ def test_a_plate_that_draws_of_the_data_passed_stands_for_no_more(plate, said):
 
     notes = pv.evidence(model, guide, X, estimators=[pv.IS(10)]).warnings
     assert any("the plate stands for" in w for w in notes) == said
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "said"),
+    [
+        (lambda x: torch.cat([x[:, :5], x[:, 5:].log()], 1), 0, True),
+        (lambda x: x.nan_to_num(nan=0.7), 20, False),
+        (lambda x: x / torch.tensor([1.0] * 5 + [2.0]), 0, True),
+        (lambda x: x[:, torch.tensor([5, 4, 3, 2, 1, 0])], 0, False),
+    ],
+)
+def test_one_column_of_other_numbers_is_said_to_be(change, missing, said):
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)).exp()
+    x[:missing, 2] = torch.nan
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(torch.zeros(6), 1.0).to_event(1), obs=change(x))
+
+    found = transformed_sites(poutine.trace(model).get_trace(x), x, ())
+    assert found == (("x",) if said else ())

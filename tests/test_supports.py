@@ -407,3 +407,55 @@ def test_counts_of_different_totals_and_masked_latents_are_looked_at_as_far_as_t
     given = (pv.per_datum(totals), pv.per_datum(mask))
     e = pv.evidence(model, guide, x, *given, estimators=[pv.IS(1000)], compile=False)["IS"]
     assert e.reliable.tolist() == [False, True, False]
+
+
+COUNTS = {
+    "poisson": (dist.Poisson(torch.tensor(1.0)), lambda x: dist.Poisson(x * 0 + 1e-6)),
+    "geometric": (dist.Poisson(torch.tensor(1.0)), lambda x: dist.Geometric(x * 0 + 1 - 1e-6)),
+    "beta-binomial": (
+        dist.Binomial(5, torch.tensor(0.5)),
+        lambda x: dist.BetaBinomial(x * 0 + 1e-4, 100.0, 5),
+    ),
+    "negative binomial": (
+        dist.NegativeBinomial(2.0, torch.tensor(0.5)),
+        lambda x: dist.NegativeBinomial(2.0, x * 0 + 1e-6),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_that_are_hardly_ever_drawn_leave_a_lower_bound(name):
+    """x does not depend on z: ln p(x) is that of x alone, and the guide's draws see p(z = 0) of it."""
+    prior, law = COUNTS[name]
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", prior)
+            pyro.sample("x", dist.Normal(0 * z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", law(x))
+
+    x = torch.tensor([-1.0, 0.0, 2.0])
+    e = pv.evidence(model, guide, x, estimators=[pv.IS(1000)], compile=False)["IS"]
+    exact = dist.Normal(0.0, 1.0).log_prob(x).double()
+    assert (e.per_datum < exact - 0.5).all() and not e.reliable.any()
+    torch.testing.assert_close(e.per_datum + e.details["unreached"].log1p(), exact, rtol=0, atol=0.3)
+
+
+def test_a_guide_of_counts_that_is_the_posterior_keeps_its_interval():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Poisson(torch.tensor(3.0)))
+            pyro.sample("x", dist.Binomial(z, 0.5, validate_args=False), obs=x)
+
+    def guide(x):  # z - x ~ Poisson(1.5) given x: here a law as wide
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Poisson(x + 1.5))
+
+    x = torch.tensor([0.0, 1.0, 2.0])
+    e = pv.evidence(model, guide, x, estimators=[pv.IS(4000)], compile=False)["IS"]
+    exact = dist.Poisson(1.5).log_prob(x).double()
+    assert float(e.details.get("unreached", torch.zeros(1)).max()) < 1e-2
+    assert ((e.per_datum - exact) / e.variance.sqrt()).abs().max() < 4.5

@@ -12,10 +12,11 @@ from ..sites import is_factor, sample_sites
 from .measure import is_computed, kind_of
 
 LOOKED_AT = 10_000_000  # numbers of x, beyond which this is not asked
+FEWEST = 10  # numbers of a column that say something
 
 
 def transformed_sites(model_trace: Any, x: Tensor, context: tuple[Any, ...]) -> tuple[str, ...]:
-    """Observed sites with a density whose values are, by more than half, no numbers of x or its context.
+    """Observed sites with a density of other numbers than those of x or its context: half of all, or nearly a column.
 
     A density of ln x, or of (x - mean) / scale, is that of x only with the Jacobian. Zeros may stand for what is
     missing, as NaN does, and say nothing.
@@ -32,7 +33,12 @@ def transformed_sites(model_trace: Any, x: Tensor, context: tuple[Any, ...]) -> 
         if not isinstance(value, Tensor) or not value.is_floating_point():
             continue
         value = value.detach().double()
-        value = value[(value != 0) & ~value.isnan()]
-        if value.numel() and float(torch.isin(value, numbers).double().mean()) < 0.5:
+        if value.dim() and len(value) == len(x):
+            value = value.reshape(len(value), -1)
+        told = (value != 0) & ~value.isnan()
+        same = told & torch.isin(value, numbers)
+        half = same.sum() < 0.5 * told.sum()
+        column = (same.sum(0) < 0.05 * told.sum(0)) & (told.sum(0) >= FEWEST)
+        if bool(half) or (value.dim() > 1 and bool(column.any())):
             found.append(name)
     return tuple(found)

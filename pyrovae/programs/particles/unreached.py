@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -24,7 +25,11 @@ _LISTED = (
     | torch.distributions.Categorical
     | torch.distributions.OneHotCategorical
     | torch.distributions.Binomial
+    | dist.BetaBinomial
 )
+# Without a largest value: the first ones are looked at.
+_ENDLESS = torch.distributions.Poisson | torch.distributions.Geometric | torch.distributions.NegativeBinomial
+FIRST = 50
 
 
 def discrete_latents(program: Program) -> list[str]:
@@ -38,7 +43,7 @@ def discrete_latents(program: Program) -> list[str]:
         if not site["is_observed"]
         and not is_enumerated(site)
         and name in traces[1]
-        and isinstance(base_of(site["fn"]), _LISTED)
+        and isinstance(base_of(site["fn"]), _LISTED | _ENDLESS)
     ]
 
 
@@ -119,13 +124,12 @@ class _Rare(Messenger):
 
 
 def _values(base: Any) -> Tensor:
-    """`[values, 1.., *event]` that a law can draw; 0 alone of counts that are too many, or differ in number."""
-    if isinstance(base, torch.distributions.Binomial) and (
-        bool((base.total_count != base.total_count.max()).any())
-        or float(base.total_count.max()) >= MOST_VALUES
-    ):
-        return torch.zeros(
-            1, *(1,) * len(base.batch_shape), dtype=base._param.dtype, device=base._param.device
-        )
+    """`[values, 1.., *event]` that a law can draw; the first of counts that are too many, or differ in number."""
+    counts = getattr(base, "total_count", None)
+    uneven = isinstance(counts, Tensor) and bool((counts != counts.max()).any())
+    if isinstance(base, _ENDLESS) or uneven or (counts is not None and float(counts.max()) >= MOST_VALUES):
+        like = base.mean
+        first = FIRST if isinstance(base, _ENDLESS) else int(min(FIRST, counts.min() + 1))
+        return torch.arange(first, dtype=like.dtype, device=like.device).reshape(-1, *(1,) * like.dim())
     values: Tensor = base.enumerate_support(expand=False)
     return values[:MOST_VALUES]
