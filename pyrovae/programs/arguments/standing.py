@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,16 +29,15 @@ FEWEST = 32  # data
 SAME, ALONE = 2e-5, 1e-3
 TF32 = 1e-2
 RANDOM = 1e-3
-# Of the gradient of a parameter, and of the largest one.
-GRADIENT, LARGEST = 1e-3, 1e-5
+MOVED = 0.05  # times a normal number, of parameters
 
 
 def as_it_stands(program: Any) -> Any:
     """The program, run on all data at once if its densities depend on where in the plate a datum stands.
 
     Data are run in their order, in another one, with half of them replaced, and the last one alone, at one and the
-    same draw of each. Gradients of parameters are compared as well as densities: a coefficient that starts at 0 hides
-    what it multiplies.
+    same draw of each; and all that again with other values of the parameters, which then have theirs again: a
+    coefficient that starts at 0 hides what it multiplies.
 
     Where densities change from run to run at the same values, which of the two is `random` is set instead.
 
@@ -47,15 +47,13 @@ def as_it_stands(program: Any) -> Any:
     args = program.arguments
     if args.calling == "indexed" or args.num_data < 2:
         return program
-    whole = args.calling == "whole"
-    with pyro.validation_enabled(False):
+    with pyro.validation_enabled(False), torch.no_grad():
         try:
             look = _first_look(program)
             random = look.random()
             if random:  # there is nothing to compare
                 return replace(program, random=random)
-            model, guide = look.beside_others()
-            placed = (False, False) if whole else look.elsewhere()
+            (model, guide), place = look.stands(args.calling == "whole")
         except Exception:  # what does not run here is refused where it is run in earnest
             return program
     if not model:
@@ -65,7 +63,7 @@ def as_it_stands(program: Any) -> Any:
             "to compute what all data share before, and hand it over as pv.shared(...)"
         )
     # A guide may look at other data: it stays a guide, of whatever data it is run on.
-    if placed[0] or (placed[1] and guide):
+    if not place[0] or (guide and not place[1]):
         return replace(program, arguments=replace(args, calling="whole"))
     return program
 
@@ -73,20 +71,21 @@ def as_it_stands(program: Any) -> Any:
 def _first_look(program: Any) -> _Look:
     """At some of the data, the first ones; at all of them where the program reads anything by their place.
 
-    Of a program that takes its data whole, at all; gradients then where they are few.
+    Of a program that takes its data whole, at all.
     """
     x, whole = program.arguments.x, program.arguments.calling == "whole"
+    every = torch.arange(len(x), device=x.device)
     few = min(len(x), max(FEWEST, NUMBERS * len(x) // max(1, x.numel())))
     sliced = replace(program, arguments=replace(program.arguments, calling="sliced"))
     if whole or few == len(x):
-        return _Look(sliced, torch.arange(len(x), device=x.device), few == len(x))
-    look = _Look(sliced, torch.arange(few, device=x.device), True)
-    return _Look(sliced, torch.arange(len(x), device=x.device), True) if look.reads_places() else look
+        return _Look(sliced, every)
+    look = _Look(sliced, every[:few])
+    return _Look(sliced, every) if look.reads_places() else look
 
 
 @dataclass(frozen=True)
 class _Densities:
-    """ln p(x, z) and ln q(z | x) of each datum `[n]`, float64, and gradients of their weighed sums.
+    """ln p(x, z) and ln q(z | x) of each datum `[n]`, float64.
 
     `parts` are the guide's sites, `size` is the sum of all sites' absolute values. Where latents are summed out,
     `model` is the whole log-weight and `guide` 0.
@@ -96,7 +95,11 @@ class _Densities:
     guide: Tensor
     size: Tensor
     parts: dict[str, Tensor]
-    gradients: tuple[dict[str, Tensor], ...] = ()
+
+    def of(self, places: Tensor) -> _Densities:
+        """Those of the data at `places`."""
+        parts = {n: v[places] for n, v in self.parts.items()}
+        return _Densities(self.model[places], self.guide[places], self.size[places], parts)
 
 
 class _Look:
@@ -105,80 +108,66 @@ class _Look:
     Args:
         program: that takes slices.
         rows: the data.
-        gradients: whether they are compared.
     """
 
-    def __init__(self, program: Any, rows: Tensor, gradients: bool) -> None:
+    def __init__(self, program: Any, rows: Tensor) -> None:
         self.program, self.rows, n = program, rows, len(rows)
         random = torch.Generator().manual_seed(0)
         order = torch.randperm(n, generator=random)
         self.order = (order.flip(0) if bool((order == torch.arange(n)).all()) else order).to(rows.device)
-        self.weights = (0.5 + torch.rand(n, generator=random, dtype=torch.float64)).to(rows.device)
+        self.every = torch.arange(n, device=rows.device)
         self.kept = torch.zeros(n, dtype=torch.bool, device=rows.device)
         self.kept[self.order[: (n + 1) // 2]] = True
-        every = torch.arange(n, device=rows.device)
-        self.replaced = torch.where(self.kept, every, self.order[0])
-        with torch.no_grad():
-            self.traces, _ = self._sites(program, rows, 0)
-        # At given values too: some laws keep more of a draw of their own than its value.
-        try:
-            self.here = self._run(every, 0, self.weights if gradients else None)
-        except Exception:  # NumPy in a program takes no tensors with gradients
-            self.here = self._run(every, 0)
-        self.beside = self._run(self.replaced, 1)
+        self.replaced = torch.where(self.kept, self.every, self.order[0])
+        self.traces, _ = self._sites(program, rows, 0)
 
     def random(self) -> tuple[str, ...]:
         """Names of those of model and guide that have other densities in two runs at the same values of all sites."""
-        again, found = self._run(self.replaced, 2), set()
-        pairs = [("model", self.beside.model, again.model)]
-        pairs += [("guide", v, again.parts[n]) for n, v in self.beside.parts.items() if n in again.parts]
+        first, again, found = self._run(self.replaced, 1), self._run(self.replaced, 2), set()
+        pairs = [("model", first.model, again.model)]
+        pairs += [("guide", v, again.parts[n]) for n, v in first.parts.items() if n in again.parts]
         for name, a, b in pairs:
             if bool(((a - b).abs() > RANDOM * a.abs().clamp(min=1.0)).any()):
                 found.add(name)
         return tuple(sorted(found))
 
-    def beside_others(self) -> tuple[bool, bool]:
-        """Whether densities of model and guide stay as they are where half of the data are others.
+    def stands(self, whole: bool) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
+        """Whether densities of model and guide are the same beside other data, and (unless `whole`) elsewhere."""
+        found = [self._stands(whole)]
+        with suppress(Exception), _moved(_leaves(self.traces)):  # there may be no program at other values
+            found.append(self._stands(whole))
+        (beside, place), *moved = found
+        for others, places in moved:
+            beside = beside[0] and others[0], beside[1] and others[1]
+            place = place[0] and places[0], place[1] and places[1]
+        return beside, place
 
-        Not their gradients: a model may train by those of another function, which looks at the whole batch.
-        """
-        return _same(self.here, self.beside, self.kept)
-
-    def elsewhere(self) -> tuple[bool, bool]:
-        """Whether densities of model and guide change with where a datum stands."""
-        moved = self._run(self.order, 0, self.weights[self.order] if self.here.gradients else None)
-        model, guide = _same(self._of(self.order), moved, torch.ones_like(self.kept))
-        last = torch.tensor([len(self.rows) - 1], device=self.rows.device)
+    def _stands(self, whole: bool) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
+        # At given values in this order too: some laws keep more of a draw of their own than its value.
+        here = self._run(self.every, 0)
+        beside = _same(here, self._run(self.replaced, 1), self.kept)
+        if whole:
+            return beside, (True, True)
+        model, guide = _same(here.of(self.order), self._run(self.order, 0), torch.ones_like(self.kept))
         try:
-            alone = _same(self._of(last), self._run(last, 1), torch.ones_like(last, dtype=torch.bool), ALONE)
+            alone = _same(
+                here.of(self.every[-1:]), self._run(self.every[-1:], 1), self.kept[:1] | True, ALONE
+            )
         except Exception:  # some run on several data only
             alone = True, True
-        return not (model and alone[0]), not (guide and alone[1])
+        return beside, (model and alone[0], guide and alone[1])
 
-    def _of(self, places: Tensor) -> _Densities:
-        """Densities of the data at `places`."""
-        h = self.here
-        return replace(h, model=h.model[places], guide=h.guide[places], size=h.size[places])
-
-    def _run(self, places: Tensor, seed: int, weights: Tensor | None = None) -> _Densities:
-        """The data at `places` of `rows` with their draws, and gradients of sums weighed so, of model and guide."""
+    def _run(self, places: Tensor, seed: int) -> _Densities:
+        """The data at `places` of `rows` with their draws."""
         program = replace(self.program, guide=Substitute(self._draws(places))(self.program.guide))
-        with torch.set_grad_enabled(weights is not None):
-            traces, sites = self._sites(program, self.rows[places], seed)
-            parts = {n: v[0].double() for n, v in sites.guide.items()}
-            total = sites.log_weights()[0].double()
-            guide = sum(parts.values(), torch.zeros_like(total))
-            model = total + guide
-            leaves = {} if weights is None else _leaves(traces)
-            gradients = (
-                () if weights is None else tuple(_gradient(of, weights, leaves) for of in (model, guide))
-            )
-        parts = {n: v.detach() for n, v in parts.items()}
-        of_model = (
-            v[0].detach().double() for group in (sites.prior, sites.likelihood) for v in group.values()
-        )
-        size = sum((v.abs() for v in (*of_model, *parts.values())), model.detach().abs())
-        return _Densities(model.detach(), guide.detach(), size, parts, gradients)
+        _, sites = self._sites(program, self.rows[places], seed)
+        parts = {n: v[0].double() for n, v in sites.guide.items()}
+        total = sites.log_weights()[0].double()
+        guide = sum(parts.values(), torch.zeros_like(total))
+        model = total + guide
+        of_model = (v[0].double() for group in (sites.prior, sites.likelihood) for v in group.values())
+        size = sum((v.abs() for v in (*of_model, *parts.values())), model.abs())
+        return _Densities(model, guide, size, parts)
 
     def reads_places(self) -> bool:
         """Whether the program, run on a few of the data, makes use of numbers by their place in the plate."""
@@ -186,7 +175,7 @@ class _Look:
         draws = self._draws(first)
         program = replace(self.program, guide=Substitute(draws)(self.program.guide))
         tensors = [v.u if isinstance(v, BaseDraw) else v for v in draws.values()]
-        with torch.no_grad(), program.on(self.rows[first]) as given:
+        with program.on(self.rows[first]) as given:
             tensors += tensors_in(given)
             with ByPlace(len(first), tensors) as watch, seeded(0, "standing", device=self.rows.device):
                 collect(*program.traces(given, None), plate=program.plate, particles=None).log_weights()
@@ -222,21 +211,28 @@ def _leaves(traces: Any) -> dict[str, Tensor]:
             if node["type"] == "param":
                 value = node["value"]
                 leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
-                if leaf.requires_grad:
+                if leaf.requires_grad and leaf.is_floating_point():
                     found[name] = leaf
     return found
 
 
-def _gradient(densities: Tensor, weights: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-    total = (torch.where(weights > 0, densities, torch.zeros_like(densities)) * weights).sum()
-    if not (leaves and total.requires_grad):
-        return {}
-    found = torch.autograd.grad(total, list(leaves.values()), retain_graph=True, allow_unused=True)
-    return {n: g.double() for n, g in zip(leaves, found, strict=True) if g is not None}
+@contextmanager
+def _moved(leaves: dict[str, Tensor]) -> Iterator[None]:
+    """Other values of the parameters in the body. Their memory and their versions stay."""
+    random = torch.Generator().manual_seed(0)
+    former = {n: p.data.clone() for n, p in leaves.items()}
+    try:
+        for p in leaves.values():
+            noise = torch.randn(p.shape, generator=random, dtype=torch.float64)
+            p.data.add_((MOVED * noise).to(p.device, p.dtype))
+        yield
+    finally:
+        for n, p in leaves.items():
+            p.data.copy_(former[n])
 
 
 def _same(a: _Densities, b: _Densities, at: Tensor, rounding: float = SAME) -> tuple[bool, bool]:
-    """Whether densities of model and guide are the same at some of the data, and so are the gradients."""
+    """Whether densities of model and guide are the same at some of the data."""
     if a.model.is_cuda and torch.backends.cuda.matmul.allow_tf32:
         rounding = max(rounding, TF32)
     allowed = rounding * torch.maximum(a.size, b.size).clamp(min=1.0)
@@ -244,21 +240,4 @@ def _same(a: _Densities, b: _Densities, at: Tensor, rounding: float = SAME) -> t
     def equal(u: Tensor, v: Tensor) -> bool:
         return bool((((u - v).abs() <= allowed) | (u == v) | (u.isnan() & v.isnan()))[at].all())
 
-    # Without those of one of them there is nothing to compare.
-    model, guide = [_same_gradient(u, v) for u, v in zip(a.gradients, b.gradients, strict=False)] or [
-        True,
-        True,
-    ]
-    return equal(a.model, b.model) and model, equal(a.guide, b.guide) and guide
-
-
-def _same_gradient(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    norm: Callable[[Tensor], Tensor] = torch.linalg.vector_norm
-    if not all(bool(g.isfinite().all()) for g in (*a.values(), *b.values())):
-        return True
-    largest = max((float(norm(g)) for g in a.values()), default=0.0)
-    return all(
-        float(norm(a[n] - b[n])) <= GRADIENT * float(norm(a[n])) + LARGEST * largest
-        for n in a.keys() & b.keys()
-        if a[n].shape == b[n].shape
-    )
+    return equal(a.model, b.model), equal(a.guide, b.guide)
