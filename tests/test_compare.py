@@ -199,7 +199,7 @@ def test_what_fails_or_is_refused_is_a_row_with_its_reason(data):
 
         def wrong(x):
             calls.append(1)
-            if len(calls) > 25:
+            if len(calls) > 45:
                 raise RuntimeError("no more of this")
             model(x)
 
