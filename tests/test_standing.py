@@ -1,5 +1,8 @@
 """A datum's density must not depend on where it stands, nor on the data beside it."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pyro
 import pyro.distributions as dist
@@ -240,3 +243,17 @@ def test_a_program_that_takes_no_gradients_is_looked_at_without():
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
     assert inspect_program(model, guide, torch.linspace(-2.0, 3.0, N)).arguments.calling == "whole"
+
+
+def test_a_look_does_not_import_the_compiler():
+    program = (
+        "import sys, torch\n"
+        "import pyrovae as pv\n"
+        "from pyrovae.models import ground_truths as gt\n"
+        "from pyrovae.programs import inspect_program\n"
+        "pair = gt.linear_gaussian(1000, latent_dim=2, event_dim=100)\n"
+        "inspect_program(pair.model, pair.guide, pair.x)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

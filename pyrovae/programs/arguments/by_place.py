@@ -57,6 +57,10 @@ class ByPlace(TorchDispatchMode):
         self._places: dict[int, Tensor] = {}
         self._made: dict[int, Tensor] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, for seconds, at the first operator
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
