@@ -125,11 +125,16 @@ class _Rare(Messenger):
 
 def _values(base: Any) -> Tensor:
     """`[values, 1.., *event]` that a law can draw; the first of counts that are too many, or differ in number."""
-    counts = getattr(base, "total_count", None)
-    uneven = isinstance(counts, Tensor) and bool((counts != counts.max()).any())
-    if isinstance(base, _ENDLESS) or uneven or (counts is not None and float(counts.max()) >= MOST_VALUES):
-        like = base.mean
-        first = FIRST if isinstance(base, _ENDLESS) else int(min(FIRST, counts.min() + 1))
-        return torch.arange(first, dtype=like.dtype, device=like.device).reshape(-1, *(1,) * like.dim())
+    if isinstance(base, _ENDLESS):
+        return _counts(base, FIRST)
+    if hasattr(base, "total_count"):
+        least, most = torch.as_tensor(base.total_count).aminmax()
+        if least != most or most >= MOST_VALUES:
+            return _counts(base, min(FIRST, int(least) + 1))
     values: Tensor = base.enumerate_support(expand=False)
     return values[:MOST_VALUES]
+
+
+def _counts(base: Any, number: int) -> Tensor:
+    like = base.mean
+    return torch.arange(number, dtype=like.dtype, device=like.device).reshape(-1, *(1,) * like.dim())
