@@ -324,7 +324,7 @@ def test_models_under_reparam_are_drawn_from():
 
 @pytest.mark.parametrize("reparam", [HaarReparam, DiscreteCosineReparam])
 def test_models_under_a_rotation_are_drawn_from(reparam):
-    """What the latent is computed from is drawn; the point mass that is left is no observed site."""
+    """Draws are of what the latent is computed from; the point mass that is left is no observed site."""
 
     def plain(x):
         with pyro.plate("data", len(x)):

@@ -142,7 +142,7 @@ def test_a_coefficient_that_starts_at_0_is_fitted_to_rows_of_a_table():
 
 @pytest.mark.parametrize("rows", [40_000, 40])
 def test_a_table_beyond_the_first_rows_is_looked_at(rows):
-    """Of many data a few are looked at, unless something the program reaches has a row for each of them."""
+    """Few data are looked at, unless the program reads anything by their place: then all."""
     table = (torch.arange(rows) >= rows - 3).float()
     model = shifted_by(lambda i, n: table[i])
     assert inspect_program(model, guide, torch.zeros(rows)).arguments.calling == "whole"

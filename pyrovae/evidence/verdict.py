@@ -117,7 +117,7 @@ def _of_own_proposals(e: Estimate) -> str:
 
 
 def _on_two_sides(e: Estimate) -> str:
-    """What holds where the weights of every datum support it."""
+    """Statement for data all of which have weights that support it."""
     low, high = e.mean_interval()
     found = f"the mean ln p(x) of these data is in [{low:.4f}, {high:.4f}] (95 %)"
     whose = "guide reaches" if OWN not in e.details else "draws reach"

@@ -1,4 +1,4 @@
-"""What of p(x) is at values of discrete latents that the guide's draws do not meet."""
+"""Share of p(x) at values of discrete latents that the guide's draws do not meet."""
 
 from __future__ import annotations
 

@@ -80,7 +80,11 @@ def _first_look(program: Any) -> _Look:
     if whole or few == len(x):
         return _Look(sliced, every)
     look = _Look(sliced, every[:few])
-    return _Look(sliced, every) if look.reads_places() else look
+    try:
+        by_place = look.reads_places()
+    except Exception:  # what cannot be watched may read anything
+        by_place = True
+    return _Look(sliced, every) if by_place else look
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ class _Look:
 
 
 def _leaves(traces: Any) -> dict[str, Tensor]:
-    """What is trained of the parameters that a program asks for."""
+    """Trained leaves of the parameters that a program asks for, by name."""
     found = {}
     for trace in traces:
         for name, node in trace.nodes.items():
@@ -218,7 +222,7 @@ def _leaves(traces: Any) -> dict[str, Tensor]:
 
 @contextmanager
 def _moved(leaves: dict[str, Tensor]) -> Iterator[None]:
-    """Other values of the parameters in the body. Their memory and their versions stay."""
+    """Gives parameters other values in the body, in their own memory, and puts theirs back."""
     random = torch.Generator().manual_seed(0)
     former = {n: p.data.clone() for n, p in leaves.items()}
     try:
