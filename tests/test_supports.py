@@ -1,6 +1,7 @@
 """Guides and priors of unlike supports: a lower bound where draws are missing, never an estimate."""
 
 import math
+import warnings
 
 import pyro
 import pyro.distributions as dist
@@ -331,6 +332,30 @@ def test_values_that_are_hardly_ever_drawn_leave_a_lower_bound(name):
     assert ev["Jackknife"].refused and ev["MLMC"].refused
     # What is missed is known: the sum over all values less those that were drawn.
     torch.testing.assert_close(e.per_datum + e.details["unreached"].log1p(), exact, rtol=0, atol=0.15)
+
+
+OF_DRAWS = {
+    "log_weights": lambda *pair: pv.log_weights(*pair, num_samples=1000),
+    "posterior": pv.posterior,
+    "free_energy": lambda *pair: pv.thermodynamics.free_energy(*pair, temperatures=[1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("name", OF_DRAWS)
+def test_every_result_made_of_such_draws_warns(name):
+    model, guide, x, _ = drawn_bits(*HARDLY["categories"])
+    with pytest.warns(UserWarning, match="hardly ever draws"):
+        OF_DRAWS[name](model, guide, x)
+    model, guide, x, _ = drawn_bits(HALF, lambda x: dist.Bernoulli(torch.sigmoid(x)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OF_DRAWS[name](model, guide, x)
+
+
+def test_a_refused_estimate_gives_no_kl():
+    model, guide, x, exact = drawn_bits(*HARDLY["categories"])
+    kl = pv.divergences.forward_kl(x, model, guide, log_density=lambda x: exact, estimator=pv.Jackknife(1000))
+    assert math.isnan(kl.value) and "KL(p_data ‖ p) ? nan" in repr(kl)
 
 
 def test_data_whose_classifier_has_not_saturated_keep_their_interval():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,8 @@ class ForwardKL:
 
     @property
     def value(self) -> float:
-        """Mean over data; may be negative by its errors where the KL is small."""
-        return float(self.per_datum.mean())
+        """Mean over data; negative by its errors where the KL is small; NaN where the estimate is refused."""
+        return math.nan if self.estimate.refused else float(self.per_datum.mean())
 
     @property
     def se_data(self) -> float:
@@ -61,8 +62,9 @@ class ForwardKL:
         return self.value
 
     def __repr__(self) -> str:
+        symbol = symbol_of("none" if self.estimate.refused else self.direction)
         return (
-            f"ForwardKL({self.estimate.name}: KL(p_data ‖ p) {symbol_of(self.direction)} {self.value:.4f} "
+            f"ForwardKL({self.estimate.name}: KL(p_data ‖ p) {symbol} {self.value:.4f} "
             f"± {self.se_data:.4f} (data) ± {self.se_mc:.4f} (MC) nats, bias ~ {self.bias:+.2g}, "
             f"N={len(self.per_datum)})"
         )

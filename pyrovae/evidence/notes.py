@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import torch
 
 from .bounds.bracket import LOW_ACCEPTANCE
-from .core.estimate import MOST_UNREACHED, OWN, TAIL, UNREACHED, Estimate
+from .core.estimate import OWN, TAIL, UNREACHED, Estimate
 from .estimators.jackknife import DOMINANT
 from .weights.diagnostics import MIN_ESS, khat_threshold
+from .weights.unreached import share_missing, unreached_note
 
 ALONE = 2.0  # an effective sample size below which one weight makes up most of the sum
 STUCK = 0.05  # acceptance of the worst chain
@@ -46,8 +47,8 @@ def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
         out.append(f"{name}{dead} data have only zero weights: the guide never hits the posterior's support")
     if e.num_samples < 25:
         out.append(f"{name}K = {e.num_samples} is too few for tail diagnostics (k-hat needs 25)")
-    if UNREACHED in e.details:
-        out += _of_reach(e, name)
+    if UNREACHED in e.details and share_missing(e.details[UNREACHED]):
+        out.append(name + unreached_note(e.details[UNREACHED]))
     share = e.unreliable_share
     if share > 0 and e.lower_only is None:
         bound = "the mean is still a lower bound" if e.direction == "<=" else "the mean is no bound"
@@ -102,25 +103,8 @@ def _why(e: Estimate) -> str:
         endless = float(e.details[TAIL].isinf().double().mean())
         why += f", an infinite mean of the weights not excluded: {endless:.0%}"
     if UNREACHED in e.details:
-        why += f", values that are hardly ever drawn: {_missing(e):.0%}"
+        why += f", values that are hardly ever drawn: {share_missing(e.details[UNREACHED]):.0%}"
     return why
-
-
-def _of_reach(e: Estimate, name: str) -> list[str]:
-    missed, share = e.details[UNREACHED], _missing(e)
-    if not share:
-        return []
-    return [
-        f"{name}values of discrete latents that the guide hardly ever draws hold up to "
-        f"{float(missed.max() / (1 + missed.max())):.0%} of p(x), which its draws miss, for {share:.0%} of the data: a "
-        "lower bound and no more there; try a guide that draws them, or enumerate the latent "
-        '(infer={"enumerate": "parallel"})'
-    ]
-
-
-def _missing(e: Estimate) -> float:
-    """Share of the data that miss a part of p(x)."""
-    return float((e.details[UNREACHED] > MOST_UNREACHED).double().mean())
 
 
 def _of_moves(e: Estimate, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from .core.checks import check_density
 from .core.chunks import pairs_in
 from .weights.diagnostics import effective_sample_size, smoothed_log_weights
 from .weights.narrower_guides import warn_narrower
+from .weights.unreached import warn_unreached
 
 
 @dataclass(frozen=True)
@@ -112,5 +114,6 @@ def posterior(
 
     draws, likelihood = cat([p.values for p in parts]), cat([p.log_likelihood for p in parts])
     log_weights = torch.cat([p.log_weights for p in parts], 1)
+    warn_unreached(program, log_weights.logsumexp(0) - math.log(num_samples), num_samples, seed, budget)
     ess = effective_sample_size(log_weights).cpu()
     return PosteriorDraws(draws, log_weights, pick(draws), pick(likelihood), torch.cat(khat), ess, x)

@@ -20,6 +20,7 @@ from ..evidence.estimators.ais import AIS
 from ..evidence.estimators.exact import Exact
 from ..evidence.estimators.importance_sampling import IS
 from ..evidence.weights.narrower_guides import warn_narrower
+from ..evidence.weights.unreached import warn_unreached
 from ..programs import Program, inspect_program
 from ..progress import Progress, listener, shows_progress
 from .free_energies import FreeEnergy
@@ -146,7 +147,7 @@ def _by_draws(
     Rows: <E>, S, their variances; F_q and its variances, T each; for IS the variances of the gap, T.
     """
     t = grid.unsqueeze(-1)
-    moments, rows = [], []
+    moments, rows, log_evidence = [], [], []
     for block in energies(program, num_samples, execution, chunk=chunk):
         log_joint, log_guide = block.log_joint.cpu(), block.log_guide.cpu()
         k = len(log_joint)
@@ -154,6 +155,7 @@ def _by_draws(
         found = [-log_joint.mean(0), -log_guide.mean(0), _var(-log_joint), _var(-log_guide)]
         found += [*free.mean(1), *(_var(f) for f in free)]
         if weigh:
+            log_evidence.append((log_joint - log_guide).logsumexp(0) - math.log(k))
             own = [of_weights(log_joint / v - log_guide, -log_joint, float(v)) for v in grid]
             rows.append(stack(own, 0))
             # T (ln mean e^l - mean l): what draw k adds to it, to first order.
@@ -162,6 +164,9 @@ def _by_draws(
             influence = (relative - 1) - (lw - lw.mean(1, keepdim=True))
             found += [*(t.square() * torch.stack([_var(f) for f in influence]))]
         moments.append(torch.stack(found))
+    if weigh:
+        plain = drawn_discretes(program)
+        warn_unreached(plain, torch.cat(log_evidence), num_samples, execution.seed, execution.budget)
     return torch.cat(moments, -1), stack(rows, -1) if weigh else None
 
 

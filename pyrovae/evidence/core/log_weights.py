@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from ...programs.compile.compiled_weights import CompiledWeights
 from ...programs.compile.tracing import UntraceableError
 from ...programs.sites import Sites
 from ..weights.narrower_guides import warn_narrower
+from ..weights.unreached import warn_unreached
 from .apart import Apart
 from .checks import check_density, check_num_samples, check_weights
 from .chunks import Chunk, choose_chunk, halved
@@ -50,7 +52,7 @@ def log_weights(
     Unscaled: plate subsampling (`x[ind]` in a subsampled plate, or `subsample_size=len(x)` as a
     scale) and `poutine.scale` are divided out, masks are honoured, enumerated discrete sites
     are summed out, auxiliary guide sites count with the guide. E_q[w] = p(x), unless the guide's support is smaller
-    than the prior's: then it is less, with a warning.
+    than the prior's, or draws hardly ever meet values of discrete latents: then it is less, with a warning.
 
     Args:
         model: `model(x, *context)`.
@@ -99,6 +101,7 @@ def log_weights(
             out = block.new_empty(num_samples, program.arguments.num_data)
         out[:, indices] = block
     assert out is not None
+    warn_unreached(program, out.logsumexp(0) - math.log(num_samples), num_samples, seed, budget)
     return out
 
 

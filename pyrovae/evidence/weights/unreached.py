@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from ...programs import Program
 from ...programs.particles.unreached import DRAWS, discrete_latents, unreached_terms
 from ..core.chunks import choose_chunk
-from ..core.estimate import TAIL, UNREACHED
+from ..core.estimate import MOST_UNREACHED, TAIL, UNREACHED
 from ..core.estimator import PerDatum
 
 
@@ -49,15 +50,51 @@ def with_unreached(
         rows: the data of the results; None: all.
     """
     concerned = [e for e in estimators if e.name in results and _has_draws_of_the_guide(e, results[e.name])]
-    sites = discrete_latents(program) if concerned and not program.narrower else []
-    if not sites:
+    if not concerned:
         return dict(results)
-    size = program.arguments.num_data
-    rows = torch.arange(size) if rows is None else rows
+    rows = torch.arange(program.arguments.num_data) if rows is None else rows
+    values = torch.stack([results[e.name].log_evidence.cpu().double() for e in concerned])
     number = min((e.num_samples or drawn) for e in concerned)
-    whole = torch.full((len(concerned), size), torch.nan, dtype=torch.float64)
-    for i, e in enumerate(concerned):
-        whole[i, rows] = results[e.name].log_evidence.cpu().double()
+    missed = _missed_by(program, values, rows, number, seed, budget)
+    if missed is None:
+        return dict(results)
+    return {**results, **{e.name: _with(results[e.name], m) for e, m in zip(concerned, missed, strict=True)}}
+
+
+def warn_unreached(
+    program: Program, log_evidence: Tensor, num_samples: int, seed: int, budget: int | None
+) -> None:
+    """Warns of what K draws with estimates `[N]` miss, for results that have no warnings of their own."""
+    values = log_evidence.cpu().double().unsqueeze(0)
+    missed = _missed_by(program, values, torch.arange(len(log_evidence)), num_samples, seed, budget)
+    if missed is not None and share_missing(missed):
+        warnings.warn(unreached_note(missed), stacklevel=3)
+
+
+def share_missing(missed: Tensor) -> float:
+    """Share of the data of which draws miss a part of p(x) that counts."""
+    return float((missed > MOST_UNREACHED).double().mean())
+
+
+def unreached_note(missed: Tensor) -> str:
+    """How much of p(x) such values hold, for how many data, and the remedy."""
+    return (
+        "values of discrete latents that the guide hardly ever draws hold up to "
+        f"{float(missed.max() / (1 + missed.max())):.0%} of p(x), which its draws may not meet, for "
+        f"{share_missing(missed):.0%} of the data: a lower bound and no more there; try a guide that draws them, or "
+        'enumerate the latent (infer={"enumerate": "parallel"})'
+    )
+
+
+def _missed_by(
+    program: Program, values: Tensor, rows: Tensor, number: int, seed: int, budget: int | None
+) -> Tensor | None:
+    """Share of p(x) missed, against estimates ln p̂(x) `[estimators, rows]`; None: no such latents."""
+    sites = [] if program.narrower else discrete_latents(program)
+    if not sites:
+        return None
+    whole = torch.full((len(values), program.arguments.num_data), torch.nan, dtype=torch.float64)
+    whole[:, rows] = values
     missed = torch.zeros_like(whole)
     chunk = choose_chunk(program, DRAWS, budget)
     for indices in program.arguments.chunks(chunk.data):
@@ -66,8 +103,7 @@ def with_unreached(
             for site in sites:
                 terms = list(unreached_terms(program, site, indices, number, chunk.samples, seed))
                 missed[:, at] += _missed(terms, whole[:, at])
-    found = {e.name: missed[i, rows] for i, e in enumerate(concerned)}
-    return {**results, **{name: _with(results[name], part) for name, part in found.items()}}
+    return missed[:, rows]
 
 
 def _has_draws_of_the_guide(e: Any, result: PerDatum) -> bool:
