@@ -98,6 +98,24 @@ class Shared(Row):
         d.shared["loadings"] = np.concatenate([d.p["loadings"], extra])
 
 
+class ByPlace(Row):
+    """A table of the model with a row for each datum, read at the indices that the plate gives."""
+
+    name = "table read by place"
+    excludes = {ScaledPlate.name: "its indices are places among 1,000"}  # noqa: RUF012
+
+    def draw(self, d):
+        d.p["of_place"] = d.random.normal(size=N)
+        d.column("place_x", d.random.normal(size=N))
+
+    def model(self, s):
+        level = s.place(s.p("of_place")[s.places])
+        pyro.sample("place_x", dist.Normal(level, 1.0), obs=s.column("place_x"))
+
+    def log_marginal(self, t):
+        return normal(t.column("place_x"), t.p["of_place"][t.n])
+
+
 class Double(Row):
     name, double = "float64", True
 

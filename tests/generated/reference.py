@@ -94,7 +94,7 @@ def log_weight(case, n, draw):
     def trace(side):
         def program():
             with pyro.plate("assignments", len(assignments), dim=-1 - case.nesting):
-                run(case, side, args, plain=True)
+                run(case, side, args, plain=True, place=n)
 
         return poutine.trace(poutine.condition(program, data=values)).get_trace()
 

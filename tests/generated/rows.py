@@ -8,6 +8,7 @@ from .latent_rows import Auxiliary, Factor, InnerPlate, Latent, MaskedSite, Seco
 from .laws import BetaBinomial, Discrete, GammaPoisson, Gaussian
 from .mask_rows import MaskedClass, MaskedLatent, MaskedPlate, ObservedMaskDrawn, ObservedMaskEnumerated
 from .plate_rows import (
+    ByPlace,
     Context,
     Deterministic,
     Double,
@@ -53,6 +54,7 @@ ROWS = (
     Context(),
     Shared(N + 3),
     Shared(N),
+    ByPlace(),
     Double(),
     Deterministic(),
 )

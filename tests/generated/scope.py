@@ -115,6 +115,7 @@ class Scope:
     Attributes:
         c, g: the classes, or 0 where there are none (yet).
         index: which data the plate holds, or None if all that were passed.
+        places: theirs among all data.
         plain: a run for the reference, without scales and subsampling.
     """
 
@@ -124,7 +125,7 @@ class Scope:
         self.x, *context = args
         self.args = dict(zip((*case.per_datum, *case.shared), context, strict=True))
         self.c = self.g = 0
-        self.index, self.draws, self.z = None, {}, None
+        self.index, self.places, self.draws, self.z = None, None, {}, None
         self._inner, self.idle = None, 0.0
 
     def rows(self, value):
@@ -204,7 +205,8 @@ def _where(columns, name):
     raise KeyError(name)
 
 
-def run(case, side, args, plain=False):
+def run(case, side, args, plain=False, place=None):
+    """One side of a program; `place`: that of the one datum it is given, for the reference."""
     s = Scope(case, side, args, plain)
     options = {"name": case.plate, "size": len(s.x), "dim": case.dim}
     with ExitStack() as stack:
@@ -218,6 +220,7 @@ def run(case, side, args, plain=False):
         picks = options.pop("picks", False)
         index = stack.enter_context(pyro.plate(**options))
         s.index = index if picks else None
+        s.places = index if place is None else torch.tensor([place])
         for row in case.rows:
             stack.enter_context(row.inside(s))
         for row in case.rows:

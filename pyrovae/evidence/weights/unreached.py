@@ -16,6 +16,8 @@ from ..core.chunks import choose_chunk
 from ..core.estimate import MOST_UNREACHED, TAIL, UNREACHED
 from ..core.estimator import PerDatum
 
+FEWEST = 25  # draws, as k-hat needs
+
 
 def with_unreached(
     program: Program,
@@ -64,7 +66,12 @@ def with_unreached(
 def warn_unreached(
     program: Program, log_evidence: Tensor, num_samples: int, seed: int, budget: int | None
 ) -> None:
-    """Warns of what K draws with estimates `[N]` miss, for results that have no warnings of their own."""
+    """Warns of what K draws with estimates `[N]` miss, for results that have no warnings of their own.
+
+    Fewer than 25 draws are no estimate that anything is to be said of.
+    """
+    if num_samples < FEWEST:
+        return
     values = log_evidence.cpu().double().unsqueeze(0)
     missed = _missed_by(program, values, torch.arange(len(log_evidence)), num_samples, seed, budget)
     if missed is not None and share_missing(missed):
