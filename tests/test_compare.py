@@ -101,6 +101,7 @@ def test_the_numbers_are_those_of_the_command(tmp_path, unrendered):
         run = pv.load(out / f"vamp-diagonal-trace-elbo-seed{seed}", device="cpu")
         cell = result["vamp diagonal", seed]
         assert torch.equal(run.stored_evidence["IS"].per_datum, cell.evidence["IS"].per_datum)
+        assert {"weights_hash", "program_hash"} <= run.stored_evidence.attributes.keys()
         assert [r["loss"] for r in run.history] == [r["loss"] for r in cell.history]
     assert result["vamp diagonal mean-field"].name == "vamp diagonal trace-elbo"  # which stands for both
 

@@ -21,8 +21,7 @@ from pyrovae.evidence.core.compile_when import PAIRS
 from pyrovae.evidence.data_hash import data_hash
 from pyrovae.files import check_writable
 from pyrovae.programs import check_alike
-from pyrovae.runs.folder import program_hash
-from pyrovae.runs.reusing import code_of, found_in, name_of
+from pyrovae.runs.reusing import found_in, marked, name_of
 
 from ..options.measuring import measure_of_run
 from .attending import Attendance, attending, remove
@@ -204,10 +203,7 @@ def evaluate_run(
         shard=question.shard,
         sharing=question.sharing,
     )
-    # Of the weights as they were loaded: the file may be another one by now.
-    mark = {"weights_hash": run.weights_hash, "split": question.split, "code": code_of(run)}
-    mark |= {"program_hash": program_hash(run.config), "asked": repr(question.asked)}
-    return dataclasses.replace(ev, attributes={**ev.attributes, **mark}), False
+    return marked(ev, run, question.asked, question.split), False
 
 
 def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | None = None) -> None:

@@ -12,7 +12,7 @@ from ..data import Dataset
 from ..evidence import evidence
 from ..programs.declaration import with_plate
 from ..runs.loading import brought_to_life
-from ..runs.reusing import code_of, found_in
+from ..runs.reusing import found_in, marked
 from ..runs.weights import put_weights, tensors_of
 from ..training import Fit, fit
 from .cell import Cell, CellResult, Weights
@@ -63,10 +63,7 @@ def run_cell(cell: Cell, load: Callable[[], Dataset], sends: bool = False) -> Ce
     run = load_cell(cell, data)
     found = found_in(run, data.arguments("test"), list(cell.estimators), cell.seed, DELTA)
     if found is None:
-        found = _evidence(cell, run, data)
-        mark = {"weights_hash": run.weights_hash, "split": "test", "code": code_of(run)}
-        mark |= {"asked": repr(list(cell.estimators))}
-        found = dataclasses.replace(found, attributes={**found.attributes, **mark})
+        found = marked(_evidence(cell, run, data), run, cell.estimators, "test")
         try:
             runs.write_evidence(found, cell.out / runs.EVIDENCE)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..evidence import ELBO, IS, Evidence
 from ..evidence.data_hash import data_hash
 from .consent import BUILT_IN, find
+from .folder import program_hash
 from .run import Run
 
 
@@ -39,6 +41,13 @@ def found_in(
         next((e.delta for e in ev.values() if e.certificate is not None), delta),
     )
     return ev if wanted == answered else None
+
+
+def marked(ev: Evidence, run: Run, asked: Sequence[Any], split: str) -> Evidence:
+    """The evidence with what it is of: weights as they were loaded, program, code, split and question."""
+    own = {"weights_hash": run.weights_hash, "program_hash": program_hash(run.config), "code": code_of(run)}
+    own |= {"split": split, "asked": repr(list(asked))}
+    return replace(ev, attributes={**ev.attributes, **own})
 
 
 def code_of(run: Run) -> str | None:

@@ -98,12 +98,6 @@ class RateDistortion:
             )
         }
 
-    def work_histogram(self, bins: int = 50) -> tuple[Tensor, Tensor]:
-        """(counts `[bins]`, edges `[bins + 1]`) of the dissipated work of all chains and data."""
-        values = self.dissipated_work.flatten()
-        counts, edges = torch.histogram(values[torch.isfinite(values)].cpu(), bins)
-        return counts, edges
-
     def __repr__(self) -> str:
         t, n = self.distortion.shape
         return (

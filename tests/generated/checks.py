@@ -251,7 +251,12 @@ def closed_kl(programs):
 def compiles(rows):
     """Whether the weights are one graph: slices of the data, and no draws by rejection."""
     names = {r.name for r in rows}
-    whole = {"subsampled plate, x[ind]", "plate of a fixed size", "subsample_size=len(x)", "table read by place"}
+    whole = {
+        "subsampled plate, x[ind]",
+        "plate of a fixed size",
+        "subsample_size=len(x)",
+        "table read by place",
+    }
     rejection = {"z Gamma-Poisson", "z Beta-Binomial", "auxiliary guide site", "discrete latent drawn"}
     return not names & (whole | rejection)
 

@@ -41,11 +41,6 @@ def held(site: Any, change: Callable[[Tensor], Tensor] = lambda v: v) -> Held:
     return BaseDraw(change(value))
 
 
-def change_held(value: Held, change: Callable[[Tensor], Tensor]) -> Held:
-    """`value` with its tensor changed."""
-    return BaseDraw(change(value.u)) if isinstance(value, BaseDraw) else change(value)
-
-
 def without_inverse(fn: Any, value: Tensor) -> str | None:
     """The first transform of a law that has no inverse beyond its last draw, by name."""
     flow = _flow(fn)
