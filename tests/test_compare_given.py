@@ -188,3 +188,34 @@ def test_data_of_one_number_each_are_compared_as_they_are(tmp_path):
     assert torch.equal(pv.compare(programs, split, estimators=ESTIMATORS, **FIT).data.test, x[50:])
     with pytest.raises(ValueError, match=r"try x\[:, None\] where every datum is one number"):
         pv.compare(data=x, priors=["standard"], **FIT)
+
+
+def shifted(width):
+    """Exact: ln p(x | c) = ln N(x; c, width^2 + 1); the guide is the posterior of width 1."""
+
+    def model(x, c):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(c, width))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x, c):
+        k = pyro.param("k", torch.tensor(0.5))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(k * (x + c), 0.5**0.5))
+
+    return model, guide
+
+
+def test_x_and_its_context_are_compared_as_fit_takes_them():
+    random = torch.Generator().manual_seed(0)
+    x, c = torch.randn(60, generator=random), torch.randn(60, generator=random)
+    programs = {"own": shifted(1.0), "wide": shifted(3.0)}
+    result = pv.compare(programs, (x, c), estimators=ESTIMATORS, epochs=1, lr=0.0, progress=False)
+    test, context = result.data.arguments("test")
+    exact = dist.Normal(context, 2.0**0.5).log_prob(test).double()
+    torch.testing.assert_close(result["own"].evidence["IS"].per_datum, exact, rtol=0, atol=1e-5)
+    assert result.data.spec.given == ("context",) and result.best.name.startswith("own")
+    with pytest.raises(ValueError, match="expected 60 rows of 'context'"):
+        pv.compare(programs, (x, c[:50]), **FIT)
+    with pytest.raises(TypeError, match="or what it takes, got tuple"):
+        pv.compare(programs, (x, pv.shared(c)), **FIT)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
 import torch
 
 import pyrovae as pv
@@ -54,7 +55,7 @@ class Arguments:
 
 
 def data_of(given: Any, parts: bool = False) -> Dataset:
-    """A data set as it is; of what `pv.data.load` takes, or of scalar data `[N]`, the data set that it gives.
+    """A data set as it is; of what `pv.data.load` takes, of scalar data `[N]`, or of `(x, *context)`, what it gives.
 
     Args:
         given: the data.
@@ -71,6 +72,9 @@ def data_of(given: Any, parts: bool = False) -> Dataset:
             "expected data with a test split, got a Stream, which has rows to train on alone; try pv.fit of each "
             "program on it, and pv.evidence of each on the same x, which first.compare(second) compares"
         )
+    if isinstance(given, tuple) and given and all(isinstance(v, torch.Tensor | np.ndarray) for v in given):
+        x, *context = given
+        return pv.data.with_context(data_of(x, parts), *context) if context else data_of(x, parts)
     if given is None or isinstance(given, bool | int | float | list | tuple | set) or callable(given):
         raise TypeError(
             f"expected data of pv.data.load, or what it takes, got {type(given).__name__}; try "

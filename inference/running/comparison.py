@@ -68,7 +68,8 @@ def compare(
         programs: by name: a (model, guide) pair, an object with `.model` and `.guide`, or a function of the data that
             gives one, which is called under the seed of each cell. Each cell has a copy of a pair, which stays as it
             is.
-        data: of `pv.data.load`, or what it takes; or, for programs of your own, scalar data `[N]`.
+        data: of `pv.data.load`, or what it takes; or, for programs of your own, scalar data `[N]`; or a tuple
+            `(x, *context)` of such and of context with a row for each.
         priors, guides, likelihoods: parts that are composed to VAEs, in all combinations: names of the command line,
             or functions by names of your own: `f(data)`, and of a prior also `f(data, guide)`. Their sizes are
             keywords: `latent_dim=2, hidden=(64,)`, and all others of `pyrovae compare --help-all`. Default: standard,
