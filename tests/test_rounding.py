@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy import integrate, special, stats
 from torch import nn
 
 import pyrovae as pv
@@ -113,8 +114,56 @@ def test_a_program_without_float64_gets_a_bound():
             pyro.sample("z", dist.Normal(x / 2, 0.8))
 
     x = torch.randn(7)
-    error = rounding(inspect_program(model, guide, x), torch.arange(7))
-    assert error.shape == (7,) and bool((error > 0).all()) and bool((error < 1e-5).all())
+    found = rounding(inspect_program(model, guide, x), torch.arange(7))
+    for error in (found.of_draws, found.of_mean):
+        assert error.shape == (7,) and bool((error > 0).all()) and bool((error < 1e-5).all())
+
+
+@pytest.mark.parametrize("pixels", [1, 10])
+def test_rounding_of_draws_without_weight_is_the_elbos_alone(pixels):
+    """torch cuts probabilities off at eps: ln p(x|z) of draws that weigh e^-16 and less is off by 20 nats a pixel."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            p = torch.sigmoid(40 * z).unsqueeze(-1).expand(*z.shape, pixels)
+            pyro.sample("x", dist.Bernoulli(p).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.6 * (2 * x[..., 0] - 1), 0.8))
+
+    x = torch.tensor([[1.0] * pixels, [0.0] * pixels] * 50)
+    ev = pv.evidence(model, guide, x, estimators=[pv.ELBO(1000), pv.IS(1000), pv.Jackknife(1000)])
+    exact = integrate.quad(
+        lambda z: stats.norm.pdf(z) * special.expit(40 * z) ** pixels, -0.5, 9, points=[0, 0.1]
+    )[0]
+    for name in ("IS", "Jackknife"):
+        e = ev[name]
+        low, high = e.mean_interval()
+        assert e.rounding < 1e-3 and e.se_mc < 0.01 and high - low < 0.1
+        assert abs(e.log_evidence - math.log(exact)) < 4 * e.se_mc + 1e-3
+    # A mean of log-weights counts all draws alike.
+    assert ev["ELBO"].rounding > pixels
+    assert any("rounding errs" in w and "in ELBO" in w for w in ev.warnings)
+
+
+def test_rounding_of_a_weighty_draw_is_found_among_many_without_weight():
+    """Of draws of this guide one in 12 has any weight, and its density is off by 1e7 x eps; four of them are run."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            far = 1e7 * (z > 1.4).float()
+            pyro.sample("x", dist.Delta(x, log_density=(far + 0.3 * z) - far - 60 * (z < 1.4)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros_like(x), 1.0))
+
+    found = rounding(inspect_program(model, guide, torch.zeros(200)), torch.arange(200))
+    met = found.of_draws > 0.05
+    assert 10 < int(met.sum()) < 150 and torch.equal(found.of_mean[met], found.of_draws[met])
 
 
 @pytest.mark.parametrize("shift", [1.0, 1.5e7, -1e8])

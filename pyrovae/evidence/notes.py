@@ -83,8 +83,8 @@ def _of_rounding(estimates: Iterable[Estimate]) -> list[str]:
         return []
     size = float(worst.per_datum[torch.isfinite(worst.per_datum)].abs().mean())
     return [
-        f"rounding errs by {worst.rounding:.2g} nats per datum, where |ln p(x)| is {size:.2g}; errors and certificates "
-        "count it; try float64 (x.double(), and .double() of the modules), or other units"
+        f"rounding errs by {worst.rounding:.2g} nats per datum in {worst.name}, whose size is {size:.2g}; errors and "
+        "certificates count it; try float64 (x.double(), and .double() of the modules), or other units"
     ]
 
 

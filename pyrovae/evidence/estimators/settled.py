@@ -40,7 +40,7 @@ def check_by_draws(joint: Joint, indices: Tensor, found: Integral, seed: int, ch
         missed = low - (found.value + found.error)
         missed = torch.where(low == -torch.inf, -torch.inf, missed)
         if source == "the guide" and bool((missed > 0).any()):
-            missed = missed - rounding(program, indices)
+            missed = missed - rounding(program, indices).of_mean
         if bool((missed > 0).any()):
             n = int(torch.nan_to_num(missed, nan=-torch.inf).argmax())
             raise ValueError(

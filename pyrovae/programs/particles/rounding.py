@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro.distributions as dist
@@ -20,6 +21,8 @@ from ..sites import Sites, reduce_to, sample_sites
 DRAWS = 4  # a few tell the size of the error, which has one sign for most draws
 SCOUTS = 256  # draws that tell of the ends of the numbers there are
 LOST = 1e3  # nats
+MUCH, MORE = 0.01, 64  # nats, from which on more draws are looked at, and how many
+INFLUENCE = 100.0  # draws like one of a few there may be for each of them
 # Laws whose mass may lie nearer to 0 or 1 than any number but these.
 CORNER = 1e-5  # mass of a law that may be lost to rounding
 PEAKED = (dist.Gamma, dist.Beta, dist.Dirichlet, dist.InverseGamma)
@@ -65,32 +68,80 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-def rounding(program: Program, indices: Tensor, num_samples: int = DRAWS, seed: int = 0) -> Tensor:
-    """Error of ln w that comes from rounding, `[n]`, float64, nats.
+@dataclass(frozen=True)
+class Rounding:
+    """Errors that come from rounding, `[n]`, float64, nats.
 
-    The program runs at the same draws in its own precision and in float64: this is the largest difference
-    of their log-weights. A program that
-    does not run in float64 gets eps times the sum of |ln p| over its sites, which is what summation alone
-    may cost; so does one that is in float64 already. Added to it: what is at stake where draws of the guide are
-    rounded to the end of the numbers there are (`_at_the_end`).
+    Attributes:
+        of_draws: of ln w: what a mean of log-weights may be off by.
+        of_mean: of the ln of the mean weight, to which a draw counts as far as its weight does.
     """
-    error = _of_terms(program, indices, num_samples, seed)
-    return error + _at_the_end(program, indices, seed)
+
+    of_draws: Tensor
+    of_mean: Tensor
 
 
-def _of_terms(program: Program, indices: Tensor, num_samples: int, seed: int) -> Tensor:
-    with program.quiet(seed, "rounding"):
+def rounding(program: Program, indices: Tensor, num_samples: int = DRAWS, seed: int = 0) -> Rounding:
+    """What rounding leaves in log-weights and in the ln of their mean.
+
+    The program runs at the same draws in its own precision and in float64: the error of ln w is the largest difference
+    of their log-weights. That of the ln of the mean is the same of draws that have a weight; of one with a weight
+    far below their mean in both precisions it is at most 100 times what it adds to the mean. A program that does not
+    run in float64 gets eps times the sum of |ln p| over its sites, which is what summation alone may cost; so does one
+    that is in float64 already. Added to both: what is at stake where draws of the guide are rounded to the end of
+    the numbers there are (`_at_the_end`).
+    """
+    found = _of_terms(program, indices, num_samples, seed)
+    end = _at_the_end(program, indices, seed)
+    return Rounding(found.of_draws + end, found.of_mean + end)
+
+
+def _of_terms(program: Program, indices: Tensor, num_samples: int, seed: int) -> Rounding:
+    lw, wide, of_sum = _in_both(program, indices, num_samples, seed)
+    if wide is None:
+        return Rounding(of_sum, of_sum)
+    few, of_draws, of_mean = len(lw), _difference(lw, wide).amax(0), _of_weight(lw, wide, len(lw))
+    if bool((of_mean > MUCH).any()):  # it may be that no draw of these few has any weight
+        runs = [(lw, wide)]
+        for i in range(1, MORE // num_samples + 1):
+            lw, wide, _ = _in_both(program, indices, num_samples, seed, i)
+            assert wide is not None
+            runs.append((lw, wide))
+        of_mean = _of_weight(*(torch.cat(parts) for parts in zip(*runs, strict=True)), few)
+    return Rounding(of_draws, of_mean)
+
+
+def _in_both(
+    program: Program, indices: Tensor, num_samples: int, seed: int, *number: int
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Log-weights of a few draws, `[k, n]`; in float64, if that can be; and what summation may cost, `[n]`."""
+    with program.quiet(seed, "rounding", *number):
         narrow = program.run(indices, num_samples)
         assert narrow.traces is not None
         size = _size(narrow).nan_to_num(nan=0.0, posinf=0.0)  # a weight of zero has no error
-        lw = narrow.log_weights()
+        of_sum = torch.finfo(narrowest(narrow)).eps * size
+        lw = narrow.log_weights().double()
         if narrowest(narrow) == torch.float64 or program.random:  # whose second run has other random numbers
-            return torch.finfo(narrowest(narrow)).eps * size
+            return lw, None, of_sum
         try:
             wide = _again(program, narrow, indices, num_samples)
         except Exception:  # kernels without float64, checks of dtypes in the program's own code
-            return torch.finfo(narrowest(narrow)).eps * size
-    return (lw[: len(wide)] - wide).abs().nan_to_num(nan=0.0, posinf=0.0).amax(0)
+            return lw, None, of_sum
+    return lw[: len(wide)], wide, of_sum
+
+
+def _difference(lw: Tensor, wide: Tensor) -> Tensor:
+    return (lw - wide).abs().nan_to_num(nan=0.0, posinf=0.0)
+
+
+def _of_weight(lw: Tensor, wide: Tensor, few: int) -> Tensor:
+    """Largest error of draws `[k, n]`, of each at most 100 times its weight over their mean: of the first few, if one
+    of these has a weight."""
+    mean = wide.logsumexp(0) - math.log(len(wide))
+    weight = (torch.maximum(lw, wide) - mean).exp().nan_to_num(nan=torch.inf, posinf=torch.inf)
+    error = torch.minimum(_difference(lw, wide), INFLUENCE * weight)
+    weighty = (weight[:few] * INFLUENCE >= 1).any(0)
+    return torch.where(weighty, error[:few].amax(0), error.amax(0))
 
 
 def _at_the_end(program: Program, indices: Tensor, seed: int) -> Tensor:
