@@ -334,6 +334,48 @@ def test_values_that_are_hardly_ever_drawn_leave_a_lower_bound(name):
     torch.testing.assert_close(e.per_datum + e.details["unreached"].log1p(), exact, rtol=0, atol=0.15)
 
 
+def of_likelihoods(q, first, second):
+    """x = 1 under z ~ Bernoulli(1/2), p(x | z) `first` and `second`, q(z = 1) = q; and ln p(x)."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Bernoulli(torch.where(z > 0, second, first)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(q))
+
+    return model, guide, math.log(first / 2 + second / 2)
+
+
+@pytest.mark.parametrize("q", [1e-3, 1e-4])
+@pytest.mark.parametrize("second", [1e-6, 5e-5])
+def test_a_value_that_no_draw_meets_and_that_holds_little_is_allowed_for_below(q, second):
+    """Weights are all equal where none has met it, and p̂ is too high by up to q: 41 % of the intervals missed."""
+    model, guide, exact = of_likelihoods(q, 0.5, second)
+    ev = pv.evidence(model, guide, torch.ones(400), estimators=[pv.IS(1000), pv.Jackknife(1000), pv.MLMC()])
+    for e in ev.values():
+        low, high = e.interval().unbind(-1)
+        assert (
+            e.reliable.all() and float(((low > exact + 1e-6) | (high < exact - 1e-6)).double().mean()) < 0.05
+        )
+        low, high = e.mean_interval()
+        assert low < exact < high and high - low < 4 * q
+    for seed in range(10):
+        e = pv.evidence(model, guide, torch.ones(1), estimators=[pv.IS(300)], seed=seed)["IS"]
+        assert e.mean_interval() == pytest.approx(e.interval()[0].tolist(), rel=1e-9)
+        assert e.mean_interval()[0] < exact + 1e-6
+
+
+def test_what_all_data_miss_does_not_average_out():
+    """Each p̂ is .5 % too low, by a value that is never drawn: so is their mean, of however many data."""
+    model, guide, exact = of_likelihoods(1e-6, 0.5, 0.0025)
+    e = pv.evidence(model, guide, torch.ones(400), estimators=[pv.IS(1000)])["IS"]
+    low, high = e.mean_interval()
+    assert e.reliable.all() and e.log_evidence < exact - 0.004 and low < exact < high
+
+
 OF_DRAWS = {
     "log_weights": lambda *pair: pv.log_weights(*pair, num_samples=1000),
     "posterior": pv.posterior,

@@ -15,7 +15,9 @@ from ..weights.diagnostics import MIN_ESS, khat_threshold
 from .direction import Direction, symbol_of
 
 TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, `[N]`
-UNREACHED = "unreached"  # in an estimate's details: share of p(x) that its draws miss, `[N]`, see `unreached`
+# In an estimate's details: share of the estimate that p(x) has more of (less, if < 0) where no draw of the guide meets
+# the values of discrete latents that it hardly ever draws, `[N]`; see `unreached`.
+UNREACHED = "unreached"
 MOST_UNREACHED = 0.01  # of p(x): a two-sided statement leaves out no more
 OWN = "own_proposal"  # in an estimate's details: 1 where a datum's draws are of its own proposal, 0 where the guide's
 ANNEALED = "annealed"  # in an estimate's details: 1 where a datum's chains were annealed from its proposal
@@ -26,6 +28,25 @@ SANDWICH = "sandwich_gap"  # in an estimate's details: upper - lower bound on si
 def standard_error(values: Tensor) -> float:
     """Standard error of the mean of independent values `[N]`; NaN for a single one."""
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Parts of two-sided intervals, `[N]`, nats.
+
+    Attributes:
+        centre: estimates less their biases.
+        lower, upper: room below and above for what independent draws leave open.
+        over, under: room below and above for values that are hardly ever drawn.
+        error: numerical error and rounding, on both sides.
+    """
+
+    centre: Tensor
+    lower: Tensor
+    upper: Tensor
+    over: Tensor
+    under: Tensor
+    error: Tensor
 
 
 @dataclass(frozen=True)
@@ -169,7 +190,8 @@ class Estimate:
             [c - z s, c + max(z s, ln(1 + sqrt(z^2 s^2 + a^2)))].
 
         The upper end has room for weights that were not drawn, since a run without its largest weights is too low
-        and looks harmless; it does not shrink with the level. It covers if the guide reaches every mode.
+        and looks harmless; it does not shrink with the level. It covers if the guide reaches every mode. Where values
+        of discrete latents are hardly ever drawn, the end on their side has room for what they hold.
 
         Who has one: what estimates ln p(x) itself (direction `"~"`: jackknife, MLMC, exact), and lower
         bounds made of weights (IS, AIS), whose distance to ln p(x) the weights tell. ELBO and upper
@@ -193,20 +215,25 @@ class Estimate:
         Raises:
             ValueError: as `interval`.
         """
-        ends, n = self._interval(level), len(self.per_datum)
+        sides = self._sides(level)
         if not bool(self.reliable.all()):
             return math.nan, math.nan
-        error = self.details.get("numerical_error", 0.0) + 2 * self.details.get("rounding", 0.0)
+        centre, n = float(sides.centre.mean()), len(self.per_datum)
         shared = NormalDist().inv_cdf(0.5 + level / 2) * self.shared_error
-        centre = self.per_datum - torch.nan_to_num(self.bias)
-        sides = ((ends - centre.unsqueeze(-1)).abs() - torch.as_tensor(error).reshape(-1, 1)).square().sum(
-            0
-        ).sqrt() / n
-        low, high = (math.hypot(v, shared) + float(torch.as_tensor(error).mean()) for v in sides.tolist())
-        return float(centre.mean()) - low, float(centre.mean()) + high
+        # Values that no draw meets are the same ones for all data: what they hold does not average out.
+        low, high = (
+            math.hypot(float(own.square().sum().sqrt()) / n, shared) + float(same.mean() + sides.error.mean())
+            for own, same in ((sides.lower, sides.over), (sides.upper, sides.under))
+        )
+        return centre - low, centre + high
 
     def _interval(self, level: float) -> Tensor:
         """Whatever the diagnostics say."""
+        sides = self._sides(level)
+        low = sides.centre - sides.lower - sides.over - sides.error
+        return torch.stack([low, sides.centre + sides.upper + sides.under + sides.error], -1)
+
+    def _sides(self, level: float) -> _Sides:
         if not 0 < level < 1:
             raise ValueError(f"expected a level in (0, 1), got {level}")
         if self.direction == "none":
@@ -216,11 +243,17 @@ class Estimate:
         if self.direction != "~" and (self.direction != "<=" or self.ess is None):
             raise ValueError(f"expected an estimator of ln p(x), got {self.name}: it only bounds ln p(x)")
         half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()
-        tail = self.details.get(TAIL, torch.zeros_like(half))
-        upper = torch.maximum(half, torch.log1p(torch.hypot(half, tail)))
-        error = self.details.get("numerical_error", 0.0) + 2 * self.details.get("rounding", 0.0)
-        centre = self.per_datum - torch.nan_to_num(self.bias)
-        return torch.stack([centre - half - error, centre + upper + error], -1)
+        zero = torch.zeros_like(half)
+        tail, more = (self.details.get(name, zero).to(half.device) for name in (TAIL, UNREACHED))
+        error = self.details.get("numerical_error", zero) + 2 * self.details.get("rounding", zero)
+        return _Sides(
+            centre=self.per_datum - torch.nan_to_num(self.bias),
+            lower=half,
+            upper=torch.maximum(half, torch.log1p(torch.hypot(half, tail))),
+            over=-torch.log1p(more.clamp(min=-0.999, max=0.0)),
+            under=more.clamp(min=0.0).log1p(),
+            error=zero + error,
+        )
 
     def __repr__(self) -> str:
         symbol = symbol_of("none" if self.refused else self.direction)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...programs import Program
 from ...programs.particles.unreached import DRAWS, discrete_latents, unreached_terms
 from ..core.chunks import choose_chunk
-from ..core.estimate import MOST_UNREACHED, TAIL, UNREACHED
+from ..core.estimate import MOST_UNREACHED, UNREACHED
 from ..core.estimator import PerDatum
 
 FEWEST = 25  # draws, as k-hat needs
@@ -29,7 +29,7 @@ def with_unreached(
     budget: int | None,
     rows: Tensor | None,
 ) -> dict[str, PerDatum]:
-    """Results with what their draws miss, `details["unreached"]`, `[N]`, for which their tail allowance has room.
+    """Results with what their draws miss, `details["unreached"]`, `[N]`, for which their intervals have room.
 
     Draws z ~ q(z|x) hardly ever meet a value u of a discrete latent with q(u) K < 5, as one whose probability is 0 in
     the numbers that it is drawn with. Without any such draw the mean of the weights has the expectation
@@ -60,7 +60,11 @@ def with_unreached(
     missed = _missed_by(program, values, rows, number, seed, budget)
     if missed is None:
         return dict(results)
-    return {**results, **{e.name: _with(results[e.name], m) for e, m in zip(concerned, missed, strict=True)}}
+    found = dict(results)
+    for e, share in zip(concerned, missed, strict=True):
+        old = results[e.name]
+        found[e.name] = replace(old, details={**old.details, UNREACHED: share})
+    return found
 
 
 def warn_unreached(
@@ -122,11 +126,3 @@ def _missed(terms: Sequence[tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
     log_w, share = (torch.cat(parts).cpu() for parts in zip(*terms, strict=True))
     held = (share + log_w - value.unsqueeze(1)).exp() - share.exp()
     return held.nan_to_num(nan=0.0, posinf=torch.inf).mean(1)
-
-
-def _with(result: PerDatum, missed: Tensor) -> PerDatum:
-    missed = missed.clamp(min=0.0)
-    details = {**result.details, UNREACHED: missed}
-    if TAIL in details:
-        details[TAIL] = details[TAIL] + missed.to(details[TAIL].device)
-    return replace(result, details=details)
