@@ -1,5 +1,6 @@
 """Bars of long calls: there where somebody watches, elsewhere silent, and of no effect on the numbers."""
 
+import inspect
 import io
 import os
 import subprocess
@@ -13,9 +14,11 @@ import torch
 import pyrovae as pv
 from pyrovae import progress as progress_module
 from pyrovae.models import ground_truths as gt
+from pyrovae.models.boltzmann import RBM
 from pyrovae.progress import NotebookBar, TerminalBar, shown, silenced
 
 PAIR = gt.linear_gaussian(6, latent_dim=2)
+MACHINE = RBM(6, num_hidden=4)
 
 
 class Recorder:
@@ -81,8 +84,25 @@ CALLS = {
             **o,
         ).elbo_local.per_datum
     ),
+    "weights": lambda **o: pv.log_weights(PAIR.model, PAIR.guide, PAIR.x, num_samples=50, **o),
+    "chains": lambda **o: (
+        pv.work_distributions(
+            PAIR.model, PAIR.guide, PAIR.x, simulate=2, ais=pv.AIS(3, 2), moves=1, **o
+        ).forward
+    ),
+    "temperatures": lambda **o: pv.log_partition(MACHINE.model, betas=5, num_chains=4, **o).log_weights,
     "epochs": lambda **o: torch.tensor([row["loss"] for row in train(**o).history]),
 }
+
+
+def test_all_public_functions_show_progress_in_one_way():
+    spaces = (pv, pv.thermodynamics, pv.divergences)
+    found = {n: getattr(space, n) for space in spaces for n in dir(space) if n[0] != "_"}
+    kinds = {}
+    for name, fn in found.items():
+        if inspect.isfunction(fn) and "progress" in (parameters := inspect.signature(fn).parameters):
+            kinds[name] = parameters["progress"].default
+    assert len(kinds) >= 10 and set(kinds.values()) == {True}, kinds
 
 
 @pytest.mark.parametrize("name", CALLS)

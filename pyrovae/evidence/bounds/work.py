@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...checking import checked
 from ...programs import seeded
+from ...progress import Progress, listener, shows_progress
 from ..chains.hmc import Point, move
 from ..chains.tuned_chunks import Ticks, TunedChunk, chunks
 from ..core.compile_when import Compile
@@ -123,6 +124,7 @@ class WorkDistributions:
 
 
 @checked
+@shows_progress("chains")
 def work_distributions(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -134,7 +136,7 @@ def work_distributions(
     plate: str | None = None,
     budget: int | None = None,
     compile: Compile = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
 ) -> WorkDistributions:
     """Forward and reverse AIS of K chains for each datum drawn from the model.
 
@@ -167,7 +169,7 @@ def work_distributions(
     drawn, program = simulated_program(model, guide, like, simulate, seed, plate)
     if ais.draws_from_guide:
         warn_narrower(program)
-    execution = Execution(seed, budget, compile, progress)
+    execution = Execution(seed, budget, compile, listener(progress))
     ticks = Ticks(execution, simulate * ais.num_chains, 2 * (ais.num_temperatures - 1))
     parts: list[list[Tensor]] = []
     for chunk in chunks(program, ais, execution):

@@ -22,6 +22,7 @@ from ...programs import (
 from ...programs.compile.compiled_weights import CompiledWeights
 from ...programs.compile.tracing import UntraceableError
 from ...programs.sites import Sites
+from ...progress import Progress, listener, shows_progress
 from ..weights.narrower_guides import warn_narrower
 from ..weights.unreached import warn_unreached
 from .apart import Apart
@@ -32,6 +33,7 @@ from .execution import Execution
 
 
 @checked
+@shows_progress("weights")
 def log_weights(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -43,7 +45,7 @@ def log_weights(
     chunk: Chunk | None = None,
     budget: int | None = None,
     compile: Compile = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
     given: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """ln w_k(x_n) = ln p(x_n, z_nk) - ln q(z_nk | x_n), with z_nk ~ q(z | x_n).
@@ -68,7 +70,7 @@ def log_weights(
         compile: run full chunks as one compiled graph, with the same noise (equal to rounding); "auto": from 10
             million (datum, sample) pairs on, on CUDA from 500 million. A program that is no graph runs eagerly, with
             a warning. A second call for the same graph finds its code.
-        progress: called as `progress(done, total)` in (datum, sample) pairs.
+        progress: a bar, or a function that is called with (done, total) in (datum, sample) pairs; as in `evidence`.
         given: values of latents outside of the plate, which all data share, by name: the weights are then those of
             p(x | given), without the density of `given` itself. `pyro.condition(model, given)` does the same.
 
@@ -92,7 +94,7 @@ def log_weights(
     blocks = iterate(
         program,
         num_samples,
-        Execution(seed, budget, compile, progress),
+        Execution(seed, budget, compile, listener(progress)),
         chunk=chunk,
     )
     out: Tensor | None = None

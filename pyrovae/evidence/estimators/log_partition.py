@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...checking import checked
 from ...programs import annealed_family, module_mode, seeded
+from ...progress import Progress, listener, shows_progress
 from ..core.direction import Direction
 from ..weights.diagnostics import effective_sample_size
 
@@ -74,6 +75,7 @@ class LogPartition:
 
 
 @checked
+@shows_progress("temperatures")
 def log_partition(
     model: Callable[..., Any],
     *,
@@ -81,7 +83,7 @@ def log_partition(
     num_chains: int = 100,
     draws: Tensor | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = True,
 ) -> LogPartition:
     r"""ln Z of a program that declares its annealed family, by AIS (Salakhutdinov & Murray 2008).
 
@@ -96,7 +98,7 @@ def log_partition(
         num_chains: C, forwards.
         draws: exact draws of p(x), `[C, *event]`: run backwards, one chain each.
         seed: of the noise.
-        progress: called as `progress(done, total)` in temperatures.
+        progress: a bar, or a function that is called with (done, total) in temperatures; as in `evidence`.
 
     Returns:
         `LogPartition`; float64 weights.
@@ -123,7 +125,7 @@ def log_partition(
         base = family.start_log_partition().double()
         with seeded(seed, "partition" if draws is None else "partition backwards", device=base.device):
             x = family.start(chains) if draws is None else draws
-            total = (_forwards if draws is None else _backwards)(family, x, path, progress)
+            total = (_forwards if draws is None else _backwards)(family, x, path, listener(progress))
     base = base.cpu()
     weights = total.double().cpu() + (base if draws is None else -base)
     value, error = bootstrapped(weights, seed)
