@@ -426,6 +426,22 @@ def test_evidence_says_which_way_it_errs():
     assert alone["Normalised"].details["num_temperatures"] == 20
 
 
+def test_chains_of_ln_z_that_tell_nothing_are_named():
+    """Weights 3 times as large as a few temperatures can follow: ESS 1 to 5 of 50, and no word."""
+    rbm, v = machine(), states(5)
+    with torch.no_grad():
+        for p in rbm.parameters():
+            p.mul_(6)
+    exact = rbm.exact_log_partition().value
+    for betas, chains, said in ((2, 50, "ESS"), (1000, 3, "too few"), (1000, 50, None)):
+        asked = pv.Normalised(betas=betas, num_chains=chains)
+        ev = pv.evidence(rbm.model, rbm.guide, v, estimators=[asked])
+        words = [w for w in ev.warnings if w.startswith("Normalised")]
+        assert (said is None and not words) or said in words[0]
+        if said is None:
+            assert abs(ev["Normalised"].details["log_partition"] - exact) < 5 * ev["Normalised"].se_mc
+
+
 def test_results_of_ln_z_describe_themselves():
     found = LogPartition(451.28, 0.04, "<=", "AIS")
     assert "ln Z ≥ 451.2800 ± 0.0400" in repr(found)

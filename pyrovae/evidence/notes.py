@@ -10,11 +10,11 @@ import torch
 from .bounds.bracket import LOW_ACCEPTANCE
 from .core.estimate import OWN, TAIL, UNREACHED, Estimate
 from .estimators.jackknife import DOMINANT
-from .weights.diagnostics import MIN_ESS, khat_threshold
+from .weights.diagnostics import ALONE, MIN_ESS, MIN_SAMPLES, khat_threshold
 from .weights.unreached import share_missing, unreached_note
 
-ALONE = 2.0  # an effective sample size below which one weight makes up most of the sum
 STUCK = 0.05  # acceptance of the worst chain
+FEW_CHAINS = 10  # whose spread tells an error
 UNEVEN = 0.25  # ESS / chains of an annealing that has not kept up
 ROUNDING = 0.01  # nats per datum, from where on a reader is told of it
 
@@ -27,7 +27,7 @@ def estimate_notes(estimates: dict[str, Estimate]) -> list[str]:
             out.append(f"{e.name} is refused: {e.refused}")
     out += _of_rounding(estimates.values())
     for e in estimates.values():
-        out += _of_weights(e, estimates)
+        out += _of_weights(e, estimates) + _of_partition(e)
     if "Jackknife" in estimates:
         out += _of_jackknife(estimates["Jackknife"])
     if "MLMC" in estimates:
@@ -45,8 +45,8 @@ def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
     dead = int((~torch.isfinite(e.per_datum)).sum())
     if dead:
         out.append(f"{name}{dead} data have only zero weights: the guide never hits the posterior's support")
-    if e.num_samples < 25:
-        out.append(f"{name}K = {e.num_samples} is too few for tail diagnostics (k-hat needs 25)")
+    if e.num_samples < MIN_SAMPLES:
+        out.append(f"{name}K = {e.num_samples} is too few for tail diagnostics (k-hat needs {MIN_SAMPLES})")
     if UNREACHED in e.details and share_missing(e.details[UNREACHED]):
         out.append(name + unreached_note(e.details[UNREACHED]))
     share = e.unreliable_share
@@ -95,7 +95,7 @@ def _why(e: Estimate) -> str:
     if e.num_samples <= MIN_ESS:
         drawn = "chains" if "num_temperatures" in e.details else "samples"
         why += f", which takes more than the {e.num_samples:,} {drawn} here"
-    if e.num_samples < 25:
+    if e.num_samples < MIN_SAMPLES:
         return why
     high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
     why += f", k-hat above {khat_threshold(e.num_samples):.2f}: {high:.0%}"
@@ -127,6 +127,22 @@ def _of_moves(e: Estimate, name: str) -> list[str]:
             "of the data: the annealing is too fast for them; more temperatures would raise the bound"
         )
     return out
+
+
+def _of_partition(e: Estimate) -> list[str]:
+    """Notes on the chains that ln Z of an unnormalised program is of."""
+    if "partition_ess" not in e.details:
+        return []
+    chains, ess = int(e.details["num_chains"]), float(e.details["partition_ess"])
+    if ess < UNEVEN * chains:
+        side = "above" if e.direction == ">=" else "below"
+        return [
+            f"{e.name}: the chains of ln Z have uneven weights (ESS {ess:.1f} of {chains}): ln p(x) lies {side} the "
+            "true one by more than ± can tell; try more temperatures (betas)"
+        ]
+    if chains < FEW_CHAINS:
+        return [f"{e.name}: {chains} chains are too few to tell the error of ln Z; try {FEW_CHAINS} or more"]
+    return []
 
 
 def _of_jackknife(e: Estimate) -> list[str]:

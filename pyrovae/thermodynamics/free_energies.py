@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..evidence.core.direction import Direction
 from ..evidence.core.tables import check_style, render
-from ..evidence.weights.diagnostics import khat_threshold
+from ..evidence.weights.diagnostics import ALONE, MIN_SAMPLES, khat_threshold
 from ..programs import LABELS
 
 # An estimate that lies above on average says that the truth is at most that.
@@ -100,6 +100,19 @@ class FreeEnergy:
                 f"{self.estimator} overstates F_p, so the gap is understated; estimated bias of F_p: at most "
                 f"{float(self.bias.mean(-1).max()):+.2g} nats"
             )
+        if self.ess is not None:
+            drawn = self.num_samples if self.estimator == "IS" else None
+            if drawn is not None and drawn < MIN_SAMPLES:
+                out.append(
+                    f"K = {drawn} is too few to tell whether the errors can be trusted (k-hat needs {MIN_SAMPLES})"
+                )
+            alone = (self.ess < ALONE).double().mean(-1)
+            for t, share in zip(self.temperatures.tolist(), alone.tolist(), strict=True):
+                if share > 0:
+                    out.append(
+                        f"at T = {t:g} one weight decides for {share:.0%} of the data (ESS < {ALONE:g}): F_p lies "
+                        "below the one given by more than its ± can tell; try pv.AIS, pv.Exact or more samples"
+                    )
         if self.khat is not None:
             # NaN below 25 draws; +inf where the largest weights are equal, as discrete latents make them.
             heavy = (self.khat > khat_threshold(self.num_samples)) & torch.isfinite(self.khat)

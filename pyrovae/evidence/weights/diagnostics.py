@@ -12,6 +12,7 @@ from .khat import TailFit, fit_tails, smooth_tails
 # Below this effective sample size a two-sided interval under-covers (log-normal weights with
 # K = 5000: 95 % nominal covers 80 % at log-variance 7, 48 % at 16).
 MIN_ESS = 200.0
+ALONE = 2.0  # an effective sample size below which one weight makes up most of the sum
 MIN_SAMPLES = 25  # below, there is no tail to fit
 EQUAL = 0.01  # nats: weights that differ by less have no tail worth a fit (rounding under an exact guide)
 

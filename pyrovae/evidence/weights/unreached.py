@@ -15,8 +15,7 @@ from ...programs.particles.unreached import DRAWS, discrete_latents, unreached_t
 from ..core.chunks import choose_chunk
 from ..core.estimate import MOST_UNREACHED, UNREACHED
 from ..core.estimator import PerDatum
-
-FEWEST = 25  # draws, as k-hat needs
+from .diagnostics import MIN_SAMPLES
 
 
 def with_unreached(
@@ -72,9 +71,9 @@ def warn_unreached(
 ) -> None:
     """Warns of what K draws with estimates `[N]` miss, for results that have no warnings of their own.
 
-    Fewer than 25 draws are no estimate that anything is to be said of.
+    Fewer draws than k-hat needs are no estimate that anything is to be said of.
     """
-    if num_samples < FEWEST:
+    if num_samples < MIN_SAMPLES:
         return
     values = log_evidence.cpu().double().unsqueeze(0)
     missed = _missed_by(program, values, torch.arange(len(log_evidence)), num_samples, seed, budget)
