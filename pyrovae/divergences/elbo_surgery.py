@@ -12,6 +12,7 @@ from ..checking import checked
 from ..programs import Program, inspect_program, seeded
 from ..programs.latents.pairwise import GuideDraws, PairwiseGuide
 from ..programs.memory import budget_on
+from ..programs.particles.unreached import unmet_mass
 from ..progress import Progress, listener, shows_progress
 from .surgery_terms import ElboSurgery
 
@@ -117,9 +118,9 @@ def elbo_surgery(
             )
         )
     own, prior, likelihood, aggregate, others = (torch.cat(v, 1).cpu() for v in zip(*parts, strict=True))
-    return ElboSurgery(
-        own, prior, likelihood, aggregate, others, count, shares.cpu() * (len(x) / shares.sum().cpu())
-    )
+    shares = shares.cpu() * (len(x) / shares.sum().cpu())
+    unmet = unmet_mass(program, num_samples)
+    return ElboSurgery(own, prior, likelihood, aggregate, others, count, shares, unmet)
 
 
 def _components(num_data: int, count: int, indices: Tensor, seed: int, chunk: int) -> Tensor:

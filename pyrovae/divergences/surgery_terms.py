@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+LEAST = 1e-4  # nats, from where on a reader is told of what draws leave out
+
 
 @dataclass(frozen=True)
 class Term:
@@ -44,6 +46,7 @@ class ElboSurgery:
         num_components: M, how many data make up the aggregate; N: all, and it is exact.
         shares: c_m = sum_n mean_k q(z_nk | x_m) / sum_l q(z_nk | x_l): how many data's worth of draws fall to the
             posterior of x_m, `[N]`, of mean 1.
+        unmet: mass of values of discrete latents that the draws are not to meet, see `unmet_mass`.
 
     Errors over data are by the infinitesimal jackknife (Jaeckel 1972; Efron 1982,
     https://doi.org/10.1137/1.9781611970319): a datum counts by its own draws and as a component of every other datum's
@@ -57,6 +60,7 @@ class ElboSurgery:
     log_others: Tensor = field(repr=False)
     num_components: int
     shares: Tensor = field(repr=False)
+    unmet: float = field(default=0.0, repr=False)
 
     @property
     def num_data(self) -> int:
@@ -71,7 +75,7 @@ class ElboSurgery:
     @property
     def mean_kl(self) -> Term:
         """mean KL(q(z|x_n) ‖ p(z)): the rate, what the ELBO subtracts."""
-        return _term(self.log_own - self.log_prior)
+        return self._term(self.log_own - self.log_prior)
 
     @property
     def mutual_information(self) -> Term:
@@ -79,12 +83,12 @@ class ElboSurgery:
 
         For the law of the data it is a lower bound, in expectation: N data tell apart at most ln N.
         """
-        return _term(self.log_own - self.log_aggregate, -self.shares)
+        return self._term(self.log_own - self.log_aggregate, -self.shares)
 
     @property
     def mutual_information_upper(self) -> Term:
         """The same with x_n left out of its aggregate: an upper bound of both, in expectation (Poole et al. 2019)."""
-        return _term(self.log_own - self.log_others, -self.shares)
+        return self._term(self.log_own - self.log_others, -self.shares)
 
     @property
     def marginal_kl(self) -> Term:
@@ -92,22 +96,22 @@ class ElboSurgery:
 
         For the law of the data it is an upper bound, in expectation.
         """
-        return _term(self.log_aggregate - self.log_prior, self.shares)
+        return self._term(self.log_aggregate - self.log_prior, self.shares)
 
     @property
     def marginal_kl_lower(self) -> Term:
         """mean KL - `mutual_information_upper`: a lower bound of both, in expectation; may be negative."""
-        return _term(self.log_others - self.log_prior, self.shares)
+        return self._term(self.log_others - self.log_prior, self.shares)
 
     @property
     def reconstruction(self) -> Term:
         """mean E_q[ln p(x|z)]."""
-        return _term(self.log_likelihood)
+        return self._term(self.log_likelihood)
 
     @property
     def elbo(self) -> Term:
         """reconstruction - I - KL(q(z) ‖ p(z)), which is the ELBO."""
-        return _term(self.log_likelihood + self.log_prior - self.log_own)
+        return self._term(self.log_likelihood + self.log_prior - self.log_own)
 
     @property
     def warnings(self) -> list[str]:
@@ -118,11 +122,31 @@ class ElboSurgery:
                 f"I_q is within 0.7 nats of its ceiling ln {self.num_components:,} = {most:.2f}: the data are told "
                 "apart almost surely, and for the law of the data I_q may be far larger, the marginal KL far smaller"
             )
+        if self._missed > LEAST:
+            out.append(
+                f"values of discrete latents of a mass of {self.unmet:.2g} under the guide are hardly ever drawn: what "
+                f"they add to each term, some {self._missed:.1g} nats, is counted in ± (MC) alone; try more num_samples"
+            )
         if not self.exact_aggregate:
             out.append(
                 f"the aggregate is of {self.num_components} of {self.num_data} data: bounds of the terms of all data"
             )
         return out
+
+    @property
+    def _missed(self) -> float:
+        """What values that are not to be met may add to a term, nats: their mass times ln of one over it."""
+        return self.unmet * max(1.0, -math.log(self.unmet)) if self.unmet else 0.0
+
+    def _term(self, values: Tensor, shares: Tensor | None = None) -> Term:
+        """Mean of `[K, N]`, and both its errors; `shares` are those of a datum in the aggregate, with its sign."""
+        k, n = values.shape
+        se = float((values.var(0) / k).sum().sqrt()) / n if k > 1 else math.nan
+        influence = values.mean(0)
+        if shares is not None:
+            influence = influence + shares
+        se_data = math.hypot(float(influence.std()) / math.sqrt(n), self._missed)
+        return Term(float(values.mean()), math.hypot(se, self._missed), se_data)
 
     def __repr__(self) -> str:
         how = ("", "", "") if self.exact_aggregate else (" ≥", " ≤", f", {self.num_components} components")
@@ -130,13 +154,3 @@ class ElboSurgery:
             f"ElboSurgery(mean KL {self.mean_kl} = I_q{how[0]} {self.mutual_information} + KL(q(z) ‖ p(z)){how[1]} "
             f"{self.marginal_kl} nats; ln N = {math.log(self.num_data):.4f}, N={self.num_data}{how[2]})"
         )
-
-
-def _term(values: Tensor, shares: Tensor | None = None) -> Term:
-    """Mean of `[K, N]`, and both its errors; `shares` are those of a datum in the aggregate, with its sign."""
-    k, n = values.shape
-    se = float((values.var(0) / k).sum().sqrt()) / n if k > 1 else math.nan
-    influence = values.mean(0)
-    if shares is not None:
-        influence = influence + shares
-    return Term(float(values.mean()), se, float(influence.std()) / math.sqrt(n))

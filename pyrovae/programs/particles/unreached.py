@@ -7,6 +7,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
@@ -74,6 +75,29 @@ def unreached_terms(
             done += k
             if done >= LOOK and not force.found:
                 return
+
+
+def unmet_mass(program: Program, num_samples: int) -> float:
+    """Mean mass q(u|x_n) of values u that K draws of each of all N data are to meet fewer than 5 times in all.
+
+    Of the site and element where it is largest. Draws of the guide say nothing of them, nor does their spread.
+    """
+    most = 0.0
+    for site in discrete_latents(program):
+        total: Tensor | None = None
+        for indices in program.arguments.chunks(max(1, min(1024, program.arguments.num_data))):
+            with program.quiet(0, "unmet"), program.on(indices) as given:
+                node = poutine.trace(program.guide).get_trace(*given).nodes[site]
+            base = base_of(node["fn"])
+            log_q = base.log_prob(_values(base)).movedim(0, -1)
+            shape = (*node["fn"].batch_shape, log_q.shape[-1])
+            at = next(len(shape) - 1 + f.dim for f in node["cond_indep_stack"] if f.name == program.plate)
+            mass = log_q.expand(shape).double().exp().movedim(at, 0)[: len(indices)].sum(0).cpu()
+            total = mass if total is None or total.shape != mass.shape else total + mass
+        if total is not None:
+            unmet = total.masked_fill(total * num_samples >= EXPECTED, 0.0).sum(-1)
+            most = max(most, float(unmet.max()) / program.arguments.num_data)
+    return most
 
 
 class _Rare(Messenger):
