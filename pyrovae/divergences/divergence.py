@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..evidence.weights.diagnostics import pareto_khat
-from .drawn import Density, drawn, variance_of_mean
+from .drawn import Density, drawn, error_of_mean, variance_of_mean
 from .infinite import diverges, reaches_beyond
 
 Method = Literal["closed form", "enumeration", "monte carlo", "supports and tails"]
@@ -86,12 +86,12 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
             endless = endless if found is None else endless | found.to(endless.device)
         if bool(endless.any()):
             value = torch.where(endless, torch.inf, ratio.mean(0))
-            se = torch.where(endless, torch.nan, variance_of_mean(ratio).sqrt())
+            se = torch.where(endless, torch.nan, error_of_mean(ratio))
             return Divergence(
                 value, se, "supports and tails" if bool(endless.all()) else "monte carlo", num_samples
             )
         _check_tail(ratio)
-    return Divergence(ratio.mean(0), variance_of_mean(ratio).sqrt(), "monte carlo", num_samples)
+    return Divergence(ratio.mean(0), error_of_mean(ratio), "monte carlo", num_samples)
 
 
 def _check_tail(ratio: Tensor) -> None:

@@ -69,3 +69,11 @@ def variance_of_mean(values: Tensor) -> Tensor:
     if len(values) < 2:
         return torch.full_like(values[0], torch.nan)
     return values.var(0) / len(values)
+
+
+def error_of_mean(values: Tensor) -> Tensor:
+    """Standard error of the mean of draws `[S, *batch]`, at least |mean| / S.
+
+    Draws that are all alike say nothing of what has a probability of less than 1/S.
+    """
+    return torch.maximum(variance_of_mean(values).sqrt(), values.mean(0).abs() / len(values))
