@@ -97,9 +97,9 @@ def masked_laws_in(*traces: Any) -> list[str]:
 
 
 def _counts_whole(fn: Any) -> bool:
-    """Whether the masks of `.mask()` leave nothing out."""
+    """Whether the masks of `.mask()` are sure to leave nothing out: a tensor's values may be others for other data."""
     while isinstance(fn, dist.MaskedDistribution | dist.Independent):
-        if isinstance(fn, dist.MaskedDistribution) and not bool(torch.as_tensor(fn._mask).all()):
+        if isinstance(fn, dist.MaskedDistribution) and fn._mask is not True:
             return False
         fn = fn.base_dist
     return True
