@@ -161,6 +161,7 @@ class Exact:
             scouts,
             eps=eps,
             likelihood=temperature == 1,
+            mapped=joint.mapped,
         )
 
 
