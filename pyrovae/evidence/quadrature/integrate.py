@@ -109,9 +109,19 @@ def integrate(
         return found
     further = float((FAR[True] * math.log(10) - factor[short].abs().log().clamp(min=0.0)).amin())
     more, _ = over(max(END, further))
-    names = ("value", "error", "rounding", "prior", "beyond")
-    chosen = {name: torch.where(short, getattr(more, name), getattr(found, name)) for name in names}
-    return replace(found, **chosen, nodes=found.nodes + more.nodes)
+
+    def chosen(name: str) -> Tensor:
+        return torch.where(short, getattr(more, name), getattr(found, name))
+
+    return replace(
+        found,
+        value=chosen("value"),
+        error=chosen("error"),
+        rounding=chosen("rounding"),
+        prior=chosen("prior"),
+        beyond=chosen("beyond"),
+        nodes=found.nodes + more.nodes,
+    )
 
 
 def _over(
