@@ -82,11 +82,15 @@ def test_tails_beyond_any_grid_are_counted():
 
 
 def test_a_tail_that_no_grid_holds_is_refused():
-    """1 % of a Student's t with .05 degrees of freedom lies beyond 1e40."""
-    prior = dist.StudentT(t(0.05), t(0.0), t(1.0))
-    programs = pair(prior, lambda z: dist.Bernoulli(logits=z), lambda x: dist.Normal(x * 0, 1.0))
+    """1 % of a Student's t with .05 degrees of freedom lies beyond 1e40, of one with .002 half beyond all numbers."""
+
+    def programs(freedom):
+        prior = dist.StudentT(t(freedom), t(0.0), t(1.0))
+        return pair(prior, lambda z: dist.Bernoulli(logits=z), lambda x: dist.Normal(x * 0, 1.0))
+
+    right(exact(programs(0.05), t([0.0, 1.0])), math.log(0.5))
     with pytest.raises(ValueError, match="integrates to 1 over the support that its laws declare, got 0"):
-        exact(programs, t([0.0, 1.0]))
+        exact(programs(0.002), t([0.0, 1.0]))
 
 
 def test_two_dims_of_both_kinds():
@@ -328,3 +332,99 @@ def test_modes_narrower_than_the_space_between_nodes_are_found_or_refused(waves,
         assert waves < 20
     except ValueError as error:  # more modes than there are panels for
         assert waves == 20 and "settles" in str(error)
+
+
+def lights(x):
+    return dist.Normal(x * 0 + 1, 2.0)
+
+
+def halves(x):
+    return dist.LogNormal(x * 0, 1.0)
+
+
+HEAVY = [  # prior, likelihood, x, guide, the first T without an integral
+    (dist.HalfCauchy(1.0), lambda z: dist.Bernoulli(logits=z), 1.0, halves, 2.0),
+    (dist.Cauchy(0.0, 1.0), lambda z: dist.Bernoulli(logits=z), 1.0, lights, 2.0),
+    (dist.HalfCauchy(1.0), lambda z: dist.StudentT(2.0, z, 0.3), 1.7, halves, 5.0),
+    (dist.HalfCauchy(1.0), lambda z: dist.Normal(0.0, z), 0.7, halves, 3.0),
+    (dist.Pareto(1.0, 1.5), lambda z: dist.Normal(0.0, z), 0.5, halves, 3.5),
+]
+
+
+@pytest.mark.parametrize("case", range(len(HEAVY)))
+@pytest.mark.parametrize("more", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_free_energies_that_are_infinite_are_refused(case, more, seed):
+    """p^{1/T} falls as z^-a with a <= 1: the numbers end (1e154, where squares do), and the integrand does not."""
+    prior, likelihood, x, guide, first = HEAVY[case]
+    programs = pair(prior, likelihood, guide)
+    options = {"temperatures": (first + more,), "estimator": pv.Exact(), "num_samples": 4, "seed": seed}
+    with pytest.raises(ValueError, match="infinite one for datum 0 at T"):
+        pv.thermodynamics.free_energy(*programs, torch.tensor([x]), **options)
+
+
+@pytest.mark.parametrize(("temperature", "seed"), [(1.3, 0), (1.9, 0), (1.9, 1)])
+def test_free_energies_of_heavy_tails_are_right(temperature, seed):
+    """z^-1.05 at T = 1.9: a tenth of the integral lies beyond 1e18, in no grid around the peak."""
+    z = torch.linspace(-330.0, 330.0, 2_000_001, dtype=F64)  # asinh
+    density = -(math.log(math.pi) + torch.logaddexp(t(0.0), 2 * z.sinh().abs().log()))
+    density = density + torch.nn.functional.logsigmoid(z.sinh())
+    log_terms = density / temperature + z.cosh().log()
+    exponent = 2 / temperature - 1  # of e^(-a asinh z), beyond 330
+    beyond = (log_terms[-1] - math.log(exponent)).exp()
+    truth = ((log_terms.logsumexp(0) + (z[1] - z[0]).log()).exp() + beyond).log()
+    programs = pair(dist.Cauchy(0.0, 1.0), lambda z: dist.Bernoulli(logits=z), lights)
+    options = {"temperatures": (temperature,), "estimator": pv.Exact(), "num_samples": 4, "seed": seed}
+    found = pv.thermodynamics.free_energy(*programs, torch.ones(1), **options)
+    error = float(found.details["numerical_error"])
+    assert error <= 1e-5
+    assert abs(float(found.helmholtz) / -temperature - float(truth)) <= error + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_infinite_density_of_data_is_refused(seed):
+    """Normal(0 | 0, s) = c / s, and e^-s / s has no integral at 0; of x = .5 it has one."""
+    programs = pair(
+        dist.Exponential(1.0), lambda z: dist.Normal(0.0, z), lambda x: dist.Gamma(x * 0 + 1, 1.0)
+    )
+    with pytest.raises(ValueError, match="infinite one for datum 0 "):
+        pv.evidence(*programs, torch.tensor([0.0]), estimators=[pv.Exact()], seed=seed)
+    v = torch.linspace(-12.0, 6.0, 400_001, dtype=F64)  # ln s
+    log_terms = v - v.exp() - v - 0.5 * math.log(2 * math.pi) - 0.5 * (0.5 / v.exp()).square()
+    truth = log_terms.logsumexp(0) + (v[1] - v[0]).log()
+    right(pv.evidence(*programs, torch.tensor([0.5]), estimators=[pv.Exact()], seed=seed)["Exact"], truth)
+
+
+def test_a_far_narrow_peak_of_a_heavy_prior_is_within_the_tolerance():
+    """Draws of Cauchy laws too are made in float64: in float32 x = 300 was had to .12 nats, and no peak was sought."""
+    programs = pair(
+        dist.Cauchy(0.0, 1.0), lambda z: dist.Normal(z, 0.01), lambda x: dist.StudentT(3.0, x * 0, 2.0)
+    )
+    found = exact(programs, torch.tensor([300.0, 300.0]))
+    right(found, -math.log(math.pi * (1 + 300.0**2)) + 0.5 * 6 / 300**2 * 0.01**2)  # p''/p = 6 / z^2 far out
+    assert "no gradients" not in found.details["method"]
+
+
+def test_numerical_errors_beyond_the_tolerance_are_shown():
+    """Rounding that the program's own float32 leaves is in ± and in words, of evidence and of free energies."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            assert z.dtype == torch.float32
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1) + torch.full((400,), 30.0), 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal((x - 30.0).mean(-1), 0.1))
+
+    x = 34.0 + 4 * torch.randn(3, 400, generator=torch.Generator().manual_seed(0))
+    report = pv.evidence(model, guide, x, estimators=[pv.Exact()])
+    error = float(report["Exact"].details["numerical_error"].mean())
+    assert error > 1e-4
+    assert report["Exact"].se_mc == pytest.approx(error)
+    assert any("numerical error of" in note for note in report.warnings)
+    free = pv.thermodynamics.free_energy(model, guide, x, temperatures=(1.0,), estimator=pv.Exact())
+    assert float(free.mean("helmholtz")[2]) == pytest.approx(error, rel=0.5)
+    assert any("numerical error of" in note for note in free.warnings)
+    assert "numerical error of" in free.table()

@@ -26,6 +26,12 @@ def estimate_notes(estimates: dict[str, Estimate]) -> list[str]:
         if e.refused:
             out.append(f"{e.name} is refused: {e.refused}")
     out += _of_rounding(estimates.values())
+    out += [
+        f"{e.name} has a numerical error of {e.numerical:.2g} nats per datum, which its ± MC holds; try float64 "
+        "(x.double(), and .double() of the modules), or a smaller tolerance"
+        for e in estimates.values()
+        if e.numerical
+    ]
     for e in estimates.values():
         out += _of_weights(e, estimates) + _of_partition(e)
     if "Jackknife" in estimates:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..evidence.core.direction import Direction
+from ..evidence.core.estimate import VISIBLE
 from ..evidence.core.tables import check_style, render
 from ..evidence.weights.diagnostics import ALONE, MIN_SAMPLES, khat_threshold
 from ..programs import LABELS
@@ -79,7 +80,8 @@ class FreeEnergy:
         """(mean over data, its standard error over data, its Monte-Carlo standard error) of a field, nats.
 
         `[T]` each; of energy and entropy single numbers. The error over data is for the law of the data
-        and holds the Monte-Carlo noise; the other is for these very data.
+        and holds the Monte-Carlo noise; the other is for these very data, and that of F_p and of the gap holds what
+        numerical error four digits show.
 
         Raises:
             ValueError: for another name.
@@ -89,7 +91,18 @@ class FreeEnergy:
         values: Tensor = getattr(self, name)
         n = values.shape[-1]
         spread = values.std(-1) / math.sqrt(n) if n > 1 else torch.full(values.shape[:-1], math.nan)
-        return values.mean(-1), spread, self.variances[name].sum(-1).sqrt() / n
+        error = self.variances[name].sum(-1).sqrt() / n
+        if name in ("helmholtz", "gap"):
+            error = torch.hypot(error, self._numerical())
+        return values.mean(-1), spread, error
+
+    def _numerical(self) -> Tensor:
+        """Numerical error of F_p where four digits show it, mean over data, `[T]`, nats; else 0."""
+        found = self.details.get("numerical_error")
+        if found is None:
+            return torch.zeros_like(self.temperatures)
+        error = self.temperatures * found.mean(-1)
+        return torch.where(error > VISIBLE, error, 0.0)
 
     @property
     def warnings(self) -> list[str]:
@@ -123,6 +136,12 @@ class FreeEnergy:
                         f"at T = {t:g} the weights of {share:.0%} of the data have tails too heavy for their errors "
                         "(k-hat); try pv.AIS or pv.Exact"
                     )
+        for t, error in zip(self.temperatures.tolist(), self._numerical().tolist(), strict=True):
+            if error:
+                out.append(
+                    f"at T = {t:g} F_p has a numerical error of {error:.2g} nats per datum, which its ± holds; try "
+                    "float64 (x.double(), and .double() of the modules), or a smaller tolerance"
+                )
         return out
 
     def table(self, style: str = "terminal") -> str:

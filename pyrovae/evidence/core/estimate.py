@@ -19,6 +19,7 @@ TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, 
 # the values of discrete latents that it hardly ever draws, `[N]`; see `unreached`.
 UNREACHED = "unreached"
 MOST_UNREACHED = 0.01  # of p(x): a two-sided statement leaves out no more
+VISIBLE = 5e-5  # nats: half of the last digit that is printed
 OWN = "own_proposal"  # in an estimate's details: 1 where a datum's draws are of its own proposal, 0 where the guide's
 ANNEALED = "annealed"  # in an estimate's details: 1 where a datum's chains were annealed from its proposal
 NUM_DRAWS = "num_draws"  # in an estimate's details: draws of each datum, where they differ
@@ -101,9 +102,16 @@ class Estimate:
 
     @property
     def se_mc(self) -> float:
-        """Standard error of the mean over these very data: Monte Carlo, and rounding."""
+        """Standard error of the mean over these very data: Monte Carlo, rounding, and what digits show of numerics."""
         own = float(self.variance.sum().sqrt() / len(self.variance))
-        return math.hypot(own, self.shared_error, self.rounding)
+        return math.hypot(own, self.shared_error, self.rounding, self.numerical)
+
+    @property
+    def numerical(self) -> float:
+        """Numerical error of the mean of an exact value, where four digits show it, nats; else 0."""
+        error = self.details.get("numerical_error")
+        size = 0.0 if error is None else float(error.mean())
+        return size if size > VISIBLE else 0.0
 
     @property
     def rounding(self) -> float:

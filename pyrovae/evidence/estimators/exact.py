@@ -73,7 +73,7 @@ class Exact:
         """All data, in their order; variance and bias 0.
 
         Raises:
-            ValueError: a program with no exact evidence, with the reason; an integral that does not
+            ValueError: a program with no exact evidence, with the reason; an integral that is infinite, does not
                 settle within the tolerance, or that draws contradict; a prior that is no density over its declared
                 support; latents on a sphere; a declared evidence of another shape.
         """
@@ -161,6 +161,7 @@ class Exact:
             scouts,
             eps=eps,
             likelihood=temperature == 1,
+            mapped=joint.mapped,
         )
 
 

@@ -63,8 +63,8 @@ def refuse_unsettled(
         joint: whose draws tell whether mass lies nearer to an edge than numbers do.
 
     Raises:
-        ValueError: saying whether the prior is no density over its support, or nodes have not met all of it, or the
-            integrand is not smooth enough.
+        ValueError: saying whether the integral is infinite, the prior is no density over its support, nodes have not
+            met all of it, or the integrand is not smooth enough.
     """
     lost = found.rounding > MOST_ROUNDING
     if bool(lost.any()):
@@ -75,7 +75,9 @@ def refuse_unsettled(
             f"{found.value[n]:.4g}: some law's density is no number at far values of the latents; try float64 "
             f"(x.double(), and .double() of the modules), or {OTHERWISE}"
         )
-    error = found.error - 2 * found.rounding
+    beyond = torch.zeros_like(found.error) if found.beyond is None else found.beyond
+    _refuse_infinite(beyond, indices, at)
+    error = torch.maximum(found.error - 2 * found.rounding, beyond)
     bad = ~(error <= tolerance)
     if not bool(bad.any()):
         return
@@ -83,6 +85,7 @@ def refuse_unsettled(
     where = f"datum {int(indices[n])}{at} ({int(bad.sum())} of {len(bad)} data)"
     mass = float(found.prior[n].exp())
     unmet = not abs(mass - 1) <= 1e-3
+    far = not beyond[n] <= 0.5 * tolerance
     at_edge = _at_an_edge(joint, indices[n : n + 1]) if unmet and joint is not None else 0
     if at_edge and joint is not None:
         raise ValueError(
@@ -90,6 +93,13 @@ def refuse_unsettled(
             f"{at_edge} of {CHECKS} draws put at the last number before an edge of its support for {where}, where its "
             f"density is no number: nodes have met {mass:.4g} of its mass; try a law of the logit or logarithm of this "
             f"latent (LogNormal, LogitNormal), or {OTHERWISE}"
+        )
+    if far and (at or not unmet):
+        raise ValueError(
+            f"expected tails of which all but {tolerance:g} of the integral lies among the numbers that nodes reach, "
+            f"got {beyond[n]:.2g} of it beyond them for {where}: it falls off slowly; try a larger tolerance, "
+            + ("lower temperatures, " if at else "")
+            + "or laws with lighter tails"
         )
     if unmet:
         raise ValueError(
@@ -101,6 +111,22 @@ def refuse_unsettled(
         f"expected an integral that settles within {tolerance:g} nats, got an error of {error[n]:.2g} nats for {where} "
         f"with {found.nodes:,} nodes; it may be infinite or have jumps; try a guide that is closer to the posterior, a "
         f"larger tolerance, {OTHERWISE}"
+    )
+
+
+def _refuse_infinite(beyond: Tensor, indices: Tensor, at: str) -> None:
+    """Refuses an integrand that falls too slowly to have an integral."""
+    bad = ~(beyond < torch.inf)
+    if not bool(bad.any()):
+        return
+    n = int(bad.double().argmax())
+    of, remedy = (
+        ("p(x, z)^{1/T}", "lower temperatures") if at else ("p(x, z)", "priors that rule this end out")
+    )
+    raise ValueError(
+        f"expected {of} to have an integral over the latents, got an infinite one for datum {int(indices[n])}{at} "
+        f"({int(bad.sum())} of {len(bad)} data): towards an end of a latent's range it falls no faster than one over "
+        f"the distance, or rises as that to the end; try {remedy}, or laws with lighter tails"
     )
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .panels import At, Panels
+from .panels import Panels
 from .peaks import Peaks, climb, has_gradients
-
-# [C, K, n'] at u [K, n', d] for the data at positions [n'].
-LogDensities = Callable[[Tensor, Tensor], Tensor]
+from .tails import FAR, LogDensities, beyond
 
 REACH = 60.0  # of the search for the integrand's place, in standard deviations
 NODES = {1: 65, 2: 33}  # of that search, a dim
@@ -40,6 +37,8 @@ class Integral:
             no prior was given.
         nodes: evaluated for a datum.
         climbed: whether peaks were searched for by gradients.
+        beyond: the part of the error that lies beyond all nodes, or beyond the last number; inf where the integrand
+            falls too slowly there to have an integral.
     """
 
     value: Tensor
@@ -48,6 +47,7 @@ class Integral:
     prior: Tensor
     nodes: int
     climbed: bool = False
+    beyond: Tensor | None = None
 
 
 def integrate(
@@ -60,6 +60,7 @@ def integrate(
     eps: float = torch.finfo(torch.float64).eps,
     likelihood: bool = True,
     gradients: bool = True,
+    mapped: Tensor | None = None,
 ) -> Integral:
     """ln of the integral over R^d of exp of the first density, d = 1 or 2, and the prior's for its error.
 
@@ -74,7 +75,9 @@ def integrate(
 
     What no node has met is counted too. The prior, integrated over the same panels, must give 1: what is missing times
     the largest likelihood met is an error, and panels that hold more scouts of the prior than mass are halved. A panel
-    at the end of the grid, or at a place where the density is no number, counts as error whole.
+    at the end of the grid, or at a place where the density is no number, counts as error whole. So does what the
+    integrand holds beyond the grid and beyond all numbers (`tails`); where it is too much for the grid, and not beyond
+    all numbers, a line gets a longer one.
 
     Args:
         log_densities: at u `[K, n', d]` and positions of the data `[n']`: `[1, K, n']`, or `[2, K, n']` with the
@@ -87,15 +90,59 @@ def integrate(
         gradients: whether to search for peaks, if the densities have gradients.
         likelihood: whether the first density is the prior times a likelihood; else the prior's missing mass is an
             error as it is.
+        mapped: whether a dim's latent is another number than u, onto which it is mapped, `[d]`; default: none is.
     """
     dim = mean.shape[-1]
     peaks = _peaks(log_densities, mean, covariance, scouts) if gradients else None
     mean, covariance = _start(peaks, mean, covariance)
     mean, factor = _place(log_densities, mean, covariance)
+    mapped = torch.zeros(dim, dtype=torch.bool) if mapped is None else mapped
+
+    def over(end: float) -> tuple[Integral, Tensor]:
+        given = (log_densities, mean, factor, peaks, tolerance, scouts, end)
+        return _over(*given, eps=eps, likelihood=likelihood, mapped=mapped)
+
+    found, outside = over(END)
+    assert found.beyond is not None
+    short = (found.beyond > 0.1 * tolerance) & (outside <= 0.1 * tolerance)
+    if dim > 1 or eps > 1e-10 or not bool(short.any()):
+        return found
+    further = float((FAR[True] * math.log(10) - factor[short].abs().log().clamp(min=0.0)).amin())
+    more, _ = over(max(END, further))
+
+    def chosen(name: str) -> Tensor:
+        return torch.where(short, getattr(more, name), getattr(found, name))
+
+    return replace(
+        found,
+        value=chosen("value"),
+        error=chosen("error"),
+        rounding=chosen("rounding"),
+        prior=chosen("prior"),
+        beyond=chosen("beyond"),
+        nodes=found.nodes + more.nodes,
+    )
+
+
+def _over(
+    log_densities: LogDensities,
+    mean: Tensor,
+    factor: Tensor,
+    peaks: Peaks | None,
+    tolerance: float,
+    scouts: Tensor | None,
+    end: float,
+    *,
+    eps: float,
+    likelihood: bool,
+    mapped: Tensor,
+) -> tuple[Integral, Tensor]:
+    """The integral over |t| < end, and the share beyond all numbers `[n]`."""
+    dim = mean.shape[-1]
     inverse = torch.linalg.inv(factor)
 
     def to_t(u: Tensor) -> Tensor:
-        return (inverse @ (u - mean).unsqueeze(-1)).squeeze(-1).asinh().clamp(-END, END)
+        return (inverse @ (u - mean).unsqueeze(-1)).squeeze(-1).asinh().clamp(-end, end)
 
     log_scale = torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1)
 
@@ -104,10 +151,10 @@ def integrate(
         return log_densities(u, rows).double() + (t.cosh().log().sum(-1) + log_scale[rows])
 
     places = None if scouts is None else to_t(scouts)
-    edges = _edges(places, mean.shape, mean.device)
+    edges = _edges(places, mean.shape, mean.device, end)
     if peaks is not None and len(peaks.place):
-        edges = torch.cat([edges, _around(peaks, mean, inverse)]).sort(0).values
-    panels = Panels.over(at, edges, END, eps)
+        edges = torch.cat([edges, _around(peaks, mean, inverse, end)]).sort(0).values
+    panels = Panels.over(at, edges, end, eps)
     while True:
         total, rule, tail = panels.totals()
         peak, prior_size, likelihood_size, largest = panels.peak()
@@ -125,20 +172,45 @@ def integrate(
         open_ = ~(error - rounding <= aim)
         if panels.num_panels >= MOST[dim] or not bool(open_.any()):
             prior = total[1] if panels.num_densities == 2 else torch.zeros_like(rule)
-            rounding = rounding + _roughness(at, panels.highest(), eps)
-            return Integral(total[0], error + rounding, rounding, prior, panels.num_nodes, peaks is not None)
+            top = panels.highest()
+            place = mean + (factor @ top.sinh().unsqueeze(-1)).squeeze(-1)
+            rounding = rounding + _roughness(log_densities, place, _steps(factor, top, place, scouts), eps)
+            scale = factor.square().sum(-1).sqrt()
+            past, outside = beyond(
+                log_densities,
+                place,
+                scale,
+                scale * math.sinh(end) / 2,
+                total[0] if dim == 1 else None,
+                mapped,
+                eps=eps,
+            )
+            nodes, climbed = panels.num_nodes, peaks is not None
+            return Integral(total[0], error + past + rounding, rounding, prior, nodes, climbed, past), outside
         panels.halve(at, open_, weight, missing, None if places is None else places[1])
 
 
-def _roughness(at: At, t: Tensor, eps: float) -> Tensor:
+def _steps(factor: Tensor, t: Tensor, place: Tensor, scouts: Tensor | None) -> Tensor:
+    """Size of numbers around the peak, `[n, d]`: of steps in t, or of u and where scouts lie, whichever is less.
+
+    A long tail makes units of t far wider than anything that happens at the peak.
+    """
+    of_t = (factor.abs() @ (t.cosh() * t.abs().clamp(min=1.0)).unsqueeze(-1)).squeeze(-1)
+    if scouts is None:
+        return of_t
+    near = (scouts.flatten(0, 1) - place).abs().nan_to_num(0.0).quantile(0.5, dim=0)
+    return torch.minimum(of_t, place.abs() + near)
+
+
+def _roughness(log_densities: LogDensities, place: Tensor, steps: Tensor, eps: float) -> Tensor:
     """Rounding at the peak `[n, d]`, `[n]`, nats: how far the density is from a line over steps of a few numbers.
 
     eps times the size of densities does not know what a law loses on its way (`GaussianHMM` at small noise). The
     median of second differences: a peak may stand at a jump, which is in two of them.
     """
-    rows = torch.arange(len(t), device=t.device)
-    k = torch.arange(-8.0, 9.0, dtype=torch.float64, device=t.device)[:, None]
-    values = at(t + k.unsqueeze(-1) * 4 * eps * t.abs().clamp(min=1.0), rows)[0]
+    rows = torch.arange(len(place), device=place.device)
+    k = torch.arange(-8.0, 9.0, dtype=torch.float64, device=place.device)[:, None, None]
+    values = log_densities(place + k * 4 * eps * steps, rows)[0].double()
     bent = (values[2:] - 2 * values[1:-1] + values[:-2]).abs()
     bent = torch.where(bent < torch.inf, bent, torch.nan)
     return ROUGH * bent.nanmedian(0).values.nan_to_num(0.0)
@@ -181,19 +253,19 @@ def _start(peaks: Peaks | None, mean: Tensor, covariance: Tensor) -> tuple[Tenso
     )
 
 
-def _around(peaks: Peaks, mean: Tensor, inverse: Tensor) -> Tensor:
+def _around(peaks: Peaks, mean: Tensor, inverse: Tensor, end: float) -> Tensor:
     """Edges around every peak, in t, `[B, n, d]`; where there is none, at the end of the grid."""
     place = (inverse @ (peaks.place - mean).unsqueeze(-1)).squeeze(-1)
     width = torch.diagonal(inverse @ peaks.covariance @ inverse.mT, dim1=-2, dim2=-1).clamp(min=0.0).sqrt()
     steps = sorted({s * v for v in AROUND[mean.shape[-1]] for s in (-1, 1)})
-    edges = torch.stack([(place + v * width).asinh().clamp(-END, END) for v in steps])
-    return torch.where(peaks.found.unsqueeze(-1), edges, END).flatten(0, 1)
+    edges = torch.stack([(place + v * width).asinh().clamp(-end, end) for v in steps])
+    return torch.where(peaks.found.unsqueeze(-1), edges, end).flatten(0, 1)
 
 
-def _edges(places: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:
-    """First edges of panels, `[B, n, d]`, rising from -END to END."""
+def _edges(places: Tensor | None, shape: torch.Size, device: torch.device, end: float) -> Tensor:
+    """First edges of panels, `[B, n, d]`, rising from -end to end."""
     n, dim = shape
-    fixed = torch.tensor([-END, END, *(s * v for v in FIXED[dim] for s in (-1, 1))], dtype=torch.float64)
+    fixed = torch.tensor([-end, end, *(s * v for v in FIXED[dim] for s in (-1, 1))], dtype=torch.float64)
     edges = [fixed.to(device)[:, None, None].expand(-1, n, dim)]
     if places is not None:
         share = torch.linspace(0, 1, QUANTILES[dim] + 2, dtype=torch.float64, device=device)[1:-1]

@@ -32,6 +32,7 @@ class _Part:
     shape: tuple[int, ...]  # per (particle, datum), unconstrained, other dims in the site's order
     particle: int  # dims of the particles and the data in the unconstrained value
     datum: int
+    mapped: bool  # whether the site's value is another number than the unconstrained one
 
     @property
     def size(self) -> int:
@@ -59,6 +60,7 @@ class Joint:
     Attributes:
         dim: number of unconstrained continuous numbers a datum has; 0 for a discrete program.
         discrete: names of the sites summed out.
+        mapped: `[dim]`, whether a number's latent is another than itself: not one of the real line.
         wide: whether it runs in float64.
         dtype: of its numbers.
 
@@ -80,6 +82,7 @@ class Joint:
         self._check_states({n: latents[n] for n in self.discrete})
         self._parts = [self._part(n, s) for n, s in latents.items() if n not in self.discrete]
         self.dim = sum(p.size for p in self._parts)
+        self.mapped = torch.tensor([p.mapped for p in self._parts for _ in range(p.size)], dtype=torch.bool)
         model = program.model
         if self.discrete:
             model = pyro.infer.config_enumerate(model, default="parallel")
@@ -203,13 +206,15 @@ class Joint:
                 f"expected latents with a support that maps to real numbers (biject_to), got {name!r} ({error}); try "
                 "pv.IS, which needs no such map, or @program(log_evidence=...)"
             ) from None
-        u = transform.inv(site["value"])
+        value = site["value"]
+        u = transform.inv(value)
+        mapped = u.shape != value.shape or not bool((u == value).all())
         event = u.dim() - len(site["fn"].batch_shape)
         datum = next(f.dim for f in site["cond_indep_stack"] if f.name == self.program.plate) - event
         shape = [size for i, size in enumerate(u.shape, start=-u.dim()) if i != datum]
         # All dims between the particles' and the value's own exist, if only of size 1.
         missing = -(self._dim - event) - 1 - u.dim()
-        return _Part(name, (1,) * missing + tuple(shape), self._dim - event, datum)
+        return _Part(name, (1,) * missing + tuple(shape), self._dim - event, datum, mapped)
 
     def _check_states(self, sites: dict[str, Any]) -> None:
         for name, site in sites.items():

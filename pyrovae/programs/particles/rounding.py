@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,10 +46,18 @@ class InFloat64(TorchFunctionMode):
             return args[0].double()
         into = args[0] if args and _writes(name) else None
         if isinstance(into, Tensor) and into.dtype in NARROW:
-            return func(*tree_map(lambda v: _cast(v, into.dtype), args), **kwargs)
+            return func(*_each(lambda v: _cast(v, into.dtype), args), **kwargs)
         if into is not None:
-            return func(into, *tree_map(_widen, args[1:]), **tree_map(_widen, kwargs))
-        return func(*tree_map(_widen, args), **tree_map(_widen, kwargs))
+            return func(into, *_each(_widen, args[1:]), **_each(_widen, kwargs))
+        return func(*_each(_widen, args), **_each(_widen, kwargs))
+
+
+def _each(change: Callable[[Any], Any], values: Any) -> Any:
+    """Arguments changed one by one; a `torch.Size` stays one, as `Tensor.new` takes a tuple for the numbers themselves.
+
+    Cauchy, Exponential and Laplace laws draw with it.
+    """
+    return tree_map(change, values, is_leaf=lambda value: isinstance(value, torch.Size))
 
 
 def _writes(name: str) -> bool:
