@@ -140,7 +140,7 @@ def inspect_program(
             "them over as pv.per_datum(...)",
             stacklevel=2,
         )
-    return program
+    return program.on_all()
 
 
 def _agreement(program: Program) -> tuple[str, ...]:

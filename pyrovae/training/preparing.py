@@ -63,7 +63,7 @@ class Prepared:
         with seeded(seed, "initialise", device=device), self._open() as modules:
             self.program = inspect_program(
                 self.model, self.guide, *_rows(source.train), plate=plate, seed=start, given=given
-            )
+            ).in_parts()
             if given:
                 self.model = given_to(self.model, given)
             x = self.program.arguments.x
