@@ -16,6 +16,7 @@ from torch import Tensor
 from .checks.measure import Measure
 from .checks.support import outside_of_prior
 from .declaration import Declaration
+from .latents.unequal_totals import UnequalTotals
 from .modes import module_mode
 from .plates import PARTICLES as PARTICLES
 from .plates import Arguments, Calling, ChooseSubsample
@@ -161,8 +162,8 @@ class Program:
             guide = pyro.plate(PARTICLES, num_samples, dim=particle_dim)(guide)
             model = pyro.plate(PARTICLES, num_samples, dim=particle_dim)(model)
         if self.enumerated:
-            guide = EnumMessenger(particle_dim - 1)(guide)
-            model = EnumMessenger()(model)
+            guide = EnumMessenger(particle_dim - 1)(UnequalTotals()(guide))
+            model = EnumMessenger()(UnequalTotals()(model))
         guide_trace = poutine.trace(guide).get_trace(*given)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*given)
         return guide_trace, model_trace
