@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -397,7 +398,7 @@ def test_counts_whose_totals_differ_are_summed_out(name, rate, enumerate):
 
 def test_what_an_estimator_cannot_do_does_not_take_the_others():
     class Hand(dist.TorchDistribution):
-        arg_constraints = {}
+        arg_constraints: ClassVar = {}
         support = dist.constraints.nonnegative_integer
         has_enumerate_support = True
 
