@@ -239,7 +239,7 @@ def stack_samples(parts: list[Sites]) -> Sites:
         ValueError: runs with other sites than the first.
     """
     names = [{*p.prior, *p.likelihood, *p.guide} for p in parts]
-    differ = sorted(set().union(*names) - set.intersection(*names)) if names else []
+    differ = sorted({n for here in names for n in here ^ names[0]})
     if differ:
         raise ValueError(
             f"expected the same sites in every run, got {differ[:5]} in some runs alone (a loop or a branch that goes "

@@ -136,7 +136,7 @@ def _log_volume(
                 slopes = torch.autograd.grad(
                     number, list(starts.values()), retain_graph=True, materialize_grads=True
                 )
-                rows.append(_flat(list(slopes)))
+                rows.append(_flat([s for s in slopes if s is not None]))
     except Exception:  # what takes no gradients is not run with them
         return None
     return float(torch.linalg.slogdet(torch.stack(rows)).logabsdet)

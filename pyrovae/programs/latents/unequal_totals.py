@@ -41,11 +41,11 @@ class _UpToTheLargest:
         return parameter.dtype if parameter.is_floating_point() else torch.get_default_dtype()
 
 
-class _Binomial(_UpToTheLargest, dist.Binomial):  # type: ignore[misc]
+class _Binomial(_UpToTheLargest, dist.Binomial):
     pass
 
 
-class _BetaBinomial(_UpToTheLargest, dist.BetaBinomial):  # type: ignore[misc]
+class _BetaBinomial(_UpToTheLargest, dist.BetaBinomial):
     pass
 
 
