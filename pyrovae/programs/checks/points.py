@@ -131,12 +131,12 @@ def _log_volume(
     rows = []
     try:
         with torch.enable_grad():
-            trace = poutine.trace(Substitute(held | starts)(program.guide)).get_trace(*given)
+            trace: Any = poutine.trace(Substitute(held | starts)(program.guide)).get_trace(*given)
             for number in _flat([trace.nodes[n]["value"] for n in points]):
-                slopes = torch.autograd.grad(
+                slopes: Any = torch.autograd.grad(
                     number, list(starts.values()), retain_graph=True, materialize_grads=True
                 )
-                rows.append(_flat([s for s in slopes if s is not None]))
+                rows.append(_flat(list(slopes)))
     except Exception:  # what takes no gradients is not run with them
         return None
     return float(torch.linalg.slogdet(torch.stack(rows)).logabsdet)
