@@ -124,7 +124,7 @@ def test_refusals():
     def auxiliary(x):
         with pyro.plate("data", len(x)):
             a = pyro.sample("a", dist.Normal(x, 1.0), infer={"is_auxiliary": True})
-            pyro.sample("z", dist.Delta(a.tanh()))
+            pyro.sample("z", dist.Delta(a.tanh(), log_density=-(1 - a.tanh() ** 2).log()))
 
     with pytest.raises(ValueError, match="defensive"):
         pv.evidence(model, auxiliary, X, estimators=[pv.IS(100, defensive=0.1)])

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -351,3 +352,79 @@ def test_supports_that_go_with_a_class():
     model, guide = bounded(lambda end: dist.Uniform(-end, end, validate_args=False), 5 * ends)
     with pytest.raises(ValueError, match="a support of 'z' that is as wide for all values"):
         pv.evidence(model, guide, x, estimators=[pv.Exact()], progress=False)
+
+
+TOTALS = {
+    "binomial": lambda n: dist.Binomial(n, 0.4),
+    "beta-binomial": lambda n: dist.BetaBinomial(2.0, 3.0, n),
+    "with a mask": lambda n: dist.Binomial(n, 0.4).mask(n > 0),
+}
+COUNTED = torch.tensor([2.0, 1.0, 2.0, 0.0, 4.0]), torch.tensor([3.0, 5.0, 2.0, 8.0, 6.0])
+
+
+def summed_by_hand(law, rate):
+    """ln sum_k p(k) Poisson(y; rate(k, n)), datum by datum."""
+    found = []
+    for y, n in zip(*map(torch.Tensor.double, COUNTED), strict=True):
+        k = torch.arange(int(n) + 1, dtype=F64)
+        found.append((law(n).log_prob(k) + dist.Poisson(rate(k, n)).log_prob(y)).logsumexp(0))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("enumerate", [False, True])
+@pytest.mark.parametrize("rate", [lambda k, n: k + 0.1, lambda k, n: n - k + 0.1], ids=["k", "n - k"])
+@pytest.mark.parametrize("name", TOTALS)
+def test_counts_whose_totals_differ_are_summed_out(name, rate, enumerate):
+    law = TOTALS[name]
+
+    def model(y, n):
+        with pyro.plate("data", len(y)):
+            k = pyro.sample("k", law(n), infer={"enumerate": "parallel"} if enumerate else {})
+            pyro.sample("y", dist.Poisson(rate(k, n)), obs=y)
+
+    def guide(y, n):
+        with pyro.plate("data", len(y)):
+            if not enumerate:
+                pyro.sample(
+                    "k", dist.Binomial(n, 0.5).mask(n > 0) if "mask" in name else dist.Binomial(n, 0.5)
+                )
+
+    estimators = [pv.IS(100), pv.Exact()]
+    found = pv.evidence(model, guide, *COUNTED, estimators=estimators, progress=False)
+    truth = summed_by_hand(law, rate)
+    for e in (found["Exact"], *([found["IS"]] if enumerate else [])):
+        assert (e.per_datum.cpu() - truth).abs().max() < 1e-5
+
+
+def test_what_an_estimator_cannot_do_does_not_take_the_others():
+    class Hand(dist.TorchDistribution):
+        arg_constraints: ClassVar = {}
+        support = dist.constraints.nonnegative_integer
+        has_enumerate_support = True
+
+        def __init__(self, n):
+            self.n = n
+            super().__init__((len(n),))
+
+        def expand(self, shape, _instance=None):
+            return dist.TorchDistribution.expand(self, shape)
+
+        def sample(self, shape=()):
+            return dist.Binomial(self.n, 0.4).expand((*shape, len(self.n))).sample()
+
+        def log_prob(self, value):
+            return dist.Binomial(self.n, 0.4).log_prob(value)
+
+        def enumerate_support(self, expand=True):
+            raise NotImplementedError("totals differ")
+
+    def model(y, n):
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Poisson(pyro.sample("k", Hand(n)) + 0.1), obs=y)
+
+    def guide(y, n):
+        with pyro.plate("data", len(y)):
+            pyro.sample("k", dist.Binomial(n, 0.5))
+
+    found = pv.evidence(model, guide, *COUNTED, estimators=[pv.IS(50), pv.Exact()], progress=False)
+    assert set(found) == {"IS"} and "totals differ" in found.refused["Exact"]

@@ -1,5 +1,6 @@
 """Programs whose numbers would not mean p(x): shapes that broadcast, improper priors, noise that is no site."""
 
+import functools
 import math
 import warnings
 
@@ -389,3 +390,88 @@ def test_one_column_of_other_numbers_is_said_to_be(change, missing, said):
 
     found = transformed_sites(poutine.trace(model).get_trace(x), x, ())
     assert found == (("x",) if said else ())
+
+
+# Maps of auxiliary draws ---------------------------------------------------------------------------
+
+SCALE = torch.tensor([[0.85, 0.0], [0.2, 0.8]])
+LOG_DET = float(SCALE.diagonal().log().sum())
+MAPS = {
+    "right": (lambda x, e: (e @ SCALE.T.to(e) + 0.2 * x, -LOG_DET), True),
+    "forgotten": (lambda x, e: (e @ SCALE.T.to(e) + 0.2 * x, 0.0), False),
+    "of the other sign": (lambda x, e: (e @ SCALE.T.to(e) + 0.2 * x, LOG_DET), False),
+    "curved": (lambda x, e: (e.sinh() / 2, (math.log(2) - e.cosh().log()).sum(-1)), True),
+    "curved, of one of two": (lambda x, e: (e.sinh() / 2, (math.log(2) - e.cosh().log())[..., 0]), False),
+    "handed on": (lambda x, e: (e, 0.0), True),
+    "turned": (lambda x, e: (e.flip(-1) + x, 0.0), True),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", MAPS)
+def test_a_delta_without_its_jacobian_is_refused(name, dtype):
+    """z ~ N(0, 1), x ~ N(z, 1): ln p(x) is known; a Jacobian left out raised it, certified."""
+    to, right = MAPS[name]
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2, dtype=x.dtype), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            law = dist.Normal(torch.zeros_like(x), 1.0).to_event(1)
+            z, told = to(x, pyro.sample("e", law, infer={"is_auxiliary": True}).to(x.dtype))
+            pyro.sample("z", dist.Delta(z, log_density=told, event_dim=1))
+
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)).to(dtype)
+    if not right:
+        with pytest.raises(ValueError, match=r"Deltas at \['z'\] whose log_density is -ln\|dz/de\|.*; try"):
+            pv.log_weights(model, guide, x, num_samples=2)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weights = pv.log_weights(model, guide, x, num_samples=20000).double()
+    ratio = (weights - dist.Normal(0.0, 2**0.5).log_prob(x.double()).sum(-1)).exp()
+    assert ((ratio.mean(0) - 1).abs() < 5 * ratio.std(0) / 20000**0.5 + 1e-5).all()
+
+
+def test_a_map_that_autograd_does_not_see_is_told_of():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x, told=0.0):
+        with pyro.plate("data", len(x)):
+            e = pyro.sample("e", dist.Normal(torch.zeros(len(x)), 1.0), infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Delta(0.5 * e.detach(), log_density=told))
+
+    with pytest.warns(UserWarning, match="log_density of 0, which is right only if the map keeps volumes"):
+        pv.log_weights(model, guide, torch.zeros(5), num_samples=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pv.log_weights(model, functools.partial(guide, told=math.log(2.0)), torch.zeros(5), num_samples=2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("ask", [pv.log_weights, pv.posterior])
+def test_runs_with_other_sites_are_refused(ask, seed):
+    """Of a loop as long as its draws say, the sites of the first run alone would count."""
+
+    def steps(p):
+        for t in range(20):
+            if not pyro.sample(f"go{t}", dist.Bernoulli(torch.tensor([p]))).item():
+                return float(t)
+        return 20.0
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(torch.full((1,), steps(0.6)), 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            steps(0.5)
+
+    with pytest.raises(ValueError, match=r"same sites in every run, got \['go1'.*a fixed number of steps"):
+        ask(model, guide, torch.tensor([1.2]), num_samples=50, seed=seed)

@@ -1,7 +1,9 @@
 """A datum's density must not depend on where it stands, nor on the data beside it."""
 
+import math
 import subprocess
 import sys
+import warnings
 
 import pandas as pd
 import pyro
@@ -11,6 +13,7 @@ import torch
 
 import pyrovae as pv
 from pyrovae.programs import inspect_program
+from pyrovae.programs.generate.latent_space import latent_space
 
 X = torch.linspace(-2.0, 3.0, 6)
 SCALES = torch.linspace(0.3, 3.0, 6)
@@ -257,3 +260,135 @@ def test_a_look_does_not_import_the_compiler():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# Guides that look at other data --------------------------------------------------------------------
+
+BESIDE = {
+    "the mean": lambda x, c: (x - x.mean(0)) / 2,
+    "the largest": lambda x, c: (x - x.max(0).values) / 4,
+    "ranks": lambda x, c: (x.argsort(0).argsort(0).to(x.dtype) - 2.0) / 30,
+    "the first": lambda x, c: (x - x[:1]) / 2,
+    "the last": lambda x, c: (x - x[-1:]) / 2,
+    "the one in the middle": lambda x, c: (x - x[len(x) // 2]) / 2,
+    "the context's mean": lambda x, c: (x - (c - c.mean())[:, None]) / 2,
+    "the context's largest": lambda x, c: (x - (c / c.max())[:, None]) / 2,
+    "whether any is large": lambda x, c: x / 2 - (x > 4.0).any().to(x.dtype),
+}
+
+
+def plain(loc):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_tensor(0.0), 1.0))
+            pyro.sample("x", dist.Normal(loc(z, x), 1.0), obs=x)
+
+    return model
+
+
+def pair_beside(name):
+    def model(x, c):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(x.shape[-1]), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z + c[..., None], 1.0).to_event(1), obs=x)
+
+    def own(x, c):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(BESIDE[name](x, c), 0.7).to_event(1))
+
+    return model, own
+
+
+@pytest.mark.parametrize("shape", [(60, 1), (60, 600)])
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_guide_that_looks_at_other_data_is_run_on_all_of_them(name, shape):
+    """E_q ln p - ln q has a closed form; data and context are sorted, and half of the rows are alike at the start."""
+    model, own = pair_beside(name)
+    order = torch.linspace(-2.0, 3.0, shape[0]).clamp(min=0.5)
+    x = 0.2 * torch.randn(shape, generator=torch.Generator().manual_seed(0)) + order[:, None]
+    x[-1] += 3.0
+    c = order.clone()
+    m, s, k = BESIDE[name](x, c).double(), 0.7, math.log(2 * math.pi)
+    terms = -((x - c[:, None] - m) ** 2 + s * s) / 2 - (m**2 + s * s) / 2 + 0.5 + math.log(s) - k / 2
+    truth = terms.sum(-1)
+    for chunk in (None, pv.Chunk(5, 100)):
+        found = pv.evidence(model, own, x, c, estimators=[pv.ELBO(400)], chunk=chunk, progress=False)["ELBO"]
+        assert abs(found.log_evidence - float(truth.mean())) < 4.5 * found.se_mc
+    assert torch.allclose(pv.embed(model, own, x, c).double(), m, atol=1e-5)
+    draws = pv.posterior(model, own, x, c, num_samples=200, budget=2**16).draws["z"].double()
+    assert ((draws.mean(0) - m).abs() < 6 * s / 200**0.5).all()
+
+
+def test_a_guide_that_looks_at_other_data_trains_on_batches():
+    x = torch.randn(60, 1, generator=torch.Generator().manual_seed(0))
+    c = torch.zeros(60)
+    model, _ = pair_beside("the mean")
+
+    def own(x, c):
+        scale = pyro.param("scale", torch.tensor(0.5), constraint=dist.constraints.positive)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal((x - x.mean(0)) / 2, scale).to_event(1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = pv.fit(model, own, (x, c), valid=(x, c), epochs=20, batch_size=20, lr=0.05, progress=False)
+    assert fit.history[-1]["step"] == 60
+    with fit.store.active():
+        assert abs(pyro.param("scale").item() - 0.5**0.5) < 0.1
+    program = inspect_program(fit.model, fit.guide, x, c)
+    assert program.beside and program.arguments.calling == "whole"
+    assert program.in_parts().arguments.calling == "sliced"
+
+
+def test_statistics_that_are_kept_are_no_other_data():
+    """Batch normalisation in eval mode."""
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm1d(1)
+    norm.running_mean += 0.3
+
+    def own(x):
+        pyro.module("norm", norm)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(norm(x[:, None])[:, 0] / 2, 0.7))
+
+    program = inspect_program(plain(lambda z, x: z), own, torch.randn(50))
+    assert not program.beside and program.arguments.calling == "sliced"
+
+
+def test_what_follows_from_a_guide_that_looks_at_other_data():
+    x = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
+    model, own = pair_beside("the mean")
+    c = torch.linspace(0.0, 5.0, 12)
+    space = latent_space(model, own, x, c)
+    made = space.decode(torch.zeros(3, 2), datum=11)
+    assert torch.allclose(made.mean, torch.full((3, 2), 5.0)), "the context is that datum's"
+    quick = pv.gaps(model, own, x, c, fit=pv.LocalFit(steps=3), flow=False, num_samples=400, progress=False)
+    m = BESIDE["the mean"](x, c).double()
+    terms = -((x - c[:, None] - m) ** 2 + 0.49) / 2 - (m**2 + 0.49) / 2 + 0.5 + math.log(0.7 / math.tau**0.5)
+    assert abs(quick.elbo.log_evidence - float(terms.sum(-1).mean())) < 5 * quick.elbo.se_mc
+    x[3, 1] = torch.nan
+
+    def masked(x, c):
+        there, known = ~x.isnan(), x.nan_to_num(0.0)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            law = dist.Normal(z.mean(-1, keepdim=True) + c[..., None], 1.0).mask(there)
+            pyro.sample("x", law.to_event(1), obs=known)
+
+    def over(x, c):
+        known = x.nan_to_num(0.0)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal((known - known.mean(0)) / 4, 0.9).to_event(1))
+
+    drawn = pv.posterior(masked, over, x, c, num_samples=5000)
+    filled = pv.impute(masked, over, x, c, num_samples=500)
+    expected = drawn.resampled["z"][:, 3].mean() + c[3]
+    assert abs(filled.mean[3, 1] - expected) < 5 * (0.6 / 500) ** 0.5
+
+
+@pytest.mark.parametrize("n", [2, 10, 30, 50, 70, 90, 200])
+@pytest.mark.parametrize("row", [0, -1, "middle"])
+def test_one_datum_as_the_baseline_of_all_is_refused_at_any_size(n, row):
+    x = 1.5 * torch.randn(n, generator=torch.Generator().manual_seed(n))
+    with pytest.raises(ValueError, match="factorise over the data"):
+        inspect_program(plain(lambda z, x: z + x[len(x) // 2 if row == "middle" else row]), guide, x)

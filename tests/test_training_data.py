@@ -1,12 +1,15 @@
 """Training: programs that subsample, where data come from, and what the first step looks at."""
 
+import contextlib
+import functools
 import math
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormalMessenger
 from torch import nn
 
 import pyrovae as pv
@@ -235,3 +238,140 @@ def test_a_bottom_up_guide_is_refused_at_the_first_step_of_svi():
         svi = make(model, top_down, pyro.optim.Adam({"lr": 0.1}), TraceMeanField_ELBO())
         losses.append([svi.step(x) for _ in range(3)])
     assert losses[0] == losses[1]
+
+
+# Data stay what they are ---------------------------------------------------------------------------
+
+
+def cells():
+    generator = torch.Generator().manual_seed(0)
+    x, c = torch.randn(12, generator=generator) * 3, torch.randn(12, generator=generator) * 2
+    return x, c, x.clone(), c.clone()
+
+
+def about_context(x, c):
+    c = c["c"] if isinstance(c, dict) else c
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(c, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+class StartsAt:
+    """A guide one of whose parameters starts at the data."""
+
+    def __init__(self, how, x):
+        self.how, self.runs, self.module = how, 0, nn.Linear(1, 1)
+        self.start = torch.zeros(())
+        if how in ("module", "module, later"):
+            self.module.at = nn.Parameter(torch.from_numpy(x.numpy())[:3])
+
+    def __call__(self, x, c):
+        c, how = c["c"] if isinstance(c, dict) else c, self.how
+        late = how != "module, later" or self.runs > 30
+        if late:
+            pyro.module("m", self.module)
+        shift = self.module.at.mean() if late and how.startswith("module") else torch.zeros(())
+        shift = shift + pyro.param("shift", self.start)
+        if how.endswith("later"):  # what counts is not compiled
+            self.runs += 1
+        if how == "param":
+            shift = shift + pyro.param("at", x)
+        elif how == "lazy":
+            shift = shift + pyro.param("at", lambda: c)
+        elif how == "a view":
+            shift = shift + pyro.param("at", x[1:4]).mean()
+        elif how == "later" and self.runs > 30:
+            shift = shift + pyro.param("at", x[0])
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.5 * (x + c) + shift, 0.7))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("how", ["param", "lazy", "a view", "later", "module", "module, later", "messenger"])
+def test_a_parameter_that_starts_at_the_data_does_not_train_them(how, compile):
+    if compile and how not in ("param", "module"):
+        return
+    x, c, x_before, c_before = cells()
+    guide = AutoNormalMessenger(about_context) if how == "messenger" else StartsAt(how, x)
+    fit = pv.fit(about_context, guide, (x, c), epochs=60, lr=0.05, compile=compile, progress=False)
+    assert torch.equal(x, x_before) and torch.equal(c, c_before) and not (x.requires_grad or c.requires_grad)
+    if how != "messenger":
+        assert guide.start == 0, "nor what else a parameter starts at"
+        at = dict(fit.store.unconstrained())
+        assert any(abs(float(p.detach().sum())) > 1e-3 for p in at.values())
+    exact = dist.Normal(c_before.double(), 2**0.5).log_prob(x_before.double()).mean()
+    found = pv.evidence(fit.model, fit.guide, x, c, estimators=[pv.IS(20000)], progress=False)["IS"]
+    assert abs(found.log_evidence - exact) < 4 * found.se_mc + 1e-3
+
+
+@pytest.mark.parametrize("kind", ["numpy", "validation", "dict"])
+def test_no_form_of_data_is_trained(kind):
+    x, c, x_before, c_before = cells()
+    given = {
+        "numpy": (x.numpy(), c.numpy()),
+        "dict": (x, {"c": pv.per_datum(c)}),
+        "validation": (x.clone(), c.clone()),
+    }[kind]
+    guide = StartsAt("module", x)
+    valid = (x, c) if kind == "validation" else None
+    pv.fit(about_context, guide, given, valid=valid, epochs=20, lr=0.05, progress=False)
+    assert torch.equal(x, x_before) and torch.equal(c, c_before)
+    assert not torch.equal(guide.module.at.detach(), x_before[:3]), "the parameter is"
+
+
+@pytest.mark.parametrize("how", ["param", "lazy", "a view", "later", "module", "messenger"])
+@pytest.mark.parametrize("optim", ["torch", "pyro"])
+def test_svi_does_not_train_the_data(how, optim):
+    x, c, x_before, c_before = cells()
+    guide = AutoNormalMessenger(about_context) if how == "messenger" else StartsAt(how, x)
+    adam = functools.partial(torch.optim.Adam, lr=0.05)
+    pyro.clear_param_store()
+    svi = pv.SVI(
+        about_context,
+        guide,
+        adam if optim == "torch" else pyro.optim.Adam({"lr": 0.05}),
+        Trace_ELBO(),
+        compile=False,
+    )
+    losses = [svi.step(x, c) for _ in range(60)]
+    assert torch.equal(x, x_before) and torch.equal(c, c_before)
+    assert len(set(losses)) == 60
+
+
+def test_parameters_among_the_data_are_refused():
+    x, c, *_ = cells()
+    guide = StartsAt("module", x)
+    guide.module.at = nn.Parameter(x)
+    with pytest.raises(ValueError, match=r"parameters of this program as data: \['m\.at'\]; try"):
+        pv.fit(about_context, guide, (guide.module.at, c), epochs=1)
+
+
+ASKED = {
+    "evidence": lambda m, g, *a: pv.evidence(m, g, *a, progress=False),
+    "log_weights": pv.log_weights,
+    "posterior": pv.posterior,
+    "embed": pv.embed,
+    "reconstruct": pv.reconstruct,
+    "gaps": lambda m, g, *a: pv.gaps(m, g, *a, progress=False),
+    "simulate": lambda m, g, *a: pv.simulate(m, *a),
+    "elbo_surgery": pv.elbo_surgery,
+    "rate_distortion": pv.rate_distortion,
+    "free_energy": pv.free_energy,
+    "sandwich": lambda m, g, *a: pv.sandwich(m, g, *a, progress=False),
+    "column_terms": pv.column_terms,
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.filterwarnings("ignore")
+def test_what_asks_a_program_writes_into_nothing(name):
+    x, c, x_before, c_before = cells()
+    guide = StartsAt("param", x)
+    guide.module.at = nn.Parameter(x[:3])
+    guide.module.mine = nn.Parameter(torch.ones(2))
+    pyro.clear_param_store()
+    with contextlib.suppress(ValueError, TypeError):  # some want another program
+        ASKED[name](about_context, guide, x, c)
+    assert torch.equal(x, x_before) and torch.equal(c, c_before)
+    assert torch.equal(guide.module.mine.detach(), torch.ones(2)) and guide.start == 0
+    assert not (x.requires_grad or c.requires_grad)

@@ -179,10 +179,10 @@ def evidence(
                 sharing=sharing,
                 label=label,
             )
-        except ValueError as error:
+        except (ValueError, NotImplementedError) as error:
             if alone:
                 raise
-            refused[e.name] = error
+            refused[e.name] = error if isinstance(error, ValueError) else _unable(error)
     if certify in refused or not results:
         raise refused[certify if certify in refused else next(iter(refused))]
     results = with_unreached(program, estimators, results, drawn=drawn, seed=seed, budget=budget, rows=rows)
@@ -242,6 +242,13 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
             "or a smaller chunk"
         )
     return i, n
+
+
+def _unable(error: NotImplementedError) -> ValueError:
+    return ValueError(
+        f"expected laws that can do what this estimator needs, got one that cannot ({error}); try estimators that draw "
+        "from the guide alone, as pv.IS"
+    )
 
 
 def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:

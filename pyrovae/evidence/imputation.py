@@ -113,6 +113,7 @@ def impute(
             "expected NaN where values are missing, got data without; there is nothing to impute"
         )
     program = inspect_program(model, guide, x, *context, plate=plate)
+    beside, program = program.beside, program.in_parts()
     args = program.arguments
     reasons = {
         "discrete latents that are summed out": program.enumerated,
@@ -123,8 +124,10 @@ def impute(
     if wrong:
         raise ValueError(f"expected a program whose latents are drawn datum by datum, got {wrong[0]}")
     rows = missing.flatten(1).any(1).nonzero().flatten()
-    some = args.slice(rows)
+    # A guide that looks at other data is run on all of them.
+    some = (x, *args.context) if beside else args.slice(rows)
     found = posterior(model, guide, *some, num_samples=num_samples, seed=seed, plate=plate)
+    at = rows if beside else torch.arange(len(rows), device=x.device)
     mean, low, high = x.clone(), x.clone(), x.clone()
     draws = x.expand(num_draws, *x.shape).clone()
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=x.device)
@@ -135,7 +138,7 @@ def impute(
         made: list[Tensor] = []
         means = torch.zeros(x[here].shape, dtype=torch.float64, device=x.device)
         for k in range(num_samples):
-            latents = {name: v[k, places] for name, v in found.resampled.items()}
+            latents = {name: v[k, at[places]] for name, v in found.resampled.items()}
             one = decode(
                 model,
                 latents,
@@ -156,7 +159,7 @@ def impute(
         low[here], high[here] = (torch.where(gone, bound, x[here]) for bound in bounds)
         draws[:, here] = torch.where(gone, whole[picked.to(x.device)], x[here])
     khat, ess = (torch.full((len(x),), torch.nan, dtype=torch.float64) for _ in range(2))
-    khat[rows.cpu()], ess[rows.cpu()] = found.khat.double().cpu(), found.ess.double().cpu()
+    khat[rows.cpu()], ess[rows.cpu()] = (v[at.to(v.device)].double().cpu() for v in (found.khat, found.ess))
     return Imputation(x, missing, draws, mean, low, high, level, khat, ess)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -16,9 +16,10 @@ from torch import Tensor
 from .checks.measure import Measure
 from .checks.support import outside_of_prior
 from .declaration import Declaration
+from .latents.unequal_totals import UnequalTotals
 from .modes import module_mode
 from .plates import PARTICLES as PARTICLES
-from .plates import Arguments, ChooseSubsample
+from .plates import Arguments, Calling, ChooseSubsample
 from .seeds import seeded
 from .sites import Sites, collect, stack_samples
 
@@ -46,6 +47,7 @@ class Program:
         looped: why samples are run one at a time, where they are.
         takes: whether numbers of tensors are taken into Python (`if z.max() > 3:`, `.item()`) as it runs.
         transformed: observed sites with a density of numbers that the model makes of x, such as ln x.
+        beside: whether its guide looks at the data beside a datum: it is run on all of them, but in training.
         measured: what was measured on it once (see `memory`), by name.
     """
 
@@ -68,6 +70,7 @@ class Program:
     takes: bool = False
     guide_factors: tuple[str, ...] = ()
     transformed: tuple[str, ...] = ()
+    beside: bool = False
     measured: dict[str, int] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     @property
@@ -84,6 +87,19 @@ class Program:
     def takes_slices(self) -> bool:
         """Whether all that it depends on is in slices of its arguments, so that one graph serves every chunk."""
         return self.arguments.calling == "sliced" and not self.arguments.nested and self.full_size is None
+
+    def on_all(self) -> Program:
+        """Itself, run on all data at once if its guide looks at the data beside a datum."""
+        return self._called("whole")
+
+    def in_parts(self) -> Program:
+        """Itself, run on any part of the data, whatever its guide looks at."""
+        return self._called("sliced")
+
+    def _called(self, calling: Calling) -> Program:
+        if not self.beside or self.arguments.calling == calling:
+            return self
+        return replace(self, arguments=replace(self.arguments, calling=calling))
 
     def run(self, indices: Tensor, num_samples: int) -> Sites:
         """Draws `num_samples` from the guide for the data at `indices`; all sites `[K, n]`."""
@@ -119,12 +135,12 @@ class Program:
         A plate of fixed subsample size repeats the last index where there are fewer.
         """
         args = self.arguments
-        if args.calling == "sliced":
+        if args.calling != "indexed":
+            whole = args.calling == "whole"
+            taken = torch.arange(args.num_data, device=args.x.device) if whole else indices
             # A plate that stands for more data than are passed would draw indices of its own.
-            with nullcontext() if self.full_size is None else ChooseSubsample(args.plate, indices):
-                yield args.slice(indices)
-        elif args.calling == "whole":
-            yield args.whole()
+            with nullcontext() if self.full_size is None else ChooseSubsample(args.plate, taken):
+                yield args.whole() if whole else args.slice(indices)
         else:
             assert args.subsample_size is not None
             pad = args.subsample_size - len(indices)
@@ -146,8 +162,8 @@ class Program:
             guide = pyro.plate(PARTICLES, num_samples, dim=particle_dim)(guide)
             model = pyro.plate(PARTICLES, num_samples, dim=particle_dim)(model)
         if self.enumerated:
-            guide = EnumMessenger(particle_dim - 1)(guide)
-            model = EnumMessenger()(model)
+            guide = EnumMessenger(particle_dim - 1)(UnequalTotals()(guide))
+            model = EnumMessenger()(UnequalTotals()(model))
         guide_trace = poutine.trace(guide).get_trace(*given)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*given)
         return guide_trace, model_trace

@@ -39,6 +39,7 @@ from .idioms.adapting import adapt
 from .idioms.dtypes import cast, fitting, say
 from .inspection import Program
 from .modes import module_mode
+from .own_memory import OwnMemory
 from .particles.broadcasting import broadcasting
 from .seeds import refuse_seeding, seeded
 from .sites import is_factor, sample_sites
@@ -77,6 +78,7 @@ def inspect_program(
         seeded(seed, "inspect", device=x.device),
         torch.no_grad(),
         module_mode(model, guide, training=False),
+        OwnMemory(),
         ExitStack() as stack,
     ):
         dtype = fitting(model, guide, x, context, plate)
@@ -138,7 +140,7 @@ def inspect_program(
             "them over as pv.per_datum(...)",
             stacklevel=2,
         )
-    return program
+    return program.on_all()
 
 
 def _agreement(program: Program) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from .layers import layers
+from .own_memory import OwnMemory
 
 
 class ParameterStore:
@@ -70,7 +71,7 @@ class ParameterStore:
 
         @functools.wraps(fn, updated=())
         def bound(*args: Any, **kwargs: Any) -> Any:
-            with self.active():
+            with self.active(), OwnMemory():
                 return fn(*args, **kwargs)
 
         bound.__qualname__ = getattr(

@@ -233,7 +233,19 @@ def _collect_enumerated(
 
 
 def stack_samples(parts: list[Sites]) -> Sites:
-    """Concatenates runs along the sample dim; the traces kept are those of the first."""
+    """Concatenates runs along the sample dim; the traces kept are those of the first.
+
+    Raises:
+        ValueError: runs with other sites than the first.
+    """
+    names = [{*p.prior, *p.likelihood, *p.guide} for p in parts]
+    differ = sorted({n for here in names for n in here ^ names[0]})
+    if differ:
+        raise ValueError(
+            f"expected the same sites in every run, got {differ[:5]} in some runs alone (a loop or a branch that goes "
+            "by a draw); try a loop of a fixed number of steps, with .mask(...) or poutine.mask over those that are "
+            "not taken, in model and guide"
+        )
 
     def cat(name: str) -> dict[str, Tensor]:
         return {k: torch.cat([getattr(p, name)[k] for p in parts]) for k in getattr(parts[0], name)}

@@ -20,6 +20,7 @@ from ..objectives.differentiable import eager_twin, is_known
 from ..objectives.first_step import check_first_step
 from ..programs import capture_parameters, module_mode
 from ..programs.compile.tracing import UntraceableError
+from ..programs.own_memory import OwnMemory, move_out
 from ..programs.watch.generators import noise_state, put_back
 from .captured_step import CapturedStep
 from .comparing import compared
@@ -63,6 +64,7 @@ class SVI:
         compiled_steps: so many were taken.
         update: of the parameters, by `optim`.
         checked: whether the objective was found to fit the program; else it is asked in the first step.
+        given: data beside the arguments of a step whose memory no parameter may share.
 
     Example:
         >>> import functools
@@ -105,6 +107,8 @@ class SVI:
         self._seen: tuple[dict[str, Tensor], list[nn.Module]] = ({}, [])
         self._steps = self.compiled_steps = 0
         self.discarded = self.checked = self._infinite = False
+        self.given: Any = None
+        self._apart: set[int] = set()
         if isinstance(loss, PyroELBO):
             elbo: Any = loss
             self.loss, self.loss_and_grads = elbo.loss, loss_and_grads or elbo.loss_and_grads
@@ -164,13 +168,26 @@ class SVI:
 
     def _eager(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Tensor]]:
         """Loss, and the parameters that the program asked for; gradients go into `.grad`."""
-        with module_mode(self.model, self.guide, training=None) as modules, capture_parameters() as used:
+        with (
+            module_mode(self.model, self.guide, training=None) as modules,
+            OwnMemory(),
+            capture_parameters() as used,
+        ):
             loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
+        self._move_out(used, (args, kwargs))
         self._seen = (used, modules)
         if not self.checked and self.objective is not None:
             self.checked = True
             check_first_step(self.objective, self.model, self.guide, args, kwargs)
         return loss, list(dict.fromkeys(used.values()))
+
+    def _move_out(self, used: dict[str, Tensor], args: Any) -> None:
+        """Leaves no parameter in the memory of data, which an update would change."""
+        move_out(used.values(), args)
+        new = [p for p in used.values() if id(p) not in self._apart]
+        if new:
+            move_out(new, self.given)
+            self._apart.update(map(id, new))
 
     def _compiled_step(
         self, compiled: CompiledObjective, args: tuple[Any, ...], kwargs: dict[str, Any]

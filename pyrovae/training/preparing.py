@@ -24,6 +24,7 @@ from ..programs import (
 from ..programs.checks.finite import not_finite
 from ..programs.declaration import with_plate
 from ..programs.idioms.conditioning import check_laws_of_globals, given_to
+from ..programs.own_memory import move_out
 from ..programs.trained import warn_anew
 from .batches.sources import Source
 
@@ -62,7 +63,7 @@ class Prepared:
         with seeded(seed, "initialise", device=device), self._open() as modules:
             self.program = inspect_program(
                 self.model, self.guide, *_rows(source.train), plate=plate, seed=start, given=given
-            )
+            ).in_parts()
             if given:
                 self.model = given_to(self.model, given)
             x = self.program.arguments.x
@@ -86,6 +87,19 @@ class Prepared:
                     vectorised=None if self.program.is_folded else self.program.vectorised,
                 )
                 _check_support(self.valid_program)
+        self._move_out(source)
+
+    def _move_out(self, source: Source) -> None:
+        """Leaves no parameter in the memory of the data, which a step would change."""
+        parameters = self.store.unconstrained()
+        rows = [t for t in (*source.train, *(source.valid or ())) if isinstance(t, torch.Tensor)]
+        names = [n.replace("$$$", ".") for n, p in parameters.items() if any(p is t for t in rows)]
+        if names:
+            raise ValueError(
+                f"expected data that stay what they are, got parameters of this program as data: {names}; try "
+                "x.detach().clone() for the data, or pv.shared(...) for what all data share"
+            )
+        move_out(parameters.values(), source.given)
 
     def check_trainable(self) -> None:
         """Refuses a program without parameters."""

@@ -119,7 +119,7 @@ class Trainer(Stepping):
         self.svi = SVI(
             self.program.model, self.program.guide, made, self.objective, compile=False, before_step=clip
         )
-        self.svi.checked = True
+        self.svi.checked, self.svi.given = True, self.source.given
         self.rates = Rates(self.lr, made)
         if not isinstance(optim, pyro.optim.PyroOptim):
             self.rates.apply(self.svi.update.torch_optimizer(self.parameters()), 0.0, 1.0)

@@ -129,7 +129,7 @@ def simulated_program(
     if len(like) > 1:  # which context is per datum shows on the example
         like = (like[0], *inspect_program(model, guide, *like, plate=plate).arguments.context)
     drawn = simulate_pairs(model, simulate, like, seed)
-    program = inspect_program(model, guide, *drawn.args, plate=plate)
+    program = inspect_program(model, guide, *drawn.args, plate=plate).in_parts()  # any guide bounds it
     check_density(program)
     if program.declaration.density == "unnormalised":
         raise ValueError(

@@ -191,7 +191,21 @@ class Proposal:
         terms = densities.terms(u, guide=self.has_guide)
         log_q = self.log_density(u, terms, shares)
         lw = (terms.prior + terms.likelihood).double() - log_q
+        self._check_prior(terms.prior, dead)
         return u, lw.masked_fill(dead, -torch.inf)
+
+    def _check_prior(self, prior: Tensor, dead: Tensor) -> None:
+        """Refuses a prior whose density on the line is infinite, or no number, at a draw: it lies at an end.
+
+        A density on the line is finite, but where the number of z is that of the end, as exp(-800) is 0.
+        """
+        ended = ~(prior < torch.inf) & ~dead
+        if bool(ended.any()):
+            raise ValueError(
+                f"expected a prior whose draws can be told from the ends of their support, got {int(ended.sum())} of "
+                f"{ended.numel()} draws at an end in {self.dtype}, where the prior's density is no number: mass lies "
+                "close to it; try pv.IS, pv.Exact, or float64 (of the prior's parameters too)"
+            )
 
     def log_density(self, u: Tensor, terms: Terms, shares: Sequence[float]) -> Tensor:
         """ln q_n(u) at u `[K, rows, D]` of these shares: `[K, rows]`; `terms` are the densities of the pair there."""

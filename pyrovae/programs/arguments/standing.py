@@ -35,8 +35,8 @@ MOVED = 0.05  # times a normal number, of parameters
 def as_it_stands(program: Any) -> Any:
     """The program, run on all data at once if its densities depend on where in the plate a datum stands.
 
-    Data are run in their order, in another one, with half of them replaced, and the last one alone, at one and the
-    same draw of each; and all that again with other values of the parameters, which then have theirs again: a
+    Data are run in their order, in another one, with each half of them replaced, and the last one alone, at one and
+    the same draw of each; and all that again with other values of the parameters, which then have theirs again: a
     coefficient that starts at 0 hides what it multiplies.
 
     Where densities change from run to run at the same values, which of the two is `random` is set instead.
@@ -62,14 +62,14 @@ def as_it_stands(program: Any) -> Any:
             "draws (a mean over the data, a sum along the plate): p(x) then does not factorise over the data; try "
             "to compute what all data share before, and hand it over as pv.shared(...)"
         )
-    # A guide may look at other data: it stays a guide, of whatever data it is run on.
     if not place[0] or (guide and not place[1]):
         return replace(program, arguments=replace(args, calling="whole"))
-    return program
+    # A guide may look at other data: it stays a guide, of whatever data it is run on.
+    return replace(program, beside=not guide)
 
 
 def _first_look(program: Any) -> _Look:
-    """At some of the data, the first ones; at all of them where the program reads anything by their place.
+    """At some of the data, here and there; at all of them where the program reads anything by their place.
 
     Of a program that takes its data whole, at all.
     """
@@ -79,7 +79,8 @@ def _first_look(program: Any) -> _Look:
     sliced = replace(program, arguments=replace(program.arguments, calling="sliced"))
     if whole or few == len(x):
         return _Look(sliced, every)
-    look = _Look(sliced, every[:few])
+    # Sorted data may be alike for long.
+    look = _Look(sliced, every[torch.linspace(0, len(x) - 1, few, dtype=torch.float64).long().to(x.device)])
     try:
         by_place = look.reads_places()
     except Exception:  # what cannot be watched may read anything
@@ -123,6 +124,8 @@ class _Look:
         self.kept = torch.zeros(n, dtype=torch.bool, device=rows.device)
         self.kept[self.order[: (n + 1) // 2]] = True
         self.replaced = torch.where(self.kept, self.every, self.order[0])
+        # The other half, so that each is replaced once: one datum may be what all look at.
+        self.others = torch.where(self.kept, self.order[-1], self.every)
         self.traces, _ = self._sites(program, rows, 0)
 
     def random(self) -> tuple[str, ...]:
@@ -149,7 +152,9 @@ class _Look:
     def _stands(self, whole: bool) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
         # At given values in this order too: some laws keep more of a draw of their own than its value.
         here = self._run(self.every, 0)
-        beside = _same(here, self._run(self.replaced, 1), self.kept)
+        halves = (self.replaced, self.kept), (self.others, ~self.kept)
+        found = [_same(here, self._run(places, 1), at) for places, at in halves]
+        beside = all(m for m, _ in found), all(g for _, g in found)
         if whole:
             return beside, (True, True)
         model, guide = _same(here.of(self.order), self._run(self.order, 0), torch.ones_like(self.kept))

@@ -102,7 +102,8 @@ class LatentSpace:
         """
         if z.dim() != 2 or z.shape[1] != self.dim or not len(z):
             raise ValueError(f"expected z [M, {self.dim}] with M >= 1, got shape {tuple(z.shape)}")
-        program, args = self.program, self.program.arguments
+        program = self.program.in_parts()  # of the model alone
+        args = program.arguments
         size = {"sliced": ROWS, "whole": args.num_data}.get(args.calling) or args.subsample_size or ROWS
         parts: list[Generated] = []
         for i, part in enumerate(z.split(size)):
@@ -129,7 +130,8 @@ class LatentSpace:
 
         Exact for a Gaussian prior that depends on nothing else, otherwise from a few thousand draws.
         """
-        program, args = self.program, self.program.arguments
+        program = self.program.in_parts()
+        args = program.arguments
         size = ROWS if args.calling == "sliced" else (args.subsample_size or args.num_data)
         rows = torch.zeros(size, dtype=torch.long, device=args.x.device)
         draws: list[Tensor] = []

@@ -22,6 +22,7 @@ from ..sites import is_factor, reduce_to, sample_sites, unscaled_log_prob
 from .layout import Slot, latent_sites, refuse_discrete
 from .summed import refuse_other_supports, summed_out
 from .terms import Start, Terms, differentiate
+from .unequal_totals import UnequalTotals
 
 
 class Densities:
@@ -218,7 +219,7 @@ class Densities:
         # The handler is outermost: plates have expanded the distribution when it asks for its support.
         model = self._plated(self.program.model)
         if summed and self.summed:
-            model = EnumMessenger(-2 - self.program.max_plate_nesting)(model)
+            model = EnumMessenger(-2 - self.program.max_plate_nesting)(UnequalTotals()(model))
         return poutine.trace(handler(model) if handler else model).get_trace(*given)
 
     def _read(self, trace: Any) -> Tensor:

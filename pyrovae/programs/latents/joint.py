@@ -19,6 +19,7 @@ from ..particles.rounding import InFloat64, narrowest
 from ..sites import collect, reduce_to, sample_sites
 from .edges import AsGiven, log_density_of_u
 from .supports import bijection
+from .unequal_totals import up_to_the_largest
 
 # A table of a program's discrete latents beyond this many entries a datum is not enumerated.
 MAX_STATES = 2**20
@@ -218,18 +219,18 @@ class Joint:
 
     def _check_states(self, sites: dict[str, Any]) -> None:
         for name, site in sites.items():
-            fn = base_of(site["fn"])
+            fn, listed = base_of(site["fn"]), up_to_the_largest(site["fn"])
             if site["fn"].event_shape:
                 raise ValueError(
                     f"expected scalar discrete latents, got a vector of them at {name!r}; try an inner plate in "
                     "place of .to_event()"
                 )
-            if not site["fn"].has_enumerate_support:
+            if not listed.has_enumerate_support:
                 raise ValueError(
                     f"expected discrete latents with a finite list of values, got {type(fn).__name__} at {name!r}; try "
                     "pv.IS (command line: is in place of exact)"
                 )
-            states = len(site["fn"].enumerate_support(expand=False))
+            states = len(listed.enumerate_support(expand=False))
             if states > MAX_STATES:
                 raise ValueError(
                     f"expected at most {MAX_STATES:,} values of a discrete latent, got {states:,} at {name!r}"

@@ -16,6 +16,7 @@ from ..checks.contract import base_of
 from ..checks.support import in_support
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
+from ..latents.unequal_totals import UnequalTotals
 from ..sites import collect, is_factor, reduce_to, sample_sites
 
 
@@ -60,7 +61,7 @@ def _terms(
             values = _drawn(q)
         _check_guide(q)
         if program.enumerated:
-            model = EnumMessenger()(model)
+            model = EnumMessenger()(UnequalTotals()(model))
         # Outermost: what enumerates must have seen a site before its value is set.
         p = poutine.trace(Substitute(values)(model)).get_trace(*given)
     particles = None if num_samples is None else PARTICLES

@@ -79,6 +79,12 @@ class Source:
         self.train = cast(self.train, dtype)
         self.valid = None if self.valid is None else cast(self.valid, dtype)
 
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """All that was handed over, of the other splits too."""
+        more = () if self.dataset is None else tuple(getattr(self.dataset, "__dict__", {}).values())
+        return self.train, self.valid, more
+
     def epoch(self, epoch: int, seed: int) -> tuple[Any, ...]:
         """`(x, *context)` of an epoch."""
         if self.dataset is None:
