@@ -71,7 +71,7 @@ class Options:
     compile: CompileName = "auto"
     """Run the weights as one compiled graph; auto does so from 10 million (datum, sample) pairs on."""
     reuse: bool = False
-    """Take a run's evidence.nc where it is of the same weights, data, estimators, seed and delta."""
+    """Take a run's evidence.nc (or of another split, its file) where it is of the same weights, data, estimators, seed and delta."""
     resume: bool = False
     """Keep partial results in the run folder (partial/), and go on from those of an evaluation that was killed:
     to the same numbers."""
@@ -108,8 +108,8 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Evaluates each folder; writes evidence.nc and a picture into it (with --limit N beside those of more data:
-    evidence-N.nc)."""
+    """Evaluates each folder; writes evidence.nc and a picture into it (of another split evidence-train.nc or
+    evidence-valid.nc; with --limit N, beside those of more data, evidence-N.nc)."""
     if not options.folders:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")
     if options.status:
@@ -196,7 +196,7 @@ def _run(options: Options, world: World | None) -> None:
                 ev, found = evaluate_run(one, own, lambda done, total: update(completed=done, total=total))
             ev = with_sandwich_of(one, ev)
             title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
-                f", from {runs.EVIDENCE}" if found else ""
+                f", from {found}" if found else ""
             )
             console.print(title, highlight=False)
             print(ev.table("markdown" if options.markdown else "terminal"))

@@ -28,8 +28,8 @@ PARTIAL, TENSORBOARD = "partial", "tensorboard"
 TRAINING = ("training.png", "training.pdf", "training.svg")  # one of them
 # What other scripts write of the weights in a run folder: of new ones it says nothing.
 _RESULTS = re.compile(
-    r"evidence(-\d+)?\.nc|(gaps|sandwich)\.(json|md)|free_energy\.md|samples\.(npz|csv)|imputed(_values)?\.csv|"
-    r"report\.html|(training|evidence(-\d+)?|gaps|sandwich|free_energy)\.(png|pdf|svg)|"
+    r"evidence(-(train|valid))?(-\d+)?\.nc|(gaps|sandwich)\.(json|md)|free_energy\.md|samples\.(npz|csv)|imputed(_values)?\.csv|"
+    r"report\.html|(training|evidence(-(train|valid))?(-\d+)?|gaps|sandwich|free_energy)\.(png|pdf|svg)|"
     r"(integration|work|schedule|chain|noising|samples|reconstructions|latent|manifold|traversals|interpolations|"
     r"neighbours|likely|levels|level_samples|classes)\.(png|pdf|svg)"
 )
