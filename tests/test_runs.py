@@ -180,6 +180,58 @@ def test_configurations_that_do_not_fit(copy, values, words):
         pv.load(copy)
 
 
+TABLE = "age,smoker,city\n" + "".join(
+    f"{20.5 + i % 7},{('yes', 'no')[i % 2]},{('Bern', 'Graz', 'Lyon')[i % 3]}\n" for i in range(60)
+)
+
+
+@pytest.fixture(scope="module")
+def of_table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "t.csv").write_text(TABLE)
+    argv = ["--data", str(folder / "t.csv"), "--columns", "auto", "--warmup", "0", "--out", str(folder / "run")]
+    assert train.main([*argv, *QUICK]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (TABLE.replace("Bern", "Basel"), r"category 'Bern' of column 'city' missing, a new category 'Basel'"),
+        (TABLE.replace("age", "Age"), r"column 'age' missing, a new column 'Age'"),
+        (TABLE.replace("yes", "1").replace("no", "0"), r"column 'smoker' as binary and not category"),
+        ("\n".join(line.rpartition(",")[0] for line in TABLE.splitlines()), r"column 'city' missing;"),
+        (TABLE + TABLE.splitlines()[1], r"61 rows and not 60;"),
+        (TABLE.replace("20.5", "20.75"), r"other values, or rows in another order \(hash"),
+    ],
+)
+def test_a_training_table_that_has_changed_is_told_by_what_is_other_in_it(of_table, now, words, tmp_path):
+    """Where the folder has not changed it is not blamed; nor is a file taken that says other words by `--data`."""
+    run = shutil.copytree(of_table, tmp_path / "all") / "run"
+    (tmp_path / "other.csv").write_text(TABLE)
+    assert pv.load(run, device="cpu", data=tmp_path / "other.csv").spec.name == "t.csv"
+    (tmp_path / "other.csv").write_text(now)
+    change(run, data=json.loads((run / "config.json").read_text())["data"] | {"data": str(run.parent / "t.csv")})
+    (run.parent / "t.csv").write_text(now)
+    for more in ({}, {"data": tmp_path / "other.csv"}):
+        with pytest.raises(ValueError, match=f"trained on, got (t|other).csv with .*{words}") as told:
+            pv.load(run, device="cpu", **more)
+        assert "damaged" not in str(told.value) and len(str(told.value)) < 400
+    config = json.loads((run / "config.json").read_text())
+    config["spec"]["columns"] = ["x", "y", "z"]
+    change(run, **config)
+    with pytest.raises(ValueError, match=r"config.json beside them has changed"):
+        pv.load(run, device="cpu")
+
+
+def test_goes_on_with_more_epochs_on_the_same_table_alone(of_table, tmp_path, capsys):
+    run = shutil.copytree(of_table, tmp_path / "all") / "run"
+    change(run, data=json.loads((run / "config.json").read_text())["data"] | {"data": str(run.parent / "t.csv")})
+    (run.parent / "t.csv").write_text(TABLE.replace("Bern", "Basel"))
+    assert train.main(["--out", str(run), "--resume", "--epochs", "2", *FLAGS]) == 2
+    assert "category 'Bern' of column 'city' missing" in " ".join(capsys.readouterr().err.split())
+
+
 def test_an_unfinished_run(copy):
     (copy / "unfinished.json").write_text("{}")
     with pytest.raises(ValueError, match="unfinished"):

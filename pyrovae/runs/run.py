@@ -79,7 +79,7 @@ class Run(Trained):
             )
         check_sizes(self.spec, source, self.folder)
         data = load_again(source, self.root, self.folder)
-        check_same(self.spec, data, self.folder)
+        check_same(self.spec, data, self.folder, self.config)
         return moved(data, self.device)
 
     @cached_property
