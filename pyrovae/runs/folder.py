@@ -135,6 +135,13 @@ def remove_results(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_run(folder: Path) -> None:
+    """Removes what is left of a run that has no configuration any more, and what was found of its weights."""
+    for name in (WEIGHTS, HISTORY):
+        (folder / name).unlink(missing_ok=True)
+    remove_results(folder)
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether a run was started there and has not ended."""
     return (folder / UNFINISHED).is_file()

@@ -23,6 +23,7 @@ from ..runs.folder import (
     is_unfinished,
     occupied,
     remove_results,
+    remove_run,
     write_config,
 )
 from ..runs.weights import save_weights
@@ -98,6 +99,7 @@ def train_into(
                 check_strays(folder)
         store, started = Checkpoints(folder / CHECKPOINTS, keep), False
         former = (folder / HISTORY).exists()
+        had_run = is_unfinished(folder) or (folder / CONFIG).exists()
         scalars: Callable[[Row], None] | None = None
 
         def each_epoch(row: Row) -> None:
@@ -150,7 +152,9 @@ def train_into(
                 (folder / UNFINISHED).unlink(missing_ok=True)
             if not store.files() and not resume:
                 (folder / UNFINISHED).unlink(missing_ok=True)
-                if started or not former:
+                if had_run and not (folder / CONFIG).exists():  # of a run that was overwritten no part is left
+                    remove_run(folder)
+                elif started or not former:
                     (folder / HISTORY).unlink(missing_ok=True)
             raise
         if on_end is not None:
