@@ -199,15 +199,17 @@ def _run(options: Options, world: World | None) -> None:
                 f", from {found}" if found else ""
             )
             console.print(title, highlight=False)
-            print(ev.table("markdown" if options.markdown else "terminal"))
-            for line in given_lines(one, rows, options.split, options.limit, ev):
-                print(line)
+            style = "markdown" if options.markdown else "terminal"
+            print(ev.table(style))
+            below = given_lines(one, rows, options.split, options.limit, ev)
+            for line in below:
+                print(line[style])
             if not found:
                 try:
                     keep(one, own, ev, here)
                 except OSError as error:
                     unwritten.append(error)
-        written.append(f"{title}\n\n{ev.table('markdown')}")
+        written.append("\n".join([f"{title}\n", ev.table("markdown"), *(f"{b['markdown']}\n" for b in below)]))
         entries.append(entry_of_run(one, ev))
     if shard is not None:
         console.print(
