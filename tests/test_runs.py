@@ -180,6 +180,29 @@ def test_configurations_that_do_not_fit(copy, values, words):
         pv.load(copy)
 
 
+def test_weights_of_another_run_of_the_same_program_are_refused(trained, copy, fit, saved, data, tmp_path):
+    """Of another seed, whose metrics stand beside other weights; folders of before, which do not say, load as they did."""
+    assert train.main(["--out", str(tmp_path / "other"), *QUICK, "--seed", "1"]) == 0
+    shutil.copy(tmp_path / "other" / "weights.safetensors", copy)
+    with pytest.raises(ValueError, match="those of another run of the same program"):
+        pv.load(copy)
+    assert evaluate.main([str(copy), *FLAGS]) == 2 and train.main(["--out", str(copy), "--resume", *QUICK]) == 0
+    assert train.main(["--out", str(copy), "--resume", *QUICK, "--epochs", "2"]) == 2
+    config = json.loads((copy / "config.json").read_text())
+    assert config.pop("weights") == pv.load(trained / "a", device="cpu").weights_hash
+    (copy / "config.json").write_text(json.dumps(config))
+    assert pv.load(copy, device="cpu").weights_hash == pv.load(tmp_path / "other", device="cpu").weights_hash
+    torch.manual_seed(1)
+    again = pv.save(pv.fit(*pair(), data, epochs=1, compile=False), tmp_path / "again", data=data)
+    shutil.copy(again / "weights.safetensors", saved)
+    with pytest.raises(ValueError, match="those of another run of the same program"):
+        pv.load(saved, model=pair()[0], guide=pair()[1])
+    # What a user writes there by hand is theirs.
+    runs.save_weights(saved / "weights.safetensors", fit.store, fit.modules)
+    model, guide = pair()
+    pv.load(saved, device="cpu", model=model, guide=guide)
+
+
 TABLE = "age,smoker,city\n" + "".join(
     f"{20.5 + i % 7},{('yes', 'no')[i % 2]},{('Bern', 'Graz', 'Lyon')[i % 3]}\n" for i in range(60)
 )

@@ -169,7 +169,7 @@ def _write(folder: Path, config: dict[str, Any], done: Fit, data: Dataset, forma
     (folder / CONFIG).unlink(missing_ok=True)
     about = {"spec": data.spec.to_json(), "best_epoch": done.best_epoch, "seconds": done.seconds}
     config = {**config, **about, "plate": declaration_of(done.model).plate}
-    save_weights(folder / WEIGHTS, done.store, done.modules, config)
+    config["weights"] = save_weights(folder / WEIGHTS, done.store, done.modules, config)
     remove_results(folder)
     done.write_csv(folder / HISTORY)
     draw: Any = plots.plot_training if "elbo" in done.history[0] else plots.plot_phases
