@@ -15,7 +15,6 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 
 import tyro
 
-from pyrovae import runs
 from pyrovae.comparing import markdown, runs_table
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
@@ -71,7 +70,8 @@ class Options:
     compile: CompileName = "auto"
     """Run the weights as one compiled graph; auto does so from 10 million (datum, sample) pairs on."""
     reuse: bool = False
-    """Take a run's evidence.nc (or of another split, its file) where it is of the same weights, data, estimators, seed and delta."""
+    """Take a run's evidence.nc (of another split, its file) where it is of the same weights, data, estimators, seed and
+    delta."""
     resume: bool = False
     """Keep partial results in the run folder (partial/), and go on from those of an evaluation that was killed:
     to the same numbers."""
@@ -209,7 +209,9 @@ def _run(options: Options, world: World | None) -> None:
                     keep(one, own, ev, here)
                 except OSError as error:
                     unwritten.append(error)
-        written.append("\n".join([f"{title}\n", ev.table("markdown"), *(f"{b['markdown']}\n" for b in below)]))
+        written.append(
+            "\n".join([f"{title}\n", ev.table("markdown"), *(f"{b['markdown']}\n" for b in below)])
+        )
         entries.append(entry_of_run(one, ev))
     if shard is not None:
         console.print(

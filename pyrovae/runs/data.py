@@ -19,6 +19,7 @@ from ..data.given.conditioned import LABEL
 from ..data.hashing import content_hash
 from ..data.spec import KNOWN
 from ..files import expanded
+from ..json_files import check_kinds
 from .folder import WEIGHTS
 from .weights import check_program
 
@@ -106,6 +107,17 @@ def source_of(data: Data) -> dict[str, Any] | None:
     return source
 
 
+# Of what a configuration says of how data were loaded; which words each may be, is said by those who load.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("data", "root", "binarise", "missing", "label_column", "layer"), str | None),
+    **dict.fromkeys(("log", "log_columns", "condition"), tuple[str, ...] | None),
+    **dict.fromkeys(("L", "train", "train_size", "data_seed"), int | None),
+    **dict.fromkeys(("valid", "test"), int | float | None),
+    "columns": str | dict | None,
+    "labelled": int | str | None,
+    "standardize": bool | None,
+    "T": float | tuple[float, ...] | None,
+}
 _OPTIONS = ("standardize", "log", "missing", "columns", "label_column", "layer")
 
 
@@ -122,6 +134,7 @@ def load_again(
     Raises:
         ValueError: options that this version does not know; and as `pyrovae.data.load`.
     """
+    check_kinds(source, _KINDS, "what the run's configuration says of its data")
     options = {k: v for k, v in source.items() if v is not None}
     name, own_root, seed = options.pop("data", None), options.pop("root", None), options.pop("data_seed", 0)
     if "train_size" in options:
@@ -250,15 +263,18 @@ def _differences(spec: DataSpec, found: DataSpec) -> list[str]:
         words.append(f"splits of {found.splits} and not {spec.splits}")
     if spec.seed != found.seed:
         words.append(f"splits of seed {found.seed} and not {spec.seed}")
-    if not words and spec.hash == found.hash:
-        words.append("columns declared otherwise")
-    return words or [f"other values, or rows in another order (hash {found.hash[:12]} and not {spec.hash[:12]})"]
+    if spec.hash == found.hash:
+        return words or ["columns declared otherwise"]
+    words = words or ["other values, or rows in another order"]
+    return [*words[:-1], f"{words[-1]} (hash {found.hash[:12]} and not {spec.hash[:12]})"]
 
 
 def _changed(former: Sequence[str], now: Sequence[str], words: str) -> list[str]:
     """Names that are gone, and new ones; the first of many."""
     gone, new = ([n for n in a if n not in b] for a, b in ((former, now), (now, former)))
-    each = [f"{words.format(_short(n))} missing" for n in gone] + [f"a new {words.format(_short(n))}" for n in new]
+    each = [f"{words.format(_short(n))} missing" for n in gone] + [
+        f"a new {words.format(_short(n))}" for n in new
+    ]
     return each if len(each) <= SHOWN else [*each[:SHOWN], f"{len(each) - SHOWN} more such"]
 
 

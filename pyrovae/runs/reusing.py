@@ -21,9 +21,14 @@ from .run import Run
 def found_in(
     run: Run, rows: tuple[Tensor, ...], asked: Sequence[Any], seed: int, delta: float, split: str = TEST
 ) -> tuple[Evidence, str] | None:
-    """The run's evidence that answers this very question: of these weights, data, estimators, seed and delta; its file."""
+    """Evidence of a run that answers this very question, and its file.
+
+    It is of these weights, data, estimators, seed and delta.
+    """
     stem = stem_of(split)
-    for name in dict.fromkeys((stem, f"{stem}-{len(rows[0])}", stem_of(TEST))):  # the last: of folders of before
+    for name in dict.fromkeys(
+        (stem, f"{stem}-{len(rows[0])}", stem_of(TEST))
+    ):  # the last: of folders of before
         ev = _held(run, run.folder, name)
         if ev is not None and _answers(ev, run, rows, asked, seed, delta):
             return ev, f"{name}.nc"

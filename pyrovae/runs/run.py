@@ -168,4 +168,6 @@ def _evidence(run: Run) -> str:
     if tested:
         return tested[0]
     others = "; ".join(f"{name} is of the {split_of(ev)} split" for name, ev in found)
-    return f"none yet{' of the test split' * bool(others)} (try: pyrovae evaluate){f'; {others}' * bool(others)}"
+    return (
+        f"none yet{' of the test split' * bool(others)} (try: pyrovae evaluate){f'; {others}' * bool(others)}"
+    )

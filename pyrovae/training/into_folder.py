@@ -152,7 +152,9 @@ def train_into(
                 (folder / UNFINISHED).unlink(missing_ok=True)
             if not store.files() and not resume:
                 (folder / UNFINISHED).unlink(missing_ok=True)
-                if had_run and not (folder / CONFIG).exists():  # of a run that was overwritten no part is left
+                if (
+                    had_run and not (folder / CONFIG).exists()
+                ):  # of a run that was overwritten no part is left
                     remove_run(folder)
                 elif started or not former:
                     (folder / HISTORY).unlink(missing_ok=True)

@@ -43,9 +43,9 @@ def is_changed(trace: Any, model: Callable[..., Any], args: tuple[Any, ...], nam
     """Whether the model, given what it has drawn as its data, observes other numbers at the site.
 
     Given its own draws there is nothing missing to be filled in and nothing grey to be made bits. Noise that the model
-    adds to its data, and numbers that do not follow from them (of its context, paddings) or that its masks leave out, do
-    not count. Where the draws
-    are not in the form of x (one of several sites), numbers that x and its context do not have are others.
+    adds to its data, and numbers that do not follow from them (of its context, paddings) or that masks leave out, do
+    not count. Where the draws are not in the form of x (one of several sites), numbers that x and its context do not
+    have are others.
 
     Args:
         trace: of the run that has drawn.
