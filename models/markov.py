@@ -83,7 +83,8 @@ class Ended(dist.MaskedDistribution):
         return self._there(self.base_dist.mean)
 
     def _there(self, value: Tensor) -> Tensor:
-        return value.masked_fill(~self._mask.reshape(*self._mask.shape, *(1,) * self.event_dim), 0)
+        gone = ~torch.as_tensor(self._mask)
+        return value.masked_fill(gone.reshape(*gone.shape, *(1,) * self.event_dim), 0)
 
 
 def check_lengths(_owner: nn.Module, x: Tensor, lengths: Tensor) -> None:

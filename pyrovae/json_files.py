@@ -88,12 +88,12 @@ def of_kind(value: Any, hint: Any) -> tuple[bool, Any]:
         items = [of_kind(v, arguments[0]) for v in value]
         return all(fits for fits, _ in items), tuple(taken for _, taken in items)
     if origin is dict:
-        found = isinstance(value, dict) and all(isinstance(k, str) for k in value)
-        return found and all(of_kind(v, arguments[1])[0] for v in value.values()), value
+        named = isinstance(value, dict)
+        return named and all(of_kind(v, arguments[1])[0] for v in value.values()), value
     if dataclasses.is_dataclass(hint):  # as its `to_json` gives it
         hints = get_type_hints(hint)
-        found = isinstance(value, dict) and set(value) == set(hints)
-        return found and all(of_kind(v, hints[k])[0] for k, v in value.items()), value
+        named = isinstance(value, dict) and set(value) == set(hints)
+        return named and all(of_kind(v, hints[k])[0] for k, v in value.items()), value
     if hint is type(None):
         return value is None, value
     if hint is Path:
