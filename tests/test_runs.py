@@ -12,7 +12,7 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae import runs
-from pyrovae.inference import compare, evaluate, train
+from pyrovae.inference import compare, evaluate, impute, sample, score, train
 from pyrovae.runs import read_evidence, write_evidence
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -296,6 +296,68 @@ def test_goes_on_with_more_epochs_on_the_same_table_alone(of_table, tmp_path, ca
     (run.parent / "t.csv").write_text(TABLE.replace("Bern", "Basel"))
     assert train.main(["--out", str(run), "--resume", "--epochs", "2", *FLAGS]) == 2
     assert "category 'Bern' of column 'city' missing" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("main", "argv", "words"),
+    [
+        (evaluate, ["RUN", "--resume", "--shard", "1/3"], "try at most 1 shard"),
+        (sample, ["RUN", "--num", "3"], "try --out with a folder"),
+        (score, ["RUN", "TABLE"], "try --out with a folder"),
+        (impute, ["WITHMISSING"], "try --out with a folder"),
+        (evaluate, ["RUN"], "try --out-dir with a folder"),
+        (
+            train,
+            ["--data", "TABLE", "--log-columns", "age", "--out", "OUT"],
+            "--standardize, beside --log-columns age",
+        ),
+    ],
+)
+def test_what_cannot_be_done_names_an_option_that_the_command_has(
+    of_table, tmp_path, capsys, monkeypatch, main, argv, words
+):
+    if "with a folder" in words:
+
+        def refused(folder):
+            raise PermissionError(13, "Permission denied", str(folder))
+
+        monkeypatch.setattr("pyrovae.inference.running.evaluating.check_writable", refused)
+    run = of_table / "run"
+    if argv == ["WITHMISSING"]:
+        run = of_table / "missing"
+        made = [
+            "--data",
+            str(of_table / "t.csv"),
+            "--columns",
+            "auto",
+            "--missing",
+            "ignore",
+            "--out",
+            str(run),
+        ]
+        assert train.main([*made, *QUICK]) == 0
+    places = {"TABLE": of_table / "t.csv", "RUN": run, "WITHMISSING": run, "OUT": tmp_path / "out"}
+    assert main.main([*(str(places.get(a, a)) for a in argv), *FLAGS]) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert words in err and "Errno" not in err, err
+
+
+def test_what_is_not_there_is_a_dash_in_every_table(of_table, capsys):
+    assert evaluate.main([str(of_table / "run"), "--num-samples", "1", *FLAGS]) == 0
+    assert score.main([str(of_table / "run"), str(of_table / "t.csv"), "--num-samples", "1", *FLAGS]) == 0
+    assert "nan" not in capsys.readouterr().out.replace("finan", "")
+
+
+def test_warnings_are_notes_of_a_line_and_a_column_that_does_not_vary_is_said(tmp_path, capsys):
+    rows = "".join(f"{1e6 * (i % 7) + 0.5},{i % 3},1\n" for i in range(60))
+    (tmp_path / "t.csv").write_text("income,visits,one\n" + rows)
+    out = ["--data", str(tmp_path / "t.csv"), "--out", str(tmp_path / "run"), *QUICK, "--overwrite"]
+    assert train.main(out) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "scale is far from 1" in line]
+    assert len(notes) == 1 and notes[0].startswith("train: note: t.csv has columns")
+    assert train.main([*out, "--columns", "auto"]) == 0
+    said = capsys.readouterr().out
+    assert "1, which does not vary" in said and "0 ... 2" in said
 
 
 def test_an_unfinished_run(copy):

@@ -103,8 +103,8 @@ def place_of(run: pv.Run, out_dir: Path | None) -> Path:
     return run.folder
 
 
-def prepare(place: Path) -> None:
-    """Makes that place, and tells before any work if it cannot be written.
+def prepare(place: Path, option: str = "--out-dir") -> None:
+    """Makes that place, and tells before any work if it cannot be written; `option` chooses another one.
 
     Raises:
         OSError: it cannot be made or written.
@@ -113,7 +113,7 @@ def prepare(place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         check_writable(place)
     except OSError as error:
-        reason = f"{error.strerror}: {error.filename}; try --out-dir with a folder that can be written"
+        reason = f"{error.strerror}: {error.filename}; try {option} with a folder that can be written"
         raise OSError(reason) from None
 
 

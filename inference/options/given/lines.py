@@ -63,7 +63,9 @@ def least_likely(
     cells = []
     for i in order:
         ess = "–" if e.ess is None else f"{float(e.ess[i]):.0f}"
-        cells.append([names[i], f"{float(e.per_datum[i]):.3f}", f"{float(e.variance[i].sqrt()):.3f}", ess])
+        error = float(e.variance[i].sqrt())  # NaN of a single draw
+        shown = "–" if math.isnan(error) else f"{error:.3f}"
+        cells.append([names[i], f"{float(e.per_datum[i]):.3f}", shown, ess])
     if terms is not None:
         # The term of a missing value is 0, which may be far below what others have: a density's is not of one sign.
         held = terms.reconstruction.where(~ev.x.isnan().cpu(), math.nan)
