@@ -15,7 +15,6 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 
 import tyro
 
-from pyrovae import runs
 from pyrovae.comparing import markdown, runs_table
 from pyrovae.distributed import World, joined
 from pyrovae.evidence import Sharing, status
@@ -71,7 +70,8 @@ class Options:
     compile: CompileName = "auto"
     """Run the weights as one compiled graph; auto does so from 10 million (datum, sample) pairs on."""
     reuse: bool = False
-    """Take a run's evidence.nc where it is of the same weights, data, estimators, seed and delta."""
+    """Take a run's evidence.nc (of another split, its file) where it is of the same weights, data, estimators, seed and
+    delta."""
     resume: bool = False
     """Keep partial results in the run folder (partial/), and go on from those of an evaluation that was killed:
     to the same numbers."""
@@ -108,8 +108,8 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Evaluates each folder; writes evidence.nc and a picture into it (with --limit N beside those of more data:
-    evidence-N.nc)."""
+    """Evaluates each folder; writes evidence.nc and a picture into it (of another split evidence-train.nc or
+    evidence-valid.nc; with --limit N, beside those of more data, evidence-N.nc)."""
     if not options.folders:
         raise ValueError("expected at least one run folder, got none; try: train, then evaluate runs/train")
     if options.status:
@@ -196,18 +196,22 @@ def _run(options: Options, world: World | None) -> None:
                 ev, found = evaluate_run(one, own, lambda done, total: update(completed=done, total=total))
             ev = with_sandwich_of(one, ev)
             title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
-                f", from {runs.EVIDENCE}" if found else ""
+                f", from {found}" if found else ""
             )
             console.print(title, highlight=False)
-            print(ev.table("markdown" if options.markdown else "terminal"))
-            for line in given_lines(one, rows, options.split, options.limit, ev):
-                print(line)
+            style = "markdown" if options.markdown else "terminal"
+            print(ev.table(style))
+            below = given_lines(one, rows, options.split, options.limit, ev)
+            for line in below:
+                print(line[style])
             if not found:
                 try:
                     keep(one, own, ev, here)
                 except OSError as error:
                     unwritten.append(error)
-        written.append(f"{title}\n\n{ev.table('markdown')}")
+        written.append(
+            "\n".join([f"{title}\n", ev.table("markdown"), *(f"{b['markdown']}\n" for b in below)])
+        )
         entries.append(entry_of_run(one, ev))
     if shard is not None:
         console.print(

@@ -19,11 +19,11 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.files import check_writable, write_whole
+from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.ranges import MANY
-from pyrovae.inference.running.evaluating import load_runs
+from pyrovae.inference.running.evaluating import load_runs, prepare
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.models.ground_truths import ground_truths, nonlinear
 from pyrovae.text import table_lines
@@ -99,8 +99,7 @@ def run(options: Options) -> None:
         model, guide, title = loaded.model, loaded.guide, f"{loaded.folder}: {loaded.spec.name}"
         digest = loaded.weights_hash
     out = options.out or options.folder or Path("runs/free_energy")
-    out.mkdir(parents=True, exist_ok=True)
-    check_writable(out)
+    prepare(out, "--out")
     estimators: dict[str, pv.IS | pv.AIS | pv.Exact] = {
         "is": pv.IS(options.num_samples),
         "ais": pv.AIS(options.steps, options.chains, "guide", options.leapfrog),

@@ -17,9 +17,10 @@ import tyro
 import pyrovae as pv
 from pyrovae import runs
 from pyrovae.data import imputed_frames
-from pyrovae.files import check_writable, write_whole
+from pyrovae.files import write_whole
 from pyrovae.inference.options.building import device_of
 from pyrovae.inference.options.machine import MachineOptions
+from pyrovae.inference.running.evaluating import prepare
 from pyrovae.inference.running.running import console, run_script, write_all
 from pyrovae.runs.scores import rows_for
 
@@ -65,8 +66,7 @@ def run(options: Options) -> None:
             f"expected a run trained with --missing ignore, got {options.folder}, whose model takes whole rows alone"
         )
     out = options.out or options.folder
-    out.mkdir(parents=True, exist_ok=True)
-    check_writable(out)
+    prepare(out, "--out")
     rows, names = _rows(loaded, options)
     found = pv.impute(
         loaded.model,

@@ -16,7 +16,7 @@ import torch
 import tyro
 
 import pyrovae as pv
-from pyrovae.files import check_writable, write_whole
+from pyrovae.files import write_whole
 from pyrovae.inference.drawing.arrays import example, write_arrays
 from pyrovae.inference.drawing.diffusing import diffusion_of, draw_diffusion
 from pyrovae.inference.drawing.fantasies import draw_fantasies
@@ -29,6 +29,7 @@ from pyrovae.inference.drawing.pictures import (
 )
 from pyrovae.inference.options.machine import FormatName, MachineOptions
 from pyrovae.inference.options.rbm_parts import machine_of
+from pyrovae.inference.running.evaluating import prepare
 from pyrovae.inference.running.reopening import load_run
 from pyrovae.inference.running.running import console, run_script
 
@@ -83,8 +84,7 @@ def run(options: Options) -> None:
     out = options.out or options.folder
     diffusion, machine = diffusion_of(pair), machine_of(pair)
     _refuse_unused(options, "diffusion" if diffusion else "Boltzmann machine" if machine else "")
-    out.mkdir(parents=True, exist_ok=True)
-    check_writable(out)
+    prepare(out, "--out")
     how = options.num, options.steps, options.seed, weights_hash, options.format
     if diffusion is not None:
         written = draw_diffusion(pair, data, out, *how)

@@ -21,7 +21,7 @@ if __name__ == "__main__" and not __package__:  # the command, which hears Ctrl-
 import tyro
 
 from pyrovae import runs
-from pyrovae.data import Dataset
+from pyrovae.data import Dataset, DataSpec
 from pyrovae.distributed import Split, World, joined
 from pyrovae.inference.options.applying import refuse_unused
 from pyrovae.inference.options.building import absolute, device_of
@@ -31,6 +31,7 @@ from pyrovae.inference.running.reopening import further, started_with
 from pyrovae.inference.running.running import console, progress, run_script
 from pyrovae.inference.running.summary import kept, note_of
 from pyrovae.inference.running.work import train_run
+from pyrovae.runs.data import check_same
 from pyrovae.runs.weights import check_program
 
 
@@ -114,6 +115,8 @@ def _run(options: Options, split: Split | None, typed: bool) -> None:
                 )
                 device = device_of(options.machine.device)
                 given = runs.load_again(stored["data"], options.data.root, options.out).to(device)
+                if "spec" in stored:  # of a run that had ended
+                    check_same(DataSpec.from_json(stored["spec"]), given, options.out, stored)
         else:
             console.print(f"no unfinished run in {options.out}: a new one starts", highlight=False)
     refuse_unused([model], [train])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
@@ -63,6 +66,27 @@ class Smoother(nn.Module):
         return GaussianChain(self.step, self.start, lengths, x.shape[-2], seen)
 
 
+class Ended(dist.MaskedDistribution):
+    """The law of steps that are there; of others nothing is said, and they are drawn as 0, as data are padded."""
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draws, of steps that are there."""
+        return self._there(self.base_dist.rsample(sample_shape))
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draws, of steps that are there."""
+        return self._there(self.base_dist.sample(sample_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, of steps that are there."""
+        return self._there(self.base_dist.mean)
+
+    def _there(self, value: Tensor) -> Tensor:
+        gone = ~torch.as_tensor(self._mask)
+        return value.masked_fill(gone.reshape(*gone.shape, *(1,) * self.event_dim), 0)
+
+
 def check_lengths(_owner: nn.Module, x: Tensor, lengths: Tensor) -> None:
     """Refuses lengths that are not of the sequences `x` `[N, T, D]`.
 
@@ -118,7 +142,7 @@ class DeepMarkov(nn.Module):
             there = torch.arange(x.shape[-2], device=x.device) < lengths.unsqueeze(-1)
             # beyond the end any value of the support will do, where 0 may be outside of it
             inside = torch.where(there.unsqueeze(-1), x, x[..., :1, :])
-            pyro.sample("x", self.likelihood(z).mask(there).to_event(1), obs=inside)
+            pyro.sample("x", Ended(self.likelihood(z), there).to_event(1), obs=inside)
 
     def guide(self, x: Tensor, lengths: Tensor) -> None:
         """z ~ q(z | x)."""

@@ -472,6 +472,44 @@ def test_ctrl_c_while_overwriting(tmp_path, capsys, monkeypatch):
     assert "to continue" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("at", ["before the first epoch", "after it, without a checkpoint"])
+def test_a_stopped_overwriting_leaves_a_run_or_none(tmp_path, capsys, monkeypatch, ended, at):
+    """Nothing is left that the next start would stumble over, whatever was there: --resume starts, or says it ended."""
+    out, mine = tmp_path / "out", tmp_path / "out" / "notes.txt"
+    argv = ["--out", str(out), *QUICK]
+    real, done = pv.Trainer.run_epoch, []
+
+    def stopped(self, after_step):
+        if len(done) == (at != "before the first epoch"):
+            raise KeyboardInterrupt
+        done.append(real(self, after_step))
+        return done[-1]
+
+    if ended:
+        assert train.main(argv) == 0
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                pv.Trainer, "run_epoch", lambda self, after: (real(self, after), os.kill(os.getpid(), 2))[0]
+            )
+            assert train.main(argv) == 130
+        assert (out / "unfinished.json").exists() and (out / "metrics.csv").exists()
+    mine.write_text("mine")
+    every = [] if at == "before the first epoch" else ["--checkpoint-every", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pv.Trainer, "run_epoch", stopped)
+        assert train.main([*argv, "--overwrite", *every]) == 130
+    whole = ended and at == "before the first epoch"
+    assert (out / "config.json").exists() == whole and not (out / "unfinished.json").exists()
+    assert whole or [p.name for p in out.iterdir() if p.is_file()] == ["notes.txt"]
+    capsys.readouterr()
+    assert train.main([*argv, "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert ("has ended" in said) == whole and ("a new one starts" in said) == (not whole)
+    assert pv.load(out, device="cpu").history and mine.read_text() == "mine"
+
+
 # Learning rates, averages, clipping ----------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import torch
 
 import pyrovae as pv
 from pyrovae.evidence import ColumnTerms
+from pyrovae.evidence.core.tables import render
 from pyrovae.inference import evaluate, score, train
 from pyrovae.inference.drawing.pictures import Pictures
 from pyrovae.inference.options.given.lines import least_likely
@@ -128,6 +129,23 @@ def test_an_evaluation_and_scores_of_a_table_tell_its_terms(run, capsys):
     assert np.allclose(
         terms.elbo, written[[c for c in written if c.startswith("ln p(")]].sum(axis=1) - written.KL
     )
+
+
+def test_tables_below_the_evidence_are_markdown_where_it_is_and_in_the_file(run, tmp_path, capsys):
+    """The figures are those that the library gives for the rows; a bar in a name does not end its cell."""
+    out = tmp_path / "table.md"
+    argv = [str(run / "run"), "--num-samples", "30", "--out", str(out), *FLAGS]
+    assert evaluate.main([*argv, "--markdown"]) == 0
+    said = capsys.readouterr().out
+    assert not set("│┃━─┏") & set(said)
+    loaded = pv.load(run / "run", device="cpu")
+    best, names = loaded.stored_evidence.best, loaded.data.row_names("test")
+    least = int(best.per_datum.argmin())
+    for text in (said, out.read_text()):
+        assert f"| {names[least]} | {float(best.per_datum[least]):.3f} |" in text
+        assert "rows of least ln p" in text and "E_q ln p(x_d|z) of each column" in text
+    text = render("markdown", ["row", "a"], [["x|y", "1"]], "t", [])
+    assert "| x\\|y | 1 |" in text
 
 
 def test_reconstructions_of_a_table_are_drawn_column_by_column(run):

@@ -23,6 +23,7 @@ from PIL import Image
 import pyrovae as pv
 from pyrovae import runs
 from pyrovae.comparing.workers import run_side_by_side
+from pyrovae.evidence.data_hash import data_hash
 from pyrovae.evidence.sharing.claims import Claims
 from pyrovae.inference import compare, evaluate, gaps, sample, train
 from pyrovae.inference.running.attending import Attendance, attending, remove
@@ -68,6 +69,45 @@ def test_weights_are_hashed_as_they_were_loaded(run, monkeypatch):
     assert evaluate.main([str(run), *EVALUATE]) == 0
     assert read_evidence(run / "evidence.nc").attributes["weights_hash"] == former
     assert pv.load(run, device="cpu").stored_evidence is None
+
+
+def test_evidence_of_one_split_does_not_displace_that_of_another(run, capsys):
+    """Each figure is held against the split's own data, whose hash and number the files say."""
+
+    def sizes():
+        return {p.name: read_evidence(p).attributes["num_data"] for p in run.glob("evidence*.nc")}
+
+    asked = ["--num-samples", "30", "--compile", "off", *FLAGS]
+    splits = pv.data.load("digits").spec.splits
+    assert evaluate.main([str(run), *asked, "--split", "train"]) == 0
+    assert "evidence-train.nc" in "".join(capsys.readouterr().out.split())
+    loaded = pv.load(run, device="cpu")
+    assert loaded.stored_evidence is None and sizes() == {"evidence-train.nc": splits["train"]}
+    assert "none yet of the test split" in repr(loaded) and "of the train split" in repr(loaded)
+    assert evaluate.main([str(run), *asked]) == 0
+    assert "wrote" not in capsys.readouterr().out
+    of_test = data_hash(*loaded.data.arguments("test"))
+    assert loaded.stored_evidence.attributes["data_hash"] == of_test and len(loaded.stored_evidence.x) < 1000
+    for more in (["--split", "valid"], ["--limit", "9"], ["--split", "train", "--limit", "9"]):
+        assert evaluate.main([str(run), *asked, *more]) == 0
+    ours = {"evidence.nc": splits["test"], "evidence-train.nc": splits["train"]}
+    ours |= {"evidence-valid.nc": splits["valid"], "evidence-9.nc": 9, "evidence-train-9.nc": 9}
+    assert sizes() == ours and loaded.stored_evidence.attributes["data_hash"] == of_test
+    assert f"N={splits['test']}" in repr(loaded)
+    capsys.readouterr()
+    for more in (["--split", "train"], ["--split", "train", "--limit", "9"], ["--split", "valid"]):
+        assert evaluate.main([str(run), *asked, *more, "--reuse"]) == 0
+        assert f"from evidence-{more[1]}" in " ".join(capsys.readouterr().out.split())
+    # A folder of before, whose evidence.nc is of the training data.
+    for path in run.glob("evidence*"):
+        if path.name not in ("evidence-train.nc", "evidence-train.png"):
+            path.unlink()
+    (run / "evidence-train.nc").rename(run / "evidence.nc")
+    assert loaded.stored_evidence is None and "evidence.nc is of the train split" in repr(loaded)
+    assert evaluate.main([str(run), *asked, "--split", "train", "--reuse"]) == 0
+    assert "from evidence.nc" in " ".join(capsys.readouterr().out.split())
+    assert evaluate.main([str(run), *asked]) == 0
+    assert sizes() == {"evidence.nc": splits["test"], "evidence-train.nc": splits["train"]}
 
 
 def test_equal_weights_are_equal_files(run, tmp_path):
@@ -527,7 +567,8 @@ def test_results_of_former_weights_go_with_them(run):
         with Image.open(run / name) as picture:
             assert picture.info["weights_hash"] == digest, name
     found += ["report.html", "samples.csv", "imputed.csv", "imputed_values.csv", "classes.png", "noising.svg"]
-    for name in found[-6:]:
+    found += ["evidence-train.nc", "evidence-valid-9.png"]
+    for name in found[-8:]:
         (run / name).write_text("of the former weights")
     mine = ["evidence-of-mine.nc", "notes.md", "gaps.txt"]
     for name in mine:

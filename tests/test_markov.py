@@ -4,6 +4,7 @@ import csv
 import math
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae.distributions import GaussianChain
-from pyrovae.inference import evaluate, score, train
+from pyrovae.inference import evaluate, sample, sandwich, score, train
 from pyrovae.models.markov import DeepMarkov, Smoother
 from tests.small import FLAGS
 
@@ -149,6 +150,70 @@ def test_what_is_beyond_the_end_says_nothing(pair):
     assert torch.allclose(law(LENGTHS[2:3], T).log_prob(path), short + beyond)
 
 
+def test_draws_are_of_the_lengths_given_and_of_the_law_of_a_linear_model(pair):
+    """Moments of x_t and z_t by the recursion P_t = A P_{t-1} A' + Q^2; beyond the end stands padding."""
+    num = 40_000
+    drawn = pv.simulate(pair.model, num, sequences(), LENGTHS, seed=1)
+    lengths = LENGTHS[torch.arange(num) % len(LENGTHS)]
+    assert not drawn.x[torch.arange(T) >= lengths.unsqueeze(-1)].any()
+    P = np.zeros((Z, Z))
+    for t in range(T):
+        P = A @ P @ A.T + Q**2 * np.eye(Z)
+        there = lengths > t
+        x, z = drawn.x[there, t].numpy(), drawn.latents["z"][there, t].numpy()
+        assert (drawn.x[there, t] != 0).all() and np.allclose(drawn.mean[there, t].numpy(), z @ H.T)
+        wanted = np.block([[H @ P @ H.T + R**2 * np.eye(D), H @ P], [P @ H.T, P]])
+        found = np.cov(np.concatenate([x, z], 1).T)
+        errors = np.sqrt((np.outer(np.diag(wanted), np.diag(wanted)) + wanted**2) / there.sum().item())
+        assert np.abs((found - wanted) / errors).max() < 5
+        assert np.abs(x.mean(0) / np.sqrt(np.diag(wanted)[:D] / len(x))).max() < 4.5
+
+
+def test_a_sandwich_of_different_lengths_holds_the_evidence_of_a_kalman_filter(pair):
+    """E[exp(lower)] = p(x) and E[exp(-upper)] = 1 / p(x), so that both means lie on their sides; and they are near."""
+    ais = pv.AIS(60, 16)
+    found = pv.sandwich(pair.model, pair.guide, sequences(), LENGTHS, simulate=20, ais=ais, progress=False)
+    lengths = LENGTHS[torch.arange(20) % 5].tolist()
+    exact = torch.tensor([kalman(s[:n])[0] for s, n in zip(found.x.numpy(), lengths, strict=True)])
+    (bracket,) = found.brackets
+    for gap in (exact - bracket.lower, bracket.upper - exact):
+        mean, se = float(gap.mean()), float(gap.std() / 20**0.5)
+        assert -4.5 * se < mean < 0.3, (mean, se)
+    assert not found.x[torch.arange(T) >= torch.tensor(lengths).unsqueeze(-1)].any()
+
+
+def test_what_a_mask_leaves_out_may_stand_for_anything_in_a_program_of_ones_own(pair):
+    """x_1 stands in for paddings that a likelihood may not take: draws are data all the same."""
+
+    def model(x, lengths):
+        there = torch.arange(T) < lengths.unsqueeze(-1)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            law = dist.Gamma(z.exp().unsqueeze(-1) * torch.ones(T), 1.0).mask(there).to_event(1)
+            pyro.sample("x", law, obs=torch.where(there, x, x[:, :1]))
+
+    def guide(x, lengths):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    def changed(x, lengths):
+        model(x.log(), lengths)
+
+    x = torch.rand(5, T) * (torch.arange(T) < LENGTHS.unsqueeze(-1)) + 0.1
+    assert (pv.simulate(model, 50, x, LENGTHS).x > 0).all()
+    ais = pv.AIS(20, 4)
+    made = pv.sandwich(model, guide, x, LENGTHS, simulate=10, ais=ais, num_samples=200, progress=False)
+    lower, upper = made.importance.lower, made.importance.upper
+    grid = torch.linspace(-9, 9, 4001, dtype=torch.float64)
+    each = torch.distributions.Gamma(grid.exp()[:, None, None], 1.0).log_prob(made.x.double())
+    kept = torch.arange(T) < LENGTHS[torch.arange(10) % 5].unsqueeze(-1)
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(grid)[:, None]
+    exact = (prior + (each * kept).sum(-1)).logsumexp(0) + math.log(grid[1] - grid[0])
+    assert lower.mean() - 0.1 < exact.mean() < upper.mean() + 0.1
+    with pytest.raises(ValueError, match="numbers that it makes of x"):
+        pv.simulate(changed, 50, x, LENGTHS)
+
+
 def test_steps_add_up_to_the_sequence(pair):
     """ln p(x_{1:t}) of growing pieces, whose differences are each step's share."""
     x = sequences()[:1]
@@ -195,6 +260,17 @@ def test_the_scripts_give_evidence_per_sequence_and_per_step(run, tmp_path, caps
     assert score.main([*argv, *FLAGS]) == 0
     found = [float(r["log_evidence"]) for r in csv.DictReader(out.open())]
     assert np.allclose(found, ev.per_datum, atol=1e-4)
+
+
+def test_scripts_draw_sequences_and_bound_their_evidence(run, tmp_path):
+    out = ["--out", str(tmp_path / "s"), "--num", "7", "--num-samples", "5", "--limit", "5"]
+    assert sample.main([str(run), *out, *FLAGS]) == 0
+    with np.load(tmp_path / "s" / "samples.npz") as drawn:
+        beyond = np.arange(5) >= drawn["given_0"][:, None]
+        assert len(drawn["x"]) == 7 and beyond.any()
+        assert not drawn["x"][beyond].any() and drawn["x"][~beyond].all()
+    few = ["--simulate", "3", "--temperatures", "3", "--chains", "2", "--num-samples", "20"]
+    assert sandwich.main([str(run), "--out-dir", str(tmp_path), *few, *FLAGS]) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Run folders as objects: saved, loaded, half deleted, of other programs and of other data."""
 
 import json
+import math
 import shutil
 
 import pyro
@@ -11,7 +12,7 @@ from torch import nn
 
 import pyrovae as pv
 from pyrovae import runs
-from pyrovae.inference import compare, evaluate, train
+from pyrovae.inference import compare, evaluate, impute, sample, score, train
 from pyrovae.runs import read_evidence, write_evidence
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -172,12 +173,191 @@ def test_damaged(copy):
         ({"model": {"model": "vae", "colour": 3}}, "expected options"),
         ({"train": {}}, "expected the seed"),
         ({"compare": {}, "best": "x"}, "comparison of several"),
+        ({"spec": "x"}, "expected spec in .* to be an object, got 'x'"),
+        ({"program": [3]}, "expected program in .* to be a list of a text or null"),
+        ({"best_epoch": "x"}, "expected best_epoch in .* to be a whole number or null"),
+        ({"seconds": math.nan}, "expected seconds in .* to be a finite number or null, got nan"),
     ],
 )
 def test_configurations_that_do_not_fit(copy, values, words):
     change(copy, **values)
     with pytest.raises(ValueError, match=words):
         pv.load(copy)
+
+
+def test_every_field_of_a_configuration_is_refused_by_its_name(of_table):
+    """Values of other kinds: no error of Python's, and no other description of the data that is taken."""
+    whole = (of_table / "run" / "config.json").read_text()
+    folder = shutil.copytree(of_table / "run", of_table / "changed")
+    config = json.loads(whole)
+    for part, name in [(p, n) for p in ("spec", "data") for n in config[p]]:
+        for value in (7, math.nan, 10**30, "x", [1], {"a": []}, True):
+            if value == config[part][name]:
+                continue
+            changed = json.loads(whole)
+            changed[part][name] = value
+            (folder / "config.json").write_text(json.dumps(changed))
+            try:
+                pv.load(folder, device="cpu")
+                assert part == "data", (name, value)
+            except FileNotFoundError:
+                assert (part, name) == ("data", "data")
+            except ValueError as error:
+                assert part == "data" or f"expected {name}" in str(error) or "has changed" in str(error), (
+                    error
+                )
+
+
+def test_weights_of_another_run_of_the_same_program_are_refused(trained, copy, fit, saved, data, tmp_path):
+    """Of another seed, whose metrics stand beside other weights; folders of before do not say it, and load."""
+    assert train.main(["--out", str(tmp_path / "other"), *QUICK, "--seed", "1"]) == 0
+    shutil.copy(tmp_path / "other" / "weights.safetensors", copy)
+    with pytest.raises(ValueError, match="those of another run of the same program"):
+        pv.load(copy)
+    assert (
+        evaluate.main([str(copy), *FLAGS]) == 2 and train.main(["--out", str(copy), "--resume", *QUICK]) == 0
+    )
+    assert train.main(["--out", str(copy), "--resume", *QUICK, "--epochs", "2"]) == 2
+    config = json.loads((copy / "config.json").read_text())
+    assert config.pop("weights") == pv.load(trained / "a", device="cpu").weights_hash
+    (copy / "config.json").write_text(json.dumps(config))
+    assert pv.load(copy, device="cpu").weights_hash == pv.load(tmp_path / "other", device="cpu").weights_hash
+    torch.manual_seed(1)
+    again = pv.save(pv.fit(*pair(), data, epochs=1, compile=False), tmp_path / "again", data=data)
+    shutil.copy(again / "weights.safetensors", saved)
+    with pytest.raises(ValueError, match="those of another run of the same program"):
+        pv.load(saved, model=pair()[0], guide=pair()[1])
+    # What a user writes there by hand is theirs.
+    runs.save_weights(saved / "weights.safetensors", fit.store, fit.modules)
+    model, guide = pair()
+    pv.load(saved, device="cpu", model=model, guide=guide)
+
+
+TABLE = "age,smoker,city\n" + "".join(
+    f"{20.5 + i % 7},{('yes', 'no')[i % 2]},{('Bern', 'Graz', 'Lyon')[i % 3]}\n" for i in range(60)
+)
+
+
+@pytest.fixture(scope="module")
+def of_table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "t.csv").write_text(TABLE)
+    argv = [
+        "--data",
+        str(folder / "t.csv"),
+        "--columns",
+        "auto",
+        "--warmup",
+        "0",
+        "--out",
+        str(folder / "run"),
+    ]
+    assert train.main([*argv, *QUICK]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (TABLE.replace("Bern", "Basel"), r"category 'Bern' of column 'city' missing, a new category 'Basel'"),
+        (TABLE.replace("age", "Age"), r"column 'age' missing, a new column 'Age'"),
+        (TABLE.replace("yes", "1").replace("no", "0"), r"column 'smoker' as binary and not category"),
+        ("\n".join(line.rpartition(",")[0] for line in TABLE.splitlines()), r"column 'city' missing \(hash"),
+        (TABLE + TABLE.splitlines()[1], r"61 rows and not 60 \(hash"),
+        (TABLE.replace("20.5", "20.75"), r"other values, or rows in another order \(hash"),
+    ],
+)
+def test_a_training_table_that_has_changed_is_told_by_what_is_other_in_it(of_table, now, words, tmp_path):
+    """Where the folder has not changed it is not blamed; nor is a file taken that says other words by `--data`."""
+    run = shutil.copytree(of_table, tmp_path / "all") / "run"
+    (tmp_path / "other.csv").write_text(TABLE)
+    assert pv.load(run, device="cpu", data=tmp_path / "other.csv").spec.name == "t.csv"
+    (tmp_path / "other.csv").write_text(now)
+    change(
+        run, data=json.loads((run / "config.json").read_text())["data"] | {"data": str(run.parent / "t.csv")}
+    )
+    (run.parent / "t.csv").write_text(now)
+    for more in ({}, {"data": tmp_path / "other.csv"}):
+        with pytest.raises(ValueError, match=f"trained on, got (t|other).csv with .*{words}") as told:
+            pv.load(run, device="cpu", **more)
+        assert "damaged" not in str(told.value) and len(str(told.value)) < 400
+    config = json.loads((run / "config.json").read_text())
+    config["spec"]["columns"] = ["x", "y", "z"]
+    change(run, **config)
+    with pytest.raises(ValueError, match=r"config.json beside them has changed"):
+        pv.load(run, device="cpu")
+
+
+def test_goes_on_with_more_epochs_on_the_same_table_alone(of_table, tmp_path, capsys):
+    run = shutil.copytree(of_table, tmp_path / "all") / "run"
+    change(
+        run, data=json.loads((run / "config.json").read_text())["data"] | {"data": str(run.parent / "t.csv")}
+    )
+    (run.parent / "t.csv").write_text(TABLE.replace("Bern", "Basel"))
+    assert train.main(["--out", str(run), "--resume", "--epochs", "2", *FLAGS]) == 2
+    assert "category 'Bern' of column 'city' missing" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("main", "argv", "words"),
+    [
+        (evaluate, ["RUN", "--resume", "--shard", "1/3"], "try at most 1 shard"),
+        (sample, ["RUN", "--num", "3"], "try --out with a folder"),
+        (score, ["RUN", "TABLE"], "try --out with a folder"),
+        (impute, ["WITHMISSING"], "try --out with a folder"),
+        (evaluate, ["RUN"], "try --out-dir with a folder"),
+        (
+            train,
+            ["--data", "TABLE", "--log-columns", "age", "--out", "OUT"],
+            "--standardize, beside --log-columns age",
+        ),
+    ],
+)
+def test_what_cannot_be_done_names_an_option_that_the_command_has(
+    of_table, tmp_path, capsys, monkeypatch, main, argv, words
+):
+    if "with a folder" in words:
+
+        def refused(folder):
+            raise PermissionError(13, "Permission denied", str(folder))
+
+        monkeypatch.setattr("pyrovae.inference.running.evaluating.check_writable", refused)
+    run = of_table / "run"
+    if argv == ["WITHMISSING"]:
+        run = of_table / "missing"
+        made = [
+            "--data",
+            str(of_table / "t.csv"),
+            "--columns",
+            "auto",
+            "--missing",
+            "ignore",
+            "--out",
+            str(run),
+        ]
+        assert train.main([*made, *QUICK]) == 0
+    places = {"TABLE": of_table / "t.csv", "RUN": run, "WITHMISSING": run, "OUT": tmp_path / "out"}
+    assert main.main([*(str(places.get(a, a)) for a in argv), *FLAGS]) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert words in err and "Errno" not in err, err
+
+
+def test_what_is_not_there_is_a_dash_in_every_table(of_table, capsys):
+    assert evaluate.main([str(of_table / "run"), "--num-samples", "1", *FLAGS]) == 0
+    assert score.main([str(of_table / "run"), str(of_table / "t.csv"), "--num-samples", "1", *FLAGS]) == 0
+    assert "nan" not in capsys.readouterr().out.replace("finan", "")
+
+
+def test_warnings_are_notes_of_a_line_and_a_column_that_does_not_vary_is_said(tmp_path, capsys):
+    rows = "".join(f"{1e6 * (i % 7) + 0.5},{i % 3},1\n" for i in range(60))
+    (tmp_path / "t.csv").write_text("income,visits,one\n" + rows)
+    out = ["--data", str(tmp_path / "t.csv"), "--out", str(tmp_path / "run"), *QUICK, "--overwrite"]
+    assert train.main(out) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "scale is far from 1" in line]
+    assert len(notes) == 1 and notes[0].startswith("train: note: t.csv has columns")
+    assert train.main([*out, "--columns", "auto"]) == 0
+    said = capsys.readouterr().out
+    assert "1, which does not vary" in said and "0 ... 2" in said
 
 
 def test_an_unfinished_run(copy):

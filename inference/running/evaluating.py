@@ -21,7 +21,7 @@ from pyrovae.evidence.core.compile_when import PAIRS
 from pyrovae.evidence.data_hash import data_hash
 from pyrovae.files import check_writable
 from pyrovae.programs import check_alike
-from pyrovae.runs.reusing import found_in, marked, name_of
+from pyrovae.runs.reusing import found_in, make_way, marked, name_of
 
 from ..options.measuring import measure_of_run
 from .attending import Attendance, attending, remove
@@ -103,8 +103,8 @@ def place_of(run: pv.Run, out_dir: Path | None) -> Path:
     return run.folder
 
 
-def prepare(place: Path) -> None:
-    """Makes that place, and tells before any work if it cannot be written.
+def prepare(place: Path, option: str = "--out-dir") -> None:
+    """Makes that place, and tells before any work if it cannot be written; `option` chooses another one.
 
     Raises:
         OSError: it cannot be made or written.
@@ -113,7 +113,7 @@ def prepare(place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         check_writable(place)
     except OSError as error:
-        reason = f"{error.strerror}: {error.filename}; try --out-dir with a folder that can be written"
+        reason = f"{error.strerror}: {error.filename}; try {option} with a folder that can be written"
         raise OSError(reason) from None
 
 
@@ -181,13 +181,14 @@ def at(run: pv.Run, question: Question) -> AbstractContextManager[Attendance | N
 
 def evaluate_run(
     run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
-) -> tuple[pv.Evidence, bool]:
-    """The evidence of a run; and whether it was in its folder already. `keep` writes it there."""
+) -> tuple[pv.Evidence, str]:
+    """The evidence of a run; and the file in its folder that held it, or "". `keep` writes it there."""
     # Who comes late to a shared evaluation finds what the others have kept.
     if question.reuse or question.sharing is not None:
-        found = found_in(run, (question.x, *question.context), question.asked, question.seed, question.delta)
+        rows = (question.x, *question.context)
+        found = found_in(run, rows, question.asked, question.seed, question.delta, question.split)
         if found is not None:
-            return found, True
+            return found
     ev = pv.evidence(
         run.model,
         run.guide,
@@ -203,11 +204,13 @@ def evaluate_run(
         shard=question.shard,
         sharing=question.sharing,
     )
-    return marked(ev, run, question.asked, question.split), False
+    return marked(ev, run, question.asked, question.split), ""
 
 
 def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | None = None) -> None:
     """Writes evidence.nc and its picture (but not of a shard); then partial results have done their work.
+
+    Another split, and a look at some data where there is one at more, have names of their own, which are said.
 
     Args:
         run, question, ev: as of `evaluate_run`.
@@ -219,8 +222,11 @@ def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | No
     if question.shard is not None or not question.writes:
         return
     place = question.place(run)
-    name = name_of(run, len(question.x)) if question.out_dir is None else "evidence"
+    name = name_of(run, place, question.split, len(question.x))
+    make_way(run, place, name, question.split)
     runs.write_evidence(ev, place / f"{name}.nc")
+    if f"{name}.nc" != runs.EVIDENCE:
+        console.print(f"wrote {place / name}.nc", highlight=False, markup=False)
     try:
         figure = ev.plot()
     except ValueError as error:  # no finite estimate: the figures are kept, without a picture

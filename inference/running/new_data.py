@@ -13,11 +13,11 @@ import tyro
 import pyrovae as pv
 from pyrovae import runs
 from pyrovae.data import NewRows
-from pyrovae.files import check_writable
 from pyrovae.runs.scores import rows_for
 
 from ..options.building import device_of
 from ..options.machine import MachineOptions
+from .evaluating import prepare
 from .running import console
 
 
@@ -68,5 +68,5 @@ def target_of(options: NewDataOptions, word: str, suffixes: Sequence[str]) -> Pa
         raise ValueError(f"expected --out to end in {' or '.join(suffixes)}, got {target}")
     if not target.parent.is_dir():
         raise ValueError(f"expected --out in a folder that exists, got {target}")
-    check_writable(target.parent)
+    prepare(target.parent, "--out")
     return target

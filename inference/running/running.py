@@ -31,7 +31,7 @@ from pyrovae.distributed import Elsewhere, RankLost, is_first
 from pyrovae.inference.options.helping import parse
 from pyrovae.inference.options.ranges import check_ranges, check_text
 from pyrovae.inference.running.streams import patient_streams
-from pyrovae.inference.running.telling import in_users_code, one_line, told
+from pyrovae.inference.running.telling import in_users_code, one_line, show_warnings, told
 from pyrovae.precision import tf32
 from pyrovae.progress import silenced
 from pyrovae.text import visible
@@ -115,6 +115,7 @@ def _run_script(
         alone = nullcontext() if "TORCHELASTIC_RUN_ID" in os.environ else terminable()
         with alone, warnings.catch_warnings(), tf32() if getattr(machine, "tf32", False) else nullcontext():
             warnings.simplefilter("ignore", FutureWarning)
+            show_warnings(prog)
             check_text(parsed)
             check_ranges(parsed, getattr(parsed, "RANGES", None))
             quiet = getattr(machine, "quiet", False) or getattr(parsed, "quiet", False)

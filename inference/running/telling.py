@@ -7,6 +7,7 @@ import os
 import site
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,23 @@ def one_line(error: BaseException) -> str:
     text = visible(" ".join(str(error).split())) or type(error).__name__
     # What a file holds may be of any length; the remedy comes last.
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} [...] {text[-300:]}"
+
+
+def show_warnings(prog: str) -> None:
+    """Tells warnings as notes of a line, each once; those of the user's own code with its file.
+
+    It replaces what shows them, which `warnings.catch_warnings` puts back.
+    """
+    said: set[str] = set()
+
+    def show(message: Warning | str, _: type[Warning], file: str, line: int, *__: object) -> None:
+        place = f"{file}, line {line}: " if _is_users(file) else ""
+        text = f"{place}{visible(' '.join(str(message).split()))}"
+        if text not in said:
+            said.add(text)
+            print(f"{prog}: note: {text}", file=sys.stderr)
+
+    warnings.showwarning = show  # type: ignore[assignment]  # its last two are given by name
 
 
 def in_users_code(error: BaseException) -> tuple[str, int, str] | None:

@@ -61,8 +61,10 @@ def run_cell(cell: Cell, load: Callable[[], Dataset], sends: bool = False) -> Ce
         seconds = ended[0].seconds + ev.attributes["seconds"]
         return CellResult(ev, ended[0].history, seconds, tuple(unwritten))
     run = load_cell(cell, data)
-    found = found_in(run, data.arguments("test"), list(cell.estimators), cell.seed, DELTA)
-    if found is None:
+    kept = found_in(run, data.arguments("test"), list(cell.estimators), cell.seed, DELTA)
+    if kept is not None:
+        found, _ = kept
+    else:
         found = marked(_evidence(cell, run, data), run, cell.estimators, "test")
         try:
             runs.write_evidence(found, cell.out / runs.EVIDENCE)

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from torch.distributions import constraints
 
+from ..json_files import check_kinds
 from .tables.columns import Column
 from .tables.standardization import Standardization
 
@@ -153,6 +154,8 @@ class DataSpec:
         Raises:
             ValueError: If keys are missing or unknown, or a value is not allowed.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"expected a data specification by names, got {values!r:.80}")
         expected = {f.name for f in fields(cls)}
         # Older runs do not have these.
         values = {
@@ -170,6 +173,7 @@ class DataSpec:
             raise ValueError(
                 f"expected the keys {sorted(expected)} of a data specification, got {sorted(values)}"
             )
+        check_kinds(values, get_type_hints(cls), "a data specification")
         sizes = [*values["event_shape"], *values["splits"].values()]
         if "train" not in values["splits"] or any(type(n) is not int or n < 0 for n in sizes):
             raise ValueError(

@@ -238,8 +238,8 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
         )
     if i >= num_chunks:
         raise ValueError(
-            f"expected a shard with data, got shard {i} of {n} for {num_chunks} chunks of data; try fewer shards, "
-            "or a smaller chunk"
+            f"expected a shard with data, got shard {i} of {n} for {num_chunks} chunk{'s' * (num_chunks > 1)} of "
+            f"data; try at most {num_chunks} shard{'s' * (num_chunks > 1)} (in Python also a smaller chunk=)"
         )
     return i, n
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,11 @@ from ..data.given.conditioned import LABEL
 from ..data.hashing import content_hash
 from ..data.spec import KNOWN
 from ..files import expanded
+from ..json_files import check_kinds
+from .folder import WEIGHTS
+from .weights import check_program
 
+SHOWN = 4  # names of what differs, at most
 Rows = tuple[Any, ...]
 Data = Dataset | Tensor | Rows
 
@@ -103,6 +107,17 @@ def source_of(data: Data) -> dict[str, Any] | None:
     return source
 
 
+# Of what a configuration says of how data were loaded; which words each may be, is said by those who load.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("data", "root", "binarise", "missing", "label_column", "layer"), str | None),
+    **dict.fromkeys(("log", "log_columns", "condition"), tuple[str, ...] | None),
+    **dict.fromkeys(("L", "train", "train_size", "data_seed"), int | None),
+    **dict.fromkeys(("valid", "test"), int | float | None),
+    "columns": str | dict | None,
+    "labelled": int | str | None,
+    "standardize": bool | None,
+    "T": float | tuple[float, ...] | None,
+}
 _OPTIONS = ("standardize", "log", "missing", "columns", "label_column", "layer")
 
 
@@ -119,6 +134,7 @@ def load_again(
     Raises:
         ValueError: options that this version does not know; and as `pyrovae.data.load`.
     """
+    check_kinds(source, _KINDS, "what the run's configuration says of its data")
     options = {k: v for k, v in source.items() if v is not None}
     name, own_root, seed = options.pop("data", None), options.pop("root", None), options.pop("data_seed", 0)
     if "train_size" in options:
@@ -183,32 +199,85 @@ def check_sizes(spec: DataSpec, source: Any, folder: Path) -> None:
         )
 
 
-def check_same(spec: DataSpec, given: Data, folder: Path) -> None:
-    """Refuses data that are not those of the run.
+def check_same(
+    spec: DataSpec, given: Data, folder: Path, config: Mapping[str, Any], handed: bool = False
+) -> None:
+    """Refuses data that are not those of the run, or not as it describes them: titles and tables would say it.
+
+    Args:
+        spec: description in the configuration of the run.
+        given: the data.
+        folder: of the run.
+        config: of the run.
+        handed: whether the data come from the user, who may call them by another name and say less of them.
 
     Raises:
-        ValueError: where hashes, shapes or sizes differ.
+        ValueError: saying what differs in the data, or in a configuration that contradicts itself or its weights.
     """
     found = spec_of(given)
-    if (found.hash, found.event_shape, found.splits) != (spec.hash, spec.event_shape, spec.splits):
-        raise ValueError(
-            f"expected the data {folder} was trained on ({spec.name}, event shape {spec.event_shape}, hash "
-            f"{spec.hash[:12]}), got {found.name} of event shape {found.event_shape}, hash {found.hash[:12]}"
-        )
-
-
-def check_described(spec: DataSpec, found: DataSpec, folder: Path) -> None:
-    """Refuses a description that is not of the data it names: titles and tables would say it.
-
-    Raises:
-        ValueError: naming what differs.
-    """
+    told, real = spec.to_json(), found.to_json()
+    keys = [k for k in told if told[k] != real[k]]
     if spec.classes is None:  # runs before classes had names
-        found = dataclasses.replace(found, classes=None)
-    wrong = [k for k, told in spec.to_json().items() if told != found.to_json()[k]]
-    if wrong:
-        told = ", ".join(f"{k} {spec.to_json()[k]!r} and not {found.to_json()[k]!r}" for k in wrong)
+        keys = [k for k in keys if k != "classes"]
+    if handed:
+        of_data = ("hash", "event_shape", "splits")
+        words = ("columns", "table", "classes")
+        keys = [k for k in keys if k in of_data or (k in words and None not in (told[k], real[k]))]
+    if not keys:
+        return
+    with contextlib.suppress(OSError):  # without weights it is not known
+        check_program(folder / WEIGHTS, dict(config))
+    if "hash" not in keys and set(keys) - {"columns", "table", "classes"}:
+        wrong = ", ".join(f"{k} {_short(told[k])} and not {_short(real[k])}" for k in keys)
         raise ValueError(
-            f"expected the description of the data that {folder} was trained on, got {told}: its "
+            f"expected the description of the data that {folder} was trained on, got {wrong}: its "
             "configuration is damaged"
         )
+    raise ValueError(
+        f"expected the data {folder} was trained on, got {found.name} with "
+        f"{', '.join(_differences(spec, found))}; try the data as they were, or to train anew"
+    )
+
+
+def _differences(spec: DataSpec, found: DataSpec) -> list[str]:
+    """What data have that those of the run do not, in a few words each."""
+    words: list[str] = []
+    former, now = (s.columns or () for s in (spec, found))
+    if former and now:
+        words += _changed(former, now, "column {}")
+        words += ["columns in another order"] * (former != now and sorted(former) == sorted(now))
+    roles = {c.name: c for c in spec.table or ()}
+    for column in found.table or ():
+        was = roles.get(column.name, column)
+        if was.role != column.role:
+            words.append(f"column {column.name!r} as {column.role} and not {was.role}")
+        else:
+            words += _changed(was.words or (), column.words or (), f"category {{}} of column {column.name!r}")
+    words += _changed(spec.classes or (), found.classes or (), "class {}")
+    if spec.event_shape != found.event_shape and not words:
+        words.append(f"data of shape {found.event_shape} and not {spec.event_shape}")
+    total, before = sum(found.splits.values()), sum(spec.splits.values())
+    if total != before:
+        words.append(f"{total:,} rows and not {before:,}")
+    elif spec.splits != found.splits:
+        words.append(f"splits of {found.splits} and not {spec.splits}")
+    if spec.seed != found.seed:
+        words.append(f"splits of seed {found.seed} and not {spec.seed}")
+    if spec.hash == found.hash:
+        return words or ["columns declared otherwise"]
+    words = words or ["other values, or rows in another order"]
+    return [*words[:-1], f"{words[-1]} (hash {found.hash[:12]} and not {spec.hash[:12]})"]
+
+
+def _changed(former: Sequence[str], now: Sequence[str], words: str) -> list[str]:
+    """Names that are gone, and new ones; the first of many."""
+    gone, new = ([n for n in a if n not in b] for a, b in ((former, now), (now, former)))
+    each = [f"{words.format(_short(n))} missing" for n in gone] + [
+        f"a new {words.format(_short(n))}" for n in new
+    ]
+    return each if len(each) <= SHOWN else [*each[:SHOWN], f"{len(each) - SHOWN} more such"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

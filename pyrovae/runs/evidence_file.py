@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import xarray
 
 ENGINE: Final = "h5netcdf"
+TEST = "test"  # the split that files without a word of theirs are of
 # Figures of an estimator that are attributes, `<name>_<figure>`.
 SUMMARY = ("mean", "se_data", "se_mc", "bias_indicator", "certificate", "delta", "direction", "num_samples")
 
@@ -78,6 +79,11 @@ def read_evidence(path: str | os.PathLike[str]) -> Evidence:
     for key in ("verdict", "inference_library", "inference_library_version", "xarray", "arviz"):
         attributes.pop(key, None)
     return Evidence(estimates, lines.split("\n") if lines else [], attributes, _tensor(x))
+
+
+def split_of(ev: Evidence) -> str:
+    """The split of a data set that evidence is of, as `evaluate` says it."""
+    return str(ev.attributes.get("split", TEST))
 
 
 def _estimate(

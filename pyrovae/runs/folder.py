@@ -16,7 +16,7 @@ import pyro
 import torch
 
 from ..files import check_writable, write_whole
-from ..json_files import read_json
+from ..json_files import check_kinds, read_json
 from ..text import has_controls
 from .lock import locked
 
@@ -26,10 +26,19 @@ CONFIG, WEIGHTS, HISTORY, EVIDENCE = "config.json", "weights.safetensors", "metr
 UNFINISHED, CHECKPOINTS = "unfinished.json", "checkpoints"
 PARTIAL, TENSORBOARD = "partial", "tensorboard"
 TRAINING = ("training.png", "training.pdf", "training.svg")  # one of them
+# Of what a configuration says; what is within is looked at by those who read it.
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(("versions", "spec"), dict),
+    **dict.fromkeys(("data", "model", "train"), dict | None),
+    **dict.fromkeys(("code", "plate", "weights"), str | None),
+    "program": tuple[str, ...] | None,
+    "best_epoch": int | None,
+    "seconds": float | None,
+}
 # What other scripts write of the weights in a run folder: of new ones it says nothing.
 _RESULTS = re.compile(
-    r"evidence(-\d+)?\.nc|(gaps|sandwich)\.(json|md)|free_energy\.md|samples\.(npz|csv)|imputed(_values)?\.csv|"
-    r"report\.html|(training|evidence(-\d+)?|gaps|sandwich|free_energy)\.(png|pdf|svg)|"
+    r"evidence(-(train|valid))?(-\d+)?\.nc|(gaps|sandwich)\.(json|md)|free_energy\.md|samples\.(npz|csv)|imputed(_values)?\.csv|"
+    r"report\.html|(training|evidence(-(train|valid))?(-\d+)?|gaps|sandwich|free_energy)\.(png|pdf|svg)|"
     r"(integration|work|schedule|chain|noising|samples|reconstructions|latent|manifold|traversals|interpolations|"
     r"neighbours|likely|levels|level_samples|classes)\.(png|pdf|svg)"
 )
@@ -135,6 +144,13 @@ def remove_results(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_run(folder: Path) -> None:
+    """Removes what is left of a run that has no configuration any more, and what was found of its weights."""
+    for name in (WEIGHTS, HISTORY):
+        (folder / name).unlink(missing_ok=True)
+    remove_results(folder)
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether a run was started there and has not ended."""
     return (folder / UNFINISHED).is_file()
@@ -183,6 +199,7 @@ def read_config(path: str | os.PathLike[str], name: str = CONFIG) -> dict[str, A
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise ValueError(f"expected a run folder of format {FORMAT}, got {found!r} in {file}")
+    check_kinds(config, KINDS, file)
     return config
 
 

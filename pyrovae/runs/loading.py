@@ -14,7 +14,7 @@ from ..data import DataSpec
 from ..programs import ParameterStore, inspect_program, module_mode, store_of
 from ..programs.declaration import with_plate
 from .consent import check_consent
-from .data import Data, as_data, check_described, check_same, check_sizes, load_again, moved, training_rows
+from .data import Data, as_data, check_same, check_sizes, load_again, moved, training_rows
 from .folder import CONFIG, WEIGHTS, read_config
 from .run import Run
 from .weights import load_weights
@@ -85,12 +85,11 @@ def load(
         data = _from_path(data, config, folder, root)
     if data is not None:
         given = moved(as_data(data), where)
-        check_same(spec, given, folder)
+        check_same(spec, given, folder, config, handed=True)
     elif isinstance(config.get("data"), dict) and model is None:
         check_sizes(spec, config["data"], folder)
         loaded = load_again(config["data"], root, folder)
-        check_same(spec, loaded, folder)
-        check_described(spec, loaded.spec, folder)
+        check_same(spec, loaded, folder, config)
         given = loaded.to(where)
     if model is not None and guide is not None:
         pair = model, guide

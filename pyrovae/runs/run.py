@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,11 +18,13 @@ from ..evidence import Evidence
 from ..programs import ParameterStore
 from ..results import Row
 from .data import Data, check_same, check_sizes, load_again, moved
-from .evidence_file import read_evidence
+from .evidence_file import TEST, read_evidence, split_of
 from .faces import spec_text, training_text
 from .folder import EVIDENCE, HISTORY, program_hash
 from .history import read_history
 from .trained import Trained
+
+_OF_A_SPLIT = re.compile(r"evidence(-(train|valid))?\.nc")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,7 +79,7 @@ class Run(Trained):
             )
         check_sizes(self.spec, source, self.folder)
         data = load_again(source, self.root, self.folder)
-        check_same(self.spec, data, self.folder)
+        check_same(self.spec, data, self.folder, self.config)
         return moved(data, self.device)
 
     @cached_property
@@ -96,14 +99,25 @@ class Run(Trained):
 
     @property
     def stored_evidence(self) -> Evidence | None:
-        """Evidence that `evaluate` found for this very program and weights, from evidence.nc; None where there is none.
+        """Evidence of the test split that `evaluate` found for this very program and weights, from evidence.nc.
+
+        None where there is none. Of other splits it is in files of their names: evidence-train.nc.
 
         Raises:
             ValueError: a damaged file.
         """
-        if not (self.folder / EVIDENCE).is_file():
+        ev = self.evidence_in(self.folder / EVIDENCE)
+        return None if ev is None or split_of(ev) != TEST else ev
+
+    def evidence_in(self, path: Path) -> Evidence | None:
+        """Evidence in a file, of whatever split it says; None where there is none of this program and weights.
+
+        Raises:
+            ValueError: a damaged file.
+        """
+        if not path.is_file():
             return None
-        ev = read_evidence(self.folder / EVIDENCE)
+        ev = read_evidence(path)
         # Of former weights, or of the program that another config.json said. Files of before say less.
         own = {"weights_hash": self.weights_hash, "program_hash": program_hash(self.config)}
         return None if any(ev.attributes.get(k, v) != v for k, v in own.items()) else ev
@@ -143,8 +157,17 @@ class Run(Trained):
 
 
 def _evidence(run: Run) -> str:
+    found: list[tuple[str, Evidence]] = []
     try:
-        ev = run.stored_evidence
+        for path in sorted(run.folder.glob("evidence*.nc"), key=lambda p: p.name != EVIDENCE):
+            ev = run.evidence_in(path) if _OF_A_SPLIT.fullmatch(path.name) else None
+            found += [] if ev is None else [(path.name, ev)]
     except (OSError, ValueError) as error:
         return str(error)
-    return repr(ev.best) if ev is not None else "none yet (try: pyrovae evaluate)"
+    tested = [repr(ev.best) for _, ev in found if split_of(ev) == TEST]
+    if tested:
+        return tested[0]
+    others = "; ".join(f"{name} is of the {split_of(ev)} split" for name, ev in found)
+    return (
+        f"none yet{' of the test split' * bool(others)} (try: pyrovae evaluate){f'; {others}' * bool(others)}"
+    )

@@ -78,7 +78,7 @@ def save(
         # A folder without configuration is no run: it comes last.
         for former in (CONFIG, UNFINISHED):
             (path / former).unlink(missing_ok=True)
-        save_weights(path / WEIGHTS, fit.store, fit.modules, config)
+        config["weights"] = save_weights(path / WEIGHTS, fit.store, fit.modules, config)
         remove_results(path)
         fit.write_csv(path / HISTORY)
         write_config(path, config | {"best_epoch": fit.best_epoch, "seconds": fit.seconds})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -239,4 +240,6 @@ def write_columns(path: str | os.PathLike[str], columns: dict[str, list[Any]]) -
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and math.isnan(value):
+        return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

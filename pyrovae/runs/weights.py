@@ -21,17 +21,20 @@ def save_weights(
     store: ParameterStore,
     modules: Iterable[nn.Module] = (),
     config: dict[str, Any] | None = None,
-) -> None:
-    """Writes all parameters, and the buffers of `modules` (running statistics), as safetensors.
+) -> str:
+    """Writes all parameters, and the buffers of `modules` (running statistics), as safetensors; returns their hash.
 
-    With `config`, of the run folder, they are those of its program alone.
+    With `config`, of the run folder, they are those of its program alone. A configuration that says their hash, as
+    `weights`, is of these weights alone.
     """
     tensors = tensors_of(store, modules)
-    about = {"format": FORMAT, "kind": "weights", "sha256": hash_of_tensors(tensors)}
+    digest = hash_of_tensors(tensors)
+    about = {"format": FORMAT, "kind": "weights", "sha256": digest}
     if config is not None:
         about["program"] = program_hash(config)
     # One key of metadata: safetensors writes several in random order, and equal runs would differ in their bytes.
     write_tensors(path, tensors, {"pyrovae": json.dumps(about, sort_keys=True)})
+    return digest
 
 
 def tensors_of(store: ParameterStore, modules: Iterable[nn.Module] = ()) -> dict[str, Tensor]:
@@ -51,25 +54,35 @@ def load_weights(
     Raises:
         FileNotFoundError: no such file.
         ValueError: a truncated, changed or foreign file, weights of another architecture, or (of files that say
-            it) of another program than `config` says; the program is then as it was.
+            it) of another program or run than `config` says; the program is then as it was.
     """
     tensors, digest, program = _read(path)
     if config is not None:
-        _check_program(program, config, path)
+        _check_program(program, digest, config, path)
     put_weights(tensors, store, modules, path)
     return digest
 
 
 def check_program(path: str | os.PathLike[str], config: dict[str, Any]) -> None:
-    """Raises ValueError for weights of another program than `config` says, and as `load_weights`."""
-    _check_program(_read(path)[2], config, path)
+    """Raises ValueError for weights of another program or run than `config` says, and as `load_weights`."""
+    _, digest, program = _read(path)
+    _check_program(program, digest, config, path)
 
 
-def _check_program(program: str | None, config: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def _check_program(
+    program: str | None, digest: str, config: dict[str, Any], path: str | os.PathLike[str]
+) -> None:
     if program not in (None, program_hash(config)):
         raise ValueError(
             f"expected the program that the weights in {path} were trained in, got another one: {CONFIG} beside them "
             "has changed in model, program, plate or spec; try to put it back, or to train anew"
+        )
+    # Weights that were written without a run say of none; folders of before do not name theirs.
+    if program is not None and config.get("weights") not in (None, digest):
+        raise ValueError(
+            f"expected the weights that the run of {CONFIG} found (hash {str(config['weights'])[:12]}) in {path}, got "
+            f"those of another run of the same program ({digest[:12]}): metrics and seed would not be theirs; try to "
+            "put them back, or the whole folder of the other run"
         )
 
 

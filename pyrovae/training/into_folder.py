@@ -23,6 +23,7 @@ from ..runs.folder import (
     is_unfinished,
     occupied,
     remove_results,
+    remove_run,
     write_config,
 )
 from ..runs.weights import save_weights
@@ -98,6 +99,7 @@ def train_into(
                 check_strays(folder)
         store, started = Checkpoints(folder / CHECKPOINTS, keep), False
         former = (folder / HISTORY).exists()
+        had_run = is_unfinished(folder) or (folder / CONFIG).exists()
         scalars: Callable[[Row], None] | None = None
 
         def each_epoch(row: Row) -> None:
@@ -150,7 +152,11 @@ def train_into(
                 (folder / UNFINISHED).unlink(missing_ok=True)
             if not store.files() and not resume:
                 (folder / UNFINISHED).unlink(missing_ok=True)
-                if started or not former:
+                if (
+                    had_run and not (folder / CONFIG).exists()
+                ):  # of a run that was overwritten no part is left
+                    remove_run(folder)
+                elif started or not former:
                     (folder / HISTORY).unlink(missing_ok=True)
             raise
         if on_end is not None:
@@ -165,7 +171,7 @@ def _write(folder: Path, config: dict[str, Any], done: Fit, data: Dataset, forma
     (folder / CONFIG).unlink(missing_ok=True)
     about = {"spec": data.spec.to_json(), "best_epoch": done.best_epoch, "seconds": done.seconds}
     config = {**config, **about, "plate": declaration_of(done.model).plate}
-    save_weights(folder / WEIGHTS, done.store, done.modules, config)
+    config["weights"] = save_weights(folder / WEIGHTS, done.store, done.modules, config)
     remove_results(folder)
     done.write_csv(folder / HISTORY)
     draw: Any = plots.plot_training if "elbo" in done.history[0] else plots.plot_phases

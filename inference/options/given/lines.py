@@ -18,29 +18,40 @@ from ...running.evaluating import some
 from .semi_supervised import words_of_accuracy
 
 LEAST = 5  # rows that are shown
+STYLES = ("terminal", "markdown")
 
 
 def given_lines(
     run: pv.Run, rows: tuple[Tensor, ...], split: str, limit: int | None, ev: pv.Evidence
-) -> list[str]:
-    """Lines on what a run is given, and on the columns of a table of several kinds; empty for other runs."""
+) -> list[dict[str, str]]:
+    """Lines on what a run is given, and on the columns of a table of several kinds; empty for other runs.
+
+    Each is there by styles: "terminal" and "markdown".
+    """
     labels = None if run.data.labels is None else some((run.data.labels[split],), limit)[0]
-    lines = [words_of_accuracy(run, rows, labels)]
+    lines: list[str | dict[str, str]] = [words_of_accuracy(run, rows, labels)]
     if LENGTHS in run.spec.given:
         lines.append(per_step(ev, rows[1]))
     elif run.spec.given and not lines[0]:
         lines.append(f"evidence is ln p(x | {', '.join(run.spec.given)})")
     terms = terms_of(run, *rows)
     if terms is not None:
-        lines.append(terms.table())
+        lines.append({style: terms.table(style=style) for style in STYLES})
     if run.spec.columns is not None:
         number = some((torch.arange(run.spec.splits[split]),), limit)[0].tolist()
         names = run.data.row_names(split)
-        lines.append(least_likely(ev, [names[i] for i in number], terms))
-    return [line for line in lines if line]
+        shown = [names[i] for i in number]
+        lines.append({style: least_likely(ev, shown, terms, style=style) for style in STYLES})
+    return [dict.fromkeys(STYLES, line) if isinstance(line, str) else line for line in lines if line]
 
 
-def least_likely(ev: pv.Evidence, names: Sequence[str], terms: ColumnTerms | None, most: int = LEAST) -> str:
+def least_likely(
+    ev: pv.Evidence,
+    names: Sequence[str],
+    terms: ColumnTerms | None,
+    most: int = LEAST,
+    style: str = "terminal",
+) -> str:
     """A table of the rows of least ln p, by their names.
 
     With `terms`, the column whose E_q ln p(x_d|z) lies furthest below its mean over the data, and by how much, of those
@@ -52,7 +63,9 @@ def least_likely(ev: pv.Evidence, names: Sequence[str], terms: ColumnTerms | Non
     cells = []
     for i in order:
         ess = "–" if e.ess is None else f"{float(e.ess[i]):.0f}"
-        cells.append([names[i], f"{float(e.per_datum[i]):.3f}", f"{float(e.variance[i].sqrt()):.3f}", ess])
+        error = float(e.variance[i].sqrt())  # NaN of a single draw
+        shown = "–" if math.isnan(error) else f"{error:.3f}"
+        cells.append([names[i], f"{float(e.per_datum[i]):.3f}", shown, ess])
     if terms is not None:
         # The term of a missing value is 0, which may be far below what others have: a density's is not of one sign.
         held = terms.reconstruction.where(~ev.x.isnan().cpu(), math.nan)
@@ -62,7 +75,7 @@ def least_likely(ev: pv.Evidence, names: Sequence[str], terms: ColumnTerms | Non
             d = int(below[i].nan_to_num(math.inf).argmin())
             known = not below[i, d].isnan()
             row += [terms.columns[d], f"{-float(below[i, d]):.3f}"] if known else ["–", "–"]
-    return render("terminal", head, cells, f"rows of least ln p ({e.name} {e.symbol})", [])
+    return render(style, head, cells, f"rows of least ln p ({e.name} {e.symbol})", [])
 
 
 def per_step(ev: pv.Evidence, lengths: Tensor) -> str:

@@ -35,7 +35,8 @@ def check_asked(standardize: Any, log: Sequence[str], missing: Any, binarise: An
         raise ValueError(f"expected the names of columns for log, got {log!r}; try [{log!r}]")
     if log and not standardize:
         raise ValueError(
-            f"expected standardize=True with log={list(log)!r}, which is of standardised columns, got False"
+            f"expected standardize=True with log={list(log)!r}, which is of standardised columns, got False; try "
+            f"standardize=True (command line: --standardize, beside --log-columns {' '.join(map(str, log))})"
         )
     if binarise is not None and (standardize or missing == "ignore"):
         raise ValueError(

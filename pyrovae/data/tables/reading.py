@@ -205,7 +205,8 @@ def described(table: Sequence[Column], x: Tensor | None = None) -> list[tuple[st
         if c.is_feature and x is not None:
             held = x[:, place][~x[:, place].isnan()]
             if not c.words and len(held):
-                values = f"{float(held.min()):.4g} ... {float(held.max()):.4g}"
+                low, high = float(held.min()), float(held.max())
+                values = f"{low:.4g}, which does not vary" if low == high else f"{low:.4g} ... {high:.4g}"
             gone = f"{100 * (1 - len(held) / len(x)):.3g} %"
         place += c.is_feature
         rows.append((c.name, c.role, "guessed" if c.guessed else "given", values, gone))

@@ -46,7 +46,7 @@ def render(
         return latex_table(head, rows, [f"{part.rstrip('.')}." for part in (title, *notes)])
     if style == "markdown":
         lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         lines += ["", title, ""] if titled else [""]
         return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
     table = Table(title=title, title_justify="left")

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ..checks.agreement import mask_of
 from ..checks.observed import transformed_sites
 from ..parameters import scratch
 from .running import rows_first, trace_of, trace_on_any_rows
@@ -42,8 +43,9 @@ def is_changed(trace: Any, model: Callable[..., Any], args: tuple[Any, ...], nam
     """Whether the model, given what it has drawn as its data, observes other numbers at the site.
 
     Given its own draws there is nothing missing to be filled in and nothing grey to be made bits. Noise that the model
-    adds to its data, and numbers that do not follow from them (of its context, paddings), do not count. Where the draws
-    are not in the form of x (one of several sites), numbers that x and its context do not have are others.
+    adds to its data, and numbers that do not follow from them (of its context, paddings) or that masks leave out, do
+    not count. Where the draws are not in the form of x (one of several sites), numbers that x and its context do not
+    have are others.
 
     Args:
         trace: of the run that has drawn.
@@ -59,7 +61,7 @@ def is_changed(trace: Any, model: Callable[..., Any], args: tuple[Any, ...], nam
     if _fits(drawn, x):
         as_data = drawn.reshape(x.shape)
         as_data = as_data.to(x.dtype) if x.is_floating_point() or not drawn.is_floating_point() else as_data
-        runs = [_held(trace, model, (as_data, *context), name, plate, seed) for seed in (0, 1)]
+        runs = [_held(trace, model, (as_data, *context), name, plate, seed, given) for seed in (0, 1)]
         held, again, of_given = (
             v.detach().reshape(len(drawn), -1).double()
             if v is not None and v.numel() == drawn.numel()
@@ -79,15 +81,22 @@ def _fits(drawn: Tensor, x: Tensor) -> bool:
 
 
 def _held(
-    trace: Any, model: Callable[..., Any], args: tuple[Any, ...], name: str, plate: str, seed: int
+    trace: Any, model: Callable[..., Any], args: tuple[Any, ...], name: str, plate: str, seed: int, given: Any
 ) -> Tensor | None:
-    """Values of the observed site, data first, in a run on these data with the latents of `trace`."""
+    """Values of the observed site, data first, in a run on these data with the latents of `trace`.
+
+    Where its masks leave them out, they are those of the run `given`.
+    """
     program = poutine.replay(model, trace=trace)
     try:
         with scratch(model), poutine.block():
-            return _value(trace_of(program, model, args, seed, "changed"), name, plate)
+            again = trace_of(program, model, args, seed, "changed")
     except Exception:  # draws of the site that are no data for the model: each has an error of its own
         return None
+    site, other = again.nodes.get(name), given.nodes.get(name)
+    if site is not None and other is not None and site["value"].shape == other["value"].shape:
+        site["value"] = torch.where(torch.as_tensor(mask_of(site)), site["value"], other["value"])
+    return _value(again, name, plate)
 
 
 def _value(trace: Any, name: str, plate: str) -> Tensor | None:
