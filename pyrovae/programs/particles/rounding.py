@@ -111,12 +111,13 @@ def _of_terms(program: Program, indices: Tensor, num_samples: int, seed: int) ->
         return Rounding(of_sum, of_sum)
     few, of_draws, of_mean = len(lw), _difference(lw, wide).amax(0), _of_weight(lw, wide, len(lw))
     if bool((of_mean > MUCH).any()):  # it may be that no draw of these few has any weight
-        runs = [(lw, wide)]
+        narrow, double = [lw], [wide]
         for i in range(1, MORE // num_samples + 1):
             lw, wide, _ = _in_both(program, indices, num_samples, seed, i)
-            assert wide is not None
-            runs.append((lw, wide))
-        of_mean = _of_weight(*(torch.cat(parts) for parts in zip(*runs, strict=True)), few)
+            if wide is not None:
+                narrow.append(lw)
+                double.append(wide)
+        of_mean = _of_weight(torch.cat(narrow), torch.cat(double), few)
     return Rounding(of_draws, of_mean)
 
 

@@ -87,7 +87,7 @@ def unmet_mass(program: Program, num_samples: int) -> float:
         total: Tensor | None = None
         for indices in program.arguments.chunks(max(1, min(1024, program.arguments.num_data))):
             with program.quiet(0, "unmet"), program.on(indices) as given:
-                node = poutine.trace(program.guide).get_trace(*given).nodes[site]
+                node: Any = poutine.trace(program.guide).get_trace(*given).nodes[site]
             base = base_of(node["fn"])
             log_q = base.log_prob(_values(base)).movedim(0, -1)
             shape = (*node["fn"].batch_shape, log_q.shape[-1])
