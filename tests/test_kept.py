@@ -71,6 +71,7 @@ def test_weights_are_hashed_as_they_were_loaded(run, monkeypatch):
     assert pv.load(run, device="cpu").stored_evidence is None
 
 
+@pytest.mark.slow
 def test_evidence_of_one_split_does_not_displace_that_of_another(run, capsys):
     """Each figure is held against the split's own data, whose hash and number the files say."""
 

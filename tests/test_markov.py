@@ -169,6 +169,7 @@ def test_draws_are_of_the_lengths_given_and_of_the_law_of_a_linear_model(pair):
         assert np.abs(x.mean(0) / np.sqrt(np.diag(wanted)[:D] / len(x))).max() < 4.5
 
 
+@pytest.mark.slow
 def test_a_sandwich_of_different_lengths_holds_the_evidence_of_a_kalman_filter(pair):
     """E[exp(lower)] = p(x) and E[exp(-upper)] = 1 / p(x), so that both means lie on their sides; and they are near."""
     ais = pv.AIS(60, 16)

@@ -299,7 +299,7 @@ def pair_beside(name):
     return model, own
 
 
-@pytest.mark.parametrize("shape", [(60, 1), (60, 600)])
+@pytest.mark.parametrize("shape", [(60, 1), pytest.param((60, 600), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", BESIDE)
 def test_a_guide_that_looks_at_other_data_is_run_on_all_of_them(name, shape):
     """E_q ln p - ln q has a closed form; data and context are sorted, and half of the rows are alike at the start."""

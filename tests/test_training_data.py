@@ -286,7 +286,7 @@ class StartsAt:
             pyro.sample("z", dist.Normal(0.5 * (x + c) + shift, 0.7))
 
 
-@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", ["param", "lazy", "a view", "later", "module", "module, later", "messenger"])
 def test_a_parameter_that_starts_at_the_data_does_not_train_them(how, compile):
     if compile and how not in ("param", "module"):
