@@ -368,6 +368,30 @@ def test_a_value_that_no_draw_meets_and_that_holds_little_is_allowed_for_below(q
         assert e.mean_interval()[0] < exact + 1e-6
 
 
+def test_the_room_for_rare_values_counts_its_own_error():
+    """Nine categories under a guide that is too sure of itself: truth lay above 138 of 368 intervals, now 10."""
+    random = torch.Generator().manual_seed(0)
+    means = torch.linspace(-8.0, 8.0, 9)
+
+    def model(x, log_q):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Categorical(logits=torch.zeros(9)))
+            pyro.sample("x", dist.Normal(means[z.long()], 0.5), obs=x)
+
+    def guide(x, log_q):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Categorical(logits=log_q))
+
+    x = means[torch.randint(9, (500,), generator=random)] + 0.5 * torch.randn(500, generator=random)
+    joint = dist.Normal(means.double(), 0.5).log_prob(x.double()[:, None]) - math.log(9)
+    exact = joint.logsumexp(1)
+    log_q = (1.5 * (joint - exact[:, None])).float().log_softmax(-1)
+    e = pv.evidence(model, guide, x, pv.per_datum(log_q), estimators=[pv.IS(1000)])["IS"]
+    low, high = e.interval()[e.reliable].unbind(-1)
+    missed = (exact[e.reliable] > high) | (exact[e.reliable] < low)
+    assert len(low) > 300 and float(missed.double().mean()) < 0.09  # 4 sigma above .05
+
+
 def test_what_all_data_miss_does_not_average_out():
     """Each p̂ is .5 % too low, by a value that is never drawn: so is their mean, of however many data."""
     model, guide, exact = of_likelihoods(1e-6, 0.5, 0.0025)

@@ -375,3 +375,57 @@ def test_what_asks_a_program_writes_into_nothing(name):
     assert torch.equal(x, x_before) and torch.equal(c, c_before)
     assert torch.equal(guide.module.mine.detach(), torch.ones(2)) and guide.start == 0
     assert not (x.requires_grad or c.requires_grad)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_parameters_that_start_at_one_tensor_are_one_as_in_pyro(grad):
+    """Of a tensor that is no data: two names are tied, and it has the trained values afterwards."""
+
+    def run(kind):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        start = torch.full((3,), 0.3, requires_grad=grad)
+
+        def model(x):
+            w = pyro.param("decoder", start)
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                pyro.sample("x", dist.Normal(z[..., None] * w, 1.0).to_event(1), obs=x)
+
+        def guide(x):
+            w = pyro.param("encoder", start)
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(x @ w, 1.0))
+
+        svi = kind(model, guide, pyro.optim.SGD({"lr": 0.01}), pyro.infer.Trace_ELBO())
+        x = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
+        losses = [float(svi.step(x)) for _ in range(4)]
+        return losses, [pyro.param(n).detach().clone() for n in ("encoder", "decoder")], start.detach()
+
+    ours, pyros = run(pv.SVI), run(pyro.infer.SVI)
+    assert ours[0] == pytest.approx(pyros[0], rel=1e-5)
+    for value in (*ours[1], ours[2]):
+        torch.testing.assert_close(value, pyros[1][0])
+
+
+def test_parameters_of_a_fit_that_start_at_one_tensor_are_one():
+    """A fit leaves the tensor itself to the next one."""
+    start, x = torch.full((2,), 0.3), torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
+
+    def model(x):
+        w = pyro.param("decoder", start)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z[..., None] * w, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        w = pyro.param("encoder", start)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal((x * w).sum(-1), 1.0))
+
+    fits = [pv.fit(model, guide, x, epochs=5, lr=0.05, progress=False) for _ in range(2)]
+    assert start.tolist() == pytest.approx([0.3, 0.3])
+    for fit in fits:
+        found = fit.store.unconstrained()
+        assert torch.equal(found["encoder"], found["decoder"]) and not torch.allclose(found["encoder"], start)
+    assert fits[0].history[-1]["loss"] == fits[1].history[-1]["loss"]

@@ -78,7 +78,7 @@ def inspect_program(
         seeded(seed, "inspect", device=x.device),
         torch.no_grad(),
         module_mode(model, guide, training=False),
-        OwnMemory(),
+        OwnMemory(x, context, given),
         ExitStack() as stack,
     ):
         dtype = fitting(model, guide, x, context, plate)

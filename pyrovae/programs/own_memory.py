@@ -15,29 +15,45 @@ from .arguments.marks import Marked
 
 
 class OwnMemory(Messenger):
-    """Lets a `pyro.param` that comes to life start at the value of its tensor, and not in its memory.
+    """Lets a `pyro.param` that comes to life in the memory of data start at their values, in memory of its own.
 
-    Pyro takes the tensor itself, which an optimizer then moves: data, where a parameter starts at them. Those of
-    modules are the modules' own.
+    Pyro takes the tensor itself, which an optimizer then moves. Of other tensors it does so here as well: parameters
+    that start at one tensor are one. Those of modules are the modules' own.
+
+    Args:
+        *given: the data, in containers too.
+        copies: of a store that leaves what all its parameters start at as it is: their starts, each with its copy.
     """
+
+    def __init__(self, *given: Any, copies: dict[Any, tuple[Tensor, Tensor]] | None = None) -> None:
+        super().__init__()
+        self.given, self.copies = given, copies
 
     def _pyro_param(self, msg: Any) -> None:
         args = msg["args"]
         if len(args) > 1 and not isinstance(args[1], nn.Parameter):
-            msg["args"] = (args[0], _Start(args[1]), *args[2:])
+            msg["args"] = (args[0], _Start(args[1], self.given, self.copies), *args[2:])
 
 
 class _Start:
     """What a parameter starts at, asked for as Pyro asks: where there is none yet."""
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    def __init__(self, value: Any, given: Any, copies: dict[Any, tuple[Tensor, Tensor]] | None) -> None:
+        self.value, self.given, self.copies = value, given, copies
 
     def __call__(self) -> Tensor:
         value: Tensor = self.value() if callable(self.value) else self.value
         # One with a history is no leaf, as which Pyro says it.
-        own = isinstance(value, nn.Parameter) or not value.is_leaf
-        return value if own else value.detach().clone()
+        if isinstance(value, nn.Parameter) or not value.is_leaf:
+            return value
+        if self.copies is None:
+            return value.detach().clone() if _shares(value, _spans(self.given)) else value
+        key = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        found = self.copies.get(key)
+        if found is None or not torch.equal(found[1], value):  # not a copy that has been trained since
+            # The start is held, so that no other one comes to lie where it was.
+            found = self.copies[key] = value, value.detach().clone()
+        return found[1]
 
 
 def move_out(parameters: Iterable[Tensor], given: Any) -> None:
@@ -45,18 +61,26 @@ def move_out(parameters: Iterable[Tensor], given: Any) -> None:
 
     A parameter that is itself among it stays.
     """
-    arrays = list(_arrays_in(given))
-    taken = sorted({span for span in map(_span, arrays) if span is not None})
+    taken = _spans(given)
     if not taken:
         return
-    themselves = set(map(id, arrays))
+    themselves = set(map(id, _arrays_in(given)))
     for p in parameters:
-        span = _span(p)
-        if span is None or id(p) in themselves:
-            continue
-        where, start, end = span
-        if any(where == w and start < e and s < end for w, s, e in taken):
+        if id(p) not in themselves and _shares(p, taken):
             p.data = p.data.clone()
+
+
+def _spans(given: Any) -> list[tuple[str, int, int]]:
+    """Memory of what is given."""
+    return sorted({span for span in map(_span, _arrays_in(given)) if span is not None})
+
+
+def _shares(value: Tensor, taken: list[tuple[str, int, int]]) -> bool:
+    span = _span(value)
+    if span is None:
+        return False
+    where, start, end = span
+    return any(where == w and start < e and s < end for w, s, e in taken)
 
 
 def _arrays_in(value: Any) -> Iterator[Any]:

@@ -37,6 +37,7 @@ class ParameterStore:
         self._params: dict[str, Tensor] = {}
         self._constraints: dict[str, Any] = {}
         self._names: dict[Tensor, str] = {}
+        self._copies: dict[Any, tuple[Tensor, Tensor]] = {}  # of what parameters start at: see `OwnMemory`
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -71,7 +72,7 @@ class ParameterStore:
 
         @functools.wraps(fn, updated=())
         def bound(*args: Any, **kwargs: Any) -> Any:
-            with self.active(), OwnMemory():
+            with self.active(), OwnMemory(copies=self._copies):
                 return fn(*args, **kwargs)
 
         bound.__qualname__ = getattr(

@@ -170,7 +170,7 @@ class SVI:
         """Loss, and the parameters that the program asked for; gradients go into `.grad`."""
         with (
             module_mode(self.model, self.guide, training=None) as modules,
-            OwnMemory(),
+            OwnMemory(args, kwargs, self.given),
             capture_parameters() as used,
         ):
             loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)

@@ -18,6 +18,7 @@ TAIL = "tail_allowance"  # in an estimate's details: see `tail.tail_allowance`, 
 # In an estimate's details: share of the estimate that p(x) has more of (less, if < 0) where no draw of the guide meets
 # the values of discrete latents that it hardly ever draws, `[N]`; see `unreached`.
 UNREACHED = "unreached"
+UNREACHED_ERROR = "unreached_error"  # its standard error, `[N]`
 MOST_UNREACHED = 0.01  # of p(x): a two-sided statement leaves out no more
 VISIBLE = 5e-5  # nats: half of the last digit that is printed
 OWN = "own_proposal"  # in an estimate's details: 1 where a datum's draws are of its own proposal, 0 where the guide's
@@ -252,14 +253,16 @@ class Estimate:
             raise ValueError(f"expected an estimator of ln p(x), got {self.name}: it only bounds ln p(x)")
         half = NormalDist().inv_cdf(0.5 + level / 2) * self.variance.sqrt()
         zero = torch.zeros_like(half)
-        tail, more = (self.details.get(name, zero).to(half.device) for name in (TAIL, UNREACHED))
+        names = (TAIL, UNREACHED, UNREACHED_ERROR)
+        tail, more, of_more = (self.details.get(name, zero).to(half.device) for name in names)
+        slack = NormalDist().inv_cdf(0.5 + level / 2) * of_more
         error = self.details.get("numerical_error", zero) + 2 * self.details.get("rounding", zero)
         return _Sides(
             centre=self.per_datum - torch.nan_to_num(self.bias),
             lower=half,
             upper=torch.maximum(half, torch.log1p(torch.hypot(half, tail))),
-            over=-torch.log1p(more.clamp(min=-0.999, max=0.0)),
-            under=more.clamp(min=0.0).log1p(),
+            over=-torch.log1p((more - slack).clamp(min=-0.999, max=0.0)),
+            under=(more + slack).clamp(min=0.0).log1p(),
             error=zero + error,
         )
 

@@ -18,6 +18,10 @@ OTHERWISE = "pv.IS or pv.AIS (command line: is or ais in place of exact)"
 CHECKS = 256  # draws of each kind that the integral is held against
 
 
+# ln: draws say nothing of what has a probability of less than 3/K, as rare low weights that none of them is.
+UNSEEN = math.log1p(3 / CHECKS)
+
+
 def check_by_draws(joint: Joint, indices: Tensor, found: Integral, seed: int, chunk: int) -> None:
     """Refuses an integral that importance sampling, from prior or guide, finds more than.
 
@@ -36,7 +40,7 @@ def check_by_draws(joint: Joint, indices: Tensor, found: Integral, seed: int, ch
             continue
         lw = torch.where(lw < torch.inf, lw, -torch.inf)  # no number, at an edge: it contradicts nothing
         relative = (1 / effective_sample_size(lw) - 1 / CHECKS).clamp(min=0.0).sqrt()
-        low = lw.logsumexp(0) - math.log(CHECKS) + (1 - 6 * relative).clamp(min=0.0).log()
+        low = lw.logsumexp(0) - math.log(CHECKS) + (1 - 6 * relative).clamp(min=0.0).log() - UNSEEN
         missed = low - (found.value + found.error)
         missed = torch.where(low == -torch.inf, -torch.inf, missed)
         if source == "the guide" and bool((missed > 0).any()):

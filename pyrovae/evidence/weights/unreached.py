@@ -13,7 +13,7 @@ from torch import Tensor
 from ...programs import Program
 from ...programs.particles.unreached import DRAWS, discrete_latents, unreached_terms
 from ..core.chunks import choose_chunk
-from ..core.estimate import MOST_UNREACHED, UNREACHED
+from ..core.estimate import MOST_UNREACHED, UNREACHED, UNREACHED_ERROR
 from ..core.estimator import PerDatum
 from .diagnostics import MIN_SAMPLES
 
@@ -56,13 +56,13 @@ def with_unreached(
     rows = torch.arange(program.arguments.num_data) if rows is None else rows
     values = torch.stack([results[e.name].log_evidence.cpu().double() for e in concerned])
     number = min((e.num_samples or drawn) for e in concerned)
-    missed = _missed_by(program, values, rows, number, seed, budget)
-    if missed is None:
+    measured = _missed_by(program, values, rows, number, seed, budget)
+    if measured is None:
         return dict(results)
     found = dict(results)
-    for e, share in zip(concerned, missed, strict=True):
-        old = results[e.name]
-        found[e.name] = replace(old, details={**old.details, UNREACHED: share})
+    for e, share, error in zip(concerned, *measured, strict=True):
+        own = {UNREACHED: share, UNREACHED_ERROR: error}
+        found[e.name] = replace(results[e.name], details={**results[e.name].details, **own})
     return found
 
 
@@ -76,9 +76,9 @@ def warn_unreached(
     if num_samples < MIN_SAMPLES:
         return
     values = log_evidence.cpu().double().unsqueeze(0)
-    missed = _missed_by(program, values, torch.arange(len(log_evidence)), num_samples, seed, budget)
-    if missed is not None and share_missing(missed):
-        warnings.warn(unreached_note(missed), stacklevel=3)
+    measured = _missed_by(program, values, torch.arange(len(log_evidence)), num_samples, seed, budget)
+    if measured is not None and share_missing(measured[0]):
+        warnings.warn(unreached_note(measured[0]), stacklevel=3)
 
 
 def share_missing(missed: Tensor) -> float:
@@ -98,30 +98,34 @@ def unreached_note(missed: Tensor) -> str:
 
 def _missed_by(
     program: Program, values: Tensor, rows: Tensor, number: int, seed: int, budget: int | None
-) -> Tensor | None:
-    """Share of p(x) missed, against estimates ln p̂(x) `[estimators, rows]`; None: no such latents."""
+) -> tuple[Tensor, Tensor] | None:
+    """Share of p(x) missed and its standard error, against estimates ln p̂(x) `[estimators, rows]`; None: no latents."""
     sites = [] if program.narrower else discrete_latents(program)
     if not sites:
         return None
     whole = torch.full((len(values), program.arguments.num_data), torch.nan, dtype=torch.float64)
     whole[:, rows] = values
-    missed = torch.zeros_like(whole)
+    missed, variance = torch.zeros_like(whole), torch.zeros_like(whole)
     chunk = choose_chunk(program, DRAWS, budget)
     for indices in program.arguments.chunks(chunk.data):
         at = indices.cpu()
         if bool(torch.isin(at, rows).any()):
             for site in sites:
                 terms = list(unreached_terms(program, site, indices, number, chunk.samples, seed))
-                missed[:, at] += _missed(terms, whole[:, at])
-    return missed[:, rows]
+                mean, of_mean = _missed(terms, whole[:, at])
+                missed[:, at] += mean
+                variance[:, at] += of_mean
+    return missed[:, rows], variance[:, rows].sqrt()
 
 
 def _has_draws_of_the_guide(e: Any, result: PerDatum) -> bool:
     return getattr(e, "draws_from_guide", True) and e.direction in ("<=", "~") and result.ess is not None
 
 
-def _missed(terms: Sequence[tuple[Tensor, Tensor]], value: Tensor) -> Tensor:
-    """Mean over draws of U q(u) (w / p̂ - 1), `[estimators, n]`."""
+def _missed(terms: Sequence[tuple[Tensor, Tensor]], value: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over draws of U q(u) (w / p̂ - 1), and its variance, `[estimators, n]` each."""
     log_w, share = (torch.cat(parts).cpu() for parts in zip(*terms, strict=True))
     held = (share + log_w - value.unsqueeze(1)).exp() - share.exp()
-    return held.nan_to_num(nan=0.0, posinf=torch.inf).mean(1)
+    held = held.nan_to_num(nan=0.0, posinf=torch.inf)
+    k = held.shape[1]
+    return held.mean(1), held.var(1).nan_to_num(nan=torch.inf, posinf=torch.inf) / k

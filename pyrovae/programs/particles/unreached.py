@@ -88,11 +88,13 @@ def unmet_mass(program: Program, num_samples: int) -> float:
         for indices in program.arguments.chunks(max(1, min(1024, program.arguments.num_data))):
             with program.quiet(0, "unmet"), program.on(indices) as given:
                 node: Any = poutine.trace(program.guide).get_trace(*given).nodes[site]
-            base = base_of(node["fn"])
-            log_q = base.log_prob(_values(base)).movedim(0, -1)
-            shape = (*node["fn"].batch_shape, log_q.shape[-1])
-            at = next(len(shape) - 1 + f.dim for f in node["cond_indep_stack"] if f.name == program.plate)
-            mass = log_q.expand(shape).double().exp().movedim(at, 0)[: len(indices)].sum(0).cpu()
+            fn, base = node["fn"], base_of(node["fn"])
+            log_q = base.log_prob(_values(base)).movedim(0, -1)  # [*batch, *elements, values]
+            log_q = log_q.expand(*fn.batch_shape, *log_q.shape[len(fn.batch_shape) :])
+            at = next(
+                len(fn.batch_shape) + f.dim for f in node["cond_indep_stack"] if f.name == program.plate
+            )
+            mass = log_q.double().exp().movedim(at, 0)[: len(indices)].sum(0).cpu()
             total = mass if total is None or total.shape != mass.shape else total + mass
         if total is not None:
             unmet = total.masked_fill(total * num_samples >= EXPECTED, 0.0).sum(-1)
