@@ -279,3 +279,29 @@ def test_the_mask_of_a_mapped_latent_is_that_of_what_it_is_computed_from(auxilia
     else:
         with pytest.raises(ValueError, match=r"same mask of latent 'z'.*auxiliary"):
             pv.log_weights(model, guide, X, num_samples=5)
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+def test_bits_per_dim_are_of_what_is_not_masked(padding):
+    """Paddings of sequences counted as dims: with more of them the same evidence had fewer bits/dim."""
+    lengths = torch.tensor([1, 2, 4, 4, 3])
+    steps = 4 + padding
+    x = torch.randn(5, steps, generator=torch.Generator().manual_seed(0)) * (
+        torch.arange(steps) < lengths[:, None]
+    )
+
+    def model(x, lengths):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            for t in range(x.shape[-1]):
+                with poutine.mask(mask=t < lengths):
+                    pyro.sample(f"x{t}", dist.Normal(z, 1.0), obs=x[..., t])
+
+    def guide(x, lengths):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.sum(-1) / (1 + lengths), (1 / (1.0 + lengths)).sqrt()))
+
+    ev = pv.evidence(model, guide, x, lengths, estimators=[pv.IS(100)])
+    assert ev.attributes["counted"] == pytest.approx(14 / (5 * steps))
+    bits = -ev["IS"].log_evidence / (14 / 5 * math.log(2))
+    assert f"{bits:.4f}" in ev.table() and "not masked" in ev.table()

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ..checking import checked
 from ..programs import inspect_program, module_mode
+from ..programs.checks.masked import counted_share
 from ..progress import Progress, listener, shows_progress
 from .core.assembling import assemble, from_program, from_weights
 from .core.checks import check_density, check_observations
-from .core.chunks import Chunk, choose_chunk
+from .core.chunks import Chunk, choose_chunk, pairs_in
 from .core.compile_when import Compile, compiles, pairs_that_pay
 from .core.estimator import PerDatum, ProgramEstimator, WeightEstimator
 from .core.execution import Execution
@@ -217,6 +218,8 @@ def evidence(
     }
     if kept_x.is_floating_point() and bool(kept_x.isnan().any()):
         attributes["missing"] = float(kept_x.isnan().double().mean())
+    elif (counted := counted_share(program, pairs_in(program, budget))) < 1:
+        attributes["counted"] = counted
     about = tuple(program_notes(program, modules))
     files = tuple(sorted(f for p in stored for f in p.used))
     notes = [f"{name} is refused: {error}" for name, error in refused.items()]

@@ -124,6 +124,7 @@ def evidence_rows(
     measure = None if observed is None else Measure.from_json(observed)
     pointed = measure is not None and measure.kind != "mass" and grain_of(measure, x) is not None
     dims = None if pointed else _observed(x, attributes["event_size"])
+    dims = None if dims is None else dims * attributes.get("counted", 1.0) or None
     own = [FROM_DETAILS[k] for k in FROM_DETAILS if any(k in e.details for e in estimates.values())]
     if any(OWN in e.details for e in estimates.values()):
         own.append(SUPPORTED)
@@ -156,6 +157,7 @@ def evidence_title(a: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{n} {a[n]}" for n in ("torch", "pyro") if a.get(n))
     part = f" (shard {a['shard'][0]} of {a['shard'][1]})" if a.get("shard") else ""
     gone = f" ({100 * a['missing']:.3g} % of them missing)" if a.get("missing") else ""
+    gone = f" ({100 * a['counted']:.3g} % of them not masked)" if "counted" in a else gone
     return (
         f"{what}N = {a['num_data']:,} data{part} of {a['event_size']} dims{gone}, hash {str(a.get('data_hash'))[:8]}, "
         f"seed {a['seed']}, {a['device']}, {a['dtype']}, {versions}, {a['seconds']:.1f} s"

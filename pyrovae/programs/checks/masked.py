@@ -10,7 +10,7 @@ import torch
 
 from ..handlers.substitute import Substitute
 from ..seeds import seeded
-from ..sites import collect, sample_sites
+from ..sites import collect, is_factor, sample_sites
 from .agreement import is_enumerated, mask_of
 from .contract import base_of
 
@@ -19,6 +19,33 @@ def has_masks(*traces: Any) -> bool:
     """Whether a latent has a mask on any side, whatever it holds."""
     sites = [s for trace in traces for _, s in sample_sites(trace)]
     return any(mask_of(s) is not True for s in sites if not s["is_observed"] and not is_enumerated(s))
+
+
+def counted_share(program: Any, rows: int) -> float:
+    """Share of the observed numbers of all data that no mask leaves out, as paddings of sequences; 1 without masks.
+
+    Args:
+        program: the `Program`.
+        rows: data run at once.
+    """
+    counted = total = 0.0
+    for size in (1, rows):
+        for indices in program.arguments.chunks(size):
+            with program.quiet(0, "counted"), program.on(indices) as given:
+                _, trace = program.traces(given, None)
+            found = [s for _, s in sample_sites(trace) if s["is_observed"] and not is_factor(s)]
+            masks = [mask_of(s) for s in found]
+            if size == 1:
+                if all(m is True for m in masks):
+                    return 1.0
+                break  # there are masks: all data are looked at
+            for site, mask in zip(found, masks, strict=True):
+                held, _ = torch.broadcast_tensors(
+                    torch.as_tensor(mask, device=site["value"].device), site["value"]
+                )
+                counted += float(held.double().mean()) * site["value"].numel()
+                total += site["value"].numel()
+    return counted / total if total else 1.0
 
 
 def check_masked(program: Any, given: tuple[Any, ...], traces: tuple[Any, Any]) -> None:
