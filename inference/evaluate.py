@@ -196,7 +196,7 @@ def _run(options: Options, world: World | None) -> None:
                 ev, found = evaluate_run(one, own, lambda done, total: update(completed=done, total=total))
             ev = with_sandwich_of(one, ev)
             title = f"{one.folder}: {part}{options.split} split of {spec.name}" + (
-                f", from {found}" if found else ""
+                "" if found is None else f", from {found.name if found.parent == one.folder else found}"
             )
             console.print(title, highlight=False)
             style = "markdown" if options.markdown else "terminal"
@@ -204,7 +204,7 @@ def _run(options: Options, world: World | None) -> None:
             below = given_lines(one, rows, options.split, options.limit, ev)
             for line in below:
                 print(line[style])
-            if not found:
+            if found is None or found.parent != own.place(one):
                 try:
                     keep(one, own, ev, here)
                 except OSError as error:

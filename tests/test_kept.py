@@ -71,6 +71,20 @@ def test_weights_are_hashed_as_they_were_loaded(run, monkeypatch):
     assert pv.load(run, device="cpu").stored_evidence is None
 
 
+def test_evidence_is_kept_and_found_in_a_place_of_its_own(run, tmp_path, capsys):
+    """`--reuse --out-dir` left an empty folder; `--reuse` did not look there."""
+    asked = [str(run), "--num-samples", "30", "--compile", "off", "--reuse", *FLAGS]
+    assert evaluate.main(asked) == 0
+    place = tmp_path / "else" / "run"
+    for expected in ("from evidence.nc", f"from {place / 'evidence.nc'}"):
+        assert evaluate.main([*asked, "--out-dir", str(place.parent)]) == 0
+        assert "".join(expected.split()) in "".join(capsys.readouterr().out.split())
+        kept, own = (read_evidence(folder / "evidence.nc") for folder in (place, run))
+        assert torch.equal(kept["IS"].per_datum, own["IS"].per_datum) and (place / "evidence.png").is_file()
+    with pytest.raises(TypeError, match=r"try pv.load\(folder, model=model, guide=guide\)"):
+        pv.load(run, lambda x: None, lambda x: None)
+
+
 @pytest.mark.slow
 def test_evidence_of_one_split_does_not_displace_that_of_another(run, capsys):
     """Each figure is held against the split's own data, whose hash and number the files say."""

@@ -181,12 +181,14 @@ def at(run: pv.Run, question: Question) -> AbstractContextManager[Attendance | N
 
 def evaluate_run(
     run: pv.Run, question: Question, progress: Callable[[int, int], None] | None = None
-) -> tuple[pv.Evidence, str]:
-    """The evidence of a run; and the file in its folder that held it, or "". `keep` writes it there."""
+) -> tuple[pv.Evidence, Path | None]:
+    """The evidence of a run; and the file that held it, in its place or in the run's folder. `keep` writes it."""
     # Who comes late to a shared evaluation finds what the others have kept.
     if question.reuse or question.sharing is not None:
         rows = (question.x, *question.context)
-        found = found_in(run, rows, question.asked, question.seed, question.delta, question.split)
+        found = found_in(
+            run, rows, question.asked, question.seed, question.delta, question.split, question.place(run)
+        )
         if found is not None:
             return found
     ev = pv.evidence(
@@ -204,7 +206,7 @@ def evaluate_run(
         shard=question.shard,
         sharing=question.sharing,
     )
-    return marked(ev, run, question.asked, question.split), ""
+    return marked(ev, run, question.asked, question.split), None
 
 
 def keep(run: pv.Run, question: Question, ev: pv.Evidence, here: Attendance | None = None) -> None:

@@ -107,7 +107,8 @@ def check_free(folder: Path, overwrite: bool = False, resume: bool = False) -> N
             )
     elif (folder / CONFIG).exists() and not overwrite:
         raise FileExistsError(
-            f"expected a new run folder, got {folder}, which holds a run; try another --out, or --overwrite"
+            f"expected a new run folder, got {folder}, which holds a run; try another --out, or --overwrite (in "
+            "Python overwrite=True)"
         )
 
 

@@ -67,11 +67,16 @@ def load(
         ValueError: an unfinished run, damaged files, another format, weights of another
             architecture, other data than the run's, or programs that are not known.
         pyrovae.runs.NotTrusted: a ValueError, for code that the user has not consented to run.
+        TypeError: programs in the place of the folder of data sets.
 
     Example:
         >>> run = pv.load("runs/train")  # doctest: +SKIP
         >>> ev = pv.evidence(run.model, run.guide, run.data.test)  # doctest: +SKIP
     """
+    if callable(root) or callable(device):
+        raise TypeError(
+            "expected the folder of data sets, got a program; try pv.load(folder, model=model, guide=guide)"
+        )
     folder = Path(run)
     config = read_config(folder)
     spec = _spec(config, folder)

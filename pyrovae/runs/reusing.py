@@ -19,19 +19,25 @@ from .run import Run
 
 
 def found_in(
-    run: Run, rows: tuple[Tensor, ...], asked: Sequence[Any], seed: int, delta: float, split: str = TEST
-) -> tuple[Evidence, str] | None:
-    """Evidence of a run that answers this very question, and its file.
+    run: Run,
+    rows: tuple[Tensor, ...],
+    asked: Sequence[Any],
+    seed: int,
+    delta: float,
+    split: str = TEST,
+    place: Path | None = None,
+) -> tuple[Evidence, Path] | None:
+    """Evidence of a run that answers this very question, and its file: in `place`, or in the run's folder.
 
     It is of these weights, data, estimators, seed and delta.
     """
     stem = stem_of(split)
-    for name in dict.fromkeys(
-        (stem, f"{stem}-{len(rows[0])}", stem_of(TEST))
-    ):  # the last: of folders of before
-        ev = _held(run, run.folder, name)
-        if ev is not None and _answers(ev, run, rows, asked, seed, delta):
-            return ev, f"{name}.nc"
+    names = dict.fromkeys((stem, f"{stem}-{len(rows[0])}", stem_of(TEST)))  # the last: of folders of before
+    for folder in dict.fromkeys((place or run.folder, run.folder)):
+        for name in names:
+            ev = _held(run, folder, name)
+            if ev is not None and _answers(ev, run, rows, asked, seed, delta):
+                return ev, folder / f"{name}.nc"
     return None
 
 
