@@ -74,6 +74,7 @@ def test_chains_from_a_bad_proposal_are_unbiased_with_true_errors():
 
 
 @pytest.mark.parametrize("plate", [None, {"subsample_size": 2}])
+@pytest.mark.slow
 def test_data_beyond_all_draws_are_annealed(plate):
     """18 dims and a proposal that was hardly fitted: what 5,000 draws leave unsupported, chains from it support."""
     model, guide, law = linear(18, plate)

@@ -298,6 +298,7 @@ def of_classes(x):
         pyro.sample("z", dist.Normal(0.5 * x, f(0.8)))
 
 
+@pytest.mark.slow
 def test_classes_that_the_model_sums_out_are_summed_out_along_chains():
     x, estimators = f([0.3, -1.0, 1.5]), [pv.AIS(20, 100), pv.AIS(20, 100, start="prior"), pv.OwnIS(400)]
 

@@ -249,6 +249,7 @@ def test_a_world_of_its_own_does_not_speak_to_the_group():
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_train_with_micro_batches(tmp_path, capsys):
     flags = ["--epochs", "1", "--hidden", "8", "--latent-dim", "2", "--compile", "off", "--device", "cpu"]
     for name, more in (("a", []), ("b", ["--accumulate", "4"]), ("c", ["--accumulate", "65"])):
@@ -287,7 +288,13 @@ def sources(folder):
     yield pv.data.Stream(Items(rows()), workers=1)
 
 
-@pytest.mark.parametrize("split", [None, Split(accumulate=2)], ids=["steps", "micro-batches"])
+@pytest.mark.parametrize(
+    "split",
+    [
+        pytest.param(None, id="steps"),
+        pytest.param(Split(accumulate=2), id="micro-batches", marks=pytest.mark.slow),
+    ],
+)
 def test_streamed_data_make_the_run_of_those_in_memory(tmp_path, split):
     """Bit for bit: the order is a function of (seed, epoch), wherever rows come from."""
     whole = fit(split=split)
@@ -479,6 +486,7 @@ def test_a_world_of_several_without_a_group_says_so():
         World(0, 2).sum(torch.zeros(1))
 
 
+@pytest.mark.slow
 def test_evaluate_shared_and_its_status(tmp_path, capsys):
     flags = ["--compile", "off", "--device", "cpu", "--quiet"]
     small = ["--epochs", "1", "--hidden", "8", "--latent-dim", "2"]

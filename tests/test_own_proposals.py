@@ -231,6 +231,7 @@ def test_a_mixture_of_draws_without_weights_is_finite():
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_own_proposals_find_known_evidence(case):
     model, guide, x, truth = case()
     ev = pv.evidence(model, guide, x, estimators=[pv.IS(2000), pv.OwnIS(4000)], compile=False)
