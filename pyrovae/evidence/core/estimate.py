@@ -148,7 +148,8 @@ class Estimate:
         an estimator has none). No datum does where most of them do not exclude it: all share the families of guide
         and prior, and those that pass are the ones whose draws missed the tail (of a t_3 prior under a normal guide
         65 % of such intervals covered). Nor where the guide does not reach all that the prior allows (`lower_only`),
-        nor a datum of which values of discrete latents that the guide hardly ever draws hold more than 1 % of p(x).
+        nor a datum of which values of discrete latents that the guide hardly ever draws hold more than 1 % of p(x)
+        (looked at one element at a time: values that count only together, as two bits at once, stay unseen).
         Nor where nothing tells how far a bound lies from ln p(x): an ELBO, an upper bound.
         No diagnostic of the draws sees a mode that none of them has reached.
         """
