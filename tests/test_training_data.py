@@ -377,6 +377,23 @@ def test_what_asks_a_program_writes_into_nothing(name):
     assert not (x.requires_grad or c.requires_grad)
 
 
+def tied_at(start):
+    """Two parameters that start at one tensor."""
+
+    def model(x):
+        w = pyro.param("decoder", start)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z[..., None] * w, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        w = pyro.param("encoder", start)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal((x * w).sum(-1), 1.0))
+
+    return model, guide
+
+
 @pytest.mark.parametrize("grad", [False, True])
 def test_parameters_that_start_at_one_tensor_are_one_as_in_pyro(grad):
     """Of a tensor that is no data: two names are tied, and it has the trained values afterwards."""
@@ -386,17 +403,7 @@ def test_parameters_that_start_at_one_tensor_are_one_as_in_pyro(grad):
         pyro.set_rng_seed(0)
         start = torch.full((3,), 0.3, requires_grad=grad)
 
-        def model(x):
-            w = pyro.param("decoder", start)
-            with pyro.plate("data", len(x)):
-                z = pyro.sample("z", dist.Normal(0.0, 1.0))
-                pyro.sample("x", dist.Normal(z[..., None] * w, 1.0).to_event(1), obs=x)
-
-        def guide(x):
-            w = pyro.param("encoder", start)
-            with pyro.plate("data", len(x)):
-                pyro.sample("z", dist.Normal(x @ w, 1.0))
-
+        model, guide = tied_at(start)
         svi = kind(model, guide, pyro.optim.SGD({"lr": 0.01}), pyro.infer.Trace_ELBO())
         x = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
         losses = [float(svi.step(x)) for _ in range(4)]
@@ -412,17 +419,7 @@ def test_parameters_of_a_fit_that_start_at_one_tensor_are_one():
     """A fit leaves the tensor itself to the next one."""
     start, x = torch.full((2,), 0.3), torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
 
-    def model(x):
-        w = pyro.param("decoder", start)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("x", dist.Normal(z[..., None] * w, 1.0).to_event(1), obs=x)
-
-    def guide(x):
-        w = pyro.param("encoder", start)
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal((x * w).sum(-1), 1.0))
-
+    model, guide = tied_at(start)
     fits = [pv.fit(model, guide, x, epochs=5, lr=0.05, progress=False) for _ in range(2)]
     assert start.tolist() == pytest.approx([0.3, 0.3])
     for fit in fits:

@@ -135,7 +135,7 @@ class ElboSurgery:
 
     @property
     def _missed(self) -> float:
-        """What values that are not to be met may add to a term, nats: their mass times ln of one over it."""
+        """Largest part of a term, nats, that values which no draw meets may add: their mass m times ln 1/m."""
         return self.unmet * max(1.0, -math.log(self.unmet)) if self.unmet else 0.0
 
     def _term(self, values: Tensor, shares: Tensor | None = None) -> Term:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from .arguments.marks import Marked
+from .arguments.marks import tensors_in
 
 
 class OwnMemory(Messenger):
@@ -36,7 +35,7 @@ class OwnMemory(Messenger):
 
 
 class _Start:
-    """What a parameter starts at, asked for as Pyro asks: where there is none yet."""
+    """Start of a parameter, asked for as Pyro asks: where there is none yet."""
 
     def __init__(self, value: Any, given: Any, copies: dict[Any, tuple[Tensor, Tensor]] | None) -> None:
         self.value, self.given, self.copies = value, given, copies
@@ -64,7 +63,7 @@ def move_out(parameters: Iterable[Tensor], given: Any) -> None:
     taken = _spans(given)
     if not taken:
         return
-    themselves = set(map(id, _arrays_in(given)))
+    themselves = set(map(id, tensors_in(given, Tensor | np.ndarray)))
     for p in parameters:
         if id(p) not in themselves and _shares(p, taken):
             p.data = p.data.clone()
@@ -72,7 +71,7 @@ def move_out(parameters: Iterable[Tensor], given: Any) -> None:
 
 def _spans(given: Any) -> list[tuple[str, int, int]]:
     """Memory of what is given."""
-    return sorted({span for span in map(_span, _arrays_in(given)) if span is not None})
+    return sorted({span for span in map(_span, tensors_in(given, Tensor | np.ndarray)) if span is not None})
 
 
 def _shares(value: Tensor, taken: list[tuple[str, int, int]]) -> bool:
@@ -81,22 +80,6 @@ def _shares(value: Tensor, taken: list[tuple[str, int, int]]) -> bool:
         return False
     where, start, end = span
     return any(where == w and start < e and s < end for w, s, e in taken)
-
-
-def _arrays_in(value: Any) -> Iterator[Any]:
-    """Tensors and arrays of NumPy in it."""
-    if isinstance(value, Tensor | np.ndarray):
-        yield value
-    elif isinstance(value, Marked):
-        yield from _arrays_in(value.value)
-    elif isinstance(value, PackedSequence):
-        yield value.data
-    elif isinstance(value, tuple | list):
-        for v in value:
-            yield from _arrays_in(v)
-    elif isinstance(value, dict):
-        for v in value.values():
-            yield from _arrays_in(v)
 
 
 def _span(value: Any) -> tuple[str, int, int] | None:

@@ -240,7 +240,7 @@ def check_same(
 
 
 def _differences(spec: DataSpec, found: DataSpec) -> list[str]:
-    """What data have that those of the run do not, in a few words each."""
+    """Differences of data from those of the run, in a few words each."""
     words: list[str] = []
     former, now = (s.columns or () for s in (spec, found))
     if former and now:

@@ -1,4 +1,4 @@
-"""What an integrand holds beyond the last number that a node can be: on lines out from its peak."""
+"""Mass of an integrand beyond the last number that a node can be, on lines out from its peak."""
 
 from __future__ import annotations
 

@@ -130,18 +130,18 @@ def unmarked(value: Any) -> Any:
     return change(value, lambda v: unmarked(v.value) if isinstance(v, Marked) else v)
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Its tensors, in containers too."""
+def tensors_in(value: Any, kind: Any = Tensor) -> Iterator[Any]:
+    """Its tensors (or all of another kind), in containers too."""
     if isinstance(value, Marked):
-        yield from tensors_in(value.value)
-    elif isinstance(value, Tensor):
+        yield from tensors_in(value.value, kind)
+    elif isinstance(value, kind):
         yield value
     elif isinstance(value, tuple | list):
         for v in value:
-            yield from tensors_in(v)
+            yield from tensors_in(v, kind)
     elif isinstance(value, dict):
         for v in value.values():
-            yield from tensors_in(v)
+            yield from tensors_in(v, kind)
 
 
 def others_in(value: Any) -> str:

@@ -91,7 +91,7 @@ class Rounding:
 
 
 def rounding(program: Program, indices: Tensor, num_samples: int = DRAWS, seed: int = 0) -> Rounding:
-    """What rounding leaves in log-weights and in the ln of their mean.
+    """Errors of rounding, in log-weights and in the ln of their mean.
 
     The program runs at the same draws in its own precision and in float64: the error of ln w is the largest difference
     of their log-weights. That of the ln of the mean is the same of draws that have a weight; of one with a weight
