@@ -214,6 +214,27 @@ def test_memory_does_not_grow_with_k(oracle):
     assert peaks[5000] <= max(peaks[500], 3 * 4 * 5000 + 10_000)
 
 
+def test_the_chunk_does_not_depend_on_when_garbage_is_collected():
+    """Tensors in reference cycles, as of inverses of transforms, live until then: other chunks, and so other noise."""
+
+    def model(x, cycles):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(8), 1.0).to_event(1))
+            for _ in range(10):
+                tensors = [z.exp().unsqueeze(-1) * torch.ones(64)]
+                if cycles:
+                    tensors.append(tensors)
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x, cycles):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 1.0).to_event(1))
+
+    x = torch.zeros(4, 8)
+    with_cycles, without = (bytes_per_pair(inspect_program(model, guide, x, c)) for c in (True, False))
+    assert with_cycles == pytest.approx(without, rel=0.01)
+
+
 def test_budget_bounds_the_chunk(oracle):
     model, wrong, x = oracle
     program = inspect_program(model.model, wrong, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -31,13 +32,26 @@ def budget_on(device: torch.device, budget: int | None = None) -> int:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts bytes of storages that are alive at once among those allocated in the body."""
+    """Counts bytes of storages that are alive at once among those allocated in the body.
+
+    Objects that refer to each other (the inverses of transforms) live until the garbage is collected, and when that is
+    depends on all that the process did before. It is collected here before a peak counts, so that the count does not.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.live = 0
         self.peak = 0
         self._known: set[int] = set()
+
+    def __enter__(self) -> LiveBytes:
+        gc.freeze()  # what there is already need not be looked through, which would take long
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        gc.unfreeze()
 
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)
@@ -54,7 +68,9 @@ class LiveBytes(TorchDispatchMode):
                     size = storage.nbytes()
                     self.live += size
                     weakref.finalize(storage, self._free, key, size)
-        self.peak = max(self.peak, self.live)
+        if self.live > self.peak:
+            gc.collect()
+            self.peak = max(self.peak, self.live)
         return out
 
 
