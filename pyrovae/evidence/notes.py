@@ -10,6 +10,7 @@ import torch
 from .bounds.bracket import LOW_ACCEPTANCE
 from .core.estimate import OWN, TAIL, UNREACHED, Estimate
 from .estimators.jackknife import DOMINANT
+from .weights.beyond import any_beyond, beyond_notes
 from .weights.diagnostics import ALONE, MIN_ESS, MIN_SAMPLES, khat_threshold
 from .weights.unreached import share_missing, unreached_note
 
@@ -55,6 +56,7 @@ def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
         out.append(f"{name}K = {e.num_samples} is too few for tail diagnostics (k-hat needs {MIN_SAMPLES})")
     if UNREACHED in e.details and share_missing(e.details[UNREACHED]):
         out.append(name + unreached_note(e.details[UNREACHED]))
+    out += [name + note for note in beyond_notes(e.details)]
     share = e.unreliable_share
     if share > 0 and e.lower_only is None:
         bound = "the mean is still a lower bound" if e.direction == "<=" else "the mean is no bound"
@@ -110,6 +112,8 @@ def _why(e: Estimate) -> str:
         why += f", an infinite mean of the weights not excluded: {endless:.0%}"
     if UNREACHED in e.details:
         why += f", values that are hardly ever drawn: {share_missing(e.details[UNREACHED]):.0%}"
+    if (beyond := any_beyond(e.details)) is not None and bool(beyond.any()):
+        why += f", a part of the posterior that is left out: {float(beyond.double().mean()):.0%}"
     return why
 
 
@@ -238,5 +242,6 @@ def _of_starts(wide: Estimate, narrow: Estimate) -> list[str]:
         what = f"{wide.name} is {mean:.2f} ± {se:.2f} nats above {narrow.name}"
     return [
         f"{what} ({number} of {len(found)} data by more than 4 errors): the guide misses a part of the posterior, or "
-        f"reaches it too seldom; no diagnostic of {narrow.name} sees that, and its intervals do not cover there"
+        f"reaches it too seldom; the weights of {narrow.name} do not show that, and intervals that it gives there do not "
+        "cover"
     ]

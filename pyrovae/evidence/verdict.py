@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from .core.estimate import MOST_UNREACHED, OWN, UNREACHED, Estimate
+from .weights.beyond import any_beyond
 
 Z = 1.96  # errors on each side of a 95 % interval
 WIDE = 2.0  # an upper side so many times that of ± MC is not said to be its error
@@ -100,6 +101,8 @@ def verdict(estimates: Mapping[str, Estimate], bound_only: bool = False) -> str:
     why = "are too few or too uneven"
     if UNREACHED in e.details and bool((e.details[UNREACHED] > MOST_UNREACHED).any()):
         why += ", or miss values that the guide hardly ever draws,"
+    if (beyond := any_beyond(e.details)) is not None and bool(beyond.any()):
+        why += ", or leave out a part of the posterior that wider draws find,"
     return (
         f"{bound} For {share:.0%} of the data the weights {why} for more than a lower bound: "
         "how far the mean lies below ln p(x) is not known (the estimated bias is the least of it)."
@@ -121,7 +124,7 @@ def _on_two_sides(e: Estimate) -> str:
     low, high = e.mean_interval()
     found = f"the mean ln p(x) of these data is in [{low:.4f}, {high:.4f}] (95 %)"
     whose = "guide reaches" if OWN not in e.details else "draws reach"
-    unless = f"if the {whose} every mode of the posterior, which no weights can show"
+    unless = f"if the {whose} every mode of the posterior, which no draws can show for sure"
     room, said = high - e.log_evidence, Z * e.se_mc
     if room > WIDE * said and room > VISIBLE:
         return (

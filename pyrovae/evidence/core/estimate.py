@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...programs import Measure
+from ..weights.beyond import any_beyond
 from ..weights.diagnostics import MIN_ESS, khat_threshold
 from .direction import Direction, symbol_of
 
@@ -148,10 +149,10 @@ class Estimate:
         an estimator has none). No datum does where most of them do not exclude it: all share the families of guide
         and prior, and those that pass are the ones whose draws missed the tail (of a t_3 prior under a normal guide
         65 % of such intervals covered). Nor where the guide does not reach all that the prior allows (`lower_only`),
-        nor a datum of which values of discrete latents that the guide hardly ever draws hold more than 1 % of p(x)
-        (looked at one element at a time: values that count only together, as two bits at once, stay unseen).
+        nor a datum of which values of discrete latents that the guide hardly ever draws hold more than 1 % of p(x),
+        nor one for which draws of the prior, or of a guide with flatter discrete latents, find more than the guide's.
         Nor where nothing tells how far a bound lies from ln p(x): an ELBO, an upper bound.
-        No diagnostic of the draws sees a mode that none of them has reached.
+        No diagnostic sees a mode that neither draws of the guide nor these have reached.
         """
         only_bounds = self.direction == ">=" or (self.direction == "<=" and self.ess is None)
         if only_bounds or self.lower_only is not None:
@@ -169,6 +170,8 @@ class Estimate:
             good &= self.khat <= self.khat_threshold
         if UNREACHED in self.details:
             good &= self.details[UNREACHED].to(good.device) <= MOST_UNREACHED
+        if (beyond := any_beyond(self.details)) is not None:
+            good &= ~beyond.to(good.device)
         return good
 
     @property

@@ -1,4 +1,4 @@
-"""Share of p(x) at values of discrete latents that the guide's draws do not meet."""
+"""Share of p(x) that a guide's draws do not meet."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from ...programs import Program
-from ...programs.particles.unreached import DRAWS, discrete_latents, unreached_terms
-from ..core.chunks import choose_chunk
+from ...programs.particles.discrete_values import DiscreteLatents, discrete_latents
+from ...programs.particles.unreached import DRAWS, unreached_terms
 from ..core.estimate import MOST_UNREACHED, UNREACHED, UNREACHED_ERROR
 from ..core.estimator import PerDatum
-from .diagnostics import MIN_SAMPLES
+from .beyond import keys_of
+from .diagnostics import MIN_ESS, MIN_SAMPLES
+from .rounding import KEY as ROUNDING
+from .wider import SIGMAS, Share, of_flatter, of_prior, parts
+
+STEADY = 0.05  # of estimates, ln p̂: variance up to which a ratio to them says something
 
 
 def with_unreached(
@@ -28,18 +33,22 @@ def with_unreached(
     budget: int | None,
     rows: Tensor | None,
 ) -> dict[str, PerDatum]:
-    """Results with what their draws miss, `details["unreached"]`, `[N]`, for which their intervals have room.
+    """Results with what their draws miss in their details, `[N]` each.
 
-    Draws z ~ q(z|x) hardly ever meet a value u of a discrete latent with q(u) K < 5, as one whose probability is 0 in
+    `"unreached"`, for which their intervals have room: the share of p(x) at values of discrete latents that the guide
+    hardly ever draws. Draws z ~ q(z|x) hardly ever meet a value u with q(u) K < 5, as one whose probability is 0 in
     the numbers that it is drawn with. Without any such draw the mean of the weights has the expectation
     E[w | no u], and p(x) lies above it by the share
 
         sum_u q(u) (E[w | u] / p̂(x) - 1),
 
     which is that of the JOINT mass p(x, u) less what the guide gives it. The prior mass of u does not tell: a guide
-    that rules u out since the posterior does is as good as any, and misses nothing. E[w | u] is from draws with u put
-    in place, one element of one site at a time. Looked at are latents that the guide draws as bits, categories or
-    binomial counts.
+    that rules u out since the posterior does is as good as any, and misses nothing. It is measured for single elements
+    put in place (`unreached_terms`) and for values of all elements together (`of_flatter`). Looked at are latents that
+    the guide draws as bits, categories or counts.
+
+    `"beyond, prior"`, and with discrete latents `"beyond, flatter"`: p̂'(x) / p̂(x) - 1 of few draws of a wider law,
+    which find a mode that the guide leaves out, if they meet it (see `found_beyond`).
 
     Args:
         program: whose guide has draws.
@@ -51,17 +60,24 @@ def with_unreached(
         rows: the data of the results; None: all.
     """
     concerned = [e for e in estimators if e.name in results and _has_draws_of_the_guide(e, results[e.name])]
-    if not concerned:
+    if not concerned or program.narrower:
         return dict(results)
     rows = torch.arange(program.arguments.num_data) if rows is None else rows
-    values = torch.stack([results[e.name].log_evidence.cpu().double() for e in concerned])
+    values = torch.full((len(concerned), program.arguments.num_data), torch.nan, dtype=torch.float64)
+    values[:, rows] = torch.stack([results[e.name].log_evidence.cpu().double() for e in concerned])
     number = min((e.num_samples or drawn) for e in concerned)
-    measured = _missed_by(program, values, rows, number, seed, budget)
-    if measured is None:
-        return dict(results)
+    missed, shares = None, {}
+    if (latents := discrete_latents(program)).sites:
+        missed, shares["flatter"] = _missed_by(program, latents, values, number, seed, budget)
+    if number >= MIN_ESS and (share := of_prior(program, values, number, seed, budget)) is not None:
+        shares["prior"] = share
     found = dict(results)
-    for e, share, error in zip(concerned, *measured, strict=True):
-        own = {UNREACHED: share, UNREACHED_ERROR: error}
+    for i, e in enumerate(concerned):
+        own = {}
+        if missed is not None:
+            own = {UNREACHED: missed.value[i, rows], UNREACHED_ERROR: missed.error[i, rows]}
+        for law, share in shares.items():
+            own |= _beyond(law, share.value[i, rows], share.error[i, rows], results[e.name])
         found[e.name] = replace(results[e.name], details={**results[e.name].details, **own})
     return found
 
@@ -73,12 +89,12 @@ def warn_unreached(
 
     Fewer draws than k-hat needs are no estimate that anything is to be said of.
     """
-    if num_samples < MIN_SAMPLES:
+    if num_samples < MIN_SAMPLES or program.narrower or not (latents := discrete_latents(program)).sites:
         return
     values = log_evidence.cpu().double().unsqueeze(0)
-    measured = _missed_by(program, values, torch.arange(len(log_evidence)), num_samples, seed, budget)
-    if measured is not None and share_missing(measured[0]):
-        warnings.warn(unreached_note(measured[0]), stacklevel=3)
+    missed, _ = _missed_by(program, latents, values, num_samples, seed, budget)
+    if share_missing(missed.value):
+        warnings.warn(unreached_note(missed.value), stacklevel=3)
 
 
 def share_missing(missed: Tensor) -> float:
@@ -97,35 +113,39 @@ def unreached_note(missed: Tensor) -> str:
 
 
 def _missed_by(
-    program: Program, values: Tensor, rows: Tensor, number: int, seed: int, budget: int | None
-) -> tuple[Tensor, Tensor] | None:
-    """Share of p(x) missed and its standard error, against estimates ln p̂(x) `[estimators, rows]`; None: no latents."""
-    sites = [] if program.narrower else discrete_latents(program)
-    if not sites:
-        return None
-    whole = torch.full((len(values), program.arguments.num_data), torch.nan, dtype=torch.float64)
-    whole[:, rows] = values
-    missed, variance = torch.zeros_like(whole), torch.zeros_like(whole)
-    chunk = choose_chunk(program, DRAWS, budget)
-    for indices in program.arguments.chunks(chunk.data):
-        at = indices.cpu()
-        if bool(torch.isin(at, rows).any()):
-            for site in sites:
-                terms = list(unreached_terms(program, site, indices, number, chunk.samples, seed))
-                mean, of_mean = _missed(terms, whole[:, at])
-                missed[:, at] += mean
-                variance[:, at] += of_mean
-    return missed[:, rows], variance[:, rows].sqrt()
+    program: Program, latents: DiscreteLatents, values: Tensor, number: int, seed: int, budget: int | None
+) -> tuple[Share, Share]:
+    """Share of p(x) missed, against estimates ln p̂(x) `[estimators, N]`, and p̂' / p̂ - 1 of a flatter guide.
+
+    Single elements are measured well, values that count only together with few draws: these say the share, where they
+    are sure that it is larger or know it better; else it is allowed for in the error.
+    """
+    single, variance = torch.zeros_like(values), torch.zeros_like(values)
+    for indices, at, samples in parts(program, values, DRAWS, budget, latents.num_values):
+        for site in latents.sites:
+            terms = list(unreached_terms(program, site, indices, number, samples, seed))
+            log_w, of_guide = (torch.cat(own).cpu() for own in zip(*terms, strict=True))
+            own = (of_guide + log_w - values[:, at].unsqueeze(1)).exp() - of_guide.exp()
+            share = Share.of_terms(own)
+            single[:, at] += share.value
+            variance[:, at] += share.error.square()
+    joint, total = of_flatter(program, latents, values, number, seed, budget)
+    least = joint.value - SIGMAS * joint.error
+    sure = (least > single.clamp(min=0)) | ((least > 0) & (joint.error < variance.sqrt()))
+    unsure = torch.hypot(joint.error, (joint.value - single.clamp(min=0)).clamp(min=0) / 2)
+    error = torch.where(sure, joint.error, torch.maximum(variance.sqrt(), unsure))
+    return Share(torch.where(sure, joint.value, single), error), total
+
+
+def _beyond(law: str, share: Tensor, error: Tensor, result: PerDatum) -> dict[str, Tensor]:
+    """What a law finds beyond a result: E[p̂' / p̂] = 1 + Var[p̂] / p(x)^2 where both are right, to first order."""
+    variance = result.variance.cpu().double()
+    variance = torch.where(variance <= STEADY, variance, torch.inf)  # where it is NaN, too
+    rounding = torch.as_tensor(result.details.get(ROUNDING, 0.0)).cpu()
+    error = torch.hypot(error, (1 + share) * variance.sqrt()) + rounding
+    more = (1 + share) * (1 - variance.clamp(max=STEADY)) - 1
+    return dict(zip(keys_of(law), (more, error), strict=True))
 
 
 def _has_draws_of_the_guide(e: Any, result: PerDatum) -> bool:
     return getattr(e, "draws_from_guide", True) and e.direction in ("<=", "~") and result.ess is not None
-
-
-def _missed(terms: Sequence[tuple[Tensor, Tensor]], value: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over draws of U q(u) (w / p̂ - 1), and its variance, `[estimators, n]` each."""
-    log_w, share = (torch.cat(parts).cpu() for parts in zip(*terms, strict=True))
-    held = (share + log_w - value.unsqueeze(1)).exp() - share.exp()
-    held = held.nan_to_num(nan=0.0, posinf=torch.inf)
-    k = held.shape[1]
-    return held.mean(1), held.var(1).nan_to_num(nan=torch.inf, posinf=torch.inf) / k

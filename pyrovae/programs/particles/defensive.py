@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from ..checks.contract import base_of
 from ..checks.support import in_support
 from ..handlers.substitute import Substitute
-from ..inspection import PARTICLES, Program
-from ..latents.unequal_totals import UnequalTotals
-from ..sites import collect, is_factor, reduce_to, sample_sites
+from ..inspection import Program
+from ..sites import is_factor, reduce_to, sample_sites
+from .from_prior import drawn_latents, log_density, plated, scored, split_joint
 
 
 def defensive_weights(
@@ -49,53 +47,27 @@ def _terms(
     program: Program, indices: Tensor, num_samples: int | None, from_prior: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(ln p(x, z), ln p(z), ln q(z|x)), `[K, n]`, float64, of fresh draws."""
-    model, guide = (_plated(program, f, num_samples) for f in (program.model, program.guide))
+    model, guide = (plated(program, f, num_samples) for f in (program.model, program.guide))
     values = {}
     if from_prior:
         # Arguments of its own: a model that scales x in place would scale it twice.
         with program.on(indices) as given:
-            values = _drawn(poutine.trace(model).get_trace(*given))
+            values = drawn_latents(poutine.trace(model).get_trace(*given))
     with program.on(indices) as given:
         q = poutine.trace(Substitute(values)(guide)).get_trace(*given)
         if not from_prior:
-            values = _drawn(q)
+            values = drawn_latents(q)
         _check_guide(q)
-        if program.enumerated:
-            model = EnumMessenger()(UnequalTotals()(model))
-        # Outermost: what enumerates must have seen a site before its value is set.
-        p = poutine.trace(Substitute(values)(model)).get_trace(*given)
-    particles = None if num_samples is None else PARTICLES
-    nothing = poutine.trace(lambda: None).get_trace()
-    latents = p.copy()
-    for name, site in list(sample_sites(p)):
-        if site["is_observed"]:
-            latents.remove_node(name)
-    joint = collect(nothing, p, plate=program.plate, particles=particles).log_weights()
-    prior, guide_terms = (
-        # A program whose latents are all summed out has no site of its own here: a density of one.
-        collect(nothing, t, plate=program.plate, particles=particles).log_weights().expand_as(joint)
-        if any(sample_sites(t))
+        p = scored(program, model, values, given)
+    joint, prior = split_joint(program, p, num_samples)
+    guide_terms = (
+        log_density(program, q, num_samples).expand_as(joint)
+        if any(sample_sites(q))
         else torch.zeros_like(joint)
-        for t in (latents, q)
     )
     guide_terms = guide_terms.masked_fill(_outside(q, program, joint), -math.inf)
     n = len(indices)
     return joint[:, :n], prior[:, :n], guide_terms[:, :n]
-
-
-def _plated(program: Program, fn: Any, num_samples: int | None) -> Any:
-    if num_samples is None:
-        return fn
-    return pyro.plate(PARTICLES, num_samples, dim=-1 - program.max_plate_nesting)(fn)
-
-
-def _drawn(trace: Any) -> dict[str, Tensor]:
-    """Values of the latents that are not summed out."""
-    return {
-        name: site["value"]
-        for name, site in sample_sites(trace)
-        if not site["is_observed"] and site["infer"].get("enumerate") != "parallel"
-    }
 
 
 def _check_guide(trace: Any) -> None:

@@ -5,47 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ..checks.agreement import is_enumerated
-from ..checks.contract import base_of
 from ..inspection import Program
 from ..plates import PARTICLES
-from ..sites import sample_sites
+from .discrete_values import discrete_latents, listed, put
 
 EXPECTED = 5.0  # draws of a value: fewer are none at all with a probability above e^-5
 DRAWS = 256  # with one such value in place: enough for each of some fifty
 LOOK = 8  # of them, that tell whether there is any such value
-MOST_VALUES = 1024  # of an element: more are not looked at
-_LISTED = (
-    torch.distributions.Bernoulli
-    | torch.distributions.Categorical
-    | torch.distributions.OneHotCategorical
-    | torch.distributions.Binomial
-    | dist.BetaBinomial
-)
-# Without a largest value: the first ones are looked at.
-_ENDLESS = torch.distributions.Poisson | torch.distributions.Geometric | torch.distributions.NegativeBinomial
-FIRST = 50
-
-
-def discrete_latents(program: Program) -> list[str]:
-    """Sites that the guide draws from laws on a list of values (bits, categories, binomial counts)."""
-    with program.quiet(0, "unreached"):
-        traces = program.run(program.arguments.chunks(1)[0], 1).traces
-    assert traces is not None
-    return [
-        name
-        for name, site in sample_sites(traces[0])
-        if not site["is_observed"]
-        and not is_enumerated(site)
-        and name in traces[1]
-        and isinstance(base_of(site["fn"]), _LISTED | _ENDLESS)
-    ]
 
 
 def unreached_terms(
@@ -83,17 +54,16 @@ def unmet_mass(program: Program, num_samples: int) -> float:
     Of the site and element where it is largest. Draws of the guide say nothing of them, nor does their spread.
     """
     most = 0.0
-    for site in discrete_latents(program):
+    for site in discrete_latents(program).sites:
         total: Tensor | None = None
         for indices in program.arguments.chunks(max(1, min(1024, program.arguments.num_data))):
             with program.quiet(0, "unmet"), program.on(indices) as given:
                 node: Any = poutine.trace(program.guide).get_trace(*given).nodes[site]
-            fn, base = node["fn"], base_of(node["fn"])
-            log_q = base.log_prob(_values(base)).movedim(0, -1)  # [*batch, *elements, values]
-            log_q = log_q.expand(*fn.batch_shape, *log_q.shape[len(fn.batch_shape) :])
+            fn = node["fn"]
             at = next(
                 len(fn.batch_shape) + f.dim for f in node["cond_indep_stack"] if f.name == program.plate
             )
+            log_q = listed(fn)[1]
             mass = log_q.double().exp().movedim(at, 0)[: len(indices)].sum(0).cpu()
             total = mass if total is None or total.shape != mass.shape else total + mass
         if total is not None:
@@ -125,10 +95,8 @@ class _Rare(Messenger):
         self.in_guide = not self.in_guide
         if not self.in_guide:
             return
-        fn, base = msg["fn"], base_of(msg["fn"])
-        values = _values(base)
-        log_q = base.log_prob(values).movedim(0, -1)  # [*batch, values]
-        log_q = log_q.expand(*fn.batch_shape, *log_q.shape[len(fn.batch_shape) :])
+        fn = msg["fn"]
+        values, log_q = listed(fn)
         dims = {f.name: len(fn.batch_shape) + f.dim for f in msg["cond_indep_stack"] if f.vectorized}
         kept = [dims[name] for name in (PARTICLES, self.plate) if name in dims]
         order = kept + [d for d in range(log_q.dim()) if d not in kept]
@@ -143,24 +111,4 @@ class _Rare(Messenger):
         chosen = chosen.reshape([log_q.shape[d] for d in order]).permute(
             [order.index(d) for d in range(len(order))]
         )
-        event = base.event_shape
-        put = values.reshape(-1, *event)[chosen.long().argmax(-1)]
-        here = chosen.any(-1).reshape(*chosen.shape[:-1], *(1,) * len(event))
-        msg["value"] = torch.where(here, put.to(msg["value"].dtype), msg["value"])
-
-
-def _values(base: Any) -> Tensor:
-    """`[values, 1.., *event]` that a law can draw; the first of counts that are too many, or differ in number."""
-    if isinstance(base, _ENDLESS):
-        return _counts(base, FIRST)
-    if hasattr(base, "total_count"):
-        least, most = torch.as_tensor(base.total_count).aminmax()
-        if least != most or most >= MOST_VALUES:
-            return _counts(base, min(FIRST, int(least) + 1))
-    values: Tensor = base.enumerate_support(expand=False)
-    return values[:MOST_VALUES]
-
-
-def _counts(base: Any, number: int) -> Tensor:
-    like = base.mean
-    return torch.arange(number, dtype=like.dtype, device=like.device).reshape(-1, *(1,) * like.dim())
+        msg["value"] = put(fn, values, chosen.long().argmax(-1), chosen.any(-1), msg["value"])

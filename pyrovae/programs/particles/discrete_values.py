@@ -1,0 +1,104 @@
+"""Values of discrete latents, and what a guide's law gives each of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ..checks.agreement import is_enumerated
+from ..checks.contract import base_of
+from ..inspection import Program
+from ..sites import sample_sites
+
+MOST_VALUES = 1024  # of an element: more are not looked at
+_LISTED = (
+    torch.distributions.Bernoulli
+    | torch.distributions.Categorical
+    | torch.distributions.OneHotCategorical
+    | torch.distributions.Binomial
+    | dist.BetaBinomial
+)
+# Without a largest value: the first ones are looked at.
+_ENDLESS = torch.distributions.Poisson | torch.distributions.Geometric | torch.distributions.NegativeBinomial
+FIRST = 50
+
+
+@dataclass(frozen=True)
+class DiscreteLatents:
+    """Sites that a guide draws from laws on a list of values (bits, categories, counts).
+
+    Attributes:
+        sites: their names.
+        num_elements: elements of a datum, of all sites.
+        num_values: values of all these elements, of the site that has most.
+    """
+
+    sites: tuple[str, ...]
+    num_elements: int
+    num_values: int
+
+
+def discrete_latents(program: Program) -> DiscreteLatents:
+    """The discrete latents that the guide draws."""
+    with program.quiet(0, "unreached"):
+        traces = program.run(program.arguments.chunks(1)[0], 1).traces
+    assert traces is not None
+    names, elements, values = [], 0, 0
+    for name, site in sample_sites(traces[0]):
+        base = base_of(site["fn"])
+        if site["is_observed"] or is_enumerated(site) or name not in traces[1]:
+            continue
+        if isinstance(base, _LISTED | _ENDLESS):
+            names.append(name)
+            rows = next(f.size for f in site["cond_indep_stack"] if f.name == program.plate)
+            shape = listed(site["fn"])[1].shape
+            elements += math.prod(shape[:-1]) // rows
+            values = max(values, math.prod(shape) // rows)
+    return DiscreteLatents(tuple(names), elements, values)
+
+
+def listed(fn: Any) -> tuple[Tensor, Tensor]:
+    """Values `[V, 1.., *event]` that a law of discrete numbers can draw, and ln q of each, `[*batch, *elements, V]`.
+
+    `batch` is that of the law, `elements` are those that `.to_event` declares one draw. Of counts that are too many, or
+    whose number differs, the first ones.
+    """
+    base = base_of(fn)
+    values = _values(base)
+    log_q = base.log_prob(values).movedim(0, -1)
+    return values, log_q.expand(*fn.batch_shape, *log_q.shape[len(fn.batch_shape) :])
+
+
+def put(fn: Any, values: Tensor, at: Tensor, where: Tensor, draw: Tensor) -> Tensor:
+    """A draw with the values numbered `at`, `[*batch, *elements]`, in place of its own elements `where`."""
+    event = base_of(fn).event_shape
+    chosen = values.reshape(-1, *event)[at].to(draw.dtype)
+    return torch.where(where.reshape(*where.shape, *(1,) * len(event)), chosen, draw)
+
+
+def is_listed(fn: Any, values: Tensor, draw: Tensor) -> Tensor:
+    """Whether elements of a draw are among `values`, `[*batch, *elements]`."""
+    number = draw.argmax(-1) if base_of(fn).event_shape else draw
+    return number < len(values)
+
+
+def _values(base: Any) -> Tensor:
+    """`[values, 1.., *event]` that a law can draw; the first of counts that are too many, or differ in number."""
+    if isinstance(base, _ENDLESS):
+        return _counts(base, FIRST)
+    if hasattr(base, "total_count"):
+        least, most = torch.as_tensor(base.total_count).aminmax()
+        if least != most or most >= MOST_VALUES:
+            return _counts(base, min(FIRST, int(least) + 1))
+    values: Tensor = base.enumerate_support(expand=False)
+    return values[:MOST_VALUES]
+
+
+def _counts(base: Any, number: int) -> Tensor:
+    like = base.mean
+    return torch.arange(number, dtype=like.dtype, device=like.device).reshape(-1, *(1,) * like.dim())
