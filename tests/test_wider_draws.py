@@ -297,3 +297,31 @@ def test_a_prior_at_which_the_model_fails_is_not_looked_at():
 
     e = pv.evidence(model, guide, X, estimators=[pv.IS(1000)])["IS"]
     assert any_beyond(e.details) is None and bool(e.per_datum.isfinite().all())
+
+
+def test_weights_of_few_values_have_no_tail():
+    """Two classes: a weight that is drawn hundreds of times is the largest but for one of fewer than five draws."""
+    means = torch.tensor([0.0, 2.0]).double()
+    x = torch.linspace(-1.5, 3.5, 200).double()
+    joint = dist.Normal(means, 1.0).log_prob(x[:, None]) - math.log(2)
+    exact = joint.logsumexp(1)
+    log_q = (0.7 * (joint - exact[:, None])).log_softmax(1)
+
+    def model(x, log_q):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(torch.ones(2).double()))
+            pyro.sample("x", dist.Normal(means[k.long()], 1.0), obs=x)
+
+    def guide(x, log_q):
+        with pyro.plate("data", len(x)):
+            pyro.sample("k", dist.Categorical(logits=log_q))
+
+    given, missed, tied = 0, 0, 0
+    for seed in range(5):
+        e = pv.evidence(model, guide, x, pv.per_datum(log_q), estimators=[pv.IS(1000)], seed=seed)["IS"]
+        low, high = e.interval().unbind(-1)
+        given += int(e.reliable.sum())
+        missed += int(((exact < low) | (exact > high)).sum())
+        tied += int(((e.khat == math.inf) & e.reliable).sum())
+    assert tied > 50 and given > 0.95 * 1000
+    assert missed / given < 0.05 + 4 * math.sqrt(0.05 * 0.95 / given)

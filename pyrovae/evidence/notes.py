@@ -242,6 +242,6 @@ def _of_starts(wide: Estimate, narrow: Estimate) -> list[str]:
         what = f"{wide.name} is {mean:.2f} ± {se:.2f} nats above {narrow.name}"
     return [
         f"{what} ({number} of {len(found)} data by more than 4 errors): the guide misses a part of the posterior, or "
-        f"reaches it too seldom; the weights of {narrow.name} do not show that, and intervals that it gives there do not "
+        f"reaches it too seldom; the weights of {narrow.name} do not show it, and intervals that it gives there do not "
         "cover"
     ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...programs import Program
 from ...programs.particles.discrete_values import DiscreteLatents, discrete_latents
 from ...programs.particles.unreached import DRAWS, unreached_terms
-from ..core.estimate import MOST_UNREACHED, UNREACHED, UNREACHED_ERROR
+from ..core.estimate import MOST_UNREACHED, TAIL, UNREACHED, UNREACHED_ERROR
 from ..core.estimator import PerDatum
 from .beyond import keys_of
 from .diagnostics import MIN_ESS, MIN_SAMPLES
@@ -76,6 +76,8 @@ def with_unreached(
         own = {}
         if missed is not None:
             own = {UNREACHED: missed.value[i, rows], UNREACHED_ERROR: missed.error[i, rows]}
+            if latents.alone:
+                own |= _without_tails_of_ties(results[e.name])
         for law, share in shares.items():
             own |= _beyond(law, share.value[i, rows], share.error[i, rows], results[e.name])
         found[e.name] = replace(results[e.name], details={**results[e.name].details, **own})
@@ -135,6 +137,18 @@ def _missed_by(
     unsure = torch.hypot(joint.error, (joint.value - single.clamp(min=0)).clamp(min=0) / 2)
     error = torch.where(sure, joint.error, torch.maximum(variance.sqrt(), unsure))
     return Share(torch.where(sure, joint.value, single), error), total
+
+
+def _without_tails_of_ties(result: PerDatum) -> dict[str, Tensor]:
+    """Weights of few values have no tail: what fewer than five of the largest are above is a value drawn often.
+
+    The values of these few are drawn less than five times, as those that are measured apart.
+    """
+    tail = result.details.get(TAIL)
+    if tail is None or result.khat is None:
+        return {}
+    tied = (result.khat == torch.inf).cpu() & result.log_evidence.isfinite().cpu()
+    return {TAIL: tail.masked_fill(tied.to(tail.device), 0.0)}
 
 
 def _beyond(law: str, share: Tensor, error: Tensor, result: PerDatum) -> dict[str, Tensor]:

@@ -36,11 +36,13 @@ class DiscreteLatents:
         sites: their names.
         num_elements: elements of a datum, of all sites.
         num_values: values of all these elements, of the site that has most.
+        alone: whether the guide draws nothing else.
     """
 
     sites: tuple[str, ...]
     num_elements: int
     num_values: int
+    alone: bool
 
 
 def discrete_latents(program: Program) -> DiscreteLatents:
@@ -48,18 +50,20 @@ def discrete_latents(program: Program) -> DiscreteLatents:
     with program.quiet(0, "unreached"):
         traces = program.run(program.arguments.chunks(1)[0], 1).traces
     assert traces is not None
-    names, elements, values = [], 0, 0
+    names, elements, values, alone = [], 0, 0, True
     for name, site in sample_sites(traces[0]):
         base = base_of(site["fn"])
-        if site["is_observed"] or is_enumerated(site) or name not in traces[1]:
+        if site["is_observed"] or is_enumerated(site):
             continue
-        if isinstance(base, _LISTED | _ENDLESS):
+        if name not in traces[1] or not isinstance(base, _LISTED | _ENDLESS):
+            alone = False
+        else:
             names.append(name)
             rows = next(f.size for f in site["cond_indep_stack"] if f.name == program.plate)
             shape = listed(site["fn"])[1].shape
             elements += math.prod(shape[:-1]) // rows
             values = max(values, math.prod(shape) // rows)
-    return DiscreteLatents(tuple(names), elements, values)
+    return DiscreteLatents(tuple(names), elements, values, alone)
 
 
 def listed(fn: Any) -> tuple[Tensor, Tensor]:
