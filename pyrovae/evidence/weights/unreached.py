@@ -65,11 +65,12 @@ def with_unreached(
     rows = torch.arange(program.arguments.num_data) if rows is None else rows
     values = torch.full((len(concerned), program.arguments.num_data), torch.nan, dtype=torch.float64)
     values[:, rows] = torch.stack([results[e.name].log_evidence.cpu().double() for e in concerned])
-    number = min((e.num_samples or drawn) for e in concerned)
+    numbers = [e.num_samples or drawn for e in concerned]
     missed, shares = None, {}
     if (latents := discrete_latents(program)).sites:
-        missed, shares["flatter"] = _missed_by(program, latents, values, number, seed, budget)
-    if number >= MIN_ESS and (share := of_prior(program, values, number, seed, budget)) is not None:
+        missed, shares["flatter"] = _missed_by(program, latents, values, min(numbers), seed, budget)
+    most = max(numbers)
+    if most >= MIN_ESS and (share := of_prior(program, values, most, seed, budget)) is not None:
         shares["prior"] = share
     found = dict(results)
     for i, e in enumerate(concerned):

@@ -55,11 +55,11 @@ def discrete_latents(program: Program) -> DiscreteLatents:
         base = base_of(site["fn"])
         if site["is_observed"] or is_enumerated(site):
             continue
-        if name not in traces[1] or not isinstance(base, _LISTED | _ENDLESS):
+        rows = next((f.size for f in site["cond_indep_stack"] if f.name == program.plate), None)
+        if rows is None or name not in traces[1] or not isinstance(base, _LISTED | _ENDLESS):
             alone = False
         else:
             names.append(name)
-            rows = next(f.size for f in site["cond_indep_stack"] if f.name == program.plate)
             shape = listed(site["fn"])[1].shape
             elements += math.prod(shape[:-1]) // rows
             values = max(values, math.prod(shape) // rows)
