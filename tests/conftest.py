@@ -1,7 +1,6 @@
 """Workers side by side share the cores: each takes its part instead of all of them."""
 
 import atexit
-import gc
 import io
 import os
 import shutil
@@ -43,12 +42,6 @@ atexit.register(shutil.rmtree, os.environ["PYROVAE_STATE"], ignore_errors=True)
 
 
 FORKING = ("test_kept", "test_estimators", "test_checkpoints", "test_distributed")
-
-
-def pytest_collection_finish(session):
-    """What is there before the first test stays: the collector need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -186,7 +186,9 @@ def evidence(
             refused[e.name] = error if isinstance(error, ValueError) else _unable(error)
     if certify in refused or not results:
         raise refused[certify if certify in refused else next(iter(refused))]
-    results = with_unreached(program, estimators, results, drawn=drawn, seed=seed, budget=budget, rows=rows)
+    results = with_unreached(
+        program, estimators, results, drawn=drawn, seed=seed, budget=budget, rows=rows, chunk=chunk
+    )
     results = {
         e.name: within_reach(e, results[e.name], program.narrower) for e in estimators if e.name in results
     }

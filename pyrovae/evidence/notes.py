@@ -97,24 +97,23 @@ def _of_rounding(estimates: Iterable[Estimate]) -> list[str]:
 
 
 def _why(e: Estimate) -> str:
+    """Shares of the data by reason, of those that hold for any."""
     assert e.ess is not None and e.khat is not None
-    low = float((e.ess < MIN_ESS).double().mean())
-    why = f"ESS < {MIN_ESS:.0f}: {low:.0%}"
-    if e.num_samples <= MIN_ESS:
-        drawn = "chains" if "num_temperatures" in e.details else "samples"
-        why += f", which takes more than the {e.num_samples:,} {drawn} here"
-    if e.num_samples < MIN_SAMPLES:
-        return why
-    high = float((e.khat > khat_threshold(e.num_samples)).double().mean())
-    why += f", k-hat above {khat_threshold(e.num_samples):.2f}: {high:.0%}"
-    if TAIL in e.details:
-        endless = float(e.details[TAIL].isinf().double().mean())
-        why += f", an infinite mean of the weights not excluded: {endless:.0%}"
-    if UNREACHED in e.details:
-        why += f", values that are hardly ever drawn: {share_missing(e.details[UNREACHED]):.0%}"
-    if (beyond := any_beyond(e.details)) is not None and bool(beyond.any()):
-        why += f", a part of the posterior that is left out: {float(beyond.double().mean()):.0%}"
-    return why
+    few = e.num_samples <= MIN_ESS
+    drawn = "chains" if "num_temperatures" in e.details else "samples"
+    more = f", which takes more than the {e.num_samples:,} {drawn} here" if few else ""
+    shares = {f"ESS < {MIN_ESS:.0f}": (float((e.ess < MIN_ESS).double().mean()), more)}
+    if e.num_samples >= MIN_SAMPLES:
+        limit = khat_threshold(e.num_samples)
+        shares[f"k-hat above {limit:.2f}"] = (float((e.khat > limit).double().mean()), "")
+        if TAIL in e.details:
+            endless = float(e.details[TAIL].isinf().double().mean())
+            shares["an infinite mean of the weights not excluded"] = (endless, "")
+        if UNREACHED in e.details:
+            shares["values that are hardly ever drawn"] = (share_missing(e.details[UNREACHED]), "")
+        if (beyond := any_beyond(e.details)) is not None:
+            shares["a part of the posterior that is left out"] = (float(beyond.double().mean()), "")
+    return ", ".join(f"{words}: {share:.0%}{rest}" for words, (share, rest) in shares.items() if share > 0)
 
 
 def _of_moves(e: Estimate, name: str) -> list[str]:

@@ -23,7 +23,13 @@ def choose(estimates: Sequence[Estimate]) -> Estimate:
     if supported:
         return min(supported, key=lambda e: e.se_mc)
     if certified:
-        return max(certified, key=lambda e: e.log_evidence)
+        best = max(certified, key=lambda e: e.log_evidence)
+        two_sided = [
+            e for e in certified if e.ess is not None and e.unreliable_share == 0 and not e.lower_only
+        ]
+        high = {e.name: e.mean_interval()[1] for e in two_sided}
+        by_chance = [e for e in two_sided if best.log_evidence - high[e.name] <= Z * best.se_mc]
+        return min(by_chance, key=lambda e: e.se_mc) if by_chance and best not in two_sided else best
     known = [e for e in estimates if e.direction != "none"] or list(estimates)  # ln p(x) before ln f(x)
     rest = [e for e in known if not e.refused]
     return next((e for e in known if e.name == "IS"), None) or next(iter(rest), estimates[0])

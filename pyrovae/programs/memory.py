@@ -45,13 +45,17 @@ class LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __enter__(self) -> LiveBytes:
-        gc.freeze()  # what there is already need not be looked through, which would take long
+        # What there is already need not be looked through, which would take long; what a user has frozen stays so.
+        self._freezes = gc.get_freeze_count() == 0
+        if self._freezes:
+            gc.freeze()
         super().__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
-        gc.unfreeze()
+        if self._freezes:
+            gc.unfreeze()
 
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)

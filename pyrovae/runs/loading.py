@@ -185,7 +185,8 @@ def _reference(config: dict[str, Any], folder: Path) -> str:
     if not isinstance(options, dict):
         raise ValueError(
             f"expected the programs of {folder}, which was saved from Python without build=, got none; try "
-            f"pv.load({str(folder)!r}, model=..., guide=...)"
+            f"pv.load({str(folder)!r}, model=..., guide=...) in Python, or to save it with build='parts.py:build' (a "
+            "function in a file that makes the programs), which the command needs"
         )
     return str(options.get("model", "vae"))
 

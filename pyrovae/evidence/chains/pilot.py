@@ -74,7 +74,7 @@ def tune(evaluate: Evaluate, u: Tensor, betas: Sequence[float], leapfrog: int, t
         target: acceptance aimed at.
     """
     point = Point.at(evaluate, u)
-    variance = _variance(point.u)
+    variance = _variance(point)
     longest = math.log(0.5 * math.pi / leapfrog)
     log_step = torch.full(u.shape[1:2], min(math.log(0.5), longest), dtype=u.dtype, device=u.device)
     steps, scales, spread = [], [], []
@@ -84,7 +84,7 @@ def tune(evaluate: Evaluate, u: Tensor, betas: Sequence[float], leapfrog: int, t
             point, probability = move(evaluate, point, beta, step, leapfrog)
             change = GAIN * (probability.mean(0).to(u.dtype) - target)
             log_step = (log_step + change).clamp(max=longest)
-        now = _variance(point.u)
+        now = _variance(point)
         variance = (FORGET * variance.log() + (1 - FORGET) * now.log()).exp()
         steps.append(log_step)
         scales.append(0.5 * variance.log())
@@ -99,8 +99,14 @@ def tune(evaluate: Evaluate, u: Tensor, betas: Sequence[float], leapfrog: int, t
     return Tuning(grid, torch.stack(steps), torch.stack(scales), length)
 
 
-def _variance(u: Tensor) -> Tensor:
-    """Over chains, `[n, D]`, drawn towards the mean over data, since chains are few."""
-    own = u.var(0)
-    pooled = own.mean(0)
-    return ((len(u) * own + PRIOR_DRAWS * pooled) / (len(u) + PRIOR_DRAWS)).clamp(min=1e-12)
+def _variance(point: Point) -> Tensor:
+    """Over chains, `[n, D]`, drawn towards the mean over data, since chains are few.
+
+    Coordinates without a gradient (masked latents of some data) walk as far as they are let; the others do not see it.
+    """
+    own = point.u.var(0)
+    felt = ((point.base_grad != 0) | (point.slope_grad != 0)).any(0)
+    own = own.where(felt, torch.nan)
+    pooled = own.nanmean(0).nan_to_num(nan=1.0)
+    k = len(point.u)
+    return ((k * own + PRIOR_DRAWS * pooled) / (k + PRIOR_DRAWS)).where(felt, 1.0).clamp(min=1e-12)

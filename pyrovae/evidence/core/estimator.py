@@ -116,8 +116,15 @@ def join(parts: Sequence[PerDatum], order: Tensor | None = None) -> PerDatum:
         rows = torch.cat([t.cpu() for t in tensors])
         return rows if order is None else rows[order]
 
-    def details(values: list[Any]) -> Any:
-        return cat(values) if isinstance(values[0], Tensor) and values[0].dim() else values[0]
+    def details() -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key in dict.fromkeys(k for p in parts for k in p.details):
+            values = [p.details[key] for p in parts if key in p.details]
+            if not (isinstance(values[0], Tensor) and values[0].dim()):
+                found[key] = values[0]
+            elif len(values) == len(parts):
+                found[key] = cat(values)
+        return found
 
     return PerDatum(
         cat([p.log_evidence for p in parts]),
@@ -126,5 +133,5 @@ def join(parts: Sequence[PerDatum], order: Tensor | None = None) -> PerDatum:
         ess=cat([p.ess for p in parts]),
         khat=cat([p.khat for p in parts]),
         curve={k: cat([p.curve[k] for p in parts]) for k in parts[0].curve},
-        details={k: details([p.details[k] for p in parts]) for k in parts[0].details},
+        details=details(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 # In an estimate's details, by law: p̂'(x) / p̂(x) - 1 of its draws, `[N]`, and its standard error.
 LAWS = {"prior": "the prior", "flatter": "a guide with flatter discrete latents"}
-SIGMAS = 5.0
-CLEARED = 3.0  # standard errors below the mean
+FAILED = "beyond, prior: failed"  # and why such draws could not be made or scored
 LEAST = 0.01  # of p(x): a two-sided statement leaves out no more
+LEAST_OF_ALL = 0.05  # on average over data of which none is sure of it
+SIGMAS = 5.0  # of that average
+FALSE_ALARMS = 0.003  # of single data, in all
 
 
 def keys_of(law: str) -> tuple[str, str]:
@@ -23,18 +26,23 @@ def keys_of(law: str) -> tuple[str, str]:
 def found_beyond(details: Mapping[str, Any], law: str) -> Tensor | None:
     """Data for which a law's draws find more of p(x) than an estimate has, `[N]` bool; None: it was not drawn from.
 
-    More than 1 %, with 5 standard errors between. Where the mean over all data says so, that is said of all for which
-    it may be true: they share guide and prior, and with few draws each a mode shows in their mean alone.
+    More than 1 %, beyond four standard errors, or as many as N data take. Data that share guide and prior may miss the
+    same mode, each of them with too few draws to be sure. Where the mean over those that are not sure is above 5 % by
+    five standard errors, or half of all are sure, the others are taken as well that have not shown that they miss less
+    than half of that; data that no draw has hit, whose own errors are too small, with the error that is usual.
     """
     share, error = (details.get(key) for key in keys_of(law))
     if share is None or error is None:
         return None
-    beyond = share - SIGMAS * error > LEAST
-    known = torch.isfinite(share) & torch.isfinite(error)
-    if bool(known.any()):
-        mean, of_mean = share[known].mean(), error[known].square().sum().sqrt() / known.sum()
-        if bool(mean - SIGMAS * of_mean > LEAST):
-            beyond |= ~(share + CLEARED * error < mean)
+    sigmas = max(4.0, NormalDist().inv_cdf(1 - FALSE_ALARMS / len(share)))
+    beyond: Tensor = share - sigmas * error > LEAST
+    unsure = ~beyond & torch.isfinite(share) & torch.isfinite(error)
+    if bool(unsure.any()):
+        mean, variance = share[unsure].mean(), error[unsure].square().mean()
+        usual = share[beyond].median() if 2 * beyond.sum() >= len(beyond) else mean
+        together = bool(mean - SIGMAS * (variance / unsure.sum()).sqrt() > LEAST_OF_ALL)
+        if together or usual is not mean:
+            beyond |= ~(share + 2 * error.clamp(min=float(variance.sqrt())) < usual / 2)
     return beyond
 
 
@@ -47,6 +55,10 @@ def any_beyond(details: Mapping[str, Any]) -> Tensor | None:
 def beyond_notes(details: Mapping[str, Any]) -> list[str]:
     """How much more it is, for how many data, and the remedy."""
     notes = []
+    if FAILED in details:
+        notes.append(
+            f"the model fails at draws of the prior ({details[FAILED]}): what the guide leaves out was not looked for"
+        )
     for law, words in LAWS.items():
         beyond = found_beyond(details, law)
         if beyond is None or not bool(beyond.any()):

@@ -13,14 +13,17 @@ from torch import Tensor
 from ...programs import Program
 from ...programs.particles.discrete_values import DiscreteLatents, discrete_latents
 from ...programs.particles.unreached import DRAWS, unreached_terms
+from ..core.chunks import Chunk
 from ..core.estimate import MOST_UNREACHED, TAIL, UNREACHED, UNREACHED_ERROR
 from ..core.estimator import PerDatum
-from .beyond import keys_of
+from .beyond import FAILED, keys_of
 from .diagnostics import MIN_ESS, MIN_SAMPLES
 from .rounding import KEY as ROUNDING
 from .wider import SIGMAS, Share, of_flatter, of_prior, parts
 
-STEADY = 0.05  # of estimates, ln p̂: variance up to which a ratio to them says something
+STEADY = (
+    1 / MIN_ESS
+)  # variance of ln p̂ up to which a datum may have an interval, and a ratio to it says something
 
 
 def with_unreached(
@@ -32,6 +35,7 @@ def with_unreached(
     seed: int,
     budget: int | None,
     rows: Tensor | None,
+    chunk: Chunk | None,
 ) -> dict[str, PerDatum]:
     """Results with what their draws miss in their details, `[N]` each.
 
@@ -58,6 +62,7 @@ def with_unreached(
         seed: of the noise.
         budget: as in `evidence`.
         rows: the data of the results; None: all.
+        chunk: of the estimates.
     """
     concerned = [e for e in estimators if e.name in results and _has_draws_of_the_guide(e, results[e.name])]
     if not concerned or program.narrower:
@@ -66,17 +71,22 @@ def with_unreached(
     values = torch.full((len(concerned), program.arguments.num_data), torch.nan, dtype=torch.float64)
     values[:, rows] = torch.stack([results[e.name].log_evidence.cpu().double() for e in concerned])
     numbers = [e.num_samples or drawn for e in concerned]
+    at_once = None if chunk is None else chunk.data
     missed, shares = None, {}
     if (latents := discrete_latents(program)).sites:
-        missed, shares["flatter"] = _missed_by(program, latents, values, min(numbers), seed, budget)
-    most = max(numbers)
-    if most >= MIN_ESS and (share := of_prior(program, values, most, seed, budget)) is not None:
-        shares["prior"] = share
+        missed, shares["flatter"] = _missed_by(program, latents, values, min(numbers), seed, budget, at_once)
+    most, failed = max(numbers), {}
+    if most >= MIN_ESS or any(bool((results[e.name].khat == -torch.inf).any()) for e in concerned):
+        try:
+            shares["prior"] = of_prior(program, values, most, seed, budget, at_once)
+        except Exception as error:  # whatever a model raises of latents that its guide never draws
+            why = str(error).strip().split("\n")[0]
+            failed = {FAILED: f"{type(error).__name__}: {why[:200]}"}
     found = dict(results)
     for i, e in enumerate(concerned):
-        own = {}
+        own: dict[str, Any] = {**failed}
         if missed is not None:
-            own = {UNREACHED: missed.value[i, rows], UNREACHED_ERROR: missed.error[i, rows]}
+            own |= {UNREACHED: missed.value[i, rows], UNREACHED_ERROR: missed.error[i, rows]}
             if latents.alone:
                 own |= _without_tails_of_ties(results[e.name])
         for law, share in shares.items():
@@ -116,15 +126,21 @@ def unreached_note(missed: Tensor) -> str:
 
 
 def _missed_by(
-    program: Program, latents: DiscreteLatents, values: Tensor, number: int, seed: int, budget: int | None
+    program: Program,
+    latents: DiscreteLatents,
+    values: Tensor,
+    number: int,
+    seed: int,
+    budget: int | None,
+    rows: int | None = None,
 ) -> tuple[Share, Share]:
     """Share of p(x) missed, against estimates ln p̂(x) `[estimators, N]`, and p̂' / p̂ - 1 of a flatter guide.
 
     Single elements are measured well, values that count only together with few draws: these say the share, where they
-    are sure that it is larger or know it better; else it is allowed for in the error.
+    are sure that it is larger; else it is allowed for in the error.
     """
     single, variance = torch.zeros_like(values), torch.zeros_like(values)
-    for indices, at, samples in parts(program, values, DRAWS, budget, latents.num_values):
+    for indices, at, samples in parts(program, values, DRAWS, budget, rows, latents.num_values):
         for site in latents.sites:
             terms = list(unreached_terms(program, site, indices, number, samples, seed))
             log_w, of_guide = (torch.cat(own).cpu() for own in zip(*terms, strict=True))
@@ -132,9 +148,9 @@ def _missed_by(
             share = Share.of_terms(own)
             single[:, at] += share.value
             variance[:, at] += share.error.square()
-    joint, total = of_flatter(program, latents, values, number, seed, budget)
+    joint, total = of_flatter(program, latents, values, number, seed, budget, rows)
     least = joint.value - SIGMAS * joint.error
-    sure = (least > single.clamp(min=0)) | ((least > 0) & (joint.error < variance.sqrt()))
+    sure = least > single.clamp(min=0)
     unsure = torch.hypot(joint.error, (joint.value - single.clamp(min=0)).clamp(min=0) / 2)
     error = torch.where(sure, joint.error, torch.maximum(variance.sqrt(), unsure))
     return Share(torch.where(sure, joint.value, single), error), total

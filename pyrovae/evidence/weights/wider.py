@@ -16,9 +16,11 @@ from ...programs.particles.flatter import flat_draws, rates_of
 from ...programs.particles.from_prior import prior_weights
 from ..core.chunks import Chunk, choose_chunk
 
-FLAT = 1024  # draws of a guide with flatter discrete latents
-PRIOR = 1024  # draws of the prior
-LOOK = 16  # of them, that tell whether more can find anything
+MOST = 1024  # draws of a wider law
+LEAST = 128
+FEW = 20_000  # (datum, draw) pairs that cost little, however few draws an estimate has
+LOOK = 16  # draws of the prior, that tell whether more can find anything
+LOOKED = 4096  # (datum, draw) pairs that tell it
 HOPELESS = -12.0  # ln of p(x|z) / p̂(x), below which none does
 LEVEL = 128  # draws of the guide that tell which values it draws
 EXPECTED = 5.0  # of K draws: what is drawn less often may not be drawn at all
@@ -40,9 +42,21 @@ class Share:
         variance = terms.var(1).nan_to_num(nan=torch.inf, posinf=torch.inf) / terms.shape[1]
         return cls(terms.mean(1), variance.sqrt())
 
+    @classmethod
+    def of_ratios(cls, ratios: Tensor) -> Share:
+        """p̂' / p̂ - 1 of `[estimators, draws, n]`; one more draw, without weight, is in the error."""
+        share = cls.of_terms(ratios - 1)
+        return cls(share.value, torch.hypot(share.error, (1 + share.value) / ratios.shape[1]))
+
 
 def of_flatter(
-    program: Program, latents: DiscreteLatents, values: Tensor, number: int, seed: int, budget: int | None
+    program: Program,
+    latents: DiscreteLatents,
+    values: Tensor,
+    number: int,
+    seed: int,
+    budget: int | None,
+    rows: int | None = None,
 ) -> tuple[Share, Share]:
     """What values of discrete `latents` hold that K draws of the guide do not meet TOGETHER, and all of p̂' / p̂ - 1.
 
@@ -59,10 +73,12 @@ def of_flatter(
         number: K.
         seed: of the noise.
         budget: as in `evidence`.
+        rows: as in `parts`.
     """
+    draws = draws_of(program, number)
     rates, sites = rates_of(latents.num_elements), latents.sites
     missed, total = (torch.zeros(2, *values.shape, dtype=torch.float64) for _ in range(2))
-    for indices, at, samples in parts(program, values, FLAT, budget, latents.num_values):
+    for indices, at, samples in parts(program, values, draws, budget, rows, latents.num_values):
         v = values[:, at].unsqueeze(1)
         level = torch.stack(
             [
@@ -72,35 +88,31 @@ def of_flatter(
         ).amin(0)
         level -= max(0.0, math.log(number / (EXPECTED * LEVEL)))
         level = level.clamp(max=math.log(EXPECTED / number))
-        draws = [flat_draws(program, sites, indices, k, rates, seed, b) for b, k in _blocks(FLAT, samples)]
+        found = [flat_draws(program, sites, indices, k, rates, seed, b) for b, k in _blocks(draws, samples)]
         log_w, log_ratio, log_mass = (
-            torch.cat([getattr(d, name).cpu() for d in draws])
+            torch.cat([getattr(d, name).cpu() for d in found])
             for name in ("log_weights", "log_ratio", "log_mass")
         )
         held = ((log_w - v).exp() - log_ratio.exp()).masked_fill(log_mass >= level, 0.0)
-        for out, terms in ((missed, held), (total, (log_w - v).exp() - 1)):
-            share = Share.of_terms(terms)
+        for out, share in ((missed, Share.of_terms(held)), (total, Share.of_ratios((log_w - v).exp()))):
             out[:, :, at] = torch.stack([share.value, share.error])
     return Share(*missed), Share(*total)
 
 
-def of_prior(program: Program, values: Tensor, number: int, seed: int, budget: int | None) -> Share | None:
-    """p̂' / p̂ - 1, p̂' of draws of the prior; None: it cannot be drawn from, or not be scored there.
+def of_prior(
+    program: Program, values: Tensor, number: int, seed: int, budget: int | None, rows: int | None = None
+) -> Share:
+    """p̂' / p̂ - 1, p̂' of draws of the prior; where the first say that more find nothing, of these alone.
 
-    Of as many draws as the estimates, at most 1,024; where the first 16 say that none finds anything, of these alone.
+    Args as in `of_flatter`; raises whatever the model raises at draws of its prior.
     """
-    try:
-        return _of_prior(program, values, min(PRIOR, number), seed, budget)
-    except (NotImplementedError, RuntimeError, ValueError):  # a covariance that has no Cholesky factor there
-        return None
-
-
-def _of_prior(program: Program, values: Tensor, number: int, seed: int, budget: int | None) -> Share:
     found = torch.zeros(2, *values.shape, dtype=torch.float64)
-    for indices, at, samples in parts(program, values, number, budget):
+    draws = draws_of(program, number)
+    for indices, at, samples in parts(program, values, draws, budget, rows):
         log_w = torch.empty(0, len(at), dtype=torch.float64)
         v = values[:, at].unsqueeze(1)
-        for first, size in ((0, LOOK), (LOOK, number - LOOK)):
+        look = min(draws, max(LOOK, LOOKED // len(at)))
+        for first, size in ((0, look), (look, draws - look)):
             more = [
                 prior_weights(program, indices, k, seed, first + b).cpu().double()
                 for b, k in _blocks(size, samples)
@@ -108,13 +120,27 @@ def _of_prior(program: Program, values: Tensor, number: int, seed: int, budget: 
             log_w = torch.cat([log_w, *more])
             if not bool((log_w - v > HOPELESS).any()):
                 break
-        share = Share.of_terms((log_w - v).exp() - 1)
+        share = Share.of_ratios((log_w - v).exp())
         found[:, :, at] = torch.stack([share.value, share.error])
     return Share(*found)
 
 
+def draws_of(program: Program, number: int) -> int:
+    """How many draws of a wider law are held against K = `number` of the guide: a quarter, but 128 to 1,024.
+
+    More of few data, which take no longer, where samples are run at once.
+    """
+    few = FEW // program.arguments.num_data if program.vectorised else 0
+    return min(MOST, max(LEAST, number // 4, few))
+
+
 def parts(
-    program: Program, values: Tensor, draws: int, budget: int | None, num_values: int = 0
+    program: Program,
+    values: Tensor,
+    draws: int,
+    budget: int | None,
+    rows: int | None = None,
+    num_values: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Indices of chunks with data that are asked for, on the device and on the CPU, and samples to run at once.
 
@@ -123,13 +149,16 @@ def parts(
         values: `[estimators, N]`; NaN: not asked for.
         draws: of each datum.
         budget: bytes, as in `evidence`.
+        rows: data at once, as they are for the estimates, so that a shard has whole chunks; None: as many as fit.
         num_values: probabilities that are listed for a datum and draw, beside what the program itself takes.
     """
     chunk = choose_chunk(program, draws, budget)
-    if num_values and program.arguments.calling == "sliced":
-        pairs = max(1, budget_on(program.arguments.x.device, budget) // (BYTES_LISTED * num_values))
-        samples = min(chunk.samples, pairs)
-        chunk = Chunk(max(1, min(chunk.data, pairs // samples)), samples)
+    if program.arguments.calling == "sliced":
+        pairs = chunk.data * chunk.samples
+        if num_values:
+            pairs = min(pairs, budget_on(program.arguments.x.device, budget) // (BYTES_LISTED * num_values))
+        data = rows or max(1, min(chunk.data, pairs // chunk.samples))
+        chunk = Chunk(data, max(1, min(chunk.samples, pairs // data)))
     for indices in program.arguments.chunks(chunk.data):
         at = indices.cpu()
         if bool(torch.isfinite(values[:, at]).any()):

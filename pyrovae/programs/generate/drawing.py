@@ -108,6 +108,11 @@ def generate(
         on_changed = None
     name = name or declaration_of(model).observed or (was_observed[0] if len(was_observed) == 1 else None)
     if name not in was_observed:
+        if name is None:
+            raise ValueError(
+                f"expected one observed site to draw, got {was_observed}; try @pv.program(observed=...) on the model, "
+                "which names the one that is x"
+            )
         raise ValueError(f"expected the name of one observed site of {was_observed}, got {name!r}")
     site: Any = trace.nodes[name]
     try:

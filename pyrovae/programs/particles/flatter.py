@@ -106,7 +106,10 @@ class _Flatten(Messenger):
                 shape[dim] = size
         rate = rates[run.chosen].reshape(*shape, *(1,) * elements)
         allowed = log_q.isfinite()
-        at = torch.rand_like(log_q).masked_fill(~allowed, -1.0).argmax(-1)
+        if bool(allowed.all()):
+            at = torch.randint(log_q.shape[-1], log_q.shape[:-1], device=log_q.device)
+        else:
+            at = torch.rand_like(log_q).masked_fill(~allowed, -1.0).argmax(-1)
         anew = torch.rand_like(log_q[..., 0], dtype=torch.float64) < rate
         value = msg["value"] = put(fn, values, at, anew, msg["value"])
         own = base_of(fn).log_prob(value).double().expand(at.shape)

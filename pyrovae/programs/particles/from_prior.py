@@ -26,11 +26,13 @@ def prior_weights(program: Program, indices: Tensor, num_samples: int, seed: int
     with program.quiet(seed, "prior", int(indices[0]), *counters):
         for k in runs:
             model = plated(program, program.model, k)
-            # Arguments of its own: a model that scales x in place would scale it twice.
             with program.on(indices) as given:
-                values = drawn_latents(poutine.trace(model).get_trace(*given))
-            with program.on(indices) as given:
-                joint, prior = split_joint(program, scored(program, model, values, given), k)
+                trace = poutine.trace(model).get_trace(*given)
+            if program.enumerated:
+                # Arguments of its own: a model that scales x in place would scale it twice.
+                with program.on(indices) as given:
+                    trace = scored(program, model, drawn_latents(trace), given)
+            joint, prior = split_joint(program, trace, k)
             parts.append(joint - prior)
     return torch.cat(parts)[:, : len(indices)]
 
