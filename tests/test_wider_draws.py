@@ -13,7 +13,7 @@ import pyrovae as pv
 from pyrovae.evidence.weights.beyond import any_beyond, found_beyond, keys_of
 from pyrovae.programs import inspect_program
 from pyrovae.programs.particles.discrete_values import discrete_latents
-from pyrovae.programs.particles.flatter import flat_draws
+from pyrovae.programs.particles.flatter import FlatLaw, flat_draws
 from pyrovae.programs.particles.from_prior import prior_weights
 
 HALF = torch.tensor(0.5).double()
@@ -77,19 +77,29 @@ def _sigmas(log_weights, exact):
     return ((ratio.mean(0) - 1) / ratio.std(0) * math.sqrt(len(ratio))).abs().max()
 
 
-@pytest.mark.parametrize("rates", [(0.0,), (0.3,), (1.0,), (0.2, 0.5, 1.0)])
+LAWS = {
+    "the guide": FlatLaw(),
+    "some anew": FlatLaw((0.3,)),
+    "all anew": FlatLaw((1.0,)),
+    "turned": FlatLaw((0.5,), (1, -1)),
+    "as they are used": FlatLaw.of(5),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("at_once", [True, False])
-def test_flatter_draws_are_unbiased(rates, at_once):
+def test_flatter_draws_are_unbiased(name, at_once):
     program = replace(inspect_program(chain, guide_of_chain, X), vectorised=at_once)
     sites = discrete_latents(program).sites
     assert sites == ("a", "b", "c", "d")
     k = 4000 if at_once else 300
-    draws = flat_draws(program, sites, torch.arange(4), k, rates, 0)
+    law = LAWS[name]
+    draws = flat_draws(program, sites, torch.arange(4), k, law, 0)
     assert draws.log_weights.shape == draws.log_ratio.shape == draws.log_mass.shape == (k, 4)
-    if rates != (0.0,) or at_once:  # the guide's own weights are uneven
+    if law != FlatLaw() or at_once:  # the guide's own weights are uneven
         assert _sigmas(draws.log_weights, _exact_of_chain(X)) < 4.5
     # The mean of q / q' is 1 too: q gives all values any probability.
-    if rates == (0.0,):
+    if law == FlatLaw():
         assert bool((draws.log_ratio == 0).all())
     else:
         assert _sigmas(draws.log_ratio, torch.zeros(4).double()) < 4.5
@@ -114,7 +124,7 @@ def test_masked_elements_and_counts_without_end_are_drawn_flatter_too():
             pyro.sample("n", dist.Poisson(1 + x.exp()).mask(mask[..., 1]))
 
     program = inspect_program(model, guide, X, pv.per_datum(mask))
-    draws = flat_draws(program, ["a", "n"], torch.arange(4), 8000, (0.3, 1.0), 0)
+    draws = flat_draws(program, ["a", "n"], torch.arange(4), 8000, FlatLaw((0.3, 1.0), (1,)), 0)
     counts, bits = torch.arange(40).double(), torch.arange(2).double()
     log_n = torch.where(mask[:, 1:], dist.Poisson(2 * HALF).log_prob(counts), torch.zeros(()))
     log_n = torch.where(~mask[:, 1:] & (counts > 0), -math.inf, log_n)  # masked: one value stands for all
@@ -187,6 +197,26 @@ def test_a_path_of_states_that_no_draw_takes_is_found_by_the_prior():
     assert not e.reliable.any()
     found = e.details[keys_of("prior")[0]]
     torch.testing.assert_close(found, torch.full_like(found, 2.0), rtol=0, atol=0.5)
+
+
+def test_spins_that_are_all_turned_are_found():
+    """Ising spins without a field: the guide has one of two like states, ln 2 too low with even weights."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(HALF.expand(20)).to_event(1))
+            spins = 2 * z - 1
+            neighbours = (spins[..., 1:] * spins[..., :-1]).sum(-1)
+            pyro.sample("x", dist.Normal(neighbours, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(torch.full((*x.shape, 20), 1 - 1e-6).double()).to_event(1))
+
+    x = torch.full((5,), 19.0).double()
+    ev = pv.evidence(model, guide, x, estimators=[pv.IS(1000)])
+    assert not ev["IS"].reliable.any()
+    assert any("flatter discrete latents" in w or "hardly ever draws" in w for w in ev.warnings)
 
 
 def two_modes(sharp, x):

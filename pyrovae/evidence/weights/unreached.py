@@ -76,7 +76,7 @@ def with_unreached(
     if (latents := discrete_latents(program)).sites:
         missed, shares["flatter"] = _missed_by(program, latents, values, min(numbers), seed, budget, at_once)
     most, failed = max(numbers), {}
-    if most >= MIN_ESS or any(bool((results[e.name].khat == -torch.inf).any()) for e in concerned):
+    if most >= MIN_ESS or any(_has_equal_weights(results[e.name]) for e in concerned):
         try:
             shares["prior"] = of_prior(program, values, most, seed, budget, at_once)
         except Exception as error:  # whatever a model raises of latents that its guide never draws
@@ -154,6 +154,11 @@ def _missed_by(
     unsure = torch.hypot(joint.error, (joint.value - single.clamp(min=0)).clamp(min=0) / 2)
     error = torch.where(sure, joint.error, torch.maximum(variance.sqrt(), unsure))
     return Share(torch.where(sure, joint.value, single), error), total
+
+
+def _has_equal_weights(result: PerDatum) -> bool:
+    """Whether those of some datum are: they support an interval, however few they are."""
+    return result.khat is not None and bool((result.khat == -torch.inf).any())
 
 
 def _without_tails_of_ties(result: PerDatum) -> dict[str, Tensor]:

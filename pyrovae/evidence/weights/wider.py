@@ -12,13 +12,14 @@ from torch import Tensor
 from ...programs import Program
 from ...programs.memory import budget_on
 from ...programs.particles.discrete_values import DiscreteLatents
-from ...programs.particles.flatter import flat_draws, rates_of
+from ...programs.particles.flatter import FlatLaw, flat_draws
 from ...programs.particles.from_prior import prior_weights
 from ..core.chunks import Chunk, choose_chunk
 
 MOST = 1024  # draws of a wider law
+MOST_OF_FEW = 4096
 LEAST = 128
-FEW = 20_000  # (datum, draw) pairs that cost little, however few draws an estimate has
+FEW = 40_000  # (datum, draw) pairs that cost little, however few draws an estimate has
 LOOK = 16  # draws of the prior, that tell whether more can find anything
 LOOKED = 4096  # (datum, draw) pairs that tell it
 HOPELESS = -12.0  # ln of p(x|z) / p̂(x), below which none does
@@ -76,19 +77,19 @@ def of_flatter(
         rows: as in `parts`.
     """
     draws = draws_of(program, number)
-    rates, sites = rates_of(latents.num_elements), latents.sites
+    law, sites = FlatLaw.of(latents.num_elements), latents.sites
     missed, total = (torch.zeros(2, *values.shape, dtype=torch.float64) for _ in range(2))
     for indices, at, samples in parts(program, values, draws, budget, rows, latents.num_values):
         v = values[:, at].unsqueeze(1)
         level = torch.stack(
             [
-                flat_draws(program, sites, indices, k, (0.0,), seed, block).log_mass.amin(0).cpu()
+                flat_draws(program, sites, indices, k, FlatLaw(), seed, block).log_mass.amin(0).cpu()
                 for block, k in _blocks(LEVEL, samples)
             ]
         ).amin(0)
         level -= max(0.0, math.log(number / (EXPECTED * LEVEL)))
         level = level.clamp(max=math.log(EXPECTED / number))
-        found = [flat_draws(program, sites, indices, k, rates, seed, b) for b, k in _blocks(draws, samples)]
+        found = [flat_draws(program, sites, indices, k, law, seed, b) for b, k in _blocks(draws, samples)]
         log_w, log_ratio, log_mass = (
             torch.cat([getattr(d, name).cpu() for d in found])
             for name in ("log_weights", "log_ratio", "log_mass")
@@ -128,10 +129,10 @@ def of_prior(
 def draws_of(program: Program, number: int) -> int:
     """How many draws of a wider law are held against K = `number` of the guide: a quarter, but 128 to 1,024.
 
-    More of few data, which take no longer, where samples are run at once.
+    Up to 4,096 of few data, which take no longer, where samples are run at once.
     """
-    few = FEW // program.arguments.num_data if program.vectorised else 0
-    return min(MOST, max(LEAST, number // 4, few))
+    few = min(MOST_OF_FEW, FEW // program.arguments.num_data) if program.vectorised else 0
+    return max(LEAST, min(MOST, number // 4), few)
 
 
 def parts(

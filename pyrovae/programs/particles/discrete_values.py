@@ -85,10 +85,9 @@ def put(fn: Any, values: Tensor, at: Tensor, where: Tensor, draw: Tensor) -> Ten
     return torch.where(where.reshape(*where.shape, *(1,) * len(event)), chosen, draw)
 
 
-def is_listed(fn: Any, values: Tensor, draw: Tensor) -> Tensor:
-    """Whether elements of a draw are among `values`, `[*batch, *elements]`."""
-    number = draw.argmax(-1) if base_of(fn).event_shape else draw
-    return number < len(values)
+def number_of(fn: Any, draw: Tensor) -> Tensor:
+    """Where elements of a draw stand among the values of their law, `[*batch, *elements]`."""
+    return (draw.argmax(-1) if base_of(fn).event_shape else draw).long()
 
 
 def _values(base: Any) -> Tensor:
