@@ -353,7 +353,9 @@ def test_warnings_are_notes_of_a_line_and_a_column_that_does_not_vary_is_said(tm
     (tmp_path / "t.csv").write_text("income,visits,one\n" + rows)
     out = ["--data", str(tmp_path / "t.csv"), "--out", str(tmp_path / "run"), *QUICK, "--overwrite"]
     assert train.main(out) == 0
-    notes = [line for line in capsys.readouterr().err.splitlines() if "scale is far from 1" in line]
+    said = capsys.readouterr().err.splitlines()
+    assert sum("one value alone: one (1)" in line for line in said) == 1
+    notes = [line for line in said if "scale is far from 1" in line]
     assert len(notes) == 1 and notes[0].startswith("train: note: t.csv has columns")
     assert train.main([*out, "--columns", "auto"]) == 0
     said = capsys.readouterr().out

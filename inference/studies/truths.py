@@ -55,8 +55,9 @@ def truth_rows(num_data: int, num_samples: int, seed: int) -> list[str]:
         rows.append([truth.name, *shown, _exact(truth)])
     note = (
         f"{num_data} data, K = {num_samples:,}, AIS with 40 temperatures and 16 chains, seed {seed}; largest |error / "
-        f"MC error| {worst:.1f} (to be within 4). –: discrete latents (AIS), or no exact method of its own (more than "
-        "two latent dims, nothing declared)."
+        f"MC error| {worst:.1f} (to be within 4). –: discrete latents (AIS), an estimate whose weights do not support "
+        "every datum (jackknife, MLMC: refused), or no exact method of its own (more than two latent dims, nothing "
+        "declared)."
     )
     return [*table_lines(heads, rows), "", note]
 

@@ -114,7 +114,7 @@ def standardization_of(raw: Raw, log: Sequence[str]) -> Standardization:
 
 
 def warn_scales(raw: Raw) -> None:
-    """Warns of raw real columns whose scale is far from 1, naming them."""
+    """Warns of raw real columns that are constant, or whose scale is far from 1, naming them."""
     train = raw.splits["train"]
     if raw.support not in ("real", "mixed") or train.dim() != 2:
         return
@@ -127,10 +127,19 @@ def warn_scales(raw: Raw) -> None:
     mean = torch.where(held, x, 0.0).sum(0) / count
     spread = (torch.where(held, x - mean, 0.0).square().sum(0) / count).sqrt()
     far = (torch.maximum(spread, mean.abs()) > LARGE) | ((spread < SMALL) & (spread > 0))
+    names = raw.columns or tuple(f"column {i}" for i in range(train.shape[1]))
+    constant = ((spread == 0) & (held.sum(0) > 1) & taken).nonzero().flatten().tolist()
+    if constant:
+        shown = ", ".join(f"{names[i]} ({float(mean[i]):.3g})" for i in constant[:5])
+        rest = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
+        warnings.warn(
+            f"{raw.name} has columns of one value alone: {shown}{rest}; a density of them has no upper bound where its "
+            "scale is learned: leave them out",
+            stacklevel=3,
+        )
     places = (far & taken).nonzero().flatten().tolist()
     if not places:
         return
-    names = raw.columns or tuple(f"column {i}" for i in range(train.shape[1]))
     shown = ", ".join(f"{names[i]} ({float(mean[i]):.3g} ± {float(spread[i]):.2g})" for i in places[:5])
     rest = f" and {len(places) - 5} more" if len(places) > 5 else ""
     warnings.warn(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ..style import LINES, canvas, number
 
@@ -30,6 +31,8 @@ def plot_gap_bars(gaps: Mapping[str, Mapping[str, tuple[float, float]]], ax: Axe
     labels = list(gaps)
     with canvas(ax, 3.0 + COLUMN * len(parts), 0.75 + 0.3 * len(labels)) as ax:
         left = [0.0] * len(labels)
+        # An error that would read 0.00 takes two decimals more, as the table has them.
+        digits = 4 if any(0 < error < 0.005 for bar in gaps.values() for _, error in bar.values()) else 2
         for column, (colour, part) in enumerate(zip(LINES, parts, strict=False)):
             widths = [gaps[label][part][0] for label in labels]
             ax.barh(labels, widths, left=left, height=0.6, color=colour, label=part)
@@ -38,7 +41,7 @@ def plot_gap_bars(gaps: Mapping[str, Mapping[str, tuple[float, float]]], ax: Axe
             across = 72 * COLUMN * (column + 1)
             for i, label in enumerate(labels):
                 value, error = gaps[label][part]
-                text = f"{number(value)} ± {number(error)}"
+                text = f"{number(value, digits)} ± {number(error, digits)}"
                 at: dict[str, Any] = {
                     "xycoords": ("axes fraction", "data"),
                     "textcoords": "offset points",
@@ -49,5 +52,6 @@ def plot_gap_bars(gaps: Mapping[str, Mapping[str, tuple[float, float]]], ax: Axe
             ax.annotate(part, (1, 1), (across, 3), ha="right", weight="bold", **head, **place)
         ax.invert_yaxis()
         ax.grid(False, axis="y")
+        ax.xaxis.set_major_locator(MaxNLocator(4))  # small numbers are long: more of them touch
         ax.set_xlabel("ln p(x) − ELBO [nats per datum]")
     return ax
