@@ -198,3 +198,21 @@ def test_what_the_guide_observes_too_is_no_part_of_it():
             assert sites.log_weights()[k, n] == pytest.approx(by_hand, abs=1e-4)
     with pytest.raises(ValueError, match="an ELBO would subtract"):
         pv.fit(model, guide, (X, LABELS), epochs=1)
+
+
+def test_what_a_fit_was_given_is_not_given_again():
+    def model(x):
+        w = pyro.sample("w", dist.Normal(torch.tensor(0.0), 1.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(w, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("w", dist.Normal(torch.tensor(0.0), 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0).expand([len(x)]))
+
+    x, given = torch.linspace(-1, 1, 20), {"w": torch.tensor(0.3)}
+    fit = pv.fit(model, guide, x, epochs=1, given=given, progress=False)
+    with pytest.raises(ValueError, match=r"'w', which is given already \(a fit's model has"):
+        pv.evidence(fit.model, fit.guide, x, estimators=[pv.IS(10)], given=given)

@@ -76,8 +76,10 @@ def check_given(trace: Any, plate: str, given: Mapping[str, Any]) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"expected given[{name!r}] to be a tensor, got {type(value).__name__}")
         if name not in known:
+            already = name in trace.nodes and trace.nodes[name].get("is_observed", False)
             raise ValueError(
                 f"expected given to name latents outside of the plate {plate!r}, {sorted(known)}, got {name!r}"
+                + (", which is given already (a fit's model has what pv.fit was given)" if already else "")
             )
         shape = known[name]["fn"].shape()
         if value.shape != shape:
