@@ -185,7 +185,7 @@ def test_a_plate_of_fixed_size_and_one_of_another_name():
 
 def test_the_named_one_of_several_observed_sites_is_drawn():
     case = hw.sequential_plate()
-    with pytest.raises(ValueError, match=r"one observed site of \['x0', 'x1', 'x2'\]"):
+    with pytest.raises(ValueError, match=r"one observed site to draw, got \['x0', 'x1', 'x2'\]"):
         pv.reconstruct(case.model, case.exact, *case.args)
     made = pv.reconstruct(case.model, case.exact, *case.args, observed="x1")
     assert len(made.x) == hw.N
