@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...programs import Program
 from ...programs.memory import budget_on
+from ...programs.particles.all_values import joint_terms
 from ...programs.particles.discrete_values import DiscreteLatents
 from ...programs.particles.flatter import FlatLaw, flat_draws
 from ...programs.particles.from_prior import prior_weights
@@ -26,6 +27,7 @@ HOPELESS = -12.0  # ln of p(x|z) / p̂(x), below which none does
 LEVEL = 128  # draws of the guide that tell which values it draws
 EXPECTED = 5.0  # of K draws: what is drawn less often may not be drawn at all
 SIGMAS = 4.0
+VALUES_AT_ONCE = 32  # of a datum's latents, that take no longer than the program itself
 BYTES_LISTED = 32  # of a listed probability: itself, a random number, and what both are made into
 
 
@@ -76,8 +78,9 @@ def of_flatter(
         budget: as in `evidence`.
         rows: as in `parts`.
     """
-    draws = draws_of(program, number)
+    draws = draws_of(program, number, 1 + latents.num_values // VALUES_AT_ONCE)
     law, sites = FlatLaw.of(latents.num_elements), latents.sites
+    most = MOST_OF_FEW if program.vectorised else max(draws, number)
     missed, total = (torch.zeros(2, *values.shape, dtype=torch.float64) for _ in range(2))
     for indices, at, samples in parts(program, values, draws, budget, rows, latents.num_values):
         v = values[:, at].unsqueeze(1)
@@ -95,7 +98,15 @@ def of_flatter(
             for name in ("log_weights", "log_ratio", "log_mass")
         )
         held = ((log_w - v).exp() - log_ratio.exp()).masked_fill(log_mass >= level, 0.0)
-        for out, share in ((missed, Share.of_terms(held)), (total, Share.of_ratios((log_w - v).exp()))):
+        more = Share.of_ratios((log_w - v).exp())
+        if latents.alone and latents.num_joint and latents.num_joint <= most:
+            terms = [
+                joint_terms(program, sites, indices, i, k) for i, k in _blocks(latents.num_joint, samples)
+            ]
+            known = torch.cat(terms).cpu().nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+            ratio = (known.logsumexp(0) - values[:, at]).exp()
+            more = Share(ratio - 1, torch.zeros_like(ratio))  # it is known
+        for out, share in ((missed, Share.of_terms(held)), (total, more)):
             out[:, :, at] = torch.stack([share.value, share.error])
     return Share(*missed), Share(*total)
 
@@ -126,12 +137,12 @@ def of_prior(
     return Share(*found)
 
 
-def draws_of(program: Program, number: int) -> int:
+def draws_of(program: Program, number: int, cost: int = 1) -> int:
     """How many draws of a wider law are held against K = `number` of the guide: a quarter, but 128 to 1,024.
 
-    Up to 4,096 of few data, which take no longer, where samples are run at once.
+    Up to 4,096 (over `cost`) of few data, which take no longer, where samples are run at once.
     """
-    few = min(MOST_OF_FEW, FEW // program.arguments.num_data) if program.vectorised else 0
+    few = min(MOST_OF_FEW, FEW // (cost * program.arguments.num_data)) if program.vectorised else 0
     return max(LEAST, min(MOST, number // 4), few)
 
 

@@ -26,6 +26,11 @@ _LISTED = (
 # Without a largest value: the first ones are looked at.
 _ENDLESS = torch.distributions.Poisson | torch.distributions.Geometric | torch.distributions.NegativeBinomial
 FIRST = 50
+# Laws whose values have names alone, or a sign: all may be turned into others.
+TURNED = (
+    torch.distributions.Bernoulli | torch.distributions.Categorical | torch.distributions.OneHotCategorical
+)
+MOST_JOINT = 1e6
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class DiscreteLatents:
         num_elements: elements of a datum, of all sites.
         num_values: values of all these elements, of the site that has most.
         alone: whether the guide draws nothing else.
+        num_joint: values of all elements together, where all are bits or classes; None: others, or too many to count.
     """
 
     sites: tuple[str, ...]
     num_elements: int
     num_values: int
     alone: bool
+    num_joint: int | None
 
 
 def discrete_latents(program: Program) -> DiscreteLatents:
@@ -51,6 +58,7 @@ def discrete_latents(program: Program) -> DiscreteLatents:
         traces = program.run(program.arguments.chunks(1)[0], 1).traces
     assert traces is not None
     names, elements, values, alone = [], 0, 0, True
+    log_joint = 0.0
     for name, site in sample_sites(traces[0]):
         base = base_of(site["fn"])
         if site["is_observed"] or is_enumerated(site):
@@ -63,7 +71,10 @@ def discrete_latents(program: Program) -> DiscreteLatents:
             shape = listed(site["fn"])[1].shape
             elements += math.prod(shape[:-1]) // rows
             values = max(values, math.prod(shape) // rows)
-    return DiscreteLatents(tuple(names), elements, values, alone)
+            named = isinstance(base, TURNED) and shape[-1] < MOST_VALUES
+            log_joint += (math.prod(shape[:-1]) // rows) * math.log(shape[-1]) if named else math.inf
+    joint = round(math.exp(log_joint)) if log_joint < math.log(MOST_JOINT) else None
+    return DiscreteLatents(tuple(names), elements, values, alone, joint)
 
 
 def listed(fn: Any) -> tuple[Tensor, Tensor]:

@@ -14,12 +14,7 @@ from torch import Tensor
 from ..checks.contract import base_of
 from ..inspection import PARTICLES, Program
 from ..sites import reduce_to
-from .discrete_values import listed, number_of, put
-
-# Laws whose values have names alone, or a sign: all may be turned into others.
-TURNED = (
-    torch.distributions.Bernoulli | torch.distributions.Categorical | torch.distributions.OneHotCategorical
-)
+from .discrete_values import TURNED, listed, number_of, put
 
 
 @dataclass(frozen=True)
