@@ -353,3 +353,24 @@ def test_a_missed_mode_is_told_by_what_starts_from_the_prior():
 
 def test_khat_of_single_weights_is_unknown():
     assert pareto_khat(torch.zeros(16, 3)).isnan().all()
+
+
+def test_a_bound_that_is_higher_by_chance_is_not_taken_for_ln_p():
+    """IS supports every datum on two sides; few chains from the prior are above it, and above ln p(x)."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros_like(x), 1.0))
+            pyro.sample("x", dist.Normal(z, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.75 * x, 0.55))
+
+    x = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    higher = 0
+    for seed in range(6):
+        ev = pv.evidence(model, guide, x, estimators=[pv.IS(5000), pv.AIS(5, 16, "prior")], seed=seed)
+        higher += ev["AIS (prior)"].log_evidence > ev["IS"].mean_interval()[1]
+        assert ev.best.name == "IS" and "lies above it" not in ev.verdict
+    assert higher
