@@ -396,7 +396,7 @@ def tied_at(start):
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_parameters_that_start_at_one_tensor_are_one_as_in_pyro(grad):
-    """Of a tensor that is no data: two names are tied, and it has the trained values afterwards."""
+    """Two names of a tensor that is no data are tied, and it has the trained values afterwards."""
 
     def run(kind):
         pyro.clear_param_store()

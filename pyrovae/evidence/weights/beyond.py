@@ -1,4 +1,4 @@
-"""What draws of wider laws find beyond an estimate, and what that says of it."""
+"""Mass that draws of wider laws find beyond an estimate, and the data that it counts for."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ def found_beyond(details: Mapping[str, Any], law: str) -> Tensor | None:
     unsure = ~beyond & torch.isfinite(share) & torch.isfinite(error)
     if bool(unsure.any()):
         mean, variance = share[unsure].mean(), error[unsure].square().mean()
-        usual = share[beyond].median() if 2 * beyond.sum() >= len(beyond) else mean
+        most_are_sure = bool(2 * beyond.sum() >= len(beyond))
         together = bool(mean - SIGMAS * (variance / unsure.sum()).sqrt() > LEAST_OF_ALL)
-        if together or usual is not mean:
+        if most_are_sure or together:
+            usual = share[beyond].median() if most_are_sure else mean
             beyond |= ~(share + 2 * error.clamp(min=float(variance.sqrt())) < usual / 2)
     return beyond
 

@@ -21,9 +21,8 @@ from .diagnostics import MIN_ESS, MIN_SAMPLES
 from .rounding import KEY as ROUNDING
 from .wider import SIGMAS, Share, of_flatter, of_prior, parts
 
-STEADY = (
-    1 / MIN_ESS
-)  # variance of ln p̂ up to which a datum may have an interval, and a ratio to it says something
+# Variance of ln p̂ up to which a datum may have an interval, and a ratio to it says something.
+STEADY = 1 / MIN_ESS
 
 
 def with_unreached(
@@ -174,7 +173,10 @@ def _without_tails_of_ties(result: PerDatum) -> dict[str, Tensor]:
 
 
 def _beyond(law: str, share: Tensor, error: Tensor, result: PerDatum) -> dict[str, Tensor]:
-    """What a law finds beyond a result: E[p̂' / p̂] = 1 + Var[p̂] / p(x)^2 where both are right, to first order."""
+    """Share of p(x) that a law finds beyond a result.
+
+    To first order E[p̂' / p̂] = 1 + Var[p̂] / p(x)^2 where both are right.
+    """
     variance = result.variance.cpu().double()
     variance = torch.where(variance <= STEADY, variance, torch.inf)  # where it is NaN, too
     rounding = torch.as_tensor(result.details.get(ROUNDING, 0.0)).cpu()

@@ -40,7 +40,7 @@ class Share:
 
     @classmethod
     def of_terms(cls, terms: Tensor) -> Share:
-        """Of independent terms `[estimators, draws, n]`."""
+        """Mean and standard error of independent terms `[estimators, draws, n]`."""
         terms = terms.nan_to_num(nan=0.0, posinf=torch.inf)
         variance = terms.var(1).nan_to_num(nan=torch.inf, posinf=torch.inf) / terms.shape[1]
         return cls(terms.mean(1), variance.sqrt())
@@ -61,7 +61,7 @@ def of_flatter(
     budget: int | None,
     rows: int | None = None,
 ) -> tuple[Share, Share]:
-    """What values of discrete `latents` hold that K draws of the guide do not meet TOGETHER, and all of p̂' / p̂ - 1.
+    """Share at values of discrete `latents` that K draws do not meet TOGETHER, and p̂' / p̂ - 1 of a flatter guide.
 
     Values z of all elements count as not met where ln q(z) lies below that of all draws: far enough below those of 128
     draws for fewer than 5 of K. With draws of a flatter law q' (see `flat_draws`) their share of p(x), less what the

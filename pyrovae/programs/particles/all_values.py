@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..checks.contract import base_of
-from ..inspection import PARTICLES, Program
+from ..inspection import Program
 from ..sites import reduce_to
-from .discrete_values import listed, put
+from .discrete_values import PutInGuide, listed, put
 
 
 def joint_terms(program: Program, sites: Sequence[str], indices: Tensor, first: int, number: int) -> Tensor:
@@ -27,50 +27,34 @@ def joint_terms(program: Program, sites: Sequence[str], indices: Tensor, first: 
     return (log_weights + torch.cat(place.log_mass))[:, : len(indices)]
 
 
-class _Place(Messenger):
-    """Puts joint value number `first` + k in the place of draw k; stands around guide and model.
+class _Place(PutInGuide):
+    """Puts joint value number `first` + k in the place of draw k.
 
     Attributes:
         log_mass: ln q of the values put, of each run, `[K, n]`.
     """
 
     def __init__(self, sites: Sequence[str], program: Program, first: int) -> None:
-        super().__init__()
-        self.program, self.first = program, first
-        self.in_guide = dict.fromkeys(sites, False)  # guide and model have a site in turns
-        self.seen: set[str] = set()
-        self.stride = 1
-        self.log_mass: list[Any] = []
+        super().__init__(sites, program)
+        self.next, self.stride = first, 1
+        self.log_mass: list[Tensor] = []
 
-    def _pyro_post_sample(self, msg: Any) -> None:
-        name = msg["name"]
-        if name not in self.in_guide:
-            return
-        self.in_guide[name] = not self.in_guide[name]
-        if not self.in_guide[name]:
-            return
+    def begin(self, sizes: tuple[int, int], device: torch.device) -> None:
+        self.numbers = self.next + torch.arange(sizes[0], device=device)
+        self.next, self.stride = self.next + sizes[0], 1
+        self.log_mass.append(torch.zeros(sizes, dtype=torch.float64, device=device))
+
+    def put(self, msg: Any, dims: tuple[int, int], sizes: tuple[int, int]) -> None:
         fn = msg["fn"]
         values, log_q = listed(fn)
-        frames = {f.name: f for f in msg["cond_indep_stack"] if f.vectorized}
-        datum, particles = frames[self.program.plate], frames.get(PARTICLES)
-        if not self.log_mass or name in self.seen:  # a new run: samples may run one at a time
-            self.log_mass.append(0.0)
-            self.seen, self.stride = set(), 1
-        self.seen.add(name)
-        outer, drawn = (
-            (-1 - self.program.max_plate_nesting, 1) if particles is None else (particles.dim, particles.size)
-        )
         shape, batch, number = log_q.shape[:-1], len(fn.batch_shape), log_q.shape[-1]
-        own = [1 if d - batch in (outer, datum.dim) else size for d, size in enumerate(shape)]
-        count = int(torch.tensor(own).prod())
+        own = [1 if d - batch in dims else size for d, size in enumerate(shape)]
+        count = math.prod(own)
         strides = self.stride * number ** torch.arange(count, device=log_q.device).reshape(own)
         self.stride *= number**count
-        first = self.first + len(self.log_mass) - 1
-        draw = (first + torch.arange(drawn, device=log_q.device)).reshape(
-            [drawn if d - batch == outer else 1 for d in range(len(shape))]
-        )
-        at = ((draw // strides) % number).expand(shape)
+        draws = self.numbers.reshape([sizes[0] if d - batch == dims[0] else 1 for d in range(len(shape))])
+        at = ((draws // strides) % number).expand(shape)
         msg["value"] = put(fn, values, at, torch.ones_like(at, dtype=torch.bool), msg["value"])
         mass = base_of(fn).log_prob(msg["value"]).double().expand(shape)
         mass = mass.flatten(batch).sum(-1) if len(shape) > batch else mass
-        self.log_mass[-1] = self.log_mass[-1] + reduce_to(mass, (outer, datum.dim), (drawn, datum.size))
+        self.log_mass[-1] = self.log_mass[-1] + reduce_to(mass, dims, sizes)

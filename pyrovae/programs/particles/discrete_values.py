@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..checks.agreement import is_enumerated
 from ..checks.contract import base_of
-from ..inspection import Program
+from ..inspection import PARTICLES, Program
 from ..sites import sample_sites
 
 MOST_VALUES = 1024  # of an element: more are not looked at
@@ -97,7 +99,7 @@ def put(fn: Any, values: Tensor, at: Tensor, where: Tensor, draw: Tensor) -> Ten
 
 
 def number_of(fn: Any, draw: Tensor) -> Tensor:
-    """Where elements of a draw stand among the values of their law, `[*batch, *elements]`."""
+    """Places of a draw's elements among the values of their law, `[*batch, *elements]`."""
     return (draw.argmax(-1) if base_of(fn).event_shape else draw).long()
 
 
@@ -116,3 +118,37 @@ def _values(base: Any) -> Tensor:
 def _counts(base: Any, number: int) -> Tensor:
     like = base.mean
     return torch.arange(number, dtype=like.dtype, device=like.device).reshape(-1, *(1,) * like.dim())
+
+
+class PutInGuide(Messenger):
+    """Puts values in the place of a guide's draws of some sites; stands around both guide and model."""
+
+    def __init__(self, sites: Sequence[str], program: Program) -> None:
+        super().__init__()
+        self.program = program
+        self.in_guide = dict.fromkeys(sites, False)  # guide and model have a site in turns
+        self.seen: set[str] | None = None  # sites of this run
+
+    def begin(self, sizes: tuple[int, int], device: torch.device) -> None:
+        """Begins a run of `sizes` (draws, data): samples may run one at a time."""
+        raise NotImplementedError
+
+    def put(self, msg: Any, dims: tuple[int, int], sizes: tuple[int, int]) -> None:
+        """Changes a draw whose (sample, datum) are these dims of its batch."""
+        raise NotImplementedError
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name not in self.in_guide:
+            return
+        self.in_guide[name] = not self.in_guide[name]
+        if not self.in_guide[name]:
+            return
+        frames = {f.name: f for f in msg["cond_indep_stack"] if f.vectorized}
+        datum, particles = frames[self.program.plate], frames.get(PARTICLES)
+        sizes = (1 if particles is None else particles.size, datum.size)
+        if self.seen is None or name in self.seen:
+            self.seen = set()
+            self.begin(sizes, msg["value"].device)
+        self.seen.add(name)
+        self.put(msg, (-1 - self.program.max_plate_nesting, datum.dim), sizes)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..checks.contract import base_of
-from ..inspection import PARTICLES, Program
+from ..inspection import Program
 from ..sites import reduce_to
-from .discrete_values import TURNED, listed, number_of, put
+from .discrete_values import TURNED, PutInGuide, listed, number_of, put
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,12 @@ def flat_draws(
     return FlatDraws(log_weights + own - mixed, own - mixed, own)
 
 
-class _Flatten(Messenger):
-    """Draws elements of discrete sites anew; stands around guide and model, as what it puts is replayed."""
+class _Flatten(PutInGuide):
+    """Draws elements of discrete sites anew, or turns all."""
 
     def __init__(self, sites: Sequence[str], program: Program, law: FlatLaw) -> None:
-        super().__init__()
-        self.program, self.law = program, law
-        self.in_guide = dict.fromkeys(sites, False)  # guide and model have a site in turns
+        super().__init__(sites, program)
+        self.law = law
         self.runs: list[_Run] = []
 
     def ratios(self) -> tuple[Tensor, Tensor]:
@@ -99,23 +97,12 @@ class _Flatten(Messenger):
         mixed = torch.cat([r.of_laws.logsumexp(0) for r in self.runs]) - math.log(self.law.size)
         return own, mixed
 
-    def _pyro_post_sample(self, msg: Any) -> None:
-        name = msg["name"]
-        if name not in self.in_guide:
-            return
-        self.in_guide[name] = not self.in_guide[name]
-        if not self.in_guide[name]:
-            return
-        fn = msg["fn"]
+    def begin(self, sizes: tuple[int, int], device: torch.device) -> None:
+        self.runs.append(_Run.of(self.law.size, sizes, device))
+
+    def put(self, msg: Any, dims: tuple[int, int], sizes: tuple[int, int]) -> None:
+        fn, run = msg["fn"], self.runs[-1]
         values, log_q = listed(fn)
-        frames = {f.name: f for f in msg["cond_indep_stack"] if f.vectorized}
-        datum, particles = frames[self.program.plate], frames.get(PARTICLES)
-        dims = (-1 - self.program.max_plate_nesting, datum.dim)
-        sizes = (1 if particles is None else particles.size, datum.size)
-        if not self.runs or name in self.runs[-1].seen:  # samples that run one at a time
-            self.runs.append(_Run.of(self.law.size, sizes, log_q.device))
-        run = self.runs[-1]
-        run.seen.add(name)
         batch, elements, number = len(fn.batch_shape), log_q.dim() - 1 - len(fn.batch_shape), log_q.shape[-1]
         shape = [1] * batch
         for dim, size in zip(dims, sizes, strict=True):
@@ -162,7 +149,6 @@ class _Run:
     chosen: Tensor
     own: Tensor
     of_laws: Tensor
-    seen: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, num_laws: int, sizes: tuple[int, int], device: torch.device) -> _Run:
