@@ -7,14 +7,17 @@ from types import TracebackType
 import torch
 
 from .checking import checked
+from .devices import noise_state, put_back
 
 
 class Seeded:
     """torch's generators, seeded; leaving a `with` block puts them back where they were."""
 
     def __init__(self, value: int) -> None:
-        self._cpu = torch.get_rng_state()
-        self._devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        kind = torch.accelerator.current_accelerator(check_available=True)
+        count = 0 if kind is None else torch.accelerator.device_count()
+        self._devices = [torch.device(kind.type, i) for i in range(count)] if kind is not None else []
+        self._before = noise_state(*self._devices)
         torch.manual_seed(value)
 
     def __enter__(self) -> None:
@@ -23,9 +26,7 @@ class Seeded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        torch.set_rng_state(self._cpu)
-        if self._devices:
-            torch.cuda.set_rng_state_all(self._devices)
+        put_back(self._before, *self._devices)
 
     def __repr__(self) -> str:
         return "pv.seed: in a `with` statement the generators are put back at its end"

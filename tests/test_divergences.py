@@ -158,6 +158,13 @@ def test_laws_that_are_no_distribution():
     assert 0 < float(pv.divergences.js(p, q)) < math.log(2)
 
 
+def test_a_look_beyond_supports_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    assert math.isinf(pv.divergences.kl(dist.Normal(0.0, 1.0), dist.Gamma(2.0, 1.0), exact=False))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_global_generator_is_left_alone_and_the_seed_counts():
     p, q = mixture(), dist.Normal(torch.tensor(0.0, dtype=F64), 1.0)
     torch.manual_seed(5)

@@ -511,3 +511,9 @@ def _with_chain(program):
         program(x)
 
     return chained
+
+
+def test_a_plate_that_picks_rows_which_x_has_not_is_named():
+    case = hw.CASES["x[ind], size of the training data"]()
+    with pytest.raises(ValueError, match=r"expected a model and a guide that run on x of shape.*IndexError"):
+        pv.simulate(case.model, 6, *case.args)

@@ -257,3 +257,11 @@ def test_exact_against_exact_has_a_direction():
     x = torch.zeros(3, 5, dtype=F64)
     exact, bound = (pv.evidence(m.model, wide, x, estimators=[e]) for e in (pv.Exact(), pv.IS(50)))
     assert exact.compare(exact).directed and not exact.compare(bound).directed
+
+
+def test_latents_that_are_summed_out_leave_the_random_state_alone():
+    case = hw.CASES["enumerated in the model"]()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    pv.sandwich(case.model, case.wrong, *case.args, simulate=3, num_samples=4, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -21,6 +21,8 @@ from pyrovae.data import Dataset
 from pyrovae.data.given.conditioned import LENGTHS
 from pyrovae.data.spec import KNOWN
 from pyrovae.models.linear_gaussian import LinearGaussian
+from pyrovae.programs.placed import placed
+from pyrovae.runs.loading import as_pair
 
 from .diffusion_parts import build_diffusion
 from .given.conditional import build_conditional
@@ -100,14 +102,10 @@ def build(options: ModelOptions, data: Dataset, seed: int) -> Pair:
                 owner = owner(data)
     if isinstance(owner, nn.Module):
         owner.to(data.train.device)
-    if hasattr(owner, "model") and hasattr(owner, "guide"):
-        return Pair(owner.model, owner.guide)
-    if isinstance(owner, tuple) and len(owner) == 2 and all(callable(p) for p in owner):
-        return Pair(*owner)
-    raise ValueError(
-        f"expected {options.model} to give a (model, guide) pair or an object with .model and .guide, got "
-        f"{type(owner).__name__}"
-    )
+    pair = as_pair(owner, options.model)
+    if ":" in options.model:  # of a user's file, which is this command's alone
+        pair = placed(*pair, data.train.device, tensors=True)
+    return Pair(*pair)
 
 
 def refuse_tables(options: ModelOptions, data: Dataset) -> None:

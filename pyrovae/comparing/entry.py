@@ -133,7 +133,7 @@ def difference(first: Entry, second: Entry, among: int = 1) -> Difference:
     means = [torch.stack([e.per_datum.cpu() for e in side]).mean(0) for side in (a, b)]
     found = over_seeds([means[0] - means[1]])
     # Of a single seed the spread is not known, and then neither is that of the difference.
-    spread = torch.tensor([s.se_seeds for s in sides]).norm().item()
+    spread = torch.tensor([s.se_seeds for s in sides], device="cpu").norm().item()
     return Difference(
         found.mean,
         found.se_data,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data import Dataset
 from ..programs import ParameterStore
+from ..programs.placed import placed
 from ..runs.loading import as_pair
 from .cell import Pair
 from .code import is_library
@@ -32,12 +33,9 @@ class Built:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             owner = self.builder(data)
-        pair = as_pair(owner, f"the builder of {self.name!r}")
-        for part in (owner, *pair):
-            part = getattr(part, "__self__", part)
-            if isinstance(part, nn.Module):
-                part.to(data.train.device)
-        return pair
+        if isinstance(owner, nn.Module):
+            owner.to(data.train.device)
+        return placed(*as_pair(owner, f"the builder of {self.name!r}"), data.train.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +47,7 @@ class Copied:
 
     def build(self, data: Dataset, seed: int) -> Pair:
         """A copy of model and guide, on the device of the data."""
-        pair = copied(self.pair)
-        for part in pair:
-            part = getattr(part, "__self__", part)
-            if isinstance(part, nn.Module):
-                part.to(data.train.device)
-        return pair
+        return placed(*copied(self.pair), data.train.device)
 
 
 def program_of(name: str, given: Any) -> Built | Copied:

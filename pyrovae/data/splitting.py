@@ -51,6 +51,6 @@ def split_rows(total: int, sizes: dict[str, Size], seed: int) -> dict[str, Tenso
             f"expected at least one datum in every split, got an empty split 'train' ({asked} of {total}); "
             "try smaller splits or more data"
         )
-    rows = torch.randperm(total, generator=seeds.generator(seed, seeds.SPLIT))
+    rows = torch.randperm(total, generator=seeds.generator(seed, seeds.SPLIT), device="cpu")
     names = ["train", *counts]
     return dict(zip(names, rows.split([left, *counts.values()]), strict=True))

@@ -78,7 +78,7 @@ class Stream:
                 f"expected context to be a tuple, got {type(context).__name__}; try context=(labels,)"
             )
         self.context = tuple(self._marked(as_tensors(c)) for c in context)
-        few = torch.arange(min(SAMPLE, len(self.dataset)))
+        few = torch.arange(min(SAMPLE, len(self.dataset)), device="cpu")
         wide = _wide(self.dataset, few.tolist())
         if wide is not None:  # refuses those that float32 does not tell apart
             rounded({"sample": wide}, None, f"the first {len(few)} rows of {type(self.dataset).__name__}")

@@ -78,9 +78,9 @@ class World:
         if not self._speaks():
             return content
         with _heard():
-            length = torch.tensor([len(content)])
+            length = torch.tensor([len(content)], device="cpu")
             dist.broadcast(length, 0)
-            buffer = torch.zeros(int(length), dtype=torch.uint8)
+            buffer = torch.zeros(int(length), dtype=torch.uint8, device="cpu")
             if self.first:
                 buffer.copy_(_bytes(content))
             dist.broadcast(buffer, 0)
@@ -96,12 +96,12 @@ class World:
             return [value]
         content = json.dumps(value).encode()
         with _heard():
-            lengths = torch.zeros(self.size, dtype=torch.long)
-            dist.all_gather_into_tensor(lengths, torch.tensor([len(content)]))
+            lengths = torch.zeros(self.size, dtype=torch.long, device="cpu")
+            dist.all_gather_into_tensor(lengths, torch.tensor([len(content)], device="cpu"))
             widest = int(lengths.max())
             own, all_ = (
-                torch.zeros(widest, dtype=torch.uint8),
-                torch.zeros(self.size * widest, dtype=torch.uint8),
+                torch.zeros(widest, dtype=torch.uint8, device="cpu"),
+                torch.zeros(self.size * widest, dtype=torch.uint8, device="cpu"),
             )
             own[: len(content)] = _bytes(content)
             dist.all_gather_into_tensor(all_, own)
@@ -159,7 +159,7 @@ def _bytes(content: bytes) -> Tensor:
     return (
         torch.frombuffer(bytearray(content), dtype=torch.uint8)
         if content
-        else torch.zeros(0, dtype=torch.uint8)
+        else torch.zeros(0, dtype=torch.uint8, device="cpu")
     )
 
 

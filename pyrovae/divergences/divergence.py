@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..evidence.weights.diagnostics import pareto_khat
+from ..programs import seeded
 from .drawn import Density, drawn, error_of_mean, variance_of_mean
 from .infinite import diverges, reaches_beyond
 
@@ -82,8 +83,9 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
         own, other = drawn(p, q, num_samples, seed, "p")
         ratio = own - other
         endless = torch.zeros(ratio.shape[1:], dtype=torch.bool, device=ratio.device)
-        for found in (reaches_beyond(p, q), diverges(p, q)):
-            endless = endless if found is None else endless | found.to(endless.device)
+        with seeded(seed, "tails of p", device=ratio.device):
+            for found in (reaches_beyond(p, q, ratio.device), diverges(p, q, ratio.device)):
+                endless = endless if found is None else endless | found
         if bool(endless.any()):
             value = torch.where(endless, torch.inf, ratio.mean(0))
             se = torch.where(endless, torch.nan, error_of_mean(ratio))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..devices import started
 from ..programs import seeded
 
 
@@ -29,9 +30,7 @@ class Density(Protocol):
 
 def drawn(p: Density, q: Density, num_samples: int, seed: int, stream: str) -> tuple[Tensor, Tensor]:
     """ln p and ln q `[S, *batch]`, float64, at draws of p."""
-    # The laws may live on a GPU, which has a generator of its own.
-    gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
-    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+    device = next(iter(started()), "cpu")  # the laws may live there
     with seeded(seed, f"divergence of {stream}", device=device):
         shape = torch.Size([num_samples])
         if isinstance(p, Distribution) and isinstance(q, Distribution) and p.batch_shape != q.batch_shape:

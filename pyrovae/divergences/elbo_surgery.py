@@ -128,7 +128,7 @@ def _components(num_data: int, count: int, indices: Tensor, seed: int, chunk: in
     if count == num_data:
         return torch.arange(num_data, device=indices.device)
     with seeded(seed, "surgery", chunk):
-        return torch.randperm(num_data)[: count - 1].sort().values.to(indices.device)
+        return torch.randperm(num_data, device="cpu")[: count - 1].sort().values.to(indices.device)
 
 
 def _blocks(program: Program, chosen: Tensor, size: int) -> list[Tensor]:

@@ -15,11 +15,12 @@ from ..programs.latents.supports import is_circular
 OFFSETS = (1e-4, 1e-2, 0.1, 1.0, 10.0)
 
 
-def reaches_beyond(p: Any, q: Any) -> Tensor | None:
+def reaches_beyond(p: Any, q: Any, device: torch.device) -> Tensor | None:
     """Whether p has positive density beyond the bounds of q's support, batch-shaped; None where that is not known.
 
     p is evaluated there: the support that it declares may be wider than its own. Laws of real numbers and products
     of them (Independent) are compared; a positive density at one point outside is taken for that of a neighbourhood.
+    Both lie on `device`.
     """
     factors = _factors(p, q)
     if factors is None:
@@ -30,9 +31,9 @@ def reaches_beyond(p: Any, q: Any) -> Tensor | None:
         if bounds is None or own is None or own.is_discrete or q.support.is_discrete:
             return None
         shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
-        found = torch.zeros(shape, dtype=torch.bool)
+        found = torch.zeros(shape, dtype=torch.bool, device=device)
         for bound, side in zip(bounds, (-1, 1), strict=True):
-            edge = torch.as_tensor(bound).detach()
+            edge = torch.as_tensor(bound, device=device).detach()
             edge = (edge if edge.is_floating_point() else edge.to(torch.get_default_dtype())).expand(shape)
             for offset in OFFSETS:
                 x = edge + side * offset * (1 + edge.abs())
@@ -44,18 +45,19 @@ def reaches_beyond(p: Any, q: Any) -> Tensor | None:
                     log_p = p.expand(shape).log_prob(torch.where(usable, x, p.expand(shape).sample()))
                 except ValueError:  # outside of what p is made of, whatever support it declares
                     continue
-                found = found.to(log_p.device) | (usable & torch.isfinite(log_p))
+                found = found | (usable & torch.isfinite(log_p))
     except (NotImplementedError, AttributeError):
         return None
     return found.flatten(found.dim() - dims).any(-1) if dims else found
 
 
-def diverges(p: Any, q: Any) -> Tensor | None:
+def diverges(p: Any, q: Any, device: torch.device) -> Tensor | None:
     """Whether E_p |ln p/q| has a tail without an integral, batch-shaped; None where that is not known.
 
     Of scalar laws: with y the distance to 0 or to a bound of p's support, the integral of p |ln p/q| dy converges at
     y -> infinity (y -> 0) where ln(p |ln p/q| y) falls with ln y (rises), which is looked at over four decades.
-    Cauchy to logistic: y^-2 y y is level. Logarithms alone (slopes below 0.02) count as level.
+    Cauchy to logistic: y^-2 y y is level. Logarithms alone (slopes below 0.02) count as level. Both laws lie on
+    `device`.
     """
     factors = _factors(p, q)
     if factors is None:
@@ -67,9 +69,9 @@ def diverges(p: Any, q: Any) -> Tensor | None:
             return None
         shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
         p, q = p.expand(shape), q.expand(shape)
-        out = torch.zeros(shape, dtype=torch.bool)
+        out = torch.zeros(shape, dtype=torch.bool, device=device)
         low, high = (
-            torch.as_tensor(b, dtype=torch.float64).expand(shape)
+            torch.as_tensor(b, dtype=torch.float64, device=device).expand(shape)
             for b in _bounds(own) or (-math.inf, math.inf)
         )
         for edge, side, far in ((low, 1, -1), (high, -1, 1)):

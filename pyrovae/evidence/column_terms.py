@@ -121,7 +121,8 @@ def column_terms(
     )
     terms, kls = [], []
     for i, indices in enumerate(args.chunks(rows)):
-        term, kl = torch.zeros(len(indices), x.shape[1]).double(), torch.zeros(len(indices)).double()
+        term = torch.zeros(len(indices), x.shape[1], dtype=torch.float64, device="cpu")
+        kl = torch.zeros(len(indices), dtype=torch.float64, device="cpu")
         with program.quiet(seed, "columns", i):
             # One draw after the other where it does not broadcast: of several runs the traces are not kept.
             each = num_samples if program.vectorised else 1
@@ -142,7 +143,8 @@ def _elements(sites: Sites, width: int) -> Tensor:
         )
     ((name, whole),) = sites.likelihood.items()
     law, value = observed_law(sites, name)
-    elements = elements_of(law, value).double().cpu().expand(*whole.shape, width)
+    # Where a plate of fixed size was filled up, the last rows are repetitions.
+    elements = elements_of(law, value).double().cpu()[..., : whole.shape[-1], :].expand(*whole.shape, width)
     whole = whole.double().cpu()
     if not torch.allclose(elements.sum(-1), whole, rtol=1e-4, atol=1e-3):
         raise ValueError(

@@ -132,7 +132,9 @@ def impute(
     draws = x.expand(num_draws, *x.shape).clone()
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=x.device)
     size = max(1, min(ROWS, BLOCK // (num_samples * max(1, x[0].numel()))))
-    picked = torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed))[:num_draws]
+    picked = torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed), device="cpu")[
+        :num_draws
+    ]
     for places in torch.arange(len(rows), device=x.device).split(size):
         here = rows[places]
         made: list[Tensor] = []
@@ -158,7 +160,7 @@ def impute(
         mean[here] = torch.where(gone, means.to(x.dtype), x[here])
         low[here], high[here] = (torch.where(gone, bound, x[here]) for bound in bounds)
         draws[:, here] = torch.where(gone, whole[picked.to(x.device)], x[here])
-    khat, ess = (torch.full((len(x),), torch.nan, dtype=torch.float64) for _ in range(2))
+    khat, ess = (torch.full((len(x),), torch.nan, dtype=torch.float64, device="cpu") for _ in range(2))
     khat[rows.cpu()], ess[rows.cpu()] = (v[at.to(v.device)].double().cpu() for v in (found.khat, found.ess))
     return Imputation(x, missing, draws, mean, low, high, level, khat, ess)
 

@@ -65,7 +65,7 @@ def surrogate_and_value(
     # Exact types: a subclass may compute something else.
     particle = _PARTICLES.get(type(objective))
     if particle is not None:
-        loss = torch.zeros(())
+        loss = torch.zeros((), device="cpu")
         for model_trace, guide_trace in objective._get_traces(model, guide, args, kwargs):
             _require_pathwise(guide_trace)
             loss = loss + particle(model_trace, guide_trace) / objective.num_particles
@@ -91,7 +91,7 @@ def _trace_elbo(model_trace: Any, guide_trace: Any) -> Tensor:
 
 
 def _mean_field(model_trace: Any, guide_trace: Any) -> Tensor:
-    loss = torch.zeros(())
+    loss = torch.zeros((), device="cpu")
     for name, site in sample_sites(model_trace):
         if site["is_observed"]:
             loss = loss - site["log_prob_sum"]
@@ -154,7 +154,7 @@ def _renyi(objective: Any, model: Any, guide: Any, args: tuple[Any, ...], kwargs
     for model_trace, guide_trace in objective._get_traces(model, guide, args, kwargs):
         _require_pathwise(guide_trace)
         dims = get_dependent_plate_dims(model_trace.nodes.values())
-        log_ratio = torch.zeros(())
+        log_ratio = torch.zeros((), device="cpu")
         for sign, trace in ((1.0, model_trace), (-1.0, guide_trace)):
             for _, site in sample_sites(trace):
                 log_ratio = log_ratio + sign * torch_sum(site["log_prob"], dims)

@@ -39,7 +39,7 @@ class FreeBits(PyroELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         """The negative objective, summed over the batch, differentiable."""
-        loss = torch.zeros(())
+        loss = torch.zeros((), device="cpu")
         kl: dict[str, Tensor] = {}
         allowance: dict[str, Tensor] = {}
         for model_trace, guide_trace in self.base._get_traces(model, guide, args, kwargs):
@@ -54,7 +54,7 @@ class FreeBits(PyroELBO):
         self, model_trace: Any, guide_trace: Any, kl: dict[str, Tensor], allowance: dict[str, Tensor]
     ) -> Tensor:
         analytic = isinstance(self.base, TraceMeanField_ELBO)
-        loss = torch.zeros(())
+        loss = torch.zeros((), device="cpu")
         auxiliary = [n for n, _ in sample_sites(guide_trace) if n not in model_trace.nodes]
         if auxiliary:
             raise ValueError(
@@ -75,8 +75,8 @@ class FreeBits(PyroELBO):
                 value = other["log_prob"].sum() - site["log_prob_sum"]
             # The allowance scales as the KL does: with subsampling, and with beta around.
             allowed = (torch.ones_like(other["log_prob"]) * other["scale"]).sum() * self.bits
-            kl[name] = kl.get(name, torch.zeros(())) + value
-            allowance[name] = allowance.get(name, torch.zeros(())) + allowed
+            kl[name] = kl.get(name, torch.zeros((), device="cpu")) + value
+            allowance[name] = allowance.get(name, torch.zeros((), device="cpu")) + allowed
         return loss
 
     @staticmethod

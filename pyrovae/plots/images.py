@@ -68,7 +68,9 @@ def plot_images(
     canvas_shape = (tops[-1] + h, lefts[-1] + w)
     # One bitmap for all: Axes by the dozen are slow to lay out, and each sets its own grid.
     colour = images[0].ndim == 4
-    sheet = torch.full((*canvas_shape, 3) if colour else canvas_shape, 1.0 if colour else torch.nan)
+    sheet = torch.full(
+        (*canvas_shape, 3) if colour else canvas_shape, 1.0 if colour else torch.nan, device="cpu"
+    )
     for i, row in enumerate(images):
         for j, image in enumerate(row):
             top, left = tops[i], lefts[j]

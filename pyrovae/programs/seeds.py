@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ..devices import noise_state, put_back, seed_noise
+
 
 def derive_seed(seed: int, stream: str, *counters: int) -> int:
     """A 63-bit seed that depends on `(seed, stream, *counters)` alone.
@@ -61,14 +63,8 @@ def refuse_seeding(seed: int, stream: str, *counters: int) -> None:
 def reseeding(device: torch.device | str = "cpu") -> Iterator[Callable[[int], None]]:
     """Yields a function that seeds torch; the caller's random state is as it was after the body."""
     device = torch.device(device)
-    devices = [device] if device.type == "cuda" else []
-
-    def reseed(seed: int) -> None:
-        # torch.manual_seed would also seed the devices that are not forked here.
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-
-    with torch.random.fork_rng(devices=devices):
-        yield reseed
+    state = noise_state(device)
+    try:
+        yield lambda seed: seed_noise(seed, device)
+    finally:
+        put_back(state, device)

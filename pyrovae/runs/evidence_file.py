@@ -124,7 +124,7 @@ def _unlisted(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if set(value) == {"tensor"}:
-        return torch.tensor(value["tensor"], dtype=torch.float64)
+        return torch.tensor(value["tensor"], dtype=torch.float64, device="cpu")
     if set(value) == {"items"}:
         return {k: _unlisted(v) for k, v in value["items"]}
     return {k: _unlisted(v) for k, v in value.items()}

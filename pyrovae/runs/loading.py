@@ -13,6 +13,7 @@ from ..checking import checked
 from ..data import DataSpec
 from ..programs import ParameterStore, inspect_program, module_mode, store_of
 from ..programs.declaration import with_plate
+from ..programs.placed import placed
 from .consent import check_consent
 from .data import Data, as_data, check_same, check_sizes, load_again, moved, training_rows
 from .folder import CONFIG, WEIGHTS, read_config
@@ -55,8 +56,8 @@ def load(
         run: the folder.
         root: folder of data sets, where it differs from the run's.
         device: `"auto"` takes a GPU where there is one.
-        model, guide: the programs, as they were given to `pv.fit`; weights are written into their
-            modules in place.
+        model, guide: the programs, as they were given to `pv.fit`; weights are written into their modules in place,
+            and these are moved to the device.
         build: `build(data)` that gives such a pair, or an object with `.model` and `.guide`.
         data: of the run, where they have no name: what was given to `pv.save`; or the path of their file, where it is
             not where it was.
@@ -108,6 +109,8 @@ def load(
                 "expected programs without parameters of their own, got one bound to those of a fit or run; try the "
                 "functions that were given to pv.fit"
             )
+    if model is not None or build is not None:
+        pair = placed(*pair, where)
     known = given if not spec.given else _needed(given, spec, folder)  # their context has no stand-in
     rows = training_rows(known) if known is not None else stand_in(spec, where)
     plate = config.get("plate") if isinstance(config.get("plate"), str) else None
@@ -147,10 +150,6 @@ def brought_to_life(
     model: Program, guide: Program, rows: tuple[Any, ...], plate: str | None = None
 ) -> tuple[ParameterStore, list[torch.nn.Module]]:
     """A store with the parameters that the programs create, and the modules they run: weights can take their place."""
-    for fn in (model, guide):
-        owner = getattr(fn, "__self__", fn)
-        if isinstance(owner, torch.nn.Module):
-            owner.to(rows[0].device)
     store = ParameterStore()
     model, guide = store.bind(model), store.bind(guide)  # their own: of an earlier fit nothing is missed here
     with store.active(), module_mode(model, guide, training=False) as modules:

@@ -9,9 +9,9 @@ import torch
 from pyro.infer.util import torch_item
 from torch import Tensor
 
+from ..devices import noise_state, put_back
 from ..objectives.compile.agreement import disagreement
 from ..objectives.compile.compiled import CompiledObjective
-from ..programs.watch.generators import noise_state, put_back
 
 Eager = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, list[Tensor]]]
 

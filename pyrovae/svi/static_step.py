@@ -71,7 +71,7 @@ class StaticStep:
         """Puts the optimizer's learning rates of now in their place, where they have changed."""
         now = [group["lr"] for group in self.update.optimizer.param_groups]
         if now != self._rates_now:
-            self.rates.copy_(torch.tensor(now, dtype=self.rates.dtype))
+            self.rates.copy_(torch.tensor(now, dtype=self.rates.dtype, device="cpu"))
             self._rates_now = now
 
     def fixed(self) -> list[Tensor]:

@@ -13,6 +13,7 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.util import torch_item
 from torch import Tensor, nn
 
+from ..devices import noise_state, put_back
 from ..objectives.compile.agreement import is_due
 from ..objectives.compile.compiled import CompiledObjective, StepObjective
 from ..objectives.compile.kinds import Kinds
@@ -21,7 +22,6 @@ from ..objectives.first_step import check_first_step
 from ..programs import capture_parameters, module_mode
 from ..programs.compile.tracing import UntraceableError
 from ..programs.own_memory import OwnMemory, move_out
-from ..programs.watch.generators import noise_state, put_back
 from .captured_step import CapturedStep
 from .comparing import compared
 from .pending import Losses, PendingLoss

@@ -90,7 +90,9 @@ class FreeEnergy:
             raise ValueError(f"expected one of {list(self.variances)}, got {name!r}")
         values: Tensor = getattr(self, name)
         n = values.shape[-1]
-        spread = values.std(-1) / math.sqrt(n) if n > 1 else torch.full(values.shape[:-1], math.nan)
+        spread = (
+            values.std(-1) / math.sqrt(n) if n > 1 else torch.full(values.shape[:-1], math.nan, device="cpu")
+        )
         error = self.variances[name].sum(-1).sqrt() / n
         if name in ("helmholtz", "gap"):
             error = torch.hypot(error, self._numerical())

@@ -116,7 +116,7 @@ def check_temperatures(temperatures: Sequence[float] | Tensor) -> Tensor:
     values = check_rising(temperatures)
     if values[-1] == math.inf:
         raise ValueError("expected finite temperatures, got T = inf: p(x, z)^0 = 1 has no integral")
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 def check_rising(temperatures: Sequence[float] | Tensor) -> list[float]:

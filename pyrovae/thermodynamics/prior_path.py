@@ -66,7 +66,7 @@ def run_prior_path(
         first = next(iter(chunks(program, ais, replace(execution, compile=False))))
         ais = replace(ais, schedule=first.betas(ais.num_temperatures))
     betas = tuple(float(b) for b in ais.schedule or ())
-    grid = torch.tensor(betas, dtype=torch.float64)
+    grid = torch.tensor(betas, dtype=torch.float64, device="cpu")
     ticks = Ticks(execution, program.arguments.num_data * ais.num_chains, len(betas) - 1)
     parts: list[list[Tensor]] = []
     for chunk in chunks(program, ais, execution):

@@ -105,7 +105,7 @@ def class_columns(labels: Any, rows: Sequence[str], classes: Sequence[str], name
             f"{', '.join(unseen[:6])}, of which nothing was learnt"
         )
     places = {word: i for i, word in enumerate(classes)}
-    return one_hot(torch.tensor([places[word] for word in found]), len(classes)).float()
+    return one_hot(torch.tensor([places[word] for word in found], device="cpu"), len(classes)).float()
 
 
 def labels_of(data: Dataset) -> dict[str, Tensor]:

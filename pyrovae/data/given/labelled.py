@@ -74,10 +74,10 @@ def with_given(
 def _evenly(y: Tensor, classes: int, number: int, seed: int) -> Tensor:
     """Rows of so many labels, by turns of the classes in an order that is drawn."""
     random = seeds.generator(seed, seeds.LABELS)
-    order = torch.randperm(len(y), generator=random)
+    order = torch.randperm(len(y), generator=random, device="cpu")
     order = order[y[order] >= 0]
-    turn = torch.zeros(len(order), dtype=torch.long)
+    turn = torch.zeros(len(order), dtype=torch.long, device="cpu")
     for c in range(classes):
         own = y[order] == c
-        turn[own] = torch.arange(int(own.sum()))
+        turn[own] = torch.arange(int(own.sum()), device="cpu")
     return order[turn.argsort(stable=True)[:number]].sort().values

@@ -104,7 +104,7 @@ def new_rows(source: Any, spec: DataSpec) -> NewRows:
         else []
     )
     if KNOWN in spec.given:
-        unknown = torch.full((len(x),), UNKNOWN)
+        unknown = torch.full((len(x),), UNKNOWN, device="cpu")
         if labels is not None:
             notes.append(f"labels of {name} are left out: ln p(x) is the sum over all of them")
         return NewRows((x.float(), unknown), names, tuple(notes))

@@ -20,7 +20,7 @@ SEED: Final = 0
 
 def energy_levels(L: int) -> Tensor:
     """−2L², −2L² + 4, ..., 2L²: the energies of a torus (some have no states), float64 `[L² + 1]`."""
-    return 4 * torch.arange(L * L + 1, dtype=torch.float64) - 2 * L * L
+    return 4 * torch.arange(L * L + 1, dtype=torch.float64, device="cpu") - 2 * L * L
 
 
 def energy_law(law: IsingTorus) -> Tensor:
@@ -73,8 +73,8 @@ def magnetisation_only_kl(law: IsingTorus) -> float:
     field. L > 8: H(n) of draws, with the correction of Miller (1955).
     """
     p, N = up_spins_law(law), law.L**2
-    n = torch.arange(N + 1, dtype=torch.float64)
-    log_ways = torch.lgamma(torch.tensor(N + 1.0, dtype=torch.float64)) - torch.lgamma(n + 1)
+    n = torch.arange(N + 1, dtype=torch.float64, device="cpu")
+    log_ways = torch.lgamma(torch.tensor(N + 1.0, dtype=torch.float64, device="cpu")) - torch.lgamma(n + 1)
     log_ways = log_ways - torch.lgamma(N - n + 1)
     entropy = -float(torch.xlogy(p, p).sum())
     if law.L > MAX_EXACT_SIDE:
@@ -83,7 +83,9 @@ def magnetisation_only_kl(law: IsingTorus) -> float:
 
 
 def _bits(L: int) -> Tensor:
-    return ((torch.arange(2**L).unsqueeze(-1) >> torch.arange(L)) & 1).to(torch.float64)
+    return ((torch.arange(2**L, device="cpu").unsqueeze(-1) >> torch.arange(L, device="cpu")) & 1).to(
+        torch.float64
+    )
 
 
 def _transfer_matrix(L: int, coupling: complex, field: complex) -> Tensor:

@@ -50,17 +50,19 @@ def load_ising(request: Request) -> Raw:
             parts[name].append(block)
     splits, labels = {}, {}
     for name, blocks in parts.items():
-        order = torch.randperm(sizes[name], generator=random)
+        order = torch.randperm(sizes[name], generator=random, device="cpu")
         splits[name] = torch.cat(blocks)[order]
-        labels[name] = torch.cat([torch.full((len(b),), m) for m, b in enumerate(blocks)])[order]
+        labels[name] = torch.cat([torch.full((len(b),), m, device="cpu") for m, b in enumerate(blocks)])[
+            order
+        ]
     parameters = {
-        "L": torch.tensor(laws[0].L),
-        "T": torch.tensor([law.T for law in laws], dtype=torch.float64),
-        "log_partition": torch.tensor([law.log_partition for law in laws], dtype=torch.float64),
+        "L": torch.tensor(laws[0].L, device="cpu"),
+        "T": torch.tensor([law.T for law in laws], dtype=torch.float64, device="cpu"),
+        "log_partition": torch.tensor([law.log_partition for law in laws], dtype=torch.float64, device="cpu"),
     }
     if times:
-        parameters["autocorrelation"] = torch.tensor(times, dtype=torch.float64)
-        parameters["spacing"] = torch.tensor(spacings)
+        parameters["autocorrelation"] = torch.tensor(times, dtype=torch.float64, device="cpu")
+        parameters["spacing"] = torch.tensor(spacings, device="cpu")
     return Raw(
         "ising",
         splits,

@@ -62,7 +62,7 @@ def swendsen_wang(L: int, T: float, num: int, generator: torch.Generator | None 
         )
     spacing = math.ceil(SPACING * tau)
     draws = -(-num // chains)
-    samples = torch.empty(draws, chains, L * L)
+    samples = torch.empty(draws, chains, L * L, device="cpu")
     for k in range(draws):
         for _ in range(spacing):
             spin = _sweep(spin, bonds, opening, generator)
@@ -89,7 +89,7 @@ def autocorrelation_time(series: np.ndarray) -> float:
 
 
 def _uniform(n: int, generator: torch.Generator | None) -> np.ndarray:
-    u: np.ndarray = torch.rand(n, generator=generator, dtype=torch.float64).numpy()
+    u: np.ndarray = torch.rand(n, generator=generator, dtype=torch.float64, device="cpu").numpy()
     return u
 
 

@@ -45,7 +45,7 @@ class IsingTorus:
     def _derivatives(self) -> tuple[float, float, float]:
         """ln Z and its first two derivatives by K."""
         with torch.enable_grad():
-            K = torch.tensor(1 / self.T, dtype=torch.float64, requires_grad=True)
+            K = torch.tensor(1 / self.T, dtype=torch.float64, requires_grad=True, device="cpu")
             value = log_partition(K, self.L)
             (first,) = torch.autograd.grad(value, K, create_graph=True)
             (second,) = torch.autograd.grad(first, K)

@@ -23,8 +23,8 @@ def transfer_matrix_sample(L: int, T: float, num: int, generator: torch.Generato
         raise ValueError(
             f"expected 2 <= L <= {MAX_SIDE} (a row has 2^L states), got L={L}; try swendsen_wang beyond"
         )
-    states = torch.arange(2**L)
-    bits = (states.unsqueeze(-1) >> torch.arange(L)) & 1
+    states = torch.arange(2**L, device="cpu")
+    bits = (states.unsqueeze(-1) >> torch.arange(L, device="cpu")) & 1
     spins = (2 * bits - 1).to(torch.float64)
     within = (spins * spins.roll(-1, -1)).sum(-1)
     # The largest entry is 1, of equal rows: what is left out has a share below 2^(L*L) NOTHING.
@@ -35,7 +35,7 @@ def transfer_matrix_sample(L: int, T: float, num: int, generator: torch.Generato
         power = powers[-1] @ V
         power /= power.max()
         powers.append(power.masked_fill_(power < NOTHING, 0.0))
-    rows = torch.empty(num, L, dtype=torch.long)
+    rows = torch.empty(num, L, dtype=torch.long, device="cpu")
     for start in range(0, num, ROWS_AT_ONCE):
         block = rows[start : start + ROWS_AT_ONCE]
         first = _draw(powers[L - 1].diagonal().expand(len(block), -1), generator)
@@ -48,5 +48,8 @@ def transfer_matrix_sample(L: int, T: float, num: int, generator: torch.Generato
 def _draw(weights: Tensor, generator: torch.Generator | None) -> Tensor:
     """A state `[n]` by its weight `[n, states]`, in float64: torch.multinomial would draw in float32 steps."""
     cumulative = weights.cumsum(-1)
-    u = torch.rand(len(weights), 1, generator=generator, dtype=torch.float64) * cumulative[:, -1:]
+    u = (
+        torch.rand(len(weights), 1, generator=generator, dtype=torch.float64, device="cpu")
+        * cumulative[:, -1:]
+    )
     return torch.searchsorted(cumulative, u, right=True).clamp(max=weights.shape[-1] - 1).squeeze(-1)

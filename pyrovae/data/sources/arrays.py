@@ -169,7 +169,7 @@ def _from_splits(name: str, source: Mapping[Any, Any], request: Request) -> Raw:
             named |= {split: tuple(own_names[i] for i in row) for split, row in parts.items()}
         if given_labels is not None:
             labels |= {split: given_labels[row] for split, row in parts.items()}
-        rows = {s: parts.get(s, torch.arange(len(x))) for s, x in splits.items()}
+        rows = {s: parts.get(s, torch.arange(len(x), device="cpu")) for s, x in splits.items()}
     return Raw(
         name,
         {s: splits[s] for s in SPLITS},

@@ -26,10 +26,10 @@ def load_linear_gaussian(request: Request) -> Raw:
     random = seeds.generator(request.seed, seeds.SIMULATION)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random, dtype=torch.float64)
+        return torch.randn(*shape, generator=random, dtype=torch.float64, device="cpu")
 
     W, b = normal(FEATURES, FACTORS), normal(FEATURES)
-    psi = 0.1 + 0.4 * torch.rand(FEATURES, generator=random, dtype=torch.float64)
+    psi = 0.1 + 0.4 * torch.rand(FEATURES, generator=random, dtype=torch.float64, device="cpu")
     splits = {
         name: (normal(n, FACTORS) @ W.mT + b + normal(n, FEATURES) * psi.sqrt()).to(torch.float32)
         for name, n in SIZES.items()

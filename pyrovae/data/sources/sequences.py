@@ -96,7 +96,7 @@ def padded(x: Tensor, lengths: Tensor, steps: int, name: str) -> Tensor:
         )
     out = x.new_zeros(len(x), steps, *x.shape[2:])
     out[:, : min(steps, x.shape[1])] = x[:, :steps]
-    beyond = torch.arange(steps) >= lengths[:, None]
+    beyond = torch.arange(steps, device="cpu") >= lengths[:, None]
     return out.masked_fill(beyond.reshape(*beyond.shape, *(1,) * (x.dim() - 2)), 0.0)
 
 

@@ -69,7 +69,7 @@ def whole_columns(spec: DataSpec) -> Tensor | bool:
     """Whether the numbers of each column are whole."""
     if spec.table is None:
         return spec.support not in ("real", "unit_interval")
-    return torch.tensor([c.role not in ("real", "positive") for c in features(spec.table)])
+    return torch.tensor([c.role not in ("real", "positive") for c in features(spec.table)], device="cpu")
 
 
 def standardization_of(raw: Raw, log: Sequence[str]) -> Standardization:
@@ -118,9 +118,9 @@ def warn_scales(raw: Raw) -> None:
     train = raw.splits["train"]
     if raw.support not in ("real", "mixed") or train.dim() != 2:
         return
-    taken = torch.ones(train.shape[1], dtype=torch.bool)
+    taken = torch.ones(train.shape[1], dtype=torch.bool, device="cpu")
     if raw.table is not None:
-        taken = torch.tensor([c.role in ("real", "positive") for c in features(raw.table)])
+        taken = torch.tensor([c.role in ("real", "positive") for c in features(raw.table)], device="cpu")
     x = train.double()
     held = ~x.isnan()
     count = held.sum(0).clamp(min=1)

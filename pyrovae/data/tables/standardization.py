@@ -125,7 +125,7 @@ def fitted(
             f"expected positive numbers in {listed(bad)} of {data}, whose logarithm is asked for, got others; try it "
             "without"
         )
-    asked = torch.tensor(list(log))
+    asked = torch.tensor(list(log), device="cpu")
     x = torch.where(asked, torch.where(asked, x, 1.0).log(), x)
     held = ~x.isnan()
     count = held.sum(0)

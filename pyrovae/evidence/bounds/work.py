@@ -94,7 +94,7 @@ class WorkDistributions:
         every = torch.cat([forward, reverse])
         every = every[torch.isfinite(every)]
         low, high = (float(every.quantile(p)) for p in (0.01, 0.95))
-        edges = torch.linspace(low, max(high, low + 1e-6), bins + 1, dtype=torch.float64)
+        edges = torch.linspace(low, max(high, low + 1e-6), bins + 1, dtype=torch.float64, device="cpu")
         counts = (torch.histogram(v[torch.isfinite(v)], edges)[0] for v in (forward, reverse))
         width = edges[1] - edges[0]
         one, other = (c / (len(self.forward) * width) for c in counts)

@@ -26,7 +26,7 @@ def power_schedule(num_temperatures: int, power: float = 4.0) -> Tensor:
     https://doi.org/10.1111/j.1467-9868.2007.00650.x
     """
     check_num_temperatures(num_temperatures)
-    return torch.linspace(0, 1, num_temperatures, dtype=torch.float64) ** power
+    return torch.linspace(0, 1, num_temperatures, dtype=torch.float64, device="cpu") ** power
 
 
 def check_num_temperatures(value: Any) -> None:

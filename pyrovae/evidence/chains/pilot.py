@@ -49,10 +49,10 @@ class Tuning:
         The variance of an increment of ln w is then about the same everywhere.
         https://papers.nips.cc/paper/2013/hash/fb60d411a5c5b72b2e7d3527cfc84fd0-Abstract.html
         """
-        own = torch.linspace(0, 1, len(self.betas), dtype=torch.float64)
+        own = torch.linspace(0, 1, len(self.betas), dtype=torch.float64, device="cpu")
         total = float(self.length[-1])
         share = own if total <= 0 else (1 - MIX) * self.length / total + MIX * own
-        wanted = torch.linspace(0, 1, num_temperatures, dtype=torch.float64)
+        wanted = torch.linspace(0, 1, num_temperatures, dtype=torch.float64, device="cpu")
         i = torch.searchsorted(share, wanted, right=True).clamp(1, len(share) - 1) - 1
         inside = (wanted - share[i]) / (share[i + 1] - share[i])
         betas = (self.betas[i] + inside * (self.betas[i + 1] - self.betas[i])).tolist()
@@ -92,8 +92,8 @@ def tune(evaluate: Evaluate, u: Tensor, betas: Sequence[float], leapfrog: int, t
         # A chain without density says nothing on the spread of the others.
         slope = torch.where(torch.isnan(slope), slope.nanmean(0), slope)
         spread.append(float(torch.nan_to_num(slope.std(0)).mean()))
-    grid = torch.tensor(betas, dtype=torch.float64)
-    sd = torch.tensor(spread, dtype=torch.float64)
+    grid = torch.tensor(betas, dtype=torch.float64, device="cpu")
+    sd = torch.tensor(spread, dtype=torch.float64, device="cpu")
     pieces = 0.5 * (sd[1:] + sd[:-1]) * grid.diff()
     length = torch.cat([grid.new_zeros(1), pieces.cumsum(0)])
     return Tuning(grid, torch.stack(steps), torch.stack(scales), length)

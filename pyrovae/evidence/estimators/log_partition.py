@@ -148,7 +148,7 @@ def path_of(betas: int | Sequence[float] | Tensor) -> list[float]:
     if isinstance(betas, int) and not isinstance(betas, bool):
         if betas < 2:
             raise ValueError(f"expected at least 2 temperatures, got {betas}")
-        return [float(b) for b in torch.linspace(0, 1, betas, dtype=torch.float64)]
+        return [float(b) for b in torch.linspace(0, 1, betas, dtype=torch.float64, device="cpu")]
     path = [float(b) for b in betas]  # type: ignore[union-attr]  # a bool ends here
     if len(path) < 2 or path[0] != 0 or path[-1] != 1 or any(b <= a for a, b in pairwise(path)):
         raise ValueError(
@@ -183,7 +183,7 @@ def bootstrapped(log_weights: Tensor, seed: int = 0) -> tuple[float, float]:
     """ln of the mean weight, and the standard deviation of that over bootstrap samples of the chains."""
     c = len(log_weights)
     random = torch.Generator().manual_seed(seed)
-    counts = torch.randint(c, (RESAMPLES, c), generator=random)
+    counts = torch.randint(c, (RESAMPLES, c), generator=random, device="cpu")
     means = torch.logsumexp(log_weights[counts], -1) - math.log(c)
     return float(torch.logsumexp(log_weights, 0)) - math.log(c), float(means.std())
 

@@ -120,8 +120,8 @@ class MLMC:
         values, base, offset = [], [], 0
         sums = LevelSums(self.max_level, sum(map(len, chunks)))
         for i, rows in enumerate(chunks):
-            out = torch.empty(self.replicates, len(rows), dtype=torch.float64)
-            first = torch.empty(self.replicates, self.base, len(rows), dtype=torch.float64)
+            out = torch.empty(self.replicates, len(rows), dtype=torch.float64, device="cpu")
+            first = torch.empty(self.replicates, self.base, len(rows), dtype=torch.float64, device="cpu")
             for level in levels[i].unique().tolist():
                 r, n = (levels[i] == level).nonzero(as_tuple=True)
                 at = 0
@@ -139,7 +139,7 @@ class MLMC:
 
     def _levels(self, num_data: int, seed: int, chunk: int) -> Tensor:
         with seeded(seed, "mlmc levels", chunk):
-            u = torch.rand(self.replicates, num_data, dtype=torch.float64)
+            u = torch.rand(self.replicates, num_data, dtype=torch.float64, device="cpu")
         # P(level >= l) = P(u <= 2^{-r l})
         return (-u.log2() / self.rate).floor().clamp(max=self.max_level).long()
 

@@ -20,7 +20,9 @@ class LevelSums:
     """
 
     def __init__(self, max_level: int, num_data: int) -> None:
-        self.count, self.second, self.fourth = torch.zeros(3, max_level + 1, num_data, dtype=torch.float64)
+        self.count, self.second, self.fourth = torch.zeros(
+            3, max_level + 1, num_data, dtype=torch.float64, device="cpu"
+        )
 
     def add(self, level: int, delta: Tensor, data: Tensor) -> None:
         """Takes in the Delta of one level, `[blocks, m]`, of the data `[m]`; infinite ones count as such."""
@@ -53,9 +55,9 @@ def decay(sums: LevelSums, data: Tensor) -> tuple[float, float]:
         return math.inf, 0.0
     if len(levels) < 2 or not all(map(math.isfinite, squares)) or min(squares) <= 0:
         return math.nan, math.nan
-    y = torch.tensor(squares, dtype=torch.float64).log2()
-    x = torch.tensor(levels, dtype=torch.float64)
-    second = torch.tensor(squares, dtype=torch.float64)
+    y = torch.tensor(squares, dtype=torch.float64, device="cpu").log2()
+    x = torch.tensor(levels, dtype=torch.float64, device="cpu")
+    second = torch.tensor(squares, dtype=torch.float64, device="cpu")
     relative = (fourth[levels] / count[levels] / second.square() - 1) / count[levels]
     # Kurtosis is underestimated from few blocks; no level knows its logarithm that well.
     weight = 1 / (relative.clamp(min=2.0 / count[levels]) / math.log(2) ** 2)

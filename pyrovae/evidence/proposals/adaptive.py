@@ -104,7 +104,7 @@ class Adaptive(FittedEstimator):
         self, program: Program, indices: Tensor, chunk: int, fitter: Fitter, execution: Execution
     ) -> PerDatum:
         amortised = Proposal(program, indices, [], 1 - AMORTISED_PRIOR, AMORTISED_PRIOR)
-        easy = torch.zeros(len(indices), dtype=torch.bool)
+        easy = torch.zeros(len(indices), dtype=torch.bool, device="cpu")
         found = []
         together = program.arguments.calling != "sliced"  # runs on all of its data alone
         if amortised.has_guide:
@@ -157,7 +157,9 @@ class Adaptive(FittedEstimator):
     def _told(self, part: PerDatum, way: Way, number: int, annealed: bool = False) -> PerDatum:
         """The result with what it says of the way it was found."""
         n = len(part.log_evidence)
-        own, chains, draws = (torch.full((n,), float(v)) for v in (way == "own", annealed, number))
+        own, chains, draws = (
+            torch.full((n,), float(v), device="cpu") for v in (way == "own", annealed, number)
+        )
         details = {OWN: own, ANNEALED: chains, NUM_DRAWS: draws, "tolerance": self.tolerance}
         return replace(part, curve={}, details={**part.details, **details})
 
@@ -173,7 +175,7 @@ class Adaptive(FittedEstimator):
     ) -> list[tuple[Tensor, PerDatum]]:
         """Fresh draws of the data wanted, as many as each needs: their rows, and their results."""
         levels = [*(level for level in LEVELS if level < self.max_samples), self.max_samples]
-        steps = torch.searchsorted(torch.tensor(levels, dtype=needed.dtype), needed).clamp(
+        steps = torch.searchsorted(torch.tensor(levels, dtype=needed.dtype, device="cpu"), needed).clamp(
             max=len(levels) - 1
         )
         if proposal.program.arguments.calling != "sliced":

@@ -99,7 +99,7 @@ class Fitter:
         if 0 < missing <= len(indices) and program.arguments.calling == "sliced":
             # Filled up with its last datum, more than half a chunk fits the graph that is there.
             whole = self(torch.cat([indices, indices[-1:].expand(missing)]), chunk, advance)
-            return whole.select(torch.arange(len(indices)))
+            return whole.select(torch.arange(len(indices), device="cpu"))
         flow = self._flow(indices, chunk, advance)
         rest = fit.defensive
         if flow.own[0].shape[-1] > MOST_COORDINATES:

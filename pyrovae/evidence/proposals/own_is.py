@@ -75,4 +75,4 @@ class OwnIS(FittedEstimator):
             n = len(chunks[i])
             proposal = fitter(chunks[i], i, lambda: advance(n))  # noqa: B023
             part = proposal.estimate(self.num_samples, execution, "own draws", i, advance=advance)
-            yield i, replace(part, details={**part.details, OWN: torch.ones(n)})
+            yield i, replace(part, details={**part.details, OWN: torch.ones(n, device="cpu")})

@@ -138,7 +138,7 @@ class Proposal:
         for block, own in enumerate(order.split(size)):
             with self.program.quiet(execution.seed, stream, *counters, block):
                 # In any order: consecutive draws, of which L_k is made, are then of all components.
-                own = own.sort().values[(places := torch.randperm(len(own)))]
+                own = own.sort().values[(places := torch.randperm(len(own), device="cpu"))]
                 u, lw = self._block(own, places, shares)
             weights.append(lw)
             strata.append(own)
@@ -161,9 +161,11 @@ class Proposal:
 
     def _order(self, total: int) -> Tensor:
         """The component of each of all draws: fixed numbers of each, spread evenly."""
-        ends = torch.tensor([round(total * sum(self.shares[: i + 1])) for i in range(len(self.shares))])
+        ends = torch.tensor(
+            [round(total * sum(self.shares[: i + 1])) for i in range(len(self.shares))], device="cpu"
+        )
         stride = next(s for s in range(int(0.618 * total) + 1, 2 * total + 2) if math.gcd(s, total) == 1)
-        order = torch.searchsorted(ends, torch.arange(total) * stride % total, right=True)
+        order = torch.searchsorted(ends, torch.arange(total, device="cpu") * stride % total, right=True)
         counts = torch.bincount(order, minlength=len(self.shares))
         if any(share and count < 2 for share, count in zip(self.shares, counts.tolist(), strict=True)):
             raise ValueError(

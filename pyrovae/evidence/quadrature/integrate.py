@@ -96,7 +96,7 @@ def integrate(
     peaks = _peaks(log_densities, mean, covariance, scouts) if gradients else None
     mean, covariance = _start(peaks, mean, covariance)
     mean, factor = _place(log_densities, mean, covariance)
-    mapped = torch.zeros(dim, dtype=torch.bool) if mapped is None else mapped
+    mapped = torch.zeros(dim, dtype=torch.bool, device="cpu") if mapped is None else mapped
 
     def over(end: float) -> tuple[Integral, Tensor]:
         given = (log_densities, mean, factor, peaks, tolerance, scouts, end)
@@ -265,7 +265,9 @@ def _around(peaks: Peaks, mean: Tensor, inverse: Tensor, end: float) -> Tensor:
 def _edges(places: Tensor | None, shape: torch.Size, device: torch.device, end: float) -> Tensor:
     """First edges of panels, `[B, n, d]`, rising from -end to end."""
     n, dim = shape
-    fixed = torch.tensor([-end, end, *(s * v for v in FIXED[dim] for s in (-1, 1))], dtype=torch.float64)
+    fixed = torch.tensor(
+        [-end, end, *(s * v for v in FIXED[dim] for s in (-1, 1))], dtype=torch.float64, device="cpu"
+    )
     edges = [fixed.to(device)[:, None, None].expand(-1, n, dim)]
     if places is not None:
         share = torch.linspace(0, 1, QUANTILES[dim] + 2, dtype=torch.float64, device=device)[1:-1]

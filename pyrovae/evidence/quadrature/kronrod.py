@@ -33,13 +33,17 @@ _G = (
     0.3818300505051189,
     0.0,
 )
-_NODES = torch.tensor([*(-x for x in _X), 0.0, *_X[::-1]], dtype=torch.float64)
-_KRONROD = torch.tensor([*_K, 0.209482141084727828012999174891714, *_K[::-1]], dtype=torch.float64)
-_GAUSS = torch.tensor([*_G, 0.417959183673469387755102040816327, *_G[::-1]], dtype=torch.float64)
+_NODES = torch.tensor([*(-x for x in _X), 0.0, *_X[::-1]], dtype=torch.float64, device="cpu")
+_KRONROD = torch.tensor(
+    [*_K, 0.209482141084727828012999174891714, *_K[::-1]], dtype=torch.float64, device="cpu"
+)
+_GAUSS = torch.tensor(
+    [*_G, 0.417959183673469387755102040816327, *_G[::-1]], dtype=torch.float64, device="cpu"
+)
 # A jump between two nodes is in the rules' difference; one past the last node is not, nor a flank that rises there.
 # So the ends are looked at too, with weight zero: there the polynomial through the nodes must meet the integrand.
 _LAST = float(1 - _NODES[-1])
-_END = torch.ones(1, dtype=torch.float64)
+_END = torch.ones(1, dtype=torch.float64, device="cpu")
 POINTS = torch.cat([-_END, _NODES, _END])
 KRONROD, GAUSS = (torch.nn.functional.pad(w, (1, 1)) for w in (_KRONROD, _GAUSS))
 

@@ -51,8 +51,8 @@ def beyond(
     """
     n, dim = place.shape
     wide = eps < 1e-10
-    near = torch.arange(NEAREST * PER, FINE * PER + 1, dtype=torch.float64) / PER
-    far = torch.arange(FINE + 3.0, FAR[wide], 3.0, dtype=torch.float64)
+    near = torch.arange(NEAREST * PER, FINE * PER + 1, dtype=torch.float64, device="cpu") / PER
+    far = torch.arange(FINE + 3.0, FAR[wide], 3.0, dtype=torch.float64, device="cpu")
     decades = torch.cat([near, far]).to(place.device)[:, None]
     rows = torch.arange(n, device=place.device)
     past, outside = torch.zeros(2, n, dtype=torch.float64, device=place.device).unbind(0)

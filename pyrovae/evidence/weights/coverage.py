@@ -63,7 +63,7 @@ class _Known(dist.TorchDistribution):
         return _Known(self.log_density.expand(batch_shape))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        return torch.zeros(tuple(sample_shape) + self.batch_shape, dtype=self.log_density.dtype)
+        return torch.zeros(tuple(sample_shape) + self.batch_shape, dtype=self.log_density.dtype, device="cpu")
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.log_density.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
@@ -71,13 +71,13 @@ class _Known(dist.TorchDistribution):
 
 def lognormal(variance: float) -> Law:
     """ln w ~ N(-variance / 2, variance)."""
-    zero = torch.zeros((), dtype=torch.float64)
+    zero = torch.zeros((), dtype=torch.float64, device="cpu")
     return Law("lognormal", variance, dist.Normal(zero, 1.0), lambda z: variance**0.5 * z - variance / 2)
 
 
 def pareto(k: float) -> Law:
     """w = (1 - k) U^{-k}, U uniform: tail index k < 1, no variance for k >= 1/2."""
-    one = torch.ones((), dtype=torch.float64)
+    one = torch.ones((), dtype=torch.float64, device="cpu")
     return Law("Pareto", k, dist.Exponential(one), lambda z: k * z + math.log1p(-k))
 
 
@@ -132,7 +132,7 @@ def interval_coverage(
         level: nominal coverage.
         seed: of the weights.
     """
-    x = torch.zeros(repeats, dtype=torch.float64)
+    x = torch.zeros(repeats, dtype=torch.float64, device="cpu")
     out = []
     for law in laws:
         ev = evidence(*law.program(), x, estimators=estimators, seed=seed)

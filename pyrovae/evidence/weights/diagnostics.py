@@ -41,7 +41,7 @@ def pareto_khat(log_weights: Tensor) -> Tensor:
     -inf where the weights are equal (within one per cent of each other): there is no tail.
     """
     if len(log_weights) < MIN_SAMPLES:
-        return torch.full(log_weights.shape[1:], torch.nan, dtype=torch.float64)
+        return torch.full(log_weights.shape[1:], torch.nan, dtype=torch.float64, device="cpu")
     return _khat(log_weights, fit_tails(log_weights)).cpu()
 
 

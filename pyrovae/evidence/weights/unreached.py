@@ -66,8 +66,10 @@ def with_unreached(
     concerned = [e for e in estimators if e.name in results and _has_draws_of_the_guide(e, results[e.name])]
     if not concerned or program.narrower:
         return dict(results)
-    rows = torch.arange(program.arguments.num_data) if rows is None else rows
-    values = torch.full((len(concerned), program.arguments.num_data), torch.nan, dtype=torch.float64)
+    rows = torch.arange(program.arguments.num_data, device="cpu") if rows is None else rows
+    values = torch.full(
+        (len(concerned), program.arguments.num_data), torch.nan, dtype=torch.float64, device="cpu"
+    )
     values[:, rows] = torch.stack([results[e.name].log_evidence.cpu().double() for e in concerned])
     numbers = [e.num_samples or drawn for e in concerned]
     at_once = None if chunk is None else chunk.data

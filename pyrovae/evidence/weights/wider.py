@@ -81,7 +81,7 @@ def of_flatter(
     draws = draws_of(program, number, 1 + latents.num_values // VALUES_AT_ONCE)
     law, sites = FlatLaw.of(latents.num_elements), latents.sites
     most = MOST_OF_FEW if program.vectorised else max(draws, number)
-    missed, total = (torch.zeros(2, *values.shape, dtype=torch.float64) for _ in range(2))
+    missed, total = (torch.zeros(2, *values.shape, dtype=torch.float64, device="cpu") for _ in range(2))
     for indices, at, samples in parts(program, values, draws, budget, rows, latents.num_values):
         v = values[:, at].unsqueeze(1)
         level = torch.stack(
@@ -118,10 +118,10 @@ def of_prior(
 
     Args as in `of_flatter`; raises whatever the model raises at draws of its prior.
     """
-    found = torch.zeros(2, *values.shape, dtype=torch.float64)
+    found = torch.zeros(2, *values.shape, dtype=torch.float64, device="cpu")
     draws = draws_of(program, number)
     for indices, at, samples in parts(program, values, draws, budget, rows):
-        log_w = torch.empty(0, len(at), dtype=torch.float64)
+        log_w = torch.empty(0, len(at), dtype=torch.float64, device="cpu")
         v = values[:, at].unsqueeze(1)
         look = min(draws, max(LOOK, LOOKED // len(at)))
         for first, size in ((0, look), (look, draws - look)):

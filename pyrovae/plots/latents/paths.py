@@ -17,7 +17,7 @@ def gaussian_quantiles(steps: int) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"expected steps >= 1, got {steps}")
-    return torch.special.ndtri((torch.arange(steps, dtype=torch.float64) + 0.5) / steps)
+    return torch.special.ndtri((torch.arange(steps, dtype=torch.float64, device="cpu") + 0.5) / steps)
 
 
 def lerp(start: Tensor, end: Tensor, steps: int) -> Tensor:

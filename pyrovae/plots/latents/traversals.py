@@ -64,7 +64,7 @@ def plot_traversals(
     importance = codes.kl if codes.kl is not None else codes.mean.double().var(0, unbiased=False)
     order = importance.argsort(descending=True, stable=True)[:num_dims].tolist()
     mean, sd = space.prior_moments()
-    half = torch.linspace(-width, width, steps)
+    half = torch.linspace(-width, width, steps, device="cpu")
     offsets = ((half - half.flip(0)) / 2).to(mean)  # symmetric: the middle is 0, not nearly
     z = codes.mean[datum].repeat(len(order), steps, 1)
     for row, j in enumerate(order):

@@ -41,7 +41,7 @@ def plot_chain(
         ValueError: fewer than 2 states, num or columns out of range, gammas of another number; as `plot_images`.
     """
     backwards = None if gammas is None else gammas.flip(0)
-    times = torch.linspace(1, 0, max(1, len(states)))
+    times = torch.linspace(1, 0, max(1, len(states)), device="cpu")
     return _states(states, times, image_shape, ax, x, False, backwards, num, columns, value_range)
 
 
@@ -66,7 +66,7 @@ def plot_noising(
     Raises:
         ValueError: as `plot_chain`.
     """
-    times = torch.linspace(0, 1, max(1, len(states)))
+    times = torch.linspace(0, 1, max(1, len(states)), device="cpu")
     return _states(states, times, image_shape, ax, x, True, gammas, num, columns, value_range)
 
 
@@ -90,7 +90,13 @@ def _states(
     if gammas is not None and len(gammas) != len(states):
         raise ValueError(f"expected one of gammas for each of {len(states)} states, got {len(gammas)}")
     num = min(num, len(states[0]))
-    shown = torch.linspace(0, len(states) - 1, min(columns, len(states))).round().long().unique().tolist()
+    shown = (
+        torch.linspace(0, len(states) - 1, min(columns, len(states)), device="cpu")
+        .round()
+        .long()
+        .unique()
+        .tolist()
+    )
     pictures = [states[i][:num] for i in shown]
     heads = [f"{float(times[i]):.2g}" for i in shown]
     ratios = None if gammas is None else [_ratio(float(gammas[i])) for i in shown]
@@ -138,7 +144,7 @@ def plot_noise_schedule(
     """
     if not schedules:
         raise ValueError("expected at least one schedule, got none")
-    t = torch.linspace(0, 1, points)
+    t = torch.linspace(0, 1, points, device="cpu")
     with canvas(ax, 3.4, 2.4) as ax, torch.no_grad():
         for i, (name, schedule) in enumerate(schedules.items()):
             where: Any = next(iter(getattr(schedule, "parameters", lambda: iter(()))()), t)

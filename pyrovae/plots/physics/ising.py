@@ -40,7 +40,7 @@ def plot_latent_magnetisation(z: Tensor, m: Tensor, T: Tensor, ax: Axes | None =
         )
     with canvas(ax, 3.9, 2.9) as ax:
         # Mixed, so that no temperature lies on top of the others.
-        order = torch.randperm(len(z), generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(len(z), generator=torch.Generator().manual_seed(0), device="cpu")
         drawn = ax.scatter(
             m[order], z[order], c=T[order], s=4, alpha=0.7, linewidths=0, cmap="viridis", rasterized=True
         )

@@ -77,7 +77,7 @@ def plot_ising_correlations(
     with matplotlib.rc_context(STYLE):
         figure = _row(list(exact))
         for ax, (t, G) in zip(figure.axes, exact.items(), strict=True):
-            r = torch.arange(len(G))
+            r = torch.arange(len(G), device="cpu")
             ax.plot(r, G, color=BLACK, label="exact")
             for i, (name, found) in enumerate(models.items()):
                 if t in found:

@@ -39,9 +39,9 @@ def plot_worst(
     def label(word: str, rows: list[int]) -> str:
         if e.ess is None:
             return word
-        ess = e.ess[torch.tensor(rows)]
+        ess = e.ess[torch.tensor(rows, device="cpu")]
         return f"{word}\nESS {float(ess.min()):.0f}–{float(ess.max()):.0f}"
 
     x = ev.x.detach().cpu()
-    rows = [x[torch.tensor(worst)], x[torch.tensor(best)]]
+    rows = [x[torch.tensor(worst, device="cpu")], x[torch.tensor(best, device="cpu")]]
     return plot_images(rows, image_shape, ax, labels=[label("worst", worst), label("best", best)])

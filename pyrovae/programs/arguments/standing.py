@@ -80,7 +80,10 @@ def _first_look(program: Any) -> _Look:
     if whole or few == len(x):
         return _Look(sliced, every)
     # Sorted data may be alike for long.
-    look = _Look(sliced, every[torch.linspace(0, len(x) - 1, few, dtype=torch.float64).long().to(x.device)])
+    look = _Look(
+        sliced,
+        every[torch.linspace(0, len(x) - 1, few, dtype=torch.float64, device="cpu").long().to(x.device)],
+    )
     try:
         by_place = look.reads_places()
     except Exception:  # what cannot be watched may read anything
@@ -118,8 +121,10 @@ class _Look:
     def __init__(self, program: Any, rows: Tensor) -> None:
         self.program, self.rows, n = program, rows, len(rows)
         random = torch.Generator().manual_seed(0)
-        order = torch.randperm(n, generator=random)
-        self.order = (order.flip(0) if bool((order == torch.arange(n)).all()) else order).to(rows.device)
+        order = torch.randperm(n, generator=random, device="cpu")
+        self.order = (order.flip(0) if bool((order == torch.arange(n, device="cpu")).all()) else order).to(
+            rows.device
+        )
         self.every = torch.arange(n, device=rows.device)
         self.kept = torch.zeros(n, dtype=torch.bool, device=rows.device)
         self.kept[self.order[: (n + 1) // 2]] = True
@@ -232,7 +237,7 @@ def _moved(leaves: dict[str, Tensor]) -> Iterator[None]:
     former = {n: p.data.clone() for n, p in leaves.items()}
     try:
         for p in leaves.values():
-            noise = torch.randn(p.shape, generator=random, dtype=torch.float64)
+            noise = torch.randn(p.shape, generator=random, dtype=torch.float64, device="cpu")
             p.data.add_((MOVED * noise).to(p.device, p.dtype))
         yield
     finally:

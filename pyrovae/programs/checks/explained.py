@@ -18,6 +18,12 @@ FAILURES = (
 # What Pyro says of a law whose last dim is of one datum, and was not declared so.
 _PLATE = re.compile(r"Shape mismatch inside plate\('(.+?)'\) at site (\S+) dim (-?\d+), (\d+) vs (\d+)")
 
+# By whether x is on a CPU.
+_CPU = {
+    True: "or x.to(...) of the program's device",
+    False: "or all on a CPU, by device='cpu' where a run is loaded, and by --device cpu",
+}
+
 _TWICE = re.compile(r"Multiple sample sites named '(.+?)'")
 
 
@@ -64,6 +70,11 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
         hint = "to call guide(x, ...) and model(x, ...) by themselves"
         if "dtype" in text or "scalar type" in text:
             hint = "one dtype for x, its context and all modules: x.float(), module.float()"
+        elif "same device" in text or "device type" in text:
+            hint = (
+                "one device for x, its context, all modules and each tensor that the program makes or holds: "
+                f"module.to(x.device), torch.zeros(2, device=x.device); {_CPU[x.device.type == 'cpu']}"
+            )
         more = f" and {len(context)} more argument(s)" if context else ""
         raise ValueError(
             f"expected a model and a guide that run on x of shape {tuple(x.shape)} ({x.dtype}, {x.device}){more}, got "

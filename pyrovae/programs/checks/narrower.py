@@ -142,7 +142,7 @@ def bounds(fn: Any) -> tuple[Tensor, Tensor] | None:
     if type(support).__name__ not in _INTERVALS:
         return None
     if type(support).__name__ == "_Boolean":
-        low, high = torch.tensor(0.0), torch.tensor(1.0)
+        low, high = torch.tensor(0.0, device="cpu"), torch.tensor(1.0, device="cpu")
     else:
         low = torch.as_tensor(getattr(support, "lower_bound", -math.inf)).double().cpu()
         high = torch.as_tensor(getattr(support, "upper_bound", math.inf)).double().cpu()

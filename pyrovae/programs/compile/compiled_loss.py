@@ -206,7 +206,7 @@ class CompiledLoss:
         def move(t: Tensor) -> Tensor:
             if not t.is_floating_point():
                 return t
-            bits = torch.randint(2, t.shape, generator=generator).to(t)
+            bits = torch.randint(2, t.shape, generator=generator, device="cpu").to(t)
             return t * (1 - torch.finfo(t.dtype).eps * bits)
 
         with torch.no_grad():

@@ -10,6 +10,7 @@ from pyro import poutine
 
 from ...checking import checked
 from ..arguments.contexts import decide
+from ..checks.explained import explained
 from ..declaration import declaration_of
 from ..modes import module_mode
 from ..seeds import seed_of_part
@@ -76,14 +77,15 @@ def simulate(
     parts: list[Generated] = []
     for start in range(0, num_data, ROWS):
         rows = min(ROWS, num_data - start)
-        made = predictive.simulate(
-            model,
-            *repeated(like, rows, start),
-            seed=seed_of_part(seed, len(parts)),
-            observed=observed,
-            plate=plate,
-            on_changed=None if parts else refuse_changed,
-        )
+        with explained(like[0], like[1:]):
+            made = predictive.simulate(
+                model,
+                *repeated(like, rows, start),
+                seed=seed_of_part(seed, len(parts)),
+                observed=observed,
+                plate=plate,
+                on_changed=None if parts else refuse_changed,
+            )
         if len(made.x) != rows:
             raise ValueError(
                 f"expected a model whose data plate follows len(x) = {rows}, got one that draws {len(made.x)} data; "

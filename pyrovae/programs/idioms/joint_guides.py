@@ -65,7 +65,7 @@ def _parts(auto: Any, frame: Any) -> Iterator[tuple[Any, tuple[int, ...], int, T
         event = site["fn"].event_dim + len(shape) - site["value"].dim()
         axis = len(shape) - event + frame.dim
         size = torch.Size(shape).numel()
-        places = torch.arange(at, at + size).reshape(shape).movedim(axis, 0)
+        places = torch.arange(at, at + size, device="cpu").reshape(shape).movedim(axis, 0)
         yield site, tuple(places.shape[1:]), axis, places.reshape(frame.size, -1)
         at += size
 

@@ -97,7 +97,7 @@ class Densities:
         Their shapes are those of a run without chains.
         """
         width = self.program.max_plate_nesting
-        with self.program.quiet(), self.program.on(self.indices) as given:
+        with self.program.quiet(0, "latents"), self.program.on(self.indices) as given:
             values = {}
             for name, slot in self.slots.items():
                 value = latents[name]
@@ -109,7 +109,7 @@ class Densities:
 
     def latents(self, u: Tensor) -> dict[str, Tensor]:
         """Constrained values by site, `[K, *batch, *event]`."""
-        with self.program.quiet(), self.program.on(self.indices) as given:
+        with self.program.quiet(0, "latents"), self.program.on(self.indices) as given:
             trace = self._model_trace(given, Substitute(self._unpack(u), unconstrained=True))
         return {name: trace.nodes[name]["value"] for name in self.slots}
 
@@ -187,7 +187,7 @@ class Densities:
         return True
 
     def check_guide(self, trace: Any) -> None:
-        """Refuses a guide whose density of z is none that can be computed: auxiliary sites, no inverse."""
+        """Refuses a guide whose density of z cannot be computed: auxiliary sites, no inverse."""
         extra = [n for n, s in sample_sites(trace) if not is_factor(s) and n not in self.slots]
         if extra:
             raise ValueError(

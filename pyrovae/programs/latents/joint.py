@@ -83,7 +83,9 @@ class Joint:
         self._check_states({n: latents[n] for n in self.discrete})
         self._parts = [self._part(n, s) for n, s in latents.items() if n not in self.discrete]
         self.dim = sum(p.size for p in self._parts)
-        self.mapped = torch.tensor([p.mapped for p in self._parts for _ in range(p.size)], dtype=torch.bool)
+        self.mapped = torch.tensor(
+            [p.mapped for p in self._parts for _ in range(p.size)], dtype=torch.bool, device="cpu"
+        )
         model = program.model
         if self.discrete:
             model = pyro.infer.config_enumerate(model, default="parallel")
@@ -238,7 +240,7 @@ class Joint:
 
 
 def _sum(terms: dict[str, Tensor]) -> Tensor:
-    return sum((v.double() for v in terms.values()), torch.zeros((), dtype=torch.float64))
+    return sum((v.double() for v in terms.values()), torch.zeros((), dtype=torch.float64, device="cpu"))
 
 
 def is_discrete(site: Any) -> bool:

@@ -41,7 +41,7 @@ class PairwiseGuide:
 
     Raises:
         ValueError: a latent that the guide does not draw (enumerated in the model), auxiliary guide sites or
-            factors, whose density at a given z is none that can be computed.
+            factors, whose density at a given z cannot be computed.
     """
 
     def __init__(self, program: Program) -> None:
@@ -63,7 +63,7 @@ class PairwiseGuide:
         if extra:
             raise ValueError(
                 f"expected a guide with a density of the latents alone, got the sites {extra} beside them: ln q(z|x) "
-                "at a given z is none that can be computed"
+                "at a given z cannot be computed"
             )
         self.latents = tuple(latents)
         # Of a site: where its data are, from the right, and how many event dims it has.

@@ -16,7 +16,7 @@ class PathWeights:
     """Factors `[K, N]` on the gradient that reaches the draws; known once the model has run."""
 
     def __init__(self) -> None:
-        self.value: Tensor = torch.ones(1, 1)
+        self.value: Tensor = torch.ones(1, 1, device="cpu")
 
     def on(self, draw: Tensor, event_dim: int, datum_dim: int, depth: int, k: int | None) -> Tensor:
         """The draw under a new name, so that draws that were made from it are not weighed with it."""
@@ -58,7 +58,9 @@ def rescored(guide: Any, trace: Any, args: Any, kwargs: Any) -> Any:
 def weighted(log_probs: dict[str, Tensor], weights: dict[str, Any]) -> Any:
     """Sum over sites; a weight of 1 costs nothing."""
     unit = {n: isinstance(w, float) and w == 1.0 for n, w in weights.items()}
-    return sum((v if unit[n] else weights[n] * v for n, v in log_probs.items()), torch.zeros(()))
+    return sum(
+        (v if unit[n] else weights[n] * v for n, v in log_probs.items()), torch.zeros((), device="cpu")
+    )
 
 
 def site_scale(site: Any, datum_dim: int) -> Any:

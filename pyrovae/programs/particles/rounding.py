@@ -246,7 +246,7 @@ def _size(sites: Sites) -> Tensor:
     if sites.marginal is not None:
         return sites.marginal.double().abs().amax(0)
     terms = [*sites.prior.values(), *sites.likelihood.values(), *sites.guide.values()]
-    total = sum((t.double().abs() for t in terms), torch.zeros((), dtype=torch.float64))
+    total = sum((t.double().abs() for t in terms), torch.zeros((), dtype=torch.float64, device="cpu"))
     return total.amax(0)
 
 

@@ -17,6 +17,7 @@ from torch.fx.experimental import proxy_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ...devices import noise_state, put_back, started
 from .reading import place_here
 
 Flat = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
@@ -120,16 +121,16 @@ def undisturbed() -> Iterator[NoWrites]:
         UntraceableError: on leaving, where Python's or NumPy's generator had moved on.
     """
     state, numpy_state = random.getstate(), np.random.get_state()
+    devices = started()
+    noise = noise_state(*devices)
     check = Distribution._validate_sample
     Distribution._validate_sample = lambda self, value: None  # type: ignore[method-assign]  # for the body alone
     store = pyro.get_param_store()
     tables: list[Any] = [(t, dict(t)) for t in (store._params, store._constraints, store._param_to_name)]
     try:
-        # Asking for all devices would start those that nobody uses.
-        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices):
-            yield NoWrites()
+        yield NoWrites()
     finally:
+        put_back(noise, *devices)
         Distribution._validate_sample = check  # type: ignore[method-assign]  # as it was
         created = [n for n in tables[0][0] if n not in tables[0][1]]
         for table, kept in tables:

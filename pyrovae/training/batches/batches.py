@@ -84,7 +84,7 @@ class Batches:
             if len(self._orders) > (self.feed is not None):  # rows are read ahead, of the next epoch too
                 del self._orders[max(self._orders, key=lambda e: abs(e - epoch))]
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-            order = torch.randperm(self.num_data, generator=generator)
+            order = torch.randperm(self.num_data, generator=generator, device="cpu")
             self._orders[epoch] = order if self.feed is not None else order.to(self.source.train[0].device)
         return self._orders[epoch]
 

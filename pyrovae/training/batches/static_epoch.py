@@ -97,7 +97,7 @@ class StaticEpoch:
         self._epoch = epoch
         if not self._streamed:
             self._place(epoch)
-        self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
+        self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype, device="cpu"))
         self._seek(batch)
 
     def _place(self, epoch: int) -> None:
