@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from .html_tables import escaped
+from .pages.tables import escaped
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -38,15 +38,19 @@ def _leave(words: str, number: int, _: FrameType | None) -> NoReturn:
 
 
 def _is_command() -> bool:
-    """Whether this process is `pyrovae ...`, `python inference/x.py ...` or `python -m pyrovae.inference.x ...`."""
+    """Whether this process is `pyrovae ...`, `python -m pyrovae ...`, `python inference/x.py ...` or `python -m
+    pyrovae.inference.x ...`."""
     # A worker of `compare` has its command's arguments, and ends by SIGTERM when the work is done.
     if "--multiprocessing-fork" in sys.orig_argv:
         return False
     first = sys.argv[0] if sys.argv else ""
     if first == "-m":  # as it is while the packages around the module are imported
-        return any(a.startswith("pyrovae.inference.") for a in sys.orig_argv)
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+        return module == "pyrovae" or module.startswith("pyrovae.inference.")
     file = Path(str(getattr(sys.modules.get("__main__"), "__file__", None) or first))
-    return file.stem == "pyrovae" or (file.parent.name == "inference" and file.with_name("cli.py").is_file())
+    if file.stem == "pyrovae" or file.parts[-2:] == ("pyrovae", "__main__.py"):
+        return True
+    return file.parent.name == "inference" and file.with_name("cli.py").is_file()
 
 
 _begin()

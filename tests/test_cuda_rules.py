@@ -356,3 +356,35 @@ def test_a_step_that_is_not_captured_says_so(monkeypatch):
             for _ in range(6):
                 captured()
     assert len(runs) == 6 and "not permitted" in captured.refused
+
+
+def follows(fn):
+    """A program in the way of `programs.placed`: what its lines make lies where its data lie."""
+
+    def run(x):
+        with torch.device(x.device):
+            return fn(x)
+
+    return run
+
+
+def test_a_program_that_names_no_device_keeps_the_rules():
+    net, enc = nn.Linear(L, D), nn.Linear(D, 2 * L)
+
+    def model(x):
+        pyro.module("net", net)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(L), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=net(z)).to_event(1), obs=x)
+
+    def guide(x):
+        pyro.module("enc", enc)
+        scale = pyro.param("scale", torch.ones(L), constraint=dist.constraints.positive)
+        with pyro.plate("data", len(x)):
+            loc, raw = enc(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, scale * raw.exp()).to_event(1))
+
+    with pretended():
+        step = step_of(follows(model), follows(guide), bits(), Trace_ELBO())
+        with CudaRules():
+            step()

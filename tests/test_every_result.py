@@ -7,8 +7,8 @@ import torch
 
 import pyrovae as pv
 from pyrovae import plots
-from pyrovae.latex_tables import latex_table
 from pyrovae.models import ground_truths as gt
+from pyrovae.pages.latex import latex_table
 from pyrovae.runs import read_evidence, write_evidence
 
 ESTIMATORS = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.html_scatter import svg_scatter
 from pyrovae.models import ground_truths as gt
+from pyrovae.pages.scatter import svg_scatter
 from pyrovae.plots.latents.pointed import latent_svg
 
 

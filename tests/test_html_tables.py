@@ -9,9 +9,9 @@ import pytest
 import pyrovae as pv
 from pyrovae.comparing.rendering import terminal
 from pyrovae.comparing.table import Table
-from pyrovae.html_curves import svg_curves
-from pyrovae.html_tables import html_table
 from pyrovae.models import ground_truths as gt
+from pyrovae.pages.curves import svg_curves
+from pyrovae.pages.tables import html_table
 from pyrovae.programs import ParameterStore
 from pyrovae.training import Fit
 

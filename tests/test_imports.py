@@ -19,9 +19,8 @@ FOLDERS = {
 ORDER = """
 starting devices files json_files text checking precision results units
 foreign_hdf5
-html_tables
-latex_tables
-html_curves html_scatter progress seeding
+pages
+progress seeding
 tensor_files programs
 data distributions networks
 objectives
@@ -35,6 +34,7 @@ training
 models
 comparing
 inference
+__main__
 """
 RANK = {room: rank for rank, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
 PARTS = {"priors", "guides", "likelihoods", "networks", "distributions", "models", "inference"}

@@ -1,6 +1,7 @@
 """The library used wrongly from Python: every misuse is one error of the form "expected ..., got ...; try ..."."""
 
 import re
+import threading
 
 import numpy as np
 import pyro
@@ -256,3 +257,36 @@ def test_the_cause_of_a_programs_own_error_is_kept():
     with pytest.raises(ValueError, match=r"on x of shape \(40, 4\).*of the user's own") as caught:
         pv.evidence(fails, guide, X)
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_second_thread_is_refused():
+    """Pyro's handlers and parameters are the process's: sites of one thread's program would be the other's, too."""
+    inside, done, found = threading.Event(), threading.Event(), []
+
+    def model(x):
+        inside.set()
+        done.wait(20)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+
+    def asked():
+        found.append(pv.log_weights(model, guide, torch.zeros(3), num_samples=2))
+
+    other = threading.Thread(target=asked)
+    other.start()
+    assert inside.wait(20)
+    with pytest.raises(RuntimeError, match=r"one thread that runs programs.*try processes"):
+        pv.fit(model, guide, torch.zeros(3))
+    done.set()
+    other.join()
+    assert len(found) == 1 and pv.log_weights(model, guide, torch.zeros(3), num_samples=2).shape == (2, 3)
+
+
+@pytest.mark.parametrize("shape", [(5, 0), (0, 3), (0,), ()])
+def test_data_without_numbers_are_refused(shape):
+    with pytest.raises(ValueError, match="expected x of shape"):
+        pv.log_weights(lambda x: None, lambda x: None, torch.zeros(shape), num_samples=2)

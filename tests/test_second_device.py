@@ -12,7 +12,7 @@ from torch import nn
 from pyrovae.programs.placed import placed
 
 ROOT = Path(__file__).parents[1]
-PARTS = ["pairs", "default", "generated", "families", "laws", "scripts"]
+PARTS = ["pairs", "default", "generated", "families", "resuming", "laws", "scripts"]
 MAKERS = {
     *("tensor", "scalar_tensor", "zeros", "ones", "empty", "full", "arange", "linspace", "logspace", "eye"),
     *("rand", "randn", "randint", "randperm"),

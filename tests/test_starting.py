@@ -111,6 +111,19 @@ def test_an_error_before_the_first_step_stands_alone(monkeypatch):
     assert "1/3" in raw.getvalue()
 
 
+def test_the_package_is_a_command(monkeypatch):
+    """`python -m pyrovae`, for whom the command is not on the path."""
+    from pyrovae import starting
+
+    done = subprocess.run([sys.executable, "-m", "pyrovae", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("usage: pyrovae COMMAND")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", None, raising=False)
+    for module, command in (("pyrovae", True), ("pyrovae.inference.train", True), ("pytest", False)):
+        monkeypatch.setattr(sys, "argv", ["-m"])
+        monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-m", module])
+        assert starting._is_command() == command
+
+
 def test_a_worker_is_no_command(monkeypatch):
     """It has the arguments of `compare`, ends by SIGTERM when all is done, and said "terminated" under the table."""
     from pyrovae import starting

@@ -34,7 +34,7 @@ def save_comparison(
 
     Args:
         out: folder of the comparison.
-        entries: rows with figures; the pictures of several seeds are of the first.
+        entries: rows with figures; the pictures of several seeds are of the first, which they say.
         table, title: as they are shown.
         options: of the comparison, in JSON's types.
         device: where the best program is run.
@@ -50,10 +50,15 @@ def save_comparison(
     grid = all(not e.name and e.label[1] for e in entries)
     histories: dict[Any, list[Row]] = {e.label if grid else e.title: e.history for e in entries if e.history}
     pictures: list[str] = []
+    seeded = any(len(e.evidences) > 1 for e in entries)
+    told = f"seed {next(iter(best.evidences))}, the first of {len(best.evidences)}" if seeded else ""
 
     def picture(name: str, make: Callable[[], Any]) -> Callable[[], None]:
         def write() -> None:
-            plots.save(make(), out / f"{name}.{format}")
+            shown = make()
+            if told:
+                shown.get_figure(root=True).suptitle(told, fontsize=8)
+            plots.save(shown, out / f"{name}.{format}")
             pictures.append(f"{name}.{format}")
 
         return write
@@ -64,7 +69,6 @@ def save_comparison(
             loaded = load_run(best.folder, device, trust=True)
             pictures.extend(draw_pictures(loaded.pair, loaded.data, out, format=format))
 
-    seeded = any(len(e.histories) > 1 for e in entries)
     rows: list[Any] = [
         {"cell": e.title, **({"seed": seed} if seeded else {}), **row}
         for e in entries
@@ -89,7 +93,7 @@ def save_comparison(
     name = best.name or (best.folder.name if best.folder is not None else best.title)
     runs.write_config(out, {"compare": options, "best": name})
     shown = ", ".join(pictures)
-    console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title})")
+    console.print(f"{out}: table.md, {runs.HISTORY}, {shown} (best: {best.title}{told and f', {told}'})")
 
 
 def _height(entry: Entry) -> float:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import ParamSpec, TypeVar
 
 from .arrays import as_tensors
 from .kinds import KINDS
+
+_PROGRAMS = threading.RLock()  # held by the thread that runs a program
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,10 +23,15 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
 
     None passes where it is the default.
 
+    A function of a model runs in one thread at a time: handlers and parameters of Pyro are the process's, so two
+    threads would take sites of each other's.
+
     Raises:
         TypeError, ValueError: "expected ..., got ...; try ...".
+        RuntimeError: as another thread runs a program.
     """
     signature = inspect.signature(fn)
+    alone = _alone if "model" in signature.parameters else nullcontext
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -44,6 +53,20 @@ def checked(fn: Callable[P, R]) -> Callable[P, R]:
                     KINDS["x"](bound.arguments[name][0], name, None)
             elif name in KINDS and not (value is None and parameter.default is None):
                 bound.arguments[name] = KINDS[name](value, name, parameter.default)
-        return fn(*bound.args, **bound.kwargs)
+        with alone():
+            return fn(*bound.args, **bound.kwargs)
 
     return call
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    if not _PROGRAMS.acquire(blocking=False):
+        raise RuntimeError(
+            "expected one thread that runs programs, got another one at work: handlers and parameters of Pyro are one "
+            "set in a process; try processes in place of threads (multiprocessing, joblib), or one call after the other"
+        )
+    try:
+        yield
+    finally:
+        _PROGRAMS.release()

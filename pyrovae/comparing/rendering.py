@@ -13,8 +13,8 @@ import rich.table
 from rich.console import Console
 
 from ..data import Dataset
-from ..html_tables import html_notes, html_table
-from ..latex_tables import latex_table
+from ..pages.latex import latex_table
+from ..pages.tables import html_notes, html_table
 from ..runs.report import write_page
 from ..text import table_lines, visible
 from .cell import Cell

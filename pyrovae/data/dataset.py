@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..html_tables import html_table
+from ..pages.tables import html_table
 from . import seeds
 from .binarisation import bernoulli
 from .spec import DataSpec

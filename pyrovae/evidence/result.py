@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..html_tables import html_table
+from ..pages.tables import html_table
 from ..programs import Measure
 from .bounds.bracket import Sandwich
 from .core.estimate import SANDWICH, Estimate

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ..data import Dataset, DataSpec
-from ..html_curves import svg_curves
-from ..html_tables import html_table
+from ..pages.curves import svg_curves
+from ..pages.tables import html_table
 from ..results import Row
 
 # Figures that tell how training went, the first that a history has.

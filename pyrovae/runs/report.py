@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from ..html_tables import escaped, html_notes, html_table
+from ..pages.tables import escaped, html_notes, html_table
 
 # Figures are drawn for white: on a dark page they stand on a plate. On a narrow screen wide ones are scrolled before
 # their text is too small to be read, as tables are. Paper does not scroll, and is white.

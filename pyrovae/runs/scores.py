@@ -20,7 +20,7 @@ from ..data.spec import KNOWN
 from ..evidence import IS, ColumnTerms, Estimate, Evidence, column_terms
 from ..evidence.evidence import evidence
 from ..files import replacing, write_whole
-from ..html_tables import html_table
+from ..pages.tables import html_table
 from ..results import TrainedLike
 from .data import spec_of, training_rows
 

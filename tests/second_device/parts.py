@@ -135,6 +135,28 @@ def _life_of(options: dict[str, Any], data: Any) -> dict[str, Any]:
     }
 
 
+def resuming(extent: Extent) -> Found:
+    """A training that goes on on the other device, from its state."""
+    data = pv.data.load("digits")
+
+    def trainer(device: str, name: str) -> Any:
+        own = data.to(device)
+        pair = build(ModelOptions(**FAMILIES[name]), own, 0)
+        return pv.Trainer(*pair, own.train, batch_size=400, ema=0.9, seed=1)
+
+    def trained(name: str, first: str, then: str) -> Any:
+        one, other = trainer(first, name), trainer(then, name)
+        one.run_epoch()
+        other.load_state_dict(one.state_dict())
+        return {k: v for k, v in other.run_epoch().items() if "second" not in k}
+
+    for name in ("perceptrons", "mixtures", "ladder"):
+        right = answer(lambda name=name: trained(name, "cpu", "cpu"))
+        for first, then in ((NAME, "cpu"), ("cpu", NAME)):
+            found = answer(lambda name=name, first=first, then=then: trained(name, first, then))
+            yield f"{name}, {first} to {then}", difference(found, right, tolerance=2e-3)
+
+
 def _laws(device: str) -> dict[str, tuple[Any, Any]]:
     one = torch.tensor([0.5, 1.5], device=device)
     return {
@@ -260,6 +282,7 @@ PARTS = {
     "default": default,
     "generated": generated,
     "families": families,
+    "resuming": resuming,
     "laws": laws,
     "scripts": scripts,
 }

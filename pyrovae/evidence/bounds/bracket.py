@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...html_tables import html_table
+from ...pages.tables import html_table
 from ...programs import LABELS
 from ..core.estimate import standard_error
 from ..core.tables import render

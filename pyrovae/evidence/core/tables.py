@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ...latex_tables import latex_table
+from ...pages.latex import latex_table
 
 
 def check_style(style: str) -> None:

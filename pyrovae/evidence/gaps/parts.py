@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...html_tables import html_table
+from ...pages.tables import html_table
 from ..core.direction import symbol_of
 from ..core.estimate import Estimate, standard_error
 from ..core.tables import check_style, render

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...html_scatter import svg_scatter
+from ...pages.scatter import svg_scatter
 from ..style import BLUE
 from .latent import check_plane, codes_of, groups_of, project
 

@@ -40,8 +40,10 @@ def check_arguments(x: Any, context: tuple[Any, ...] = (), missing: bool = False
         )
     if x.is_complex():
         raise ValueError(f"expected x of real numbers, got {x.dtype}; try torch.view_as_real(x)")
-    if x.dim() == 0 or len(x) == 0:
-        raise ValueError(f"expected x of shape [N, *event] with N >= 1, got shape {tuple(x.shape)}")
+    if x.dim() == 0 or x.numel() == 0:
+        raise ValueError(
+            f"expected x of shape [N, *event] with N >= 1 and no dim of size 0, got shape {tuple(x.shape)}"
+        )
     if x.is_floating_point() and not torch.isfinite(x).all():
         if missing and not x.isinf().any():
             return

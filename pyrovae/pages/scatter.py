@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .html_tables import escaped
+from .tables import escaped
 
 WIDTH, HEIGHT, MARGIN, TOP, LEGEND = 560, 420, 44, 10, 90
 DARK = "#000000"  # seen on a white page alone

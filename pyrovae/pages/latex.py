@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from .text import visible
+from ..text import visible
 
 # Signs that LaTeX writes in its own way.
 _SIGNS = {

@@ -6,7 +6,7 @@ import html
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from .text import visible
+from ..text import visible
 
 _TABLE = "border-collapse:collapse;margin:0.3em 0;color:inherit;font-size:inherit"
 _LINE = "border-bottom:1px solid color-mix(in srgb, currentColor 35%, transparent)"

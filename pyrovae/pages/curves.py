@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from .html_tables import escaped
+from .tables import escaped
 
 WIDTH, HEIGHT = 360, 110
 LEFT, BOTTOM, TOP, RIGHT = 58, 18, 8, 8

@@ -1,0 +1,1 @@
+"""Tables and curves for notebooks, reports and papers: HTML, SVG, LaTeX."""
