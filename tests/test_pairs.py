@@ -20,6 +20,7 @@ def test_shares_are_those_of_data_and_draws():
     x[:, 1], draws[:, 1] = x[:, 1].exp(), draws[:, 1].exp()
     words = [None, None, None, None, ["a", "b", "c"], ["u", "v", "w"]]
     figure = plot_pairs(x, draws, list("pqrstu"), logs=[False, True] + 4 * [False], words=words)
+    assert figure.legends[0].get_title().get_text() == "the first 5 of 6 columns"
     assert len(figure.axes) == 15  # of five columns, at most
     diagonal = [figure.axes[i] for i in (0, 2, 5, 9, 14)]
     held = [patch.get_data().values.sum() for patch in diagonal[0].patches]

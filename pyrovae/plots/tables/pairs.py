@@ -85,7 +85,9 @@ def plot_pairs(
                 ax.tick_params(labelbottom=last, labelleft=column == 0 and row > 0)
                 if column == 0 and row > 0:
                     ax.set_ylabel(titles[row])
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        left_out = f"the first {len(shown)} of {len(columns)} columns" if len(shown) < len(columns) else None
+        entries = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*entries, loc="outside upper right", ncols=2, title=left_out)
     return figure
 
 
