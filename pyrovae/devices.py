@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,3 +51,18 @@ def started() -> tuple[torch.device, ...]:
 
 def _has_own(device: torch.device | None) -> bool:
     return device is not None and device.type not in {"cpu", "meta"}
+
+
+def in_use() -> torch.device:
+    """The accelerator that is in use, or the CPU: where a program draws whose arguments do not say it."""
+    return next(iter(started()), torch.device("cpu"))
+
+
+def as_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor where it lies, and a number, list or array on the CPU.
+
+    `torch.as_tensor` moves tensors, too, to what `torch.set_default_device` says.
+    """
+    if isinstance(value, Tensor):
+        return value if dtype is None else value.to(dtype)
+    return torch.as_tensor(value, dtype=dtype, device="cpu")

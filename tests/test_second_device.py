@@ -12,10 +12,10 @@ from torch import nn
 from pyrovae.programs.placed import placed
 
 ROOT = Path(__file__).parents[1]
-PARTS = ["pairs", "default", "generated", "families", "resuming", "laws", "scripts"]
+PARTS = ["pairs", "default", "generated", "families", "resuming", "laws", "other_default", "steps", "scripts"]
 MAKERS = {
     *("tensor", "scalar_tensor", "zeros", "ones", "empty", "full", "arange", "linspace", "logspace", "eye"),
-    *("rand", "randn", "randint", "randperm"),
+    *("rand", "randn", "randint", "randperm", "as_tensor"),
 }
 # A module is made where torch's default says, as torch's own; a number that a user gives as well.
 BY_DEFAULT = ("guides", "likelihoods", "networks", "priors")
@@ -23,17 +23,19 @@ ELSEWHERE = {("checking/kinds.py", "_given"), ("programs/idioms/conditioning.py"
 
 
 def unplaced(path):
-    """Lines of a file where a tensor is made of no other, and no device is named."""
+    """Lines of a file where a tensor is made of no other, or noise is seeded, and no device is named."""
     found = []
 
     def look(node, function):
         for child in ast.iter_child_nodes(node):
             inner = child.name if isinstance(child, ast.FunctionDef) else function
             if isinstance(child, ast.Call) and ast.unparse(child.func).removeprefix("torch.") in MAKERS:
-                made = ast.unparse(child.func).startswith("torch.")
                 told = any(k.arg in ("device", "out", None) for k in child.keywords)
-                if made and not told:
+                if ast.unparse(child.func).startswith("torch.") and not told:
                     found.append((function, child.lineno))
+            seeds = isinstance(child, ast.Call) and ast.unparse(child.func) == "seeded"
+            if seeds and not any(k.arg == "device" for k in child.keywords):
+                found.append((function, child.lineno))
             look(child, inner)
 
     look(ast.parse(path.read_text()), "")
@@ -56,10 +58,14 @@ def test_a_tensor_that_the_library_makes_has_a_device_by_name():
 
 def test_the_rule_finds_what_it_is_about(tmp_path):
     file = tmp_path / "some.py"
-    file.write_text(
-        "import torch\ndef f(x):\n    return torch.zeros(3), torch.ones(2, device=x.device), x.new_ones(2)\n"
-    )
-    assert unplaced(file) == [("f", 3)]
+    lines = [
+        "import torch",
+        "def f(x):",
+        "    with seeded(0, 'f'), seeded(0, 'g', device=x.device):",
+        "        return torch.zeros(3), torch.ones(2, device=x.device), x.new_ones(2), torch.as_tensor(x)",
+    ]
+    file.write_text("\n".join(lines))
+    assert sorted(unplaced(file)) == [("f", 3), ("f", 4), ("f", 4)]
 
 
 @pytest.fixture(scope="module")

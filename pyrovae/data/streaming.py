@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checking import KINDS, as_tensors
+from ..devices import as_tensor
 from ..programs import Marked, shared, tensors_in
 from ..programs.arguments.marks import change, num_rows, others_in, wrong_rows
 from ..programs.plates import take
@@ -167,9 +168,7 @@ def _wide(dataset: Any, indices: list[int]) -> Tensor | None:
     first = [
         item[0] if isinstance(item, tuple | list) else item for item in (dataset[i] for i in indices[:1])
     ]
-    if not all(
-        isinstance(x, Tensor | np.ndarray) and torch.as_tensor(x).dtype == torch.float64 for x in first
-    ):
+    if not all(isinstance(x, Tensor | np.ndarray) and as_tensor(x).dtype == torch.float64 for x in first):
         return None
     items = [dataset[i] for i in indices]
     return _column([item[0] if isinstance(item, tuple | list) else item for item in items], first=True)
@@ -228,4 +227,4 @@ def _column(values: Sequence[Any], first: bool) -> Tensor:
         raise TypeError(
             f"expected items that are tensors, or tuples that begin with one, got {type(values[0]).__name__}"
         )
-    return torch.stack([torch.as_tensor(v) for v in values])
+    return torch.stack([as_tensor(v) for v in values])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..devices import started
+from ..devices import in_use
 from ..programs import seeded
 
 
@@ -30,8 +30,7 @@ class Density(Protocol):
 
 def drawn(p: Density, q: Density, num_samples: int, seed: int, stream: str) -> tuple[Tensor, Tensor]:
     """ln p and ln q `[S, *batch]`, float64, at draws of p."""
-    device = next(iter(started()), "cpu")  # the laws may live there
-    with seeded(seed, f"divergence of {stream}", device=device):
+    with seeded(seed, f"divergence of {stream}", device=in_use()):
         shape = torch.Size([num_samples])
         if isinstance(p, Distribution) and isinstance(q, Distribution) and p.batch_shape != q.batch_shape:
             batch = torch.broadcast_shapes(p.batch_shape, q.batch_shape)

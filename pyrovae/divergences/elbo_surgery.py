@@ -127,7 +127,7 @@ def _components(num_data: int, count: int, indices: Tensor, seed: int, chunk: in
     """Indices of the data whose posteriors make up the aggregate for a chunk of data."""
     if count == num_data:
         return torch.arange(num_data, device=indices.device)
-    with seeded(seed, "surgery", chunk):
+    with seeded(seed, "surgery", chunk, device="cpu"):
         return torch.randperm(num_data, device="cpu")[: count - 1].sort().values.to(indices.device)
 
 

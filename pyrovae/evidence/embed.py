@@ -72,7 +72,7 @@ def _weighted(draws: Tensor, weights: Tensor, like: Tensor) -> Tensor:
     """Weighted mean over draws `[K, N, *rest]`, in the shape and dtype of the guide's mean."""
     if like.dim() == draws.dim():  # [N, ..., C]: a categorical's draws are classes
         draws = torch.nn.functional.one_hot(draws.long(), like.shape[-1])
-    shaped = weights.reshape(*weights.shape, *(1,) * (draws.dim() - 2))
+    shaped = weights.to(draws.device).reshape(*weights.shape, *(1,) * (draws.dim() - 2))
     return (shaped * draws).sum(0).to(like.dtype)
 
 

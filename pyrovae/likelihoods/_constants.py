@@ -9,6 +9,8 @@ from torch import Size, Tensor, nn
 
 from pyrovae.networks import soft_limit
 
+from ..devices import as_tensor
+
 __all__ = ["LIMIT", "constant_of", "positive_logs", "set_constant", "shown"]
 
 # e^15 is three million; beyond it the exponential of a network's output, or of a learned logarithm, grows linearly.
@@ -59,7 +61,7 @@ def positive_logs(
     Raises:
         ValueError: values that are not positive and finite, or of another shape.
     """
-    given = torch.as_tensor(value, dtype=torch.float64)
+    given = as_tensor(value, dtype=torch.float64)
     if not (given.isfinite() & (given > 0)).all():
         raise ValueError(f"expected a positive finite {name}, got {value}")
     if given.dim() and given.shape != event_shape:

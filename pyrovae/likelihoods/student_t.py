@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyrovae import distributions
 from pyrovae.networks import positive_scale
 
+from ..devices import as_tensor
 from ._constants import constant_of, set_constant, shown
 from ._from_network import WithFloor
 
@@ -53,7 +54,7 @@ class StudentT(WithFloor):
         event_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__(net, min_scale, event_shape)
-        if not (torch.as_tensor(df, dtype=torch.float64) > 1).all():
+        if not (as_tensor(df, dtype=torch.float64) > 1).all():
             raise ValueError(f"expected df > 1, where the law has a mean, got {df}")
         self.learn_df = learn_df
         set_constant(self, "log_df_above_one", df - 1, self.event_shape, "df - 1", learn_df)

@@ -27,6 +27,7 @@ from pyro.infer.util import Dice, get_dependent_plate_dims, torch_sum
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..devices import as_tensor
 from ..programs.handlers.scaling import scale_latents
 from ..programs.sites import sample_sites
 from .beta import BetaELBO
@@ -124,7 +125,7 @@ class _NothingImpossible(TorchFunctionMode):
 def _enumerated(model_trace: Any, guide_trace: Any) -> Tensor:
     with _NothingImpossible():
         elbo = _compute_dice_elbo(model_trace, guide_trace)
-    return -torch.as_tensor(elbo)
+    return -as_tensor(elbo)
 
 
 _PARTICLES: dict[type, Callable[[Any, Any], Tensor]] = {

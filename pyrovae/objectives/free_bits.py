@@ -11,6 +11,7 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.util import torch_item
 from torch import Tensor
 
+from ..devices import as_tensor
 from ..programs.sites import sample_sites
 
 
@@ -86,7 +87,7 @@ class FreeBits(PyroELBO):
         except NotImplementedError:
             return None
         if guide_site["mask"] is not None:
-            kl = torch.where(torch.as_tensor(guide_site["mask"]), kl, torch.zeros_like(kl))
+            kl = torch.where(as_tensor(guide_site["mask"]), kl, torch.zeros_like(kl))
         return (kl * guide_site["scale"]).sum()
 
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from .idioms.value_dtypes import in_dtype_of
 from .sites import Sites
 
 _INDEPENDENT = (torch.distributions.Independent, dist.Independent)
@@ -52,4 +53,4 @@ def observed_law(sites: Sites, name: str) -> tuple[Any, Tensor]:
     """Law of an observed site given the latents that were drawn, and its value."""
     assert sites.traces is not None
     site = sites.traces[1].nodes[name]
-    return site["fn"], site["value"]
+    return site["fn"], in_dtype_of(site["fn"], site["value"])

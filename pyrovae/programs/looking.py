@@ -40,6 +40,7 @@ from .idioms.dtypes import cast, fitting, say
 from .inspection import Program
 from .modes import module_mode
 from .own_memory import OwnMemory
+from .particles.apart import refuse_mixed_elements
 from .particles.broadcasting import broadcasting
 from .seeds import refuse_seeding, seeded
 from .sites import is_factor, sample_sites
@@ -116,22 +117,31 @@ def inspect_program(
             transformed=transformed_sites(prior_trace, x, context),
         )
         check_missing(program)
-        check_points(program)
+        with explained(x, context):
+            check_points(program)
         program = as_it_stands(program)
         program = replace(program, unfolded=(program.model, program.guide))
         why = None
         if vectorised is None:
             program, why = (program, RANDOM) if program.random else broadcasting(program)
             vectorised = why is None
+            if why is not None and "same device" in why:
+                with explained(x, context):
+                    raise RuntimeError(why.removeprefix("RuntimeError: "))
         program = replace(program, narrower=_agreement(program))
     if not vectorised:
         if program.enumerated:
             raise ValueError(
                 "expected a program that broadcasts over a particle plate at dim "
-                f"{-1 - program.max_plate_nesting}, as summing out enumerated sites needs; got one that "
-                "does not; try `...` indexing and negative dims in place of fixed shapes"
+                f"{-1 - program.max_plate_nesting}, as summing out enumerated sites needs; got one that does not "
+                f"({why}); try `...` indexing and negative dims in place of fixed shapes"
             )
         program = replace(program, vectorised=False, looped=why)
+    if program.enumerated:
+        of_model = {n for n, s in sample_sites(prior_trace) if not s["is_observed"]}
+        summed = {s["name"] for s in sites if s["infer"].get("enumerate") == "parallel"}
+        with explained(x, context):
+            refuse_mixed_elements(program, sorted(of_model & summed))
     if program.random:
         warnings.warn(
             f"the {' and the '.join(program.random)} of this program draws random numbers outside of pyro.sample (as "

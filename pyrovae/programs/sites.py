@@ -15,6 +15,7 @@ from pyro.ops.contract import contract_tensor_tree
 from torch import Tensor
 
 from .idioms.cached_draws import refuse_missing_inverse
+from .idioms.value_dtypes import in_dtype_of
 from .latents.supports import one_period, within_moving_bounds
 
 
@@ -80,15 +81,16 @@ def is_factor(site: dict[str, Any]) -> bool:
 def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
     """ln p of a site at its value, scale divided out, the mask kept (or not); the site's batch shape."""
     fn = site["fn"] if masked else unmasked(site["fn"])
+    value = in_dtype_of(fn, site["value"])
     try:
-        log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
+        log_prob = fn.log_prob(value, *site["args"], **site["kwargs"])
     except (KeyError, NotImplementedError) as error:
-        refuse_missing_inverse(fn, site["value"], site["name"], error)
+        refuse_missing_inverse(fn, value, site["name"], error)
         raise
     if not site["is_observed"]:
-        log_prob = one_period(fn, site["value"], log_prob)
+        log_prob = one_period(fn, value, log_prob)
     elif not is_factor(site):
-        log_prob = within_moving_bounds(fn, site["value"], log_prob)
+        log_prob = within_moving_bounds(fn, value, log_prob)
     return scale_and_mask(log_prob, 1.0, site["mask"] if masked else None)
 
 

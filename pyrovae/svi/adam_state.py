@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..devices import as_tensor
 from ..programs.compile.strides import strided_like
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -60,7 +61,7 @@ def bring(p: Tensor, state: dict[str, Any], name: str = "a parameter") -> None:
             state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
     step = state["step"]
     if not isinstance(step, Tensor) or step.device != p.device or step.dtype != torch.float32:
-        step = torch.as_tensor(step, dtype=torch.float32)
+        step = as_tensor(step, dtype=torch.float32)
         state["step"] = step.to(p.device)
     for key in _MOMENTS:
         moment = state[key]

@@ -13,9 +13,7 @@ from .placed import ROOT
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.second_device", description=__doc__)
-    parser.add_argument(
-        "--only", nargs="*", help="parts: pairs, default, generated, families, resuming, laws, scripts"
-    )
+    parser.add_argument("--only", nargs="*", help="parts, of tests/second_device/parts.py")
     parser.add_argument("--thorough", action="store_true", help="every question of every pair (half an hour)")
     parser.add_argument(
         "--few", action="store_true", help="a part of the pairs and of the generated programs"

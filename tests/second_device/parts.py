@@ -13,9 +13,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer import Trace_ELBO
+from pyro import poutine
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 
 import pyrovae as pv
 from pyrovae.inference import evaluate, reconstruct, sample, train
@@ -157,6 +159,76 @@ def resuming(extent: Extent) -> Found:
             yield f"{name}, {first} to {then}", difference(found, right, tolerance=2e-3)
 
 
+def _plain_pair(mask: bool) -> Any:
+    """A pair whose tensors are made of x."""
+
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            with poutine.mask(mask=x[:, 0] > -9) if mask else contextlib.nullcontext():
+                pyro.sample("x", dist.Normal(z.unsqueeze(-1), 0.5 + 0 * x).to_event(1), obs=x)
+
+    def guide(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.8 * x.mean(-1), x.new_tensor(0.5)))
+
+    return model, guide
+
+
+def other_default(extent: Extent) -> Found:
+    """torch.set_default_device names another device than that of the data."""
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for mask in (True,) if extent.few else (False, True):
+        model, guide = _plain_pair(mask)
+        for name, ask in (ASKED | {"sandwich": THOROUGH["sandwich"]}).items():
+            right = answer(lambda ask=ask, m=model, g=guide: ask(m, g, x))
+            for here, default in (("cpu", NAME), (NAME, "cpu")):
+                with torch.device(default):
+                    found = answer(lambda ask=ask, m=model, g=guide, here=here: ask(m, g, x.to(here)))
+                yield f"{name}, mask {mask}, data on {here}, default {default}", difference(found, right)
+
+
+def steps(extent: Extent) -> Found:
+    """Steps of pv.SVI draw what Pyro's draw, and a declared `simulate` draws by its seed."""
+    for objective in (Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO):
+        losses = []
+        for kind in (pyro.infer.SVI, pv.SVI):
+            pyro.clear_param_store()
+            torch.manual_seed(0)
+            with Placed():
+                svi = kind(*_trained_pair(), pyro.optim.Adam({"lr": 0.1}), objective())
+                x = torch.linspace(-1, 1, 12).reshape(6, 2)
+                losses.append([float(svi.step(x)) for _ in range(4)])
+        same = np.allclose(*losses, rtol=1e-5)
+        yield objective.__name__, None if same else f"Pyro's {losses[0]}, ours {losses[1]}"
+
+    @pv.program(simulate=lambda n: (torch.randn(n, 1, device=NAME), torch.randn(n, device=NAME)))
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        drawn.append(pv.simulate(model, 4, seed=0).x)
+    yield "a declared simulate", None if torch.equal(*drawn) else "it draws by the caller's seed"
+
+
+def _trained_pair() -> Any:
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x: torch.Tensor) -> None:
+        scale = pyro.param("scale", torch.ones(2), constraint=dist.constraints.positive)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x * pyro.param("slope", torch.ones(2)), scale).to_event(1))
+
+    return model, guide
+
+
 def _laws(device: str) -> dict[str, tuple[Any, Any]]:
     one = torch.tensor([0.5, 1.5], device=device)
     return {
@@ -284,5 +356,7 @@ PARTS = {
     "families": families,
     "resuming": resuming,
     "laws": laws,
+    "other_default": other_default,
+    "steps": steps,
     "scripts": scripts,
 }

@@ -41,6 +41,8 @@ ASKED: dict[str, Ask] = {
     "elbo_surgery": lambda m, g, *a, **o: pv.divergences.elbo_surgery(m, g, *a, **o),
     "column_terms": lambda m, g, *a, **o: pv.column_terms(m, g, *a, num_samples=7, **o),
     "embed": lambda m, g, *a, **o: pv.embed(m, g, *a, **o),
+    "embed, resampled": lambda m, g, *a, **o: pv.embed(m, g, *a, resampled=True, num_samples=20, **o),
+    "IS, defensive": evidence_by(pv.IS(20, defensive=0.1)),
     "reconstruct": lambda m, g, *a, **o: pv.reconstruct(m, g, *a, **o),
     "simulate": lambda m, g, *a, **o: pv.simulate(m, 6, *a, **{k: v for k, v in o.items() if k == "plate"}),
 }

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from ...devices import as_tensor
 from ..dataset import SPLITS, Dataset
 from ..spec import KNOWN
 from .conditioned import LABEL, LENGTHS, put_context, refuse_given
@@ -95,7 +95,7 @@ def _split(data: Dataset, value: Any, name: str) -> dict[str, Tensor]:
 
 def _tensor(value: Any, name: str) -> Tensor:
     try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+        tensor = value if isinstance(value, Tensor) else as_tensor(np.asarray(value))
     except TypeError:
         raise ValueError(f"expected numbers in {name!r}, got {type(value).__name__} of others") from None
     if tensor.dim() < 1:

@@ -27,7 +27,8 @@ class Exact:
     """ln p(x) without Monte Carlo error: declared, enumerated, or by quadrature.
 
     1. Declared: `@program(log_evidence=...)`. Exact as far as the declaration is.
-    2. All latents discrete: they are summed out. Exact to rounding.
+    2. All latents discrete: they are summed out. Exact to rounding. In an inner plate that is done one element after
+       the other: a model that adds up (or multiplies, shifts) values along it is refused.
     3. One or two continuous latent dims (discrete ones beside them are summed out): adaptive quadrature in
        unconstrained space, which starts where draws of guide and prior lie. Not exact: `details["numerical_error"]`,
        per datum in nats, holds the rule's error, tails beyond the grid, the prior's mass that no node has met (the

@@ -138,7 +138,7 @@ class MLMC:
         return self._result(torch.cat(values, 1), torch.cat(base, 1), sums, total)
 
     def _levels(self, num_data: int, seed: int, chunk: int) -> Tensor:
-        with seeded(seed, "mlmc levels", chunk):
+        with seeded(seed, "mlmc levels", chunk, device="cpu"):
             u = torch.rand(self.replicates, num_data, dtype=torch.float64, device="cpu")
         # P(level >= l) = P(u <= 2^{-r l})
         return (-u.log2() / self.rate).floor().clamp(max=self.max_level).long()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...devices import as_tensor
+
 # [C, K, n'] at u [K, n', d] for the data at positions [n'].
 LogDensities = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,7 +60,7 @@ def beyond(
     past, outside = torch.zeros(2, n, dtype=torch.float64, device=place.device).unbind(0)
     for j in range(dim):
         log_r = math.log(10) * decades + scale[:, j].log()
-        log_r = torch.minimum(log_r, torch.as_tensor(math.log(10) * FAR[wide]).to(log_r))
+        log_r = torch.minimum(log_r, as_tensor(math.log(10) * FAR[wide]).to(log_r))
         sides = [_Line(log_densities, place, j, sign, rows) for sign in (-1.0, 1.0)]
         values = [side(log_r) for side in sides]
         total = log_integral

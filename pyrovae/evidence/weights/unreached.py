@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...devices import as_tensor
 from ...programs import Program
 from ...programs.particles.discrete_values import DiscreteLatents, discrete_latents
 from ...programs.particles.unreached import DRAWS, unreached_terms
@@ -181,7 +182,7 @@ def _beyond(law: str, share: Tensor, error: Tensor, result: PerDatum) -> dict[st
     """
     variance = result.variance.cpu().double()
     variance = torch.where(variance <= STEADY, variance, torch.inf)  # where it is NaN, too
-    rounding = torch.as_tensor(result.details.get(ROUNDING, 0.0)).cpu()
+    rounding = as_tensor(result.details.get(ROUNDING, 0.0)).cpu()
     error = torch.hypot(error, (1 + share) * variance.sqrt()) + rounding
     more = (1 + share) * (1 - variance.clamp(max=STEADY)) - 1
     return dict(zip(keys_of(law), (more, error), strict=True))

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor
 
+from ...devices import as_tensor
 from ..sites import is_factor, sample_sites
 from .contract import base_of
 
@@ -116,7 +116,7 @@ def _refuse_mask(name: str, mask: Any, got: str, hint: str) -> None:
 
 
 def _left_out(mask: Any) -> str:
-    mask = torch.as_tensor(mask)
+    mask = as_tensor(mask)
     if mask.all():
         return "no value left out"
     return (
@@ -125,7 +125,7 @@ def _left_out(mask: Any) -> str:
 
 
 def _differ(a: Any, b: Any) -> bool:
-    a, b = torch.as_tensor(a), torch.as_tensor(b)
+    a, b = as_tensor(a), as_tensor(b)
     if a.all() and b.all():
         return False
     try:
@@ -136,7 +136,7 @@ def _differ(a: Any, b: Any) -> bool:
 
 def _by_batch(site: Any) -> Tensor:
     """The mask `[*batch]`; that of a site masked in part of its event is kept whole, and fits no other."""
-    mask = torch.as_tensor(mask_of(site))
+    mask = as_tensor(mask_of(site))
     dims = tuple(range(-min(site["fn"].event_dim, mask.dim()), 0))
     if not dims:
         return mask
@@ -146,7 +146,7 @@ def _by_batch(site: Any) -> Tensor:
 def _wide(mask: Any, event_dim: int) -> Any:
     if mask is None or mask is True:
         return True
-    mask = torch.as_tensor(mask)
+    mask = as_tensor(mask)
     return mask.reshape((*mask.shape, *(1,) * event_dim))
 
 

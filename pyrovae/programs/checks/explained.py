@@ -73,7 +73,8 @@ def explained(x: Tensor, context: Sequence[Any]) -> Iterator[None]:
         elif "same device" in text or "device type" in text:
             hint = (
                 "one device for x, its context, all modules and each tensor that the program makes or holds: "
-                f"module.to(x.device), torch.zeros(2, device=x.device); {_CPU[x.device.type == 'cpu']}"
+                "module.to(x.device), torch.zeros(2, device=x.device), pyro.clear_param_store() where parameters of an "
+                f"earlier run lie elsewhere; {_CPU[x.device.type == 'cpu']}"
             )
         more = f" and {len(context)} more argument(s)" if context else ""
         raise ValueError(

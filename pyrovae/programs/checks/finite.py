@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...devices import as_tensor
 from ..sites import sample_sites
 
 
@@ -25,13 +26,13 @@ def not_finite(trace: Any, indices: Tensor | None = None, observed: bool = False
         log_prob = fn.log_prob(site["value"])
         bad = ~log_prob.isfinite()
         if site["mask"] is not None:
-            bad = bad & torch.as_tensor(site["mask"])
+            bad = bad & as_tensor(site["mask"])
         if not bool(bad.any()):
             continue
         where = [int(i[0]) for i in torch.nonzero(bad, as_tuple=True)]
         frames = [f for f in site["cond_indep_stack"] if f.vectorized and -f.dim <= bad.dim()]
         what = f"ln p({name}) = {float(log_prob[tuple(where)]):g}"
-        value = torch.as_tensor(site["value"])
+        value = as_tensor(site["value"])
         event = value.expand(bad.shape + value.shape[value.dim() - fn.event_dim :])[tuple(where)]
         odd = _oddest(fn, event, tuple(where))
         at = [f"{f.name}[{_global(where[f.dim], bad.shape[f.dim], indices)}]" for f in frames]

@@ -8,6 +8,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from ...devices import as_tensor
 from ..handlers.substitute import Substitute
 from ..seeds import seeded
 from ..sites import collect, is_factor, sample_sites
@@ -69,7 +70,7 @@ def check_masked(program: Any, given: tuple[Any, ...], traces: tuple[Any, Any]) 
         and not is_enumerated(site)
         and not isinstance(base_of(site["fn"]), dist.Delta)
     }
-    masked = {n: m for n, s in drawn.items() if not torch.as_tensor(m := mask_of(s)).all()}
+    masked = {n: m for n, s in drawn.items() if not as_tensor(m := mask_of(s)).all()}
     if not masked:
         return
     with seeded(1, "masked", device=program.arguments.x.device):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import MixtureSameFamilyConstraint
 
+from ...devices import as_tensor
 from .agreement import is_enumerated, shared_latents
 from .contract import base_of
 from .support import describe, in_support
@@ -144,8 +145,8 @@ def bounds(fn: Any) -> tuple[Tensor, Tensor] | None:
     if type(support).__name__ == "_Boolean":
         low, high = torch.tensor(0.0, device="cpu"), torch.tensor(1.0, device="cpu")
     else:
-        low = torch.as_tensor(getattr(support, "lower_bound", -math.inf)).double().cpu()
-        high = torch.as_tensor(getattr(support, "upper_bound", math.inf)).double().cpu()
+        low = as_tensor(getattr(support, "lower_bound", -math.inf)).double().cpu()
+        high = as_tensor(getattr(support, "upper_bound", math.inf)).double().cpu()
     if mixed is not None:
         low, high = (
             f(v, mixed) if v.dim() >= -mixed else v for f, v in ((torch.amin, low), (torch.amax, high))

@@ -12,6 +12,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ...devices import as_tensor
 from ..handlers.substitute import Substitute
 from ..inspection import Program
 from ..latents.supports import bijection
@@ -88,14 +89,17 @@ def _check_jacobian(program: Program, points: list[str], auxiliary: list[str], f
     """
     told, kept = [], True
     for seed in range(DRAWS):
-        with program.on(program.arguments.chunks(1)[0]) as given, seeded(seed, "points"):
+        with (
+            program.on(program.arguments.chunks(1)[0]) as given,
+            seeded(seed, "points", device=program.arguments.x.device),
+        ):
             traces = program.traces(given, None)
             drawn = traces[0].nodes
             if program.guide_factors or any(not _is_continuous(drawn[n]["fn"]) for n in auxiliary):
                 return
             made = [drawn[n] for n in points]
             sites = [*made, *(drawn[n] for n in auxiliary), *(traces[1].nodes[n] for n in points)]
-            if not all(bool(torch.as_tensor(mask_of(s)).all()) for s in sites):
+            if not all(bool(as_tensor(mask_of(s)).all()) for s in sites):
                 return  # of what is left out neither counts
             told.append(float(sum(unscaled_log_prob(s, masked=False).double().sum() for s in made)))
             z, e = (_flat([drawn[n]["value"] for n in names]) for names in (points, auxiliary))

@@ -7,6 +7,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
+from ...devices import as_tensor
 from ..sites import is_factor, sample_sites, unscaled_log_prob
 from .agreement import check_latents
 from .contract import base_of
@@ -27,7 +28,7 @@ def refuse(q: Any, p: Any, plate: str, name: str) -> None:
         ("observed", [(n, s) for n, s in sample_sites(p) if s["is_observed"]]),
         ("latent", [(n, s) for n, s in every if not s["is_observed"]]),
     ):
-        scales = [(n, torch.as_tensor(s["scale"], dtype=torch.float64)) for n, s in group]
+        scales = [(n, as_tensor(s["scale"], dtype=torch.float64)) for n, s in group]
         for n, scale in scales[1:]:
             if scale.shape != scales[0][1].shape or not torch.allclose(scale, scales[0][1]):
                 raise ValueError(

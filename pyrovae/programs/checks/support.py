@@ -7,10 +7,10 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
-import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from ...devices import as_tensor
 from ..plates import PARTICLES
 from ..sites import is_factor, sample_sites
 from .contract import base_of
@@ -118,7 +118,7 @@ def _observations(trace: Any) -> Iterator[tuple[str, Any, Any]]:
 def _refuse_outside(name: str, site: Any, support: Any, inside: Tensor) -> None:
     value = site["value"]
     if site["mask"] is not None and site["mask"] is not True:
-        inside = inside | ~torch.as_tensor(site["mask"])
+        inside = inside | ~as_tensor(site["mask"])
     if inside.all():
         return
     base = base_of(site["fn"])
@@ -151,11 +151,11 @@ def outside_of_prior(model_trace: Any) -> list[str]:
 def in_support(fn: Any, value: Tensor) -> Tensor:
     """Whether values are in the support, batch-shaped; masked-out ones count as inside."""
     if isinstance(fn, dist.MaskedDistribution):
-        return in_support(fn.base_dist, value) | ~torch.as_tensor(fn._mask)
+        return in_support(fn.base_dist, value) | ~as_tensor(fn._mask)
     if isinstance(fn, dist.Independent):
         inside = in_support(fn.base_dist, value)
         return inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
-    return torch.as_tensor(fn.support.check(value))
+    return as_tensor(fn.support.check(value))
 
 
 def describe(support: Any) -> str:

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ...devices import as_tensor, in_use
 from ..inspection import Program
 from ..modes import module_mode
 from ..seeds import seeded
@@ -30,7 +31,7 @@ def check_scales(program: Program) -> None:
         other = guide_sites.get(name)
         if other is None or site["is_observed"]:
             continue
-        here, there = torch.as_tensor(site["scale"]), torch.as_tensor(other["scale"])
+        here, there = as_tensor(site["scale"]), as_tensor(other["scale"])
         if not torch.allclose(here.double(), there.double()):
             raise ValueError(
                 f"expected the same scale of latent {name!r} in model and guide, got {_show(here)} in the model "
@@ -41,7 +42,7 @@ def check_scales(program: Program) -> None:
 def scaled_sites(program: Program) -> list[str]:
     """Names of the model's sites whose scale is not 1."""
     _, model_trace = _traces(program)
-    return [n for n, s in sample_sites(model_trace) if not bool((torch.as_tensor(s["scale"]) == 1).all())]
+    return [n for n, s in sample_sites(model_trace) if not bool((as_tensor(s["scale"]) == 1).all())]
 
 
 def not_reparameterised(program: Program) -> list[str]:
@@ -128,7 +129,7 @@ def traces_apart(
     model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
     """(guide trace, model trace) of two runs, in eval mode and under noise of their own."""
-    with module_mode(model, guide, training=False), torch.no_grad(), seeded(0, "first step"):
+    with module_mode(model, guide, training=False), torch.no_grad(), seeded(0, "first step", device=in_use()):
         guide_trace, model_trace = (poutine.trace(fn).get_trace(*args, **kwargs) for fn in (guide, model))
     return guide_trace, model_trace
 

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ...devices import as_tensor
 from ..checks.agreement import mask_of
 from ..checks.observed import transformed_sites
 from ..parameters import scratch
@@ -95,7 +96,7 @@ def _held(
         return None
     site, other = again.nodes.get(name), given.nodes.get(name)
     if site is not None and other is not None and site["value"].shape == other["value"].shape:
-        site["value"] = torch.where(torch.as_tensor(mask_of(site)), site["value"], other["value"])
+        site["value"] = torch.where(as_tensor(mask_of(site)), site["value"], other["value"])
     return _value(again, name, plate)
 
 

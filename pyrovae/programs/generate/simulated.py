@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...devices import as_tensor, in_use
 from ..arguments.marks import Marked, change, unmarked
 from ..checks.agreement import mask_of
 from ..checks.contract import check_arguments
@@ -56,7 +57,7 @@ def simulate_pairs(model: Callable[..., Any], num_data: int, like: tuple[Any, ..
         )
     context = repeated(like, num_data)[1:] if like else ()
     if declared is not None:
-        with seeded(seed, "simulate"), torch.no_grad(), module_mode(model, training=False):
+        with seeded(seed, "simulate", device=in_use()), torch.no_grad(), module_mode(model, training=False):
             x, latents = declared(num_data, *unmarked(context))
         check_arguments(x)
         if not isinstance(latents, dict):
@@ -98,7 +99,7 @@ def _check(model: Any, args: tuple[Any, ...], latents: dict[str, Tensor], drawn:
     # What a mask leaves out may stand for anything.
     if site["value"].shape != drawn.shape or not (
         torch.isclose(site["value"].to(drawn.dtype), drawn, rtol=1e-5, atol=1e-5)
-        .logical_or(~torch.as_tensor(mask_of(site)))
+        .logical_or(~as_tensor(mask_of(site)))
         .all()
     ):
         raise ValueError(

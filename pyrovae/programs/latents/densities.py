@@ -13,6 +13,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
+from ...devices import as_tensor
 from ..checks.agreement import mask_of
 from ..checks.contract import base_of, data_frame
 from ..handlers.substitute import Substitute
@@ -69,7 +70,7 @@ class Densities:
         moved = {n: site for n, site in latent_sites(trace) if n not in self.summed}
         if not moved:
             raise ValueError("expected a continuous latent, got enumerated discrete ones alone; try pv.Exact")
-        self.masked = sorted(n for n, site in moved.items() if not torch.as_tensor(mask_of(site)).all())
+        self.masked = sorted(n for n, site in moved.items() if not as_tensor(mask_of(site)).all())
         self.slots = {name: Slot.of(site, frame.dim) for name, site in moved.items()}
         if self.summed:
             with program.quiet(0, "densities"), program.on(indices) as given:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..checks.contract import base_of
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
+from ..particles.apart import refuse_mixed_elements
 from ..particles.rounding import InFloat64, narrowest
 from ..sites import collect, reduce_to, sample_sites
 from .edges import AsGiven, log_density_of_u
@@ -89,6 +90,8 @@ class Joint:
         model = program.model
         if self.discrete:
             model = pyro.infer.config_enumerate(model, default="parallel")
+        with InFloat64():
+            refuse_mixed_elements(program, self.discrete)
         self._model = replace(program, model=model, guide=_nothing, enumerated=bool(self.discrete))
         self.wide = True
         self.dtype = torch.float64
@@ -224,8 +227,8 @@ class Joint:
             fn, listed = base_of(site["fn"]), up_to_the_largest(site["fn"])
             if site["fn"].event_shape:
                 raise ValueError(
-                    f"expected scalar discrete latents, got a vector of them at {name!r}; try an inner plate in "
-                    "place of .to_event()"
+                    f"expected scalar discrete latents, got a vector of them at {name!r}; try pv.IS, or an "
+                    "inner plate in place of .to_event() where the model keeps its elements apart"
                 )
             if not listed.has_enumerate_support:
                 raise ValueError(

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 from torch.distributions import transforms as t
 
+from ...devices import as_tensor
+
 # Periodic densities, normalised over one period, that declare the whole real line. Their draws lie in [-pi, pi).
 CIRCULAR = (torch.distributions.VonMises, dist.SineBivariateVonMises, dist.SineSkewed)
 # Their draws are rounded, their densities are those of the numbers before rounding.
@@ -51,7 +53,7 @@ def bijection(fn: Any) -> t.Transform:
     upper = getattr(support, "upper_bound", None)
     # Of this law alone: a look at the bound's values would keep others from being one graph.
     endless = type(_innermost(fn)).__name__ == "GeneralizedPareto" and upper is not None
-    if endless and bool(torch.as_tensor(upper == math.inf).all()):
+    if endless and bool(as_tensor(upper == math.inf).all()):
         support = constraints.greater_than_eq(support.lower_bound)
     try:
         return biject_to(support)
@@ -105,7 +107,7 @@ def _moves(support: Any) -> bool:
 def _beyond(fn: Any, value: Tensor) -> Tensor:
     """Batch-shaped: whether a value lies outside of the one period that draws lie in."""
     if isinstance(fn, dist.MaskedDistribution):
-        return _beyond(fn.base_dist, value) & torch.as_tensor(fn._mask)
+        return _beyond(fn.base_dist, value) & as_tensor(fn._mask)
     if isinstance(fn, _SAME):
         return _beyond(fn.base_dist, value)
     if isinstance(fn, _INDEPENDENT):

@@ -12,6 +12,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from ...devices import as_tensor
 from ..checks.agreement import is_enumerated
 from ..checks.contract import base_of
 from ..inspection import PARTICLES, Program
@@ -108,7 +109,7 @@ def _values(base: Any) -> Tensor:
     if isinstance(base, _ENDLESS):
         return _counts(base, FIRST)
     if hasattr(base, "total_count"):
-        least, most = torch.as_tensor(base.total_count).aminmax()
+        least, most = as_tensor(base.total_count).aminmax()
         if least != most or most >= MOST_VALUES:
             return _counts(base, min(FIRST, int(least) + 1))
     values: Tensor = base.enumerate_support(expand=False)
