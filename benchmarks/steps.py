@@ -18,7 +18,7 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.models.vae import VAE
-from pyrovae.programs.watch.generators import noise_state
+from pyrovae.devices import noise_state
 
 WATCH = "of it, the watch"
 LAZY = "pv.SVI, one CUDA graph, losses read later"

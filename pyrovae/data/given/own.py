@@ -28,6 +28,7 @@ def with_context(data: Dataset, *context: Any, names: Sequence[str] = ()) -> Dat
             what is given otherwise; values that are not finite; one array for data that came in splits.
 
     Example:
+        >>> import torch
         >>> from pyrovae.data import load
         >>> data = with_context(load(torch.randn(50, 3)), torch.arange(50.0).unsqueeze(1), names=["time"])
         >>> data.spec.given, len(data.arguments("test"))

@@ -76,11 +76,12 @@ def _values(trace: Any, names: Collection[str]) -> dict[str, Tensor]:
             continue
         values[name] = site["value"]
         if name in names:
-            support = up_to_the_largest(site["fn"]).enumerate_support(expand=False).flatten()
-            picked = torch.randint(len(support), site["fn"].batch_shape, device=support.device)
-            other = support[picked].to(site["value"].dtype)
+            law = site["fn"]
+            support = up_to_the_largest(law).enumerate_support(expand=False).reshape(-1, *law.event_shape)
+            other = support[torch.randint(len(support), law.batch_shape, device=support.device)]
             # Of totals that differ, the largest counts are none of a smaller total.
-            values[name] = torch.where(in_support(site["fn"], other), other, site["value"])
+            inside = in_support(law, other).reshape(*law.batch_shape, *(1,) * law.event_dim)
+            values[name] = torch.where(inside, other.to(site["value"].dtype), site["value"])
     return values
 
 
@@ -93,7 +94,10 @@ def _other_densities(
     for name in names:
         site = trace.nodes[name]
         own = site["infer"]["_enumerate_dim"]
-        found = (site["value"] == values[name]).int().argmax(own, keepdim=True)
+        same = site["value"] == values[name]
+        for _ in range(site["fn"].event_dim):
+            same = same.all(-1)
+        found = same.int().argmax(own, keepdim=True)
         places[site["infer"]["_dim_to_symbol"][own]] = found.reshape(found.shape[-depth:])
     wrong = []
     for name, site in sample_sites(trace):
