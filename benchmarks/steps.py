@@ -17,8 +17,8 @@ from timing import Here, Row, Run, Timed, interleaved, rows
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.models.vae import VAE
 from pyrovae.devices import noise_state
+from pyrovae.models.vae import VAE
 
 WATCH = "of it, the watch"
 LAZY = "pv.SVI, one CUDA graph, losses read later"
