@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import config_enumerate
-from scipy.stats import nbinom, norm
+from scipy.stats import binom, nbinom, norm
 
 import pyrovae as pv
 from pyrovae.evidence.quadrature.integrate import integrate
@@ -551,3 +551,24 @@ def test_the_largest_number_of_a_dtype_has_a_density(dtype, most):
     x = torch.tensor([0, 5, most], dtype=dtype)
     lw = pv.log_weights(model, guide, x, num_samples=3)
     torch.testing.assert_close(lw, torch.full((3, 3), -math.log(most + 1.0)).to(lw), rtol=0, atol=2e-4)
+
+
+def test_a_total_that_is_summed_out_itself_and_a_site_that_the_guide_draws_are_served():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            n = pyro.sample("n", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+            k = pyro.sample("k", dist.Binomial(n.to(x.dtype) + 1, 0.4))
+            pyro.sample("x", dist.Normal(k, 1.0), obs=x)
+
+    y = SUMS.double().numpy()
+    terms = [
+        w * binom.pmf(k, n + 1, 0.4) * norm.pdf(y, k, 1)
+        for n, w in enumerate((0.2, 0.3, 0.5))
+        for k in range(n + 2)
+    ]
+    found = pv.log_weights(config_enumerate(model), lambda x: None, SUMS, num_samples=1)[0]
+    np.testing.assert_allclose(found, np.log(sum(terms)), rtol=0, atol=2e-6)
+    # The guide draws z, so that nothing is summed out, whatever the model is annotated with.
+    lw = pv.log_weights(config_enumerate(bits_of_a_sum), bits_of_the_guide, SUMS[:3], num_samples=20_000)
+    right = torch.tensor([-1.9500, -0.9236, -1.0294], dtype=torch.float64)
+    torch.testing.assert_close(lw.logsumexp(0) - math.log(20_000), right, rtol=0, atol=0.06)

@@ -140,8 +140,9 @@ def inspect_program(
     if program.enumerated:
         of_model = {n for n, s in sample_sites(prior_trace) if not s["is_observed"]}
         summed = {s["name"] for s in sites if s["infer"].get("enumerate") == "parallel"}
+        drawn = {n for n, s in sample_sites(guide_trace) if s["infer"].get("enumerate") != "parallel"}
         with explained(x, context):
-            refuse_mixed_elements(program, sorted(of_model & summed))
+            refuse_mixed_elements(program, sorted((of_model & summed) - drawn))
     if program.random:
         warnings.warn(
             f"the {' and the '.join(program.random)} of this program draws random numbers outside of pyro.sample (as "

@@ -28,13 +28,22 @@ def in_dtype_of(fn: Any, value: Any) -> Any:
     dtype = next((t.dtype for t in _floats(fn)), torch.get_default_dtype())
     if value.is_floating_point():
         dtype = torch.promote_types(value.dtype, dtype)
-    return value if value.dtype == dtype or not _takes_floats(fn) else value.to(dtype)
+        taken = value.dtype != dtype and _is_library(fn)
+    else:
+        taken = _is_library(fn) and _takes_floats(fn)
+    return value.to(dtype) if taken else value
 
 
 def _inner(fn: Any) -> list[Any]:
     """Laws that this one is made of."""
-    names = ("base_dist", "component_distribution", "_component_distribution")
+    names = ("base_dist", "component_distribution", "_component_distribution", "component0", "component1")
     return [law for n in names if isinstance(law := vars(fn).get(n), torch.distributions.Distribution)]
+
+
+def _is_library(fn: Any) -> bool:
+    """Whether its density is computed by torch, Pyro or pyrovae: a user's may look its value up in a table."""
+    whose = str(getattr(type(fn).log_prob, "__module__", "")).partition(".")[0]
+    return whose in ("torch", "pyro", "pyrovae") and all(map(_is_library, _inner(fn)))
 
 
 def _takes_floats(fn: Any) -> bool:

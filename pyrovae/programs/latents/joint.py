@@ -90,8 +90,7 @@ class Joint:
         model = program.model
         if self.discrete:
             model = pyro.infer.config_enumerate(model, default="parallel")
-        with InFloat64():
-            refuse_mixed_elements(program, self.discrete)
+        refuse_mixed_elements(program, self.discrete)
         self._model = replace(program, model=model, guide=_nothing, enumerated=bool(self.discrete))
         self.wide = True
         self.dtype = torch.float64
