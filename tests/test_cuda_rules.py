@@ -25,22 +25,8 @@ from pyrovae.training.state.averaging import MovingAverage
 
 from .cuda_rules import PRETENDED, Broken, CudaRules, Mover, Replays, pretended
 from .pairs import D, L, Pair
+from .small import FAMILIES, SMALL
 
-SMALL = {"latent_dim": 2, "hidden": (8,)}
-FAMILIES = {
-    "perceptrons": SMALL,
-    "gated, VampPrior": {**SMALL, "network": "gated", "prior": "vamp", "components": 3},
-    "convolutions": {**SMALL, "network": "conv", "channels": (4,)},
-    "residual": {**SMALL, "network": "residual", "channels": (4,)},
-    "mixtures": {**SMALL, "prior": "mixture", "guide": "mixture"},
-    "MAF": {**SMALL, "prior": "flow-maf", "guide": "flow", "flow_hidden": (4,)},
-    "full covariance": {**SMALL, "guide": "full"},
-    "discretized logistic": {**SMALL, "likelihood": "discretized-logistic"},
-    "categorical": {**SMALL, "likelihood": "categorical"},
-    "ladder": {"model": "hierarchical", "widths": (4, 2), "level_width": 8, "guide": "top-down"},
-    "diffusion": {"model": "diffusion", "hidden": (8,)},
-    "diffusion of levels": {"model": "diffusion", "hidden": (8,), "denoiser": "levels"},
-}
 # They read a number back, or a shape: these steps are not captured, which is said.
 NOT_CAPTURED = {
     "low rank": ({**SMALL, "guide": "low-rank"}, "_linalg_check_errors"),

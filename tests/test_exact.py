@@ -4,13 +4,10 @@ import functools
 import math
 from typing import ClassVar
 
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import config_enumerate
-from scipy.stats import binom, nbinom, norm
 
 import pyrovae as pv
 from pyrovae.evidence.quadrature.integrate import integrate
@@ -448,127 +445,3 @@ def test_bounded_weights_without_a_low_one_contradict_nothing():
     for seed in range(3):
         e = pv.evidence(model, guide, torch.ones(3), estimators=[pv.Exact()], seed=seed)["Exact"]
         assert e.per_datum.tolist() == pytest.approx([-0.0022903664] * 3, abs=1e-6)
-
-
-P = torch.tensor([0.2, 0.5, 0.7])
-
-
-def bits_of_a_sum(x):
-    with pyro.plate("data", len(x), dim=-2):
-        with pyro.plate("bits", 3, dim=-1):
-            z = pyro.sample("z", dist.Bernoulli(P))
-        pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True), 0.5), obs=x.unsqueeze(-1))
-
-
-def bits_in_a_row(x):
-    with pyro.plate("data", len(x), dim=-2), pyro.plate("bits", 3, dim=-1):
-        z = pyro.sample("z", dist.Bernoulli(P))
-        pyro.sample("x", dist.Normal(z + z.roll(1, -1), 0.5), obs=x.unsqueeze(-1))
-
-
-def bits_of_a_product(x):
-    with pyro.plate("data", len(x), dim=-2):
-        with pyro.plate("bits", 3, dim=-1):
-            z = pyro.sample("z", dist.Bernoulli(P))
-        pyro.sample("x", dist.Normal(z @ torch.ones(3, 1), 0.5), obs=x.unsqueeze(-1))
-
-
-def bits_apart(x):
-    with pyro.plate("data", len(x), dim=-2), pyro.plate("bits", 3, dim=-1):
-        z = pyro.sample("z", dist.Bernoulli(P))
-        pyro.sample("x", dist.Normal(z, 0.5), obs=x.unsqueeze(-1))
-
-
-def bits_of_the_guide(x, how=None):
-    with pyro.plate("data", len(x), dim=-2), pyro.plate("bits", 3, dim=-1):
-        pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(len(x), 3)), infer={"enumerate": how})
-
-
-SUMS = torch.tensor([0.0, 1.0, 2.0, 3.3])
-
-
-@pytest.mark.parametrize("model", [bits_of_a_sum, bits_in_a_row, bits_of_a_product])
-@pytest.mark.parametrize("x", [SUMS, torch.zeros(4), SUMS[:1]])
-def test_what_mixes_elements_of_a_plate_is_not_summed_one_by_one(model, x):
-    """Listed values have size 1 in the plate: the sum over it was that of one bit, up to ten nats off, as "exact"."""
-    ev = pv.evidence(model, bits_of_the_guide, x, estimators=[pv.IS(200), pv.Exact()], progress=False)
-    assert ev["IS"].per_datum.isfinite().all() and "of size 1 in its plates" in ev.refused["Exact"]
-    asked_for = (
-        (model, functools.partial(bits_of_the_guide, how="parallel")),
-        (config_enumerate(model), lambda x: None),
-    )
-    for pair in asked_for:
-        with pytest.raises(
-            ValueError, match=r"of size 1 in its plates|shapes cannot be multiplied|broadcasts"
-        ):
-            pv.log_weights(*pair, x, num_samples=5)
-
-
-def test_elements_that_stay_apart_are_summed_one_by_one():
-    ones, zeros = (norm.pdf(SUMS.double().numpy()[:, None], v, 0.5) for v in (1.0, 0.0))
-    p = P.double().numpy()
-    right = torch.tensor(np.log(p * ones + (1 - p) * zeros).sum(-1))
-    found = pv.evidence(bits_apart, bits_of_the_guide, SUMS, estimators=[pv.Exact()])["Exact"].per_datum
-    torch.testing.assert_close(found, right, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float32, torch.float64])
-@pytest.mark.parametrize("width", [torch.float32, torch.float64])
-def test_counts_of_any_dtype_have_one_density(dtype, width):
-    """torch's lgamma of whole numbers is float32's, off by a nat at a million, whatever the law's dtype."""
-    n = torch.tensor([3.0, 1e3, 2e5, 3e6][: 3 if width == torch.float32 else 4], dtype=width)
-    a, b = torch.tensor(2.0, dtype=width), torch.tensor(1e-6, dtype=width)
-
-    def model(x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Gamma(a, b))
-            pyro.sample("x", dist.Poisson(z), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Gamma(a + x.to(width), 1 + b))
-
-    right = torch.tensor(nbinom.logpmf(n.double().numpy(), 2, 1e-6 / (1 + 1e-6)))
-    ev = pv.evidence(model, guide, n.to(dtype), estimators=[pv.IS(100), pv.Exact()], progress=False)
-    torch.testing.assert_close(ev["Exact"].per_datum, right, rtol=0, atol=2e-5)
-    if width == torch.float64:
-        torch.testing.assert_close(ev["IS"].per_datum, right, rtol=0, atol=1e-5)
-    low, high = ev["IS"].interval().unbind(-1)
-    assert (low.isnan() | ((low - 1e-5 <= right) & (right <= high + 1e-5))).all()
-
-
-@pytest.mark.parametrize(("dtype", "most"), [(torch.uint8, 255), (torch.int8, 127)])
-def test_the_largest_number_of_a_dtype_has_a_density(dtype, most):
-    def model(x):
-        with pyro.plate("data", len(x)):
-            p = pyro.sample("p", dist.Beta(torch.tensor(1.0), 1.0))
-            pyro.sample("x", dist.Binomial(most, p), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("p", dist.Beta(1.0 + x.float(), 1.0 + most - x.float()))
-
-    x = torch.tensor([0, 5, most], dtype=dtype)
-    lw = pv.log_weights(model, guide, x, num_samples=3)
-    torch.testing.assert_close(lw, torch.full((3, 3), -math.log(most + 1.0)).to(lw), rtol=0, atol=2e-4)
-
-
-def test_a_total_that_is_summed_out_itself_and_a_site_that_the_guide_draws_are_served():
-    def model(x):
-        with pyro.plate("data", len(x)):
-            n = pyro.sample("n", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
-            k = pyro.sample("k", dist.Binomial(n.to(x.dtype) + 1, 0.4))
-            pyro.sample("x", dist.Normal(k, 1.0), obs=x)
-
-    y = SUMS.double().numpy()
-    terms = [
-        w * binom.pmf(k, n + 1, 0.4) * norm.pdf(y, k, 1)
-        for n, w in enumerate((0.2, 0.3, 0.5))
-        for k in range(n + 2)
-    ]
-    found = pv.log_weights(config_enumerate(model), lambda x: None, SUMS, num_samples=1)[0]
-    np.testing.assert_allclose(found, np.log(sum(terms)), rtol=0, atol=2e-6)
-    # The guide draws z, so that nothing is summed out, whatever the model is annotated with.
-    lw = pv.log_weights(config_enumerate(bits_of_a_sum), bits_of_the_guide, SUMS[:3], num_samples=20_000)
-    right = torch.tensor([-1.9500, -0.9236, -1.0294], dtype=torch.float64)
-    torch.testing.assert_close(lw.logsumexp(0) - math.log(20_000), right, rtol=0, atol=0.06)

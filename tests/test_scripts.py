@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from pyrovae.inference import cli, compare, evaluate, sample, train
 
+from .small import PROGRAM
+
 ROOT = Path(__file__).parents[1]
 FEW = ["--epochs", "1", "--device", "cpu", "--quiet"]
 QUICK = [*FEW, "--hidden", "16", "--latent-dim", "2"]
@@ -111,32 +113,9 @@ def test_compare_writes_table_and_pictures(tmp_path, capsys):
     assert "certificate" in capsys.readouterr().out
 
 
-PROGRAM = """
-import pyro, torch
-import pyro.distributions as dist
-
-def build(data):
-    D = data.train.shape[1]
-    net, enc = torch.nn.Linear(2, D), torch.nn.Linear(D, 4)
-    def model(x):
-        pyro.module("net", net)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Binomial(16, logits=net(z)).to_event(1), obs=x)
-    def guide(x):
-        pyro.module("enc", enc)
-        with pyro.plate("data", len(x)):
-            loc, raw = enc(x / 16).chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
-    return model, guide
-
-not_a_program = 3
-"""
-
-
 def test_a_program_of_the_users_own(tmp_path, capsys):
     file = tmp_path / "mine.py"
-    file.write_text(PROGRAM)
+    file.write_text(PROGRAM + "\nnot_a_program = 3\n")
     out = tmp_path / "run"
     assert train.main(["--model", f"{file}:build", "--out", str(out), *FEW]) == 0
     assert evaluate.main([str(out), "--num-samples", "30", "--quiet", "--device", "cpu"]) == 0

@@ -1,4 +1,4 @@
-"""What lies where: the library on a device beside the CPU, with real numbers, on a machine without a GPU."""
+"""Places of tensors: the library on a device beside the CPU, with real numbers, on a machine without a GPU."""
 
 import ast
 import subprocess
@@ -70,7 +70,7 @@ def test_the_rule_finds_what_it_is_about(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Of the compiled device."""
+    """Folder of the compiled device."""
     return tmp_path_factory.mktemp("second_device")
 
 

@@ -32,30 +32,11 @@ from pyrovae.inference import (
 from pyrovae.inference.studies.ising_cells import Question, trained
 from pyrovae.inference.studies.ising_study import make_plan
 
+from .small import FLAGS, PROGRAM
+
 pytestmark = pytest.mark.usefixtures("unrendered")
 
-FLAGS = ["--device", "cpu", "--quiet"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--latent-dim", "2", *FLAGS]
-
-PROGRAM = """
-import pyro, torch
-import pyro.distributions as dist
-
-def build(data):
-    D = data.train.shape[1]
-    net, enc = torch.nn.Linear(2, D), torch.nn.Linear(D, 4)
-    def model(x):
-        pyro.module("net", net)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-            pyro.sample("x", dist.Binomial(16, logits=net(z)).to_event(1), obs=x)
-    def guide(x):
-        pyro.module("enc", enc)
-        with pyro.plate("data", len(x)):
-            loc, raw = enc(x / 16).chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
-    return model, guide
-"""
 
 # Each way of naming code, as a folder `run` in the working directory can.
 WAYS = {

@@ -41,20 +41,11 @@ def placed(
 
 
 def _rename(held: Reach, device: torch.device) -> None:
-    copies: dict[int, Tensor] = {}
-
-    def copy(tensor: Tensor) -> Tensor:
-        there = copies.setdefault(id(tensor), tensor.detach().to(device))
-        return (
-            nn.Parameter(there)
-            if isinstance(tensor, nn.Parameter)
-            else there.requires_grad_(tensor.requires_grad)
-        )
-
+    copies = {key: _copy(t, device) for key, t in held.tensors.items() if t.device.type != device.type}
     for owner, name, _ in held.fields:
-        value = getattr(owner, name, None)
-        if isinstance(value, Tensor) and value.device.type != device.type:
-            setattr(owner, name, copy(value))
+        there = copies.get(id(getattr(owner, name, None)))
+        if there is not None:
+            setattr(owner, name, there)
     for owner, keys, _ in held.places:
         named: Iterable[Any]
         if isinstance(owner, dict):
@@ -64,9 +55,18 @@ def _rename(held: Reach, device: torch.device) -> None:
         else:
             continue
         for key in named:
-            value = owner[key]
-            if isinstance(value, Tensor) and value.device.type != device.type:
-                owner[key] = copy(value)
+            there = copies.get(id(owner[key]))
+            if there is not None:
+                owner[key] = there
+
+
+def _copy(tensor: Tensor, device: torch.device) -> Tensor:
+    there = tensor.detach().to(device)
+    return (
+        nn.Parameter(there)
+        if isinstance(tensor, nn.Parameter)
+        else there.requires_grad_(tensor.requires_grad)
+    )
 
 
 def _making_there(program: Program, device: torch.device) -> Program:

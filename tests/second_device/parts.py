@@ -24,27 +24,15 @@ from pyrovae.inference import evaluate, reconstruct, sample, train
 from pyrovae.inference.options.building import build
 from pyrovae.inference.options.options import ModelOptions
 
+from ..small import FAMILIES, PROGRAM, SMALL
 from . import NAME, Extent
 from .placed import Placed, imported_there
 from .questions import ASKED, THOROUGH, answer, asked_of, difference
 
 Found = Iterator[tuple[str, str | None]]
-SMALL: dict[str, Any] = {"latent_dim": 2, "hidden": (8,)}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "perceptrons": SMALL,
-    "gated, VampPrior": {**SMALL, "network": "gated", "prior": "vamp", "components": 3},
-    "convolutions": {**SMALL, "network": "conv", "channels": (4,)},
-    "residual": {**SMALL, "network": "residual", "channels": (4,)},
-    "mixtures": {**SMALL, "prior": "mixture", "guide": "mixture"},
-    "MAF": {**SMALL, "prior": "flow-maf", "guide": "flow", "flow_hidden": (4,)},
+MODELS = FAMILIES | {
     "couplings": {**SMALL, "prior": "flow-coupling", "flow_hidden": (4,)},
-    "full covariance": {**SMALL, "guide": "full"},
     "low rank": {**SMALL, "guide": "low-rank"},
-    "discretized logistic": {**SMALL, "likelihood": "discretized-logistic"},
-    "categorical": {**SMALL, "likelihood": "categorical"},
-    "ladder": {"model": "hierarchical", "widths": (4, 2), "level_width": 8, "guide": "top-down"},
-    "diffusion": {"model": "diffusion", "hidden": (8,)},
-    "diffusion of levels": {"model": "diffusion", "hidden": (8,), "denoiser": "levels"},
 }
 
 
@@ -104,7 +92,7 @@ def _read_by_tests() -> Iterator[None]:
 def families(extent: Extent) -> Found:
     """The library's own models: trained, evaluated, saved there and loaded here."""
     data = pv.data.load("digits")
-    for name, options in FAMILIES.items():
+    for name, options in MODELS.items():
         answers = {}
         for device in (NAME, "cpu"):
             own = data.to(device)
@@ -143,7 +131,7 @@ def resuming(extent: Extent) -> Found:
 
     def trainer(device: str, name: str) -> Any:
         own = data.to(device)
-        pair = build(ModelOptions(**FAMILIES[name]), own, 0)
+        pair = build(ModelOptions(**MODELS[name]), own, 0)
         return pv.Trainer(*pair, own.train, batch_size=400, ema=0.9, seed=1)
 
     def trained(name: str, first: str, then: str) -> Any:
@@ -258,30 +246,6 @@ def laws(extent: Extent) -> Found:
 
 def _by_draws(p: Any, q: Any) -> Any:
     return pv.divergences.kl(p, q, exact=False)
-
-
-PROGRAM = """
-import pyro, torch
-import pyro.distributions as dist
-
-SHIFT = torch.full((2,), 0.1)
-
-def build(data):
-    D = data.train.shape[1]
-    net, enc = torch.nn.Linear(2, D), torch.nn.Linear(D, 4)
-    scale = torch.full((2,), 1.5)
-    def model(x):
-        pyro.module("net", net)
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(2), scale).to_event(1))
-            pyro.sample("x", dist.Binomial(16, logits=net(z + SHIFT)).to_event(1), obs=x)
-    def guide(x):
-        pyro.module("enc", enc)
-        with pyro.plate("data", len(x)):
-            loc, raw = enc(x / 16).chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
-    return model, guide
-"""
 
 
 def scripts(extent: Extent) -> Found:

@@ -1,4 +1,4 @@
-"""What is asked of the library about a pair and its data; answers of two devices are compared by their numbers."""
+"""Questions to the library about a pair and its data; answers of two devices are compared by their numbers."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _noise() -> tuple[Tensor, Tensor]:
 
 
 def difference(there: Numbers | str, here: Numbers | str, tolerance: float = 1e-5) -> str | None:
-    """What differs between two answers; None where nothing does."""
+    """First difference of two answers; None where they are the same."""
     if isinstance(there, str) or isinstance(here, str):
         same = isinstance(there, str) and isinstance(here, str) and there.replace(f"{NAME}:0", "cpu") == here
         return None if same else f"there {_short(there)}; on a CPU {_short(here)}"
@@ -123,7 +123,7 @@ def difference(there: Numbers | str, here: Numbers | str, tolerance: float = 1e-
 
 
 def apart(there: Numbers | str, here: Numbers | str) -> str | None:
-    """What differs between two evidences by more than six of their errors."""
+    """First difference of two evidences by more than six of their errors; None where they agree."""
     if isinstance(there, str) or isinstance(here, str):
         return difference(there, here)
     for name in (n for n in there if n.endswith(".per_datum")):

@@ -61,12 +61,9 @@ def _takes_floats(fn: Any) -> bool:
 
 
 def _floats(fn: Any) -> Iterator[Tensor]:
-    """Parameters that are no whole numbers."""
-    for value in vars(fn).values():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            yield value
-    for law in [
-        *_inner(fn),
-        *(v for v in vars(fn).values() if isinstance(v, torch.distributions.Distribution)),
-    ]:
-        yield from _floats(law)
+    """Parameters that are no whole numbers, of this law and then of those that it is made of."""
+    held = list(vars(fn).values())
+    yield from (v for v in held if isinstance(v, Tensor) and v.is_floating_point())
+    for law in held:
+        if isinstance(law, torch.distributions.Distribution):
+            yield from _floats(law)

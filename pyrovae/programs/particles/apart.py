@@ -20,10 +20,8 @@ from ..sites import sample_sites, unscaled_log_prob
 from .rounding import InFloat64
 
 DRAWS, ROWS = 4, 16  # few, over all data; of values that any element of a plate may have
-WIDE, NARROW = (
-    (1e-10, 1e-6),
-    (1e-3, 1e-3),
-)  # relative and absolute tolerance in float64, and in the program's own dtype
+# Relative and absolute tolerance, in float64 and in the program's own dtype.
+WIDE, NARROW = (1e-10, 1e-6), (1e-3, 1e-3)
 
 
 def refuse_mixed_elements(program: Program, names: Collection[str]) -> None:
@@ -46,16 +44,15 @@ def refuse_mixed_elements(program: Program, names: Collection[str]) -> None:
     try:
         with InFloat64():
             found = _compared(program, names, WIDE)
-    except (
-        Exception
-    ):  # kernels and checks of dtypes may not take it, or it does not run with listed values at all
+    except Exception:
+        # Kernels and checks of dtypes may not take float64, or the model does not run with listed values at all.
         found = _compared(program, names, NARROW)
     for got in found:
         raise ValueError(_refused(names, got))
 
 
 def _compared(program: Program, names: Collection[str], tolerance: tuple[float, float]) -> list[str]:
-    """What is other in the enumerated run, in words."""
+    """Differences of the enumerated run, in words."""
     args = program.arguments
     rows = args.chunks(ROWS)[0]
     if args.calling == "sliced":
@@ -96,7 +93,7 @@ def _listed(site: Any, names: Collection[str]) -> InferDict:
 
 
 class _Picked(Messenger):
-    """Of discrete latents any value for each element in place of half of the draws, given what was picked before."""
+    """Puts any value of a discrete latent, element by element, in the place of half of its draws."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__()
