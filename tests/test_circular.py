@@ -10,7 +10,8 @@ from scipy.integrate import quad
 from scipy.stats import norm, vonmises
 
 import pyrovae as pv
-from pyrovae.programs.latents.supports import bijection, one_period
+from pyrovae.programs.latents.supports import bijection
+from pyrovae.programs.outside import log_prob_within
 
 F64 = torch.float64
 X = torch.tensor([3.3, -3.0, 0.0], dtype=F64)
@@ -51,7 +52,7 @@ def truth(power=1.0):
     [pv.IS(4000), pv.Exact(), pv.AIS(16, 64, leapfrog=3), pv.AIS(16, 64, start="prior", leapfrog=3)],
     ids=lambda e: f"{e.name}",
 )
-def test_every_estimator_counts_one_period(guide, estimator):
+def test_every_estimator_counts_log_prob_within(guide, estimator):
     """A normal guide draws beyond it: there p(z) is periodic, and would count twice."""
     e = pv.evidence(model, guide, X, estimators=[estimator])[estimator.name]
     if estimator.name == "Exact":
@@ -94,10 +95,10 @@ def test_the_map_covers_one_period(law):
     with pyro.validation_enabled(False):
         pyro.set_rng_seed(0)
         z, transform = law.sample((500,)), bijection(law)
-        assert (one_period(law, z, law.log_prob(z)) > -torch.inf).all()
+        assert (log_prob_within(law, z, law.log_prob(z)) > -torch.inf).all()
         torch.testing.assert_close(transform(transform.inv(z)), z)
         far = z + (4 if type(law) is dist.TransformedDistribution else 2) * math.pi
-        assert (one_period(law, far, law.log_prob(far)) == -torch.inf).all()
+        assert (log_prob_within(law, far, law.log_prob(far)) == -torch.inf).all()
         width = law.event_shape[-1] if law.event_shape else 1
         line = torch.linspace(-60, 60, 2001, dtype=F64)
         u = torch.cartesian_prod(*[line[::8]] * 2) if width == 2 else line
@@ -112,7 +113,7 @@ def test_the_map_covers_one_period(law):
 
 def test_other_laws_are_as_they_were():
     law, z = dist.Normal(t(0.0), 1.0), torch.linspace(-9, 9, 5, dtype=F64)
-    assert one_period(law, z, z) is z
+    assert log_prob_within(law, z, z) is z
     assert isinstance(bijection(law), type(torch.distributions.biject_to(law.support)))
     pareto = dist.GeneralizedPareto(t(1.0), t(1.0), t(0.5))  # its interval has no upper end
     assert torch.isfinite(bijection(pareto)(z)).all() and (bijection(pareto)(z) > 1).all()

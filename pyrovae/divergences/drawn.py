@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from ..devices import in_use
 from ..programs import seeded
+from ..programs.outside import outside
 
 
 @runtime_checkable
@@ -55,6 +56,9 @@ def _log_prob(law: Density, x: Tensor, shape: torch.Size) -> Tensor:
         inside = None if support is None else support.check(x)
     except (NotImplementedError, AttributeError):
         return law.log_prob(x)
+    beyond = outside(law, x)  # a transformed law declares the support of its last transform alone
+    if inside is not None and beyond is not None:
+        inside = inside & ~beyond
     if inside is None or bool(inside.all()):
         return law.log_prob(x)
     events = inside.reshape(*inside.shape, *[1] * len(law.event_shape))

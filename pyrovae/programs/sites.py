@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .idioms.cached_draws import refuse_missing_inverse
 from .idioms.value_dtypes import in_dtype_of
-from .latents.supports import one_period, within_moving_bounds
+from .outside import log_prob_within, may_leave_out
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,9 @@ def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
     except (KeyError, NotImplementedError) as error:
         refuse_missing_inverse(fn, value, site["name"], error)
         raise
-    if not site["is_observed"]:
-        log_prob = one_period(fn, value, log_prob)
-    elif not is_factor(site):
-        log_prob = within_moving_bounds(fn, value, log_prob)
+    # Of observations, those outside of other bounds are refused.
+    if not is_factor(site) and (not site["is_observed"] or may_leave_out(fn)):
+        log_prob = log_prob_within(fn, value, log_prob)
     return scale_and_mask(log_prob, 1.0, site["mask"] if masked else None)
 
 

@@ -1,4 +1,4 @@
-"""Whether observed values lie in the support of their distribution, as a tensor: what Pyro's validation asks."""
+"""Whether values lie in the support of their distribution, as a tensor: what Pyro's validation asks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, constraints
+
+from ..outside import may_leave_out, outside
+from ..sites import is_factor
 
 # In the place of False: what was switched off for a trace, and not by the program itself.
 _SWITCHED_OFF = 0
@@ -30,7 +33,9 @@ def values_known_later() -> Iterator[bool]:
 
 
 class Support(Messenger):
-    """Collects, of each observed site that validation would look at, whether all values lie in the support.
+    """Collects, of each site that validation would look at, whether all values lie in the support.
+
+    Of latents, whether they lie within bounds: a guide may draw where the prior has no density.
 
     Attributes:
         inside: 0-dim tensors of bools.
@@ -41,7 +46,13 @@ class Support(Messenger):
         self.inside: list[Tensor] = []
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if not msg["is_observed"] or msg["infer"].get("_deterministic") or _unchecked(msg["fn"]):
+        if msg["infer"].get("_deterministic") or _unchecked(msg["fn"]) or is_factor(msg):
+            return
+        if not msg["is_observed"] or may_leave_out(msg["fn"]):
+            beyond = outside(msg["fn"], msg["value"])
+            if beyond is not None:
+                self.inside.append(~beyond.any())
+        if not msg["is_observed"]:
             return
         try:
             support = msg["fn"].support
@@ -60,7 +71,7 @@ class Support(Messenger):
 
 def _unchecked(fn: Any) -> bool:
     while fn is not None:
-        if fn._validate_args is False:
+        if getattr(fn, "_validate_args", None) is False:
             return True
         fn = getattr(fn, "base_dist", None)
     return False

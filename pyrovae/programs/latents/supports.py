@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
-from torch import Tensor
 from torch.distributions import biject_to, constraints
 from torch.distributions import transforms as t
 
@@ -27,7 +27,8 @@ def bijection(fn: Any) -> t.Transform:
 
     `biject_to(fn.support)`, except where the support that a law declares is not where its mass is: a circular law
     (`VonMises`, `SineBivariateVonMises`, `SineSkewed`, and what is made of them) has it on one period, [-pi, pi),
-    where its draws lie; a law with an infinite upper bound has no interval.
+    where its draws lie; a transformed law declares the support of its last transform (a shifted exponential: all real
+    numbers); a law with an infinite upper bound has no interval.
 
     Raises:
         NotImplementedError: for a support that no map from the reals is known for, as a sphere; for a law whose draws
@@ -37,7 +38,7 @@ def bijection(fn: Any) -> t.Transform:
         return bijection(fn.base_dist)
     if isinstance(fn, _INDEPENDENT) and is_circular(fn):
         return t.IndependentTransform(bijection(fn.base_dist), fn.reinterpreted_batch_ndims)
-    if _is_transformed(fn) and is_circular(fn):
+    if is_transformed(fn) and (is_circular(fn) or _hides_bounds(fn)):
         return t.ComposeTransform([bijection(fn.base_dist), *fn.transforms])
     if isinstance(_innermost(fn), ROUNDED):
         raise NotImplementedError(
@@ -68,64 +69,6 @@ def is_circular(fn: Any) -> bool:
     return isinstance(_innermost(fn), CIRCULAR)
 
 
-def one_period(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
-    """The log-density of a LATENT with what lies beyond a circular law's own period at -inf; other laws' as it is.
-
-    A periodic density has one unit of mass in every period: summed over draws of a normal guide, say, it would count
-    more than once, and exp(ln w) would average to more than p(x).
-    """
-    if not is_circular(fn):
-        return log_prob
-    return torch.where(_beyond(fn, value), -torch.inf, log_prob)
-
-
-def within_moving_bounds(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
-    """The log-density of an OBSERVATION, -inf where bounds that depend on latents leave its value out.
-
-    Uniform(0, z) at x > z, Binomial(z, p) at x > z: laws without validation may return any number there.
-    """
-    try:
-        support = fn.support
-    except (NotImplementedError, AttributeError):
-        return log_prob
-    if not _moves(support):
-        return log_prob
-    return torch.where(support.check(value), log_prob, -torch.inf)
-
-
-def _moves(support: Any) -> bool:
-    """Whether a support has bounds of more than one value (expanded ones have one)."""
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
-    return any(
-        isinstance(v, Tensor) and any(n > 1 and s for n, s in zip(v.shape, v.stride(), strict=True))
-        for v in ends
-    )
-
-
-def _beyond(fn: Any, value: Tensor) -> Tensor:
-    """Batch-shaped: whether a value lies outside of the one period that draws lie in."""
-    if isinstance(fn, dist.MaskedDistribution):
-        return _beyond(fn.base_dist, value) & as_tensor(fn._mask)
-    if isinstance(fn, _SAME):
-        return _beyond(fn.base_dist, value)
-    if isinstance(fn, _INDEPENDENT):
-        return _any(_beyond(fn.base_dist, value), fn.reinterpreted_batch_ndims)
-    if _is_transformed(fn):
-        for part in reversed(fn.transforms):
-            value = part.inv(value)
-        beyond = _beyond(fn.base_dist, value)
-        return _any(beyond, beyond.dim() - (value.dim() - len(fn.event_shape)))
-    # The draws' own rounding is no step over the edge.
-    edge = math.pi * (1 + 4 * torch.finfo(value.dtype).eps)
-    return _any(value.abs() > edge, len(fn.event_shape))
-
-
-def _any(value: Tensor, dims: int) -> Tensor:
-    return value.flatten(value.dim() - dims).any(-1) if dims > 0 else value
-
-
 def _innermost(fn: Any) -> Any:
     """The law inside of wrappers, transforms and (of equal families) mixtures."""
     while True:
@@ -140,9 +83,41 @@ def _innermost(fn: Any) -> Any:
             return fn
 
 
-def _is_transformed(fn: Any) -> bool:
+def is_transformed(fn: Any) -> bool:
+    """Whether a law is another one pushed through transforms."""
     own = isinstance(fn, (*ROUNDED, *CIRCULAR))
     return isinstance(fn, torch.distributions.TransformedDistribution) and not own
+
+
+def declares_its_last_transform(fn: Any) -> bool:
+    """Whether a law is another one pushed through transforms, and its support the codomain of the last."""
+    return is_transformed(fn) and type(fn).support is torch.distributions.TransformedDistribution.support
+
+
+def parts(transforms: Any) -> Iterator[t.Transform]:
+    """Transforms one by one, composed ones taken apart."""
+    for part in transforms:
+        if isinstance(part, t.ComposeTransform):
+            yield from parts(part.parts)
+        else:
+            yield part
+
+
+def _hides_bounds(fn: Any) -> bool:
+    """Whether a law declares all real numbers, and what is below its last transform has bounds."""
+    if isinstance(fn, (*_SAME, *_INDEPENDENT)):
+        return _hides_bounds(fn.base_dist)
+    if not declares_its_last_transform(fn) or not _is_real(fn.support):
+        return False
+    if not all(_is_real(part.codomain) for part in parts(fn.transforms)):
+        return True
+    return not _is_real(getattr(fn.base_dist, "support", constraints.real)) or _hides_bounds(fn.base_dist)
+
+
+def _is_real(support: Any) -> bool:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support is constraints.real
 
 
 def _words(support: Any) -> str:

@@ -1,0 +1,183 @@
+"""Values at which a law has no mass, whatever number its formula gives there."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from ..devices import as_tensor
+from .latents.supports import declares_its_last_transform, is_circular, parts
+
+_SAME = (dist.MaskedDistribution, ExpandedDistribution)
+_INDEPENDENT = (dist.Independent, torch.distributions.Independent)
+_MIXTURES = (dist.MixtureSameFamily, torch.distributions.MixtureSameFamily)
+_LOWER = ("_GreaterThan", "_GreaterThanEq", "_IntegerGreaterThan")
+_UPPER = ("_LessThan", "_IntegerLessThan")
+_BOTH = ("_Interval", "_HalfOpenInterval", "_IntegerInterval")
+
+
+def log_prob_within(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
+    """The log-density of a law, -inf at values outside of it.
+
+    torch's formulas go on beyond the support: Exponential(1) gives e^2 at -2, Pareto(2, 3) a number below 2, and
+    Gamma(1, 1) and Beta(1, 1) one everywhere. A program that runs without Pyro's validation counts them: draws of a
+    guide that is wider than the prior, and observations below a bound that is a latent. A circular law (`VonMises`)
+    has its unit of mass once, on [-pi, pi): summed over draws of a normal guide, say, it would count more than once.
+
+    Args:
+        fn: the law, with its wrappers.
+        value: `[*batch, *event]`.
+        log_prob: `fn.log_prob(value)`, batch-shaped.
+    """
+    if isinstance(fn, _MIXTURES):
+        law = fn.component_distribution
+        beyond = outside(law, _padded(fn, value))
+        if beyond is None:
+            return log_prob
+        own = torch.where(beyond, -torch.inf, law.log_prob(_padded(fn, value)))
+        return (own + fn.mixture_distribution.logits.log_softmax(-1)).logsumexp(-1)
+    beyond = outside(fn, value)
+    return log_prob if beyond is None else torch.where(beyond, -torch.inf, log_prob)
+
+
+def outside(fn: Any, value: Tensor) -> Tensor | None:
+    """Whether a law has no mass around a value, batch-shaped; None for laws on all real numbers.
+
+    Looked at are the bounds of the support that a law declares. `TransformedDistribution` declares that of its last
+    transform: those of the others, and of its base, are looked at, too. A value on a bound is left to the law, as is a
+    value that is no number, and any in a set that has no bounds (a simplex, a sphere).
+    """
+    if isinstance(fn, dist.MaskedDistribution):
+        beyond = outside(fn.base_dist, value)
+        return None if beyond is None else beyond & as_tensor(fn._mask)
+    if isinstance(fn, dist.MaskedMixture):
+        pair = [outside(part, value) for part in (fn.component0, fn.component1)]
+        if pair[0] is None and pair[1] is None:
+            return None
+        no = torch.zeros((), dtype=torch.bool, device=value.device)
+        left, right = (no if p is None else p for p in pair)
+        return torch.where(fn.mask, right, left)
+    if isinstance(fn, _SAME):
+        return outside(fn.base_dist, value)
+    if isinstance(fn, _INDEPENDENT):
+        beyond = outside(fn.base_dist, value)
+        return None if beyond is None else _any(beyond, fn.reinterpreted_batch_ndims)
+    if isinstance(fn, _MIXTURES):
+        beyond = outside(fn.component_distribution, _padded(fn, value))
+        return None if beyond is None else beyond.all(-1)
+    if declares_its_last_transform(fn):
+        return _outside_of_transforms(fn, value)
+    if is_circular(fn):
+        # The draws' own rounding is no step over the edge.
+        edge = math.pi * (1 + 4 * torch.finfo(value.dtype).eps)
+        return _any(value.abs() > edge, len(fn.event_shape))
+    beyond = _beyond(_support(fn), value)
+    return None if beyond is None else _any(beyond, len(fn.event_shape))
+
+
+def is_bounded(fn: Any) -> bool:
+    """Whether `outside` has bounds to look at."""
+    if isinstance(fn, dist.MaskedMixture):
+        return is_bounded(fn.component0) or is_bounded(fn.component1)
+    if isinstance(fn, (*_SAME, *_INDEPENDENT)):
+        return is_bounded(fn.base_dist)
+    if isinstance(fn, _MIXTURES):
+        return is_bounded(fn.component_distribution)
+    if declares_its_last_transform(fn):
+        return is_bounded(fn.base_dist) or any(_has_bounds(part.codomain) for part in parts(fn.transforms))
+    return is_circular(fn) or _has_bounds(_support(fn))
+
+
+def may_leave_out(fn: Any) -> bool:
+    """Whether a law may leave out observations that a look at its declared support takes.
+
+    Bounds of more than one value (expanded ones have one), as one that depends on a latent, and those of a law below a
+    transform.
+    """
+    if isinstance(fn, (*_SAME, *_INDEPENDENT)):
+        return may_leave_out(fn.base_dist)
+    if declares_its_last_transform(fn):
+        return is_bounded(fn)
+    support = _support(fn)
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    return any(
+        isinstance(v, Tensor) and any(n > 1 and s for n, s in zip(v.shape, v.stride(), strict=True))
+        for v in ends
+    )
+
+
+def _outside_of_transforms(fn: Any, value: Tensor) -> Tensor | None:
+    """Undoes the transforms one by one, as far as one that is still to come has bounds."""
+    steps = list(parts(fn.transforms))[::-1]
+    codomains = [i for i, part in enumerate(steps) if _has_bounds(part.codomain)]
+    of_base = is_bounded(fn.base_dist)
+    found, dims = [], len(fn.event_shape)
+    for i, part in enumerate(steps):
+        if not of_base and i > max(codomains, default=-1):
+            break
+        beyond = _beyond(part.codomain, value)
+        if beyond is not None:
+            found.append(_any(beyond, dims))
+        if of_base or i < max(codomains, default=-1):
+            value = part.inv(value)
+            dims += part.domain.event_dim - part.codomain.event_dim
+    if of_base:
+        beyond = outside(fn.base_dist, value)
+        if beyond is not None:
+            found.append(_any(beyond, dims - len(fn.base_dist.event_shape)))
+    if not found:
+        return None
+    result = found[0]
+    for other in found[1:]:
+        result = result | other
+    return result
+
+
+def _support(fn: Any) -> Any:
+    try:
+        return fn.support
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _has_bounds(support: Any) -> bool:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    name = type(support).__name__
+    return support is constraints.boolean or name in (*_LOWER, *_UPPER, *_BOTH, "_Multinomial")
+
+
+def _beyond(support: Any, value: Tensor) -> Tensor | None:
+    """Of each number of `value`: whether it lies beyond a bound of the support."""
+    whole = support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    name = type(support).__name__
+    if support is constraints.boolean:
+        return (value != 0) & (value != 1)
+    if name in _LOWER:
+        return value < support.lower_bound
+    if name in _UPPER:
+        return value > support.upper_bound
+    if name in _BOTH:
+        return (value < support.lower_bound) | (value > support.upper_bound)
+    if name == "_Multinomial":
+        return ~whole.check(value).unsqueeze(-1)
+    return None
+
+
+def _padded(fn: Any, value: Tensor) -> Tensor:
+    """A value beside each component of a mixture."""
+    return value.unsqueeze(value.dim() - len(fn.event_shape))
+
+
+def _any(value: Tensor, dims: int) -> Tensor:
+    return value.flatten(value.dim() - dims).any(-1) if dims > 0 else value
