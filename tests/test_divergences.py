@@ -55,6 +55,14 @@ def test_registered_closed_form_is_taken():
     within(pv.divergences.kl(p, q, exact=False), float(result))
 
 
+def test_a_point_has_no_density():
+    """Pyro registers -ln q at the point, for MAP guides; counts have a mass there."""
+    point = pdist.Delta(tensor(1.0))
+    assert pv.divergences.kl(point, dist.Normal(tensor(0.0), tensor(1.0))).value == math.inf
+    poisson = pv.divergences.kl(point, dist.Poisson(tensor(2.0)))
+    assert float(poisson) == pytest.approx(2 - math.log(2), abs=1e-6)
+
+
 def test_closed_forms_of_the_library_are_taken():
     p = pdist.MultivariateNormal(torch.zeros(3, dtype=F64), torch.eye(3, dtype=F64) * 2)
     q = pdist.Normal(torch.zeros(3, dtype=F64), torch.ones(3, dtype=F64)).to_event(1)

@@ -105,3 +105,25 @@ def test_a_program_that_the_weights_refuse_has_no_figures_at_all():
 
     with pytest.raises(ValueError, match="log-density of one sample is its own"):
         pv.evidence(widened, own, X, estimators=[pv.IS(4000), pv.Exact()], chunk=pv.Chunk(3, 4000))
+
+
+def test_a_matrix_without_factors_where_one_looks():
+    """A kernel over times is 0 / 0 at lengths near 0, where `Exact` looks and no draw lies."""
+    grid = torch.linspace(0, 1, 5)
+
+    def kernels(x):
+        with pyro.plate("data", len(x)):
+            length = pyro.sample("length", dist.Gamma(2.0, 4.0))
+            squares = (grid[:, None] - grid) ** 2 / length[..., None, None] ** 2
+            law = dist.MultivariateNormal(torch.zeros(5), (-0.5 * squares).exp() + 0.1 * torch.eye(5))
+            pyro.sample("x", law, obs=x)
+
+    def lengths(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("length", dist.Gamma(1.5, 4.0).expand([len(x)]))
+
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    ev = pv.evidence(kernels, lengths, x, estimators=[pv.IS(500), pv.Exact()], progress=False)
+    assert list(ev) == ["IS"] and "a matrix that has no factors" in ev.refused["Exact"]
+    with pytest.raises(ValueError, match="a matrix that has no factors"):
+        pv.evidence(kernels, lengths, x, estimators=[pv.Exact()], progress=False)

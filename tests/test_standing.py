@@ -10,6 +10,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.ops.indexing import Vindex
 
 import pyrovae as pv
 from pyrovae.programs import inspect_program
@@ -54,11 +55,75 @@ def test_parameters_of_the_guide_that_the_plate_indexes():
     assert (weights - dist.Normal(0.0, 2**0.5).log_prob(X)).abs().max() < 1e-5
 
 
+TABLES = {
+    "the plate's index": lambda i, n, table: table[i],
+    "its first rows": lambda i, n, table: table[:n],
+    "numbers made of places": lambda i, n, table: table[torch.arange(n)],
+    "picked and masked": lambda i, n, table: torch.where(i > 2, table[i], table[0]),
+}
+# Where a row's number acts: far from most draws, or at few of them.
+ACTS = {
+    "beyond a bend": lambda z, row: z.clamp(max=1.5) + row * torch.relu(z - 1.5),
+    "in a narrow window": lambda z, row: z + row * torch.exp(-0.5 * ((z + 1.8) / 0.1) ** 2),
+    "everywhere": lambda z, row: z + row,
+}
+ROWS = {
+    "all differ": torch.linspace(-6.0, 6.0, 12),
+    "one differs": torch.where(torch.arange(12) == 10, 4.0, 0.0),
+    "pairs are alike": torch.tensor([1.0, -3.0, -3.0, 1.0] * 3),
+}
+
+
+@pytest.mark.parametrize("table", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("acts", ACTS.values(), ids=ACTS)
+@pytest.mark.parametrize("read", TABLES.values(), ids=TABLES)
+def test_a_table_that_counts_at_few_draws_alone(read, acts, table):
+    """Held against sums over a grid of z, in chunks of three data and without."""
+
+    def model(x):
+        with pyro.plate("data", len(x)) as i:
+            z = pyro.sample("z", dist.Normal(x.new_tensor(0.0), 1.0))
+            pyro.sample("x", dist.Normal(acts(z, read(i, len(x), table.double())), 0.7), obs=x)
+
+    x = torch.linspace(-5.0, 5.0, 12).double()
+    z = torch.linspace(-8.0, 8.0, 160_001).double()
+    places = torch.arange(12)
+    loc = acts(z[:, None], read(places, 12, table.double()))
+    joint = dist.Normal(0.0, 1.0).log_prob(z)[:, None] + dist.Normal(loc, 0.7).log_prob(x)
+    truth = joint.logsumexp(0) + math.log(1e-4)
+    assert inspect_program(model, guide, x).arguments.calling == "whole"
+    ev = pv.evidence(model, guide, x, estimators=[pv.Exact()], progress=False)
+    torch.testing.assert_close(ev["Exact"].per_datum, truth, rtol=0, atol=1e-3)
+
+
+PICKS = {
+    "x[i]": lambda i, z, x: (z, x[i]),
+    "x.index_select(0, i)": lambda i, z, x: (z, x.index_select(0, i)),
+    "z[..., i]": lambda i, z, x: (z[..., i], x),
+    "Vindex": lambda i, z, x: (Vindex(torch.stack([z, -z], -1))[..., (x < 0).long()], x),
+    "nothing": lambda i, z, x: (z * torch.ones(len(x)), x),
+}
+
+
+@pytest.mark.parametrize("n", [5, 29, 60])
+@pytest.mark.parametrize("pick", PICKS.values(), ids=PICKS)
+def test_rows_of_its_own_are_no_table(pick, n):
+    def model(x):
+        with pyro.plate("data", len(x)) as i:
+            z = pyro.sample("z", dist.Normal(x.new_tensor(0.0), 1.0))
+            z, x = pick(i, z, x)
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    x = torch.linspace(-2.0, 3.0, n)
+    assert inspect_program(model, guide, x).arguments.calling == "sliced"
+
+
 OTHERS = {
     "a sum along the plate": lambda z, x: z.cumsum(-1),
     "a mean over the draws": lambda z, x: z - z.mean(-1, keepdim=True),
     "the data's mean": lambda z, x: z + x.mean(),
     "the data's spread": lambda z, x: z + x / x.std(),
+    "their mean, far from the guide's draws": lambda z, x: z + torch.relu(z - 2.5) * x.mean(),
 }
 
 

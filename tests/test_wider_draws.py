@@ -424,3 +424,28 @@ def test_weights_of_few_values_have_no_tail():
         tied += int(((e.khat == math.inf) & e.reliable).sum())
     assert tied > 50 and given > 0.95 * 1000
     assert missed / given < 0.05 + 4 * math.sqrt(0.05 * 0.95 / given)
+
+
+@pytest.mark.parametrize("num_data", [9, 10, 11, 12])
+def test_few_joint_values_of_a_plate_that_is_filled_up(num_data):
+    """The last subsample of four holds one to four data."""
+    weights = torch.tensor([0.2, 0.5, 0.3]).double()
+    locs = torch.tensor([-1.0, 0.0, 2.0]).double()
+
+    def model(x):
+        with pyro.plate("data", len(x), subsample_size=4) as i:
+            k = pyro.sample("k", dist.Categorical(weights))
+            pyro.sample("x", dist.Normal(locs[k], 1.0), obs=x[i])
+
+    def guide(x):
+        with pyro.plate("data", len(x), subsample_size=4) as i:
+            pyro.sample("k", dist.Categorical(logits=-((x[i][:, None] - locs) ** 2) / 4))
+
+    x = torch.linspace(-2.0, 3.0, num_data).double()
+    exact = (weights.log() + dist.Normal(locs, 1.0).log_prob(x[:, None])).logsumexp(-1)
+    program = inspect_program(model, guide, x)
+    rows = torch.arange(num_data)
+    for indices in rows.split(4):
+        found = joint_terms(program, ["k"], indices, 0, 3).logsumexp(0)
+        torch.testing.assert_close(found, exact[indices], rtol=0, atol=1e-9)
+    pv.evidence(model, guide, x, estimators=[pv.IS(1000)], progress=False)

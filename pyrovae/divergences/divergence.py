@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Distribution
 
 from ..evidence.weights.diagnostics import pareto_khat
 from ..programs import seeded
+from ..programs.checks.contract import base_of
 from .drawn import Density, drawn, error_of_mean, variance_of_mean
 from .infinite import diverges, reaches_beyond
 
@@ -175,6 +177,9 @@ def _closed_form(p: Density, q: Density) -> Divergence | None:
         value = torch.distributions.kl_divergence(p, q)
     except NotImplementedError:
         return None
+    if isinstance(base_of(p), Delta) and not isinstance(base_of(q), Delta) and not q.support.is_discrete:
+        # Pyro's form is -ln q at the point, which is what a MAP guide needs: no density has a point's mass.
+        value = torch.full_like(value, torch.inf)
     return Divergence(value, torch.zeros_like(value), "closed form")
 
 

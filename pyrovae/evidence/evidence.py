@@ -12,6 +12,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from ..checking import checked
 from ..programs import inspect_program, module_mode
@@ -180,8 +181,8 @@ def evidence(
                 sharing=sharing,
                 label=label,
             )
-        except (ValueError, NotImplementedError) as error:
-            if alone:
+        except (ValueError, NotImplementedError, LinAlgError) as error:
+            if alone and not isinstance(error, LinAlgError):
                 raise
             refused[e.name] = error if isinstance(error, ValueError) else _unable(error)
     if certify in refused or not results:
@@ -249,7 +250,15 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
     return i, n
 
 
-def _unable(error: NotImplementedError) -> ValueError:
+def _unable(error: NotImplementedError | LinAlgError) -> ValueError:
+    if isinstance(error, LinAlgError):
+        why = ValueError(
+            "expected a program that runs wherever this estimator looks, got a matrix that has no factors there "
+            f"({' '.join(str(error).split('Trace Shapes')[0].split())[:200]}); try a larger jitter on its diagonal, a "
+            "prior that rules such values out, or estimators that draw from the guide alone, as pv.IS"
+        )
+        why.__cause__ = error
+        return why
     return ValueError(
         f"expected laws that can do what this estimator needs, got one that cannot ({error}); try estimators that draw "
         "from the guide alone, as pv.IS"

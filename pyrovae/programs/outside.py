@@ -57,12 +57,11 @@ def outside(fn: Any, value: Tensor) -> Tensor | None:
         beyond = outside(fn.base_dist, value)
         return None if beyond is None else beyond & as_tensor(fn._mask)
     if isinstance(fn, dist.MaskedMixture):
-        pair = [outside(part, value) for part in (fn.component0, fn.component1)]
-        if pair[0] is None and pair[1] is None:
+        left, right = (outside(part, value) for part in (fn.component0, fn.component1))
+        if left is None and right is None:
             return None
-        no = torch.zeros((), dtype=torch.bool, device=value.device)
-        left, right = (no if p is None else p for p in pair)
-        return torch.where(fn.mask, right, left)
+        inside = torch.zeros((), dtype=torch.bool, device=value.device)
+        return torch.where(fn.mask, inside if right is None else right, inside if left is None else left)
     if isinstance(fn, _SAME):
         return outside(fn.base_dist, value)
     if isinstance(fn, _INDEPENDENT):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-FEW = 29  # data: a number that few layers and time axes have
+FEW = 29, 23  # data: numbers that few layers and time axes have
 _COPIES = (
     "detach",
     "alias",
@@ -71,6 +71,8 @@ class ByPlace(TorchDispatchMode):
         of_rows = any(id(t) in self._rows for t in given) or torch.Tag.nondeterministic_seeded in func.tags
         places = [t for t in given if id(t) in self._places]
         outside = [t for t in given if not any(id(t) in k for k in (self._rows, self._places, self._made))]
+        if places and self._picks_each_its_own(name, args):
+            places = []
         self.found |= bool(places) and name not in _COPIES
         self.found |= any(self.n in t.shape for t in outside) and name not in _COPIES
         for made in tree_leaves(out):
@@ -89,6 +91,18 @@ class ByPlace(TorchDispatchMode):
             if not any(id(made) in k for k in (self._rows, self._places)):
                 kind[id(made)] = made
         return out
+
+    def _picks_each_its_own(self, name: str, args: tuple[Any, ...]) -> bool:
+        """Whether places pick of rows the row at each place, as `x[i]` and `logits[arange(n), y]` do."""
+        if name not in ("index", "index_select") or id(args[0]) not in self._rows:
+            return False
+        picks = enumerate(args[1]) if name == "index" else [(args[1] % args[0].dim(), args[2])]
+        own = torch.arange(self.n, device=args[0].device)
+        return all(
+            args[0].size(dim) == self.n and pick.numel() == self.n and bool((pick.flatten() == own).all())
+            for dim, pick in picks
+            if id(pick) in self._places
+        )
 
 
 def _varies(value: Tensor, n: int) -> bool:

@@ -11,12 +11,15 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from ..checks.agreement import is_enumerated
 from ..checks.contract import base_of, data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import BaseDraw, Held, held
+from ..latents.supports import is_real
+from ..outside import is_bounded
 from ..seeds import seeded
 from ..sites import Sites, collect, sample_sites
 from .by_place import FEW, ByPlace
@@ -29,15 +32,18 @@ FEWEST = 32  # data
 SAME, ALONE = 2e-5, 1e-3
 TF32 = 1e-2
 RANDOM = 1e-3
+WIDE = 4.0
 MOVED = 0.05  # times a normal number, of parameters
 
 
 def as_it_stands(program: Any) -> Any:
-    """The program, run on all data at once if its densities depend on where in the plate a datum stands.
+    """The program, run on all data at once if its densities may depend on where in the plate a datum stands.
 
-    Data are run in their order, in another one, with each half of them replaced, and the last one alone, at one and
-    the same draw of each; and all that again with other values of the parameters, which then have theirs again: a
-    coefficient that starts at 0 hides what it multiplies.
+    They may where the program reads anything by the place of data (rows of a table): at the draws looked at, what is
+    read there may not count. Other programs' data are run in their order, in another one, with each half of them
+    replaced, and the last one alone, at one and the same draw of each; all that again with other values of the
+    parameters, which then have theirs again (a coefficient that starts at 0 hides what it multiplies); and again at
+    wide draws of the prior.
 
     Where densities change from run to run at the same values, which of the two is `random` is set instead.
 
@@ -54,6 +60,7 @@ def as_it_stands(program: Any) -> Any:
             if random:  # there is nothing to compare
                 return replace(program, random=random)
             (model, guide), place = look.stands(args.calling == "whole")
+            by_place = args.calling != "whole" and look.may_read_places()
         except Exception:  # what does not run here is refused where it is run in earnest
             return program
     if not model:
@@ -62,7 +69,7 @@ def as_it_stands(program: Any) -> Any:
             "draws (a mean over the data, a sum along the plate): p(x) then does not factorise over the data; try "
             "to compute what all data share before, and hand it over as pv.shared(...)"
         )
-    if not place[0] or (guide and not place[1]):
+    if by_place or not place[0] or (guide and not place[1]):
         return replace(program, arguments=replace(args, calling="whole"))
     # A guide may look at other data: it stays a guide, of whatever data it is run on.
     return replace(program, beside=not guide)
@@ -84,11 +91,7 @@ def _first_look(program: Any) -> _Look:
         sliced,
         every[torch.linspace(0, len(x) - 1, few, dtype=torch.float64, device="cpu").long().to(x.device)],
     )
-    try:
-        by_place = look.reads_places()
-    except Exception:  # what cannot be watched may read anything
-        by_place = True
-    return _Look(sliced, every) if by_place else look
+    return _Look(sliced, every) if look.may_read_places() else look
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,9 @@ class _Look:
 
     def __init__(self, program: Any, rows: Tensor) -> None:
         self.program, self.rows, n = program, rows, len(rows)
-        random = torch.Generator().manual_seed(0)
-        order = torch.randperm(n, generator=random, device="cpu")
-        self.order = (order.flip(0) if bool((order == torch.arange(n, device="cpu")).all()) else order).to(
-            rows.device
-        )
+        # One cycle: no row keeps its place, and no table but a constant one stays as it is.
+        cycle = torch.randperm(n, generator=torch.Generator().manual_seed(0), device="cpu")
+        self.order = torch.empty_like(cycle).index_copy_(0, cycle, cycle.roll(-1)).to(rows.device)
         self.every = torch.arange(n, device=rows.device)
         self.kept = torch.zeros(n, dtype=torch.bool, device=rows.device)
         self.kept[self.order[: (n + 1) // 2]] = True
@@ -132,6 +133,7 @@ class _Look:
         # The other half, so that each is replaced once: one datum may be what all look at.
         self.others = torch.where(self.kept, self.order[-1], self.every)
         self.traces, _ = self._sites(program, rows, 0)
+        self.prior: dict[str, Tensor] = {}
 
     def random(self) -> tuple[str, ...]:
         """Names of those of model and guide that have other densities in two runs at the same values of all sites."""
@@ -148,11 +150,29 @@ class _Look:
         found = [self._stands(whole)]
         with suppress(Exception), _moved(_leaves(self.traces)):  # there may be no program at other values
             found.append(self._stands(whole))
+        with suppress(Exception), self._at_prior():
+            found.append(self._stands(whole))
         (beside, place), *moved = found
         for others, places in moved:
             beside = beside[0] and others[0], beside[1] and others[1]
             place = place[0] and places[0], place[1] and places[1]
         return beside, place
+
+    @contextmanager
+    def _at_prior(self) -> Iterator[None]:
+        """Draws of the prior in the body, of real numbers wider ones: they go where the guide's seldom do."""
+        program, own = self.program, self.traces[0].nodes
+        with seeded(1, "standing", device=self.rows.device), program.on(self.rows) as given:
+            drawn = poutine.trace(program.model).get_trace(*given)
+        sites = {n: s for n, s in sample_sites(drawn) if not s["is_observed"] and n in own}
+        for name, site in sites.items():
+            if site["value"].shape == own[name]["value"].shape:
+                wide = is_real(getattr(site["fn"], "support", None)) and not is_bounded(site["fn"])
+                self.prior[name] = WIDE * site["value"] if wide else site["value"]
+        try:
+            yield
+        finally:
+            self.prior = {}
 
     def _stands(self, whole: bool) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
         # At given values in this order too: some laws keep more of a draw of their own than its value.
@@ -183,15 +203,25 @@ class _Look:
         size = sum((v.abs() for v in (*of_model, *parts.values())), model.abs())
         return _Densities(model, guide, size, parts)
 
-    def reads_places(self) -> bool:
-        """Whether the program, run on a few of the data, makes use of numbers by their place in the plate."""
-        first = torch.arange(min(FEW, len(self.rows)), device=self.rows.device)
+    def may_read_places(self) -> bool:
+        """Whether the program makes use of numbers by the place of data in the plate, in runs on a few of them.
+
+        In runs on two numbers of data: a layer, or an axis, has the size of one of them at most.
+        """
+        most = min(FEW[0], len(self.rows))
+        try:
+            return all(self._reads_places(min(n, most - i)) for i, n in enumerate(FEW) if most - i > 1)
+        except Exception:  # what cannot be watched may read anything
+            return True
+
+    def _reads_places(self, count: int) -> bool:
+        first = torch.arange(count, device=self.rows.device)
         draws = self._draws(first)
         program = replace(self.program, guide=Substitute(draws)(self.program.guide))
         tensors = [v.u if isinstance(v, BaseDraw) else v for v in draws.values()]
         with program.on(self.rows[first]) as given:
             tensors += tensors_in(given)
-            with ByPlace(len(first), tensors) as watch, seeded(0, "standing", device=self.rows.device):
+            with ByPlace(count, tensors) as watch, seeded(0, "standing", device=self.rows.device):
                 collect(*program.traces(given, None), plate=program.plate, particles=None).log_weights()
         return watch.found
 
@@ -209,6 +239,8 @@ class _Look:
         for name, site in sample_sites(guide_trace):
             if site["is_observed"] or is_enumerated(site) or isinstance(base_of(site["fn"]), dist.Delta):
                 continue
+            if name in self.prior:
+                site = {**site, "value": self.prior[name]}
             value, axis = site["value"], dim - site["fn"].event_dim
             rows = value.dim() >= -axis and value.size(axis) == n
             found[name] = held(

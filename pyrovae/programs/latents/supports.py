@@ -107,14 +107,15 @@ def _hides_bounds(fn: Any) -> bool:
     """Whether a law declares all real numbers, and what is below its last transform has bounds."""
     if isinstance(fn, (*_SAME, *_INDEPENDENT)):
         return _hides_bounds(fn.base_dist)
-    if not declares_its_last_transform(fn) or not _is_real(fn.support):
+    if not declares_its_last_transform(fn) or not is_real(fn.support):
         return False
-    if not all(_is_real(part.codomain) for part in parts(fn.transforms)):
+    if not all(is_real(part.codomain) for part in parts(fn.transforms)):
         return True
-    return not _is_real(getattr(fn.base_dist, "support", constraints.real)) or _hides_bounds(fn.base_dist)
+    return not is_real(getattr(fn.base_dist, "support", constraints.real)) or _hides_bounds(fn.base_dist)
 
 
-def _is_real(support: Any) -> bool:
+def is_real(support: Any) -> bool:
+    """Whether a support is all real numbers, or vectors of them."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support is constraints.real

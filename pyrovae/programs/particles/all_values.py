@@ -24,7 +24,8 @@ def joint_terms(program: Program, sites: Sequence[str], indices: Tensor, first: 
     place = _Place(sites, program, first)
     with program.quiet(0, "all values"), place:
         log_weights = program.run(indices, number).log_weights().double()
-    return (log_weights + torch.cat(place.log_mass))[:, : len(indices)]
+    # A plate of a fixed size is filled up.
+    return log_weights + torch.cat(place.log_mass)[:, : len(indices)]
 
 
 class _Place(PutInGuide):
