@@ -55,11 +55,17 @@ def test_registered_closed_form_is_taken():
     within(pv.divergences.kl(p, q, exact=False), float(result))
 
 
-def test_a_point_has_no_density():
-    """Pyro registers -ln q at the point, for MAP guides; counts have a mass there."""
-    point = pdist.Delta(tensor(1.0))
-    assert pv.divergences.kl(point, dist.Normal(tensor(0.0), tensor(1.0))).value == math.inf
-    poisson = pv.divergences.kl(point, dist.Poisson(tensor(2.0)))
+@pytest.mark.parametrize("normal", [dist.Normal, pdist.Normal])
+@pytest.mark.parametrize(
+    "points", [lambda: pdist.Delta(tensor([1.0, 2.0])), lambda: dist.Poisson(tensor([1.0, 2.0]))]
+)
+def test_what_has_no_density_is_apart_from_what_has_one(points, normal):
+    """Pyro registers -ln q at the point, for MAP guides."""
+    law = normal(tensor(0.0), tensor(1.0))
+    for pair in ((points(), law), (law, points())):
+        assert pv.divergences.kl(*pair).value.flatten().tolist() == [math.inf] * 2
+        assert pv.divergences.js(*pair).value.flatten().tolist() == pytest.approx([math.log(2)] * 2)
+    poisson = pv.divergences.kl(pdist.Delta(tensor(1.0)), pdist.Poisson(tensor(2.0)))
     assert float(poisson) == pytest.approx(2 - math.log(2), abs=1e-6)
 
 

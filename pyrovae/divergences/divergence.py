@@ -12,6 +12,7 @@ from pyro.distributions import Delta
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ..devices import in_use
 from ..evidence.weights.diagnostics import pareto_khat
 from ..programs import seeded
 from ..programs.checks.contract import base_of
@@ -58,10 +59,10 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
 
     In closed form where torch or Pyro has one registered, by enumeration of one finite support, else the mean
     over draws of p. An overlap that the draws miss is missed by the estimate and its error alike: a KL of
-    many nats needs a closed form, or draws from both sides (`js`). Two ways of being infinite that draws may miss
-    are looked for: density of p beyond the bounds of q's support, and a tail of p too heavy for ln p/q to have a mean
-    (Cauchy to logistic). Laws of single numbers and their products give +inf; of others the tail of the draws is
-    refused.
+    many nats needs a closed form, or draws from both sides (`js`). A law of counts, or a point, and one with a density
+    have no values in common: +inf. Two more ways of being infinite, which draws may miss, are looked for: density of p
+    beyond the bounds of q's support, and a tail of p too heavy for ln p/q to have a mean (Cauchy to logistic). Laws of
+    single numbers and their products give +inf; of others the tail of the draws is refused.
     Source: Kullback and Leibler (1951), https://doi.org/10.1214/aoms/1177729694.
 
     Args:
@@ -78,6 +79,8 @@ def kl(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
             largest value that is as large a part of the sum as such a tail has it.
     """
     _check(p, q, num_samples)
+    if _are_singular(p, q):
+        return _same_everywhere(p, q, math.inf, math.nan, "supports and tails")
     known = (_closed_form(p, q) or _enumerated(p, q, _kl_sum)) if exact else None
     if known is not None:
         return known
@@ -139,6 +142,8 @@ def js(p: Density, q: Density, num_samples: int = 10_000, *, seed: int = 0, exac
         ValueError: If the event shapes differ, num_samples < 1, or a log-density is NaN.
     """
     _check(p, q, num_samples)
+    if _are_singular(p, q):
+        return _same_everywhere(p, q, math.log(2), 0.0, "closed form")
     known = _enumerated(p, q, _js_sum) if exact else None
     if known is not None:
         return known
@@ -170,6 +175,27 @@ def _check(p: Any, q: Any, num_samples: int) -> None:
         )
 
 
+def _are_singular(p: Density, q: Density) -> bool:
+    """Whether one law has its mass on values of its own, as counts or a point, and the other a density.
+
+    Pyro registers -ln q at the point as the KL of a `Delta`, which is what a MAP guide needs and no divergence.
+    """
+    kinds = []
+    for law in (p, q):
+        support = getattr(law, "support", None) if isinstance(law, Distribution) else None
+        if support is None:
+            return False
+        kinds.append(support.is_discrete or isinstance(base_of(law), Delta))
+    return kinds[0] != kinds[1]
+
+
+def _same_everywhere(p: Any, q: Any, value: float, se: float, method: Method) -> Divergence:
+    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    device = in_use()
+    values = [torch.full(shape, v, dtype=torch.float64, device=device) for v in (value, se)]
+    return Divergence(*values, method)
+
+
 def _closed_form(p: Density, q: Density) -> Divergence | None:
     if not (isinstance(p, Distribution) and isinstance(q, Distribution)):
         return None
@@ -177,9 +203,6 @@ def _closed_form(p: Density, q: Density) -> Divergence | None:
         value = torch.distributions.kl_divergence(p, q)
     except NotImplementedError:
         return None
-    if isinstance(base_of(p), Delta) and not isinstance(base_of(q), Delta) and not q.support.is_discrete:
-        # Pyro's form is -ln q at the point, which is what a MAP guide needs: no density has a point's mass.
-        value = torch.full_like(value, torch.inf)
     return Divergence(value, torch.zeros_like(value), "closed form")
 
 

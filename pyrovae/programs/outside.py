@@ -61,7 +61,10 @@ def outside(fn: Any, value: Tensor) -> Tensor | None:
         if left is None and right is None:
             return None
         inside = torch.zeros((), dtype=torch.bool, device=value.device)
-        return torch.where(fn.mask, inside if right is None else right, inside if left is None else left)
+        chosen: Tensor = torch.where(
+            fn.mask, inside if right is None else right, inside if left is None else left
+        )
+        return chosen
     if isinstance(fn, _SAME):
         return outside(fn.base_dist, value)
     if isinstance(fn, _INDEPENDENT):
