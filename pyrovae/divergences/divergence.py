@@ -192,8 +192,8 @@ def _are_singular(p: Density, q: Density) -> bool:
 def _same_everywhere(p: Any, q: Any, value: float, se: float, method: Method) -> Divergence:
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     device = in_use()
-    values = [torch.full(shape, v, dtype=torch.float64, device=device) for v in (value, se)]
-    return Divergence(*values, method)
+    first, second = (torch.full(shape, v, dtype=torch.float64, device=device) for v in (value, se))
+    return Divergence(first, second, method)
 
 
 def _closed_form(p: Density, q: Density) -> Divergence | None:
