@@ -57,14 +57,7 @@ def outside(fn: Any, value: Tensor) -> Tensor | None:
         beyond = outside(fn.base_dist, value)
         return None if beyond is None else beyond & as_tensor(fn._mask)
     if isinstance(fn, dist.MaskedMixture):
-        left, right = (outside(part, value) for part in (fn.component0, fn.component1))
-        if left is None and right is None:
-            return None
-        inside = torch.zeros((), dtype=torch.bool, device=value.device)
-        chosen: Tensor = torch.where(
-            fn.mask, inside if right is None else right, inside if left is None else left
-        )
-        return chosen
+        return _outside_of_chosen(fn, value)
     if isinstance(fn, _SAME):
         return outside(fn.base_dist, value)
     if isinstance(fn, _INDEPENDENT):
@@ -114,6 +107,15 @@ def may_leave_out(fn: Any) -> bool:
         isinstance(v, Tensor) and any(n > 1 and s for n, s in zip(v.shape, v.stride(), strict=True))
         for v in ends
     )
+
+
+def _outside_of_chosen(fn: Any, value: Tensor) -> Tensor | None:
+    """Of a masked mixture: by its second law where the mask is true, by its first elsewhere."""
+    first, second = (outside(part, value) for part in (fn.component0, fn.component1))
+    if first is None and second is None:
+        return None
+    inside = torch.zeros((), dtype=torch.bool, device=value.device)
+    return torch.where(fn.mask, inside if second is None else second, inside if first is None else first)
 
 
 def _outside_of_transforms(fn: Any, value: Tensor) -> Tensor | None:
