@@ -206,16 +206,16 @@ class _Look:
     def may_read_places(self) -> bool:
         """Whether the program makes use of numbers by the place of data in the plate, in runs on a few of them.
 
-        In runs on two numbers of data: a layer, or an axis, has the size of one of them at most.
+        In runs on two numbers of data (some again and again where there are fewer): a layer, or an axis, has the size
+        of one of them at most. A table may end before.
         """
-        most = min(FEW[0], len(self.rows))
         try:
-            return all(self._reads_places(min(n, most - i)) for i, n in enumerate(FEW) if most - i > 1)
+            return all(map(self._reads_places, FEW))
         except Exception:  # what cannot be watched may read anything
             return True
 
     def _reads_places(self, count: int) -> bool:
-        first = torch.arange(count, device=self.rows.device)
+        first = torch.arange(count, device=self.rows.device) % len(self.rows)
         draws = self._draws(first)
         program = replace(self.program, guide=Substitute(draws)(self.program.guide))
         tensors = [v.u if isinstance(v, BaseDraw) else v for v in draws.values()]
