@@ -77,13 +77,83 @@ def test_a_law_has_mass_where_its_base_is_mapped_to(seed):
         assert log_prob_within(law, middle, law.log_prob(middle)).isfinite().all(), name
 
 
-def test_components_of_a_mixture_have_bounds_of_their_own():
-    law = BASES["Paretos"][0]()
+WRAPPED = {
+    "bare": lambda law: law,
+    "mask": lambda law: law.mask(True),
+    "expand": lambda law: dist.torch_distribution.ExpandedDistribution(law, [3]),
+    "to_event": lambda law: law.expand([3]).to_event(0),
+    "shifted twice": lambda law: dist.TransformedDistribution(
+        law, [t.AffineTransform(ONE, 2 * ONE), t.AffineTransform(-0.5 * ONE, 0.5 * ONE)]
+    ),
+    "chosen": lambda law: dist.MaskedMixture(torch.tensor(True), dist.Normal(0 * ONE, ONE), law),
+    "mixture of mixtures": lambda law: dist.MixtureSameFamily(
+        dist.Categorical(torch.ones(1, dtype=F64)), law.expand([1])
+    ),
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
+def test_components_of_a_mixture_have_bounds_of_their_own(wrapped):
     z = torch.tensor([0.5, 1.5, 3.0], dtype=F64)
     with pyro.validation_enabled(False):
+        law = wrapped(BASES["Paretos"][0]())
         found = log_prob_within(law, z, law.log_prob(z)).exp()
     right = 0.3 * stats.pareto.pdf(z, 5) + 0.7 * stats.pareto.pdf(z, 5, scale=2)
     torch.testing.assert_close(found, torch.from_numpy(right))
+
+
+def test_an_observed_mixture_whose_bounds_are_latents():
+    """x of a mixture of z + Exp(1) and z + 2 + Exp(1), against an integral; bare, masked and chosen."""
+    x = torch.tensor([0.3, 1.0, 2.5], dtype=F64)
+    shifts, half = torch.tensor([0.0, 2.0], dtype=F64), torch.tensor([0.5, 0.5], dtype=F64)
+
+    def mixture(z):
+        loc = z[..., None] + shifts
+        return dist.MixtureSameFamily(
+            dist.Categorical(half),
+            dist.TransformedDistribution(dist.Exponential(torch.ones_like(loc)), t.AffineTransform(loc, 1.0)),
+        )
+
+    z = torch.linspace(-12, 12, 480_001, dtype=F64)
+    parts = [torch.exp(-(v - s - z)) * (v - s >= z) for v in x for s in shifts]
+    density = torch.stack(parts).reshape(3, 2, -1).mean(1) * dist.Normal(0.0, 1.0).log_prob(z).exp()
+    right = (density.sum(-1) * 5e-5).log()
+    wraps = (
+        mixture,
+        lambda z: mixture(z).mask(True),
+        lambda z: dist.MaskedMixture(torch.ones_like(z).bool(), dist.Normal(z, 1.0), mixture(z)),
+    )
+    for wrap in wraps:
+        model, guide = pair(dist.Normal(0 * ONE, 1.0), wrap)
+        pyro.set_rng_seed(0)
+        log_w = pv.log_weights(model, guide, x, num_samples=20_000)
+        found = log_w.logsumexp(0) - math.log(len(log_w))
+        sem = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).neg().exp().sqrt()
+        assert bool(((found - right).abs() < 4 * sem + 1e-3).all()), (found, right)
+
+
+def test_transforms_whose_codomain_is_not_what_they_declare():
+    """Pyro's ELU declares positive numbers; one of the user's own may declare anything."""
+
+    class Shift(t.Transform):
+        domain, codomain, bijective, sign = t.constraints.real, t.constraints.positive, True, 1
+
+        def _call(self, u):
+            return u - 3
+
+        def _inverse(self, v):
+            return v + 3
+
+        def log_abs_det_jacobian(self, u, v):
+            return torch.zeros_like(u)
+
+    for part in (dist.transforms.ELUTransform(), Shift()):
+        law = dist.TransformedDistribution(dist.Normal(0 * ONE, ONE), [part, t.AffineTransform(ONE, ONE)])
+        with pyro.validation_enabled(False):
+            pyro.set_rng_seed(0)
+            draws = law.sample((1000,))
+            lp = law.log_prob(draws)
+            assert torch.equal(log_prob_within(law, draws, lp), lp)
 
 
 def test_wrappers():

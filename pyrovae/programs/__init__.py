@@ -33,6 +33,7 @@ from .handlers.annealed import annealed_family as annealed_family
 from .handlers.substitute import Substitute as Substitute
 from .inspection import Program as Program
 from .inspection import drawn_outside as drawn_outside
+from .inspection import undefined_laws as undefined_laws
 from .latents import gaussian_kl as gaussian_kl  # registers its KLs: whoever asks for one has this room
 from .latents import mended_draws as mended_draws  # of laws that draw from another density
 from .looking import inspect_program as inspect_program

@@ -13,6 +13,7 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
+from .checks.in_support import values_known_later
 from .checks.measure import Measure
 from .checks.support import outside_of_prior
 from .declaration import Declaration
@@ -21,7 +22,8 @@ from .modes import module_mode
 from .plates import PARTICLES as PARTICLES
 from .plates import Arguments, Calling, ChooseSubsample
 from .seeds import seeded
-from .sites import Sites, collect, stack_samples
+from .sites import Sites, collect, sample_sites, stack_samples
+from .undefined import undefined_in
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Program:
             torch.set_grad_enabled(grad),
             module_mode(self.model, self.guide, training=False),
             pyro.validation_enabled(False),
+            values_known_later(),
             nullcontext()
             if seed is None
             else seeded(seed, stream, *counters, device=self.arguments.x.device),
@@ -174,6 +177,15 @@ def drawn_outside(program: Program, indices: Tensor) -> list[str]:
     with program.quiet(0, "support"):
         traces = program.run(indices, 64 if program.vectorised else 8).traces
     return [] if traces is None else outside_of_prior(traces[1])
+
+
+def undefined_laws(program: Program, indices: Tensor) -> list[str]:
+    """Sites whose law has parameters beyond their bounds at draws of the guide, in words."""
+    with program.quiet(0, "support"):
+        traces = program.run(indices, 1024 if program.vectorised else 64).traces
+        return (
+            [] if traces is None else [word for trace in traces for word in undefined_in(sample_sites(trace))]
+        )
 
 
 def _first(sites: Sites, n: int) -> Sites:

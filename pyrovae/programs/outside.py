@@ -8,6 +8,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -35,15 +36,46 @@ def log_prob_within(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
         value: `[*batch, *event]`.
         log_prob: `fn.log_prob(value)`, batch-shaped.
     """
-    if isinstance(fn, _MIXTURES):
-        law = fn.component_distribution
-        beyond = outside(law, _padded(fn, value))
-        if beyond is None:
-            return log_prob
-        own = torch.where(beyond, -torch.inf, law.log_prob(_padded(fn, value)))
-        return (own + fn.mixture_distribution.logits.log_softmax(-1)).logsumexp(-1)
+    if is_bounded(fn) and _holds_a_mixture(fn):
+        return _by_parts(fn, value)
     beyond = outside(fn, value)
     return log_prob if beyond is None else torch.where(beyond, -torch.inf, log_prob)
+
+
+def _by_parts(fn: Any, value: Tensor) -> Tensor:
+    """The log-density of a law with a mixture in it, each of whose components has bounds of its own."""
+    if isinstance(fn, dist.MaskedDistribution):
+        return scale_and_mask(_by_parts(fn.base_dist, value), mask=fn._mask)
+    if isinstance(fn, dist.MaskedMixture):
+        return torch.where(fn.mask, _by_parts(fn.component1, value), _by_parts(fn.component0, value))
+    if isinstance(fn, _SAME):
+        return _by_parts(fn.base_dist, value)
+    if isinstance(fn, _INDEPENDENT):
+        return _summed(_by_parts(fn.base_dist, value), fn.reinterpreted_batch_ndims)
+    if isinstance(fn, _MIXTURES):
+        own = _by_parts(fn.component_distribution, _padded(fn, value))
+        return (own + fn.mixture_distribution.logits.log_softmax(-1)).logsumexp(-1)
+    if declares_its_last_transform(fn) and _holds_a_mixture(fn):
+        beyond, at, dims = _outside_of_transforms(fn, value), value, len(fn.event_shape)
+        total = value.new_zeros(())
+        for part in reversed(fn.transforms):
+            before = part.inv(at)
+            dims += part.domain.event_dim - part.codomain.event_dim
+            slope = part.log_abs_det_jacobian(before, at)
+            total = total - _summed(slope, dims - part.domain.event_dim)
+            at = before
+        total = total + _summed(_by_parts(fn.base_dist, at), dims - len(fn.base_dist.event_shape))
+        return total if beyond is None else torch.where(beyond, -torch.inf, total)
+    beyond, found = outside(fn, value), fn.log_prob(value)
+    return found if beyond is None else torch.where(beyond, -torch.inf, found)
+
+
+def _holds_a_mixture(fn: Any) -> bool:
+    while not isinstance(fn, (*_MIXTURES, dist.MaskedMixture)):
+        if not hasattr(fn, "base_dist"):
+            return False
+        fn = fn.base_dist
+    return True
 
 
 def outside(fn: Any, value: Tensor) -> Tensor | None:
@@ -72,7 +104,7 @@ def outside(fn: Any, value: Tensor) -> Tensor | None:
         # The draws' own rounding is no step over the edge.
         edge = math.pi * (1 + 4 * torch.finfo(value.dtype).eps)
         return _any(value.abs() > edge, len(fn.event_shape))
-    beyond = _beyond(_support(fn), value)
+    beyond = beyond_bounds(_support(fn), value)
     return None if beyond is None else _any(beyond, len(fn.event_shape))
 
 
@@ -85,7 +117,7 @@ def is_bounded(fn: Any) -> bool:
     if isinstance(fn, _MIXTURES):
         return is_bounded(fn.component_distribution)
     if declares_its_last_transform(fn):
-        return is_bounded(fn.base_dist) or any(_has_bounds(part.codomain) for part in parts(fn.transforms))
+        return is_bounded(fn.base_dist) or any(_has_bounds(_codomain(part)) for part in parts(fn.transforms))
     return is_circular(fn) or _has_bounds(_support(fn))
 
 
@@ -97,8 +129,9 @@ def may_leave_out(fn: Any) -> bool:
     """
     if isinstance(fn, (*_SAME, *_INDEPENDENT)):
         return may_leave_out(fn.base_dist)
-    if declares_its_last_transform(fn):
-        return is_bounded(fn)
+    # Angles of data may be of another period, as under a circular law without a transform.
+    if declares_its_last_transform(fn) or isinstance(fn, (*_MIXTURES, dist.MaskedMixture)):
+        return is_bounded(fn) and not is_circular(fn)
     support = _support(fn)
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
@@ -121,13 +154,13 @@ def _outside_of_chosen(fn: Any, value: Tensor) -> Tensor | None:
 def _outside_of_transforms(fn: Any, value: Tensor) -> Tensor | None:
     """Undoes the transforms one by one, as far as one that is still to come has bounds."""
     steps = list(parts(fn.transforms))[::-1]
-    codomains = [i for i, part in enumerate(steps) if _has_bounds(part.codomain)]
+    codomains = [i for i, part in enumerate(steps) if _has_bounds(_codomain(part))]
     of_base = is_bounded(fn.base_dist)
     found, dims = [], len(fn.event_shape)
     for i, part in enumerate(steps):
         if not of_base and i > max(codomains, default=-1):
             break
-        beyond = _beyond(part.codomain, value)
+        beyond = beyond_bounds(_codomain(part), value)
         if beyond is not None:
             found.append(_any(beyond, dims))
         if of_base or i < max(codomains, default=-1):
@@ -145,6 +178,13 @@ def _outside_of_transforms(fn: Any, value: Tensor) -> Tensor | None:
     return result
 
 
+def _codomain(part: Any) -> Any:
+    """The codomain of a transform of torch or Pyro. What one of the user's own declares, nobody has checked."""
+    if type(part).__name__ == "ELUTransform":  # declares positive numbers
+        return constraints.greater_than(-1.0)
+    return part.codomain if type(part).__module__.startswith(("torch.", "pyro.")) else None
+
+
 def _support(fn: Any) -> Any:
     try:
         return fn.support
@@ -159,8 +199,8 @@ def _has_bounds(support: Any) -> bool:
     return support is constraints.boolean or name in (*_LOWER, *_UPPER, *_BOTH, "_Multinomial")
 
 
-def _beyond(support: Any, value: Tensor) -> Tensor | None:
-    """Of each number of `value`: whether it lies beyond a bound of the support."""
+def beyond_bounds(support: Any, value: Tensor, by: float = 0.0) -> Tensor | None:
+    """Of each number of `value`: whether it lies beyond a bound of the support, by more than `by`."""
     whole = support
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
@@ -168,11 +208,11 @@ def _beyond(support: Any, value: Tensor) -> Tensor | None:
     if support is constraints.boolean:
         return (value != 0) & (value != 1)
     if name in _LOWER:
-        return value < support.lower_bound
+        return value < support.lower_bound - by
     if name in _UPPER:
-        return value > support.upper_bound
+        return value > support.upper_bound + by
     if name in _BOTH:
-        return (value < support.lower_bound) | (value > support.upper_bound)
+        return (value < support.lower_bound - by) | (value > support.upper_bound + by)
     if name == "_Multinomial":
         return ~whole.check(value).unsqueeze(-1)
     return None
@@ -181,6 +221,10 @@ def _beyond(support: Any, value: Tensor) -> Tensor | None:
 def _padded(fn: Any, value: Tensor) -> Tensor:
     """A value beside each component of a mixture."""
     return value.unsqueeze(value.dim() - len(fn.event_shape))
+
+
+def _summed(value: Tensor, dims: int) -> Tensor:
+    return value.flatten(value.dim() - dims).sum(-1) if dims > 0 else value
 
 
 def _any(value: Tensor, dims: int) -> Tensor:

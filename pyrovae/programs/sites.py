@@ -17,6 +17,7 @@ from torch import Tensor
 from .idioms.cached_draws import refuse_missing_inverse
 from .idioms.value_dtypes import in_dtype_of
 from .outside import log_prob_within, may_leave_out
+from .undefined import undefined
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,17 @@ def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
     return scale_and_mask(log_prob, 1.0, site["mask"] if masked else None)
 
 
+def _defined_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
+    """`unscaled_log_prob`, no number where parameters are beyond their bounds."""
+    log_prob = unscaled_log_prob(site, masked)
+    wrong = undefined(site["fn"] if masked else unmasked(site["fn"]))
+    if wrong is None:
+        return log_prob
+    return log_prob + scale_and_mask(
+        torch.where(wrong, torch.nan, 0.0), 1.0, site["mask"] if masked else None
+    )
+
+
 def unmasked(fn: Any) -> Any:
     """A distribution without the masks of `.mask()`."""
     if isinstance(fn, dist.MaskedDistribution):
@@ -160,10 +172,10 @@ def collect(
     for name, site in sample_sites(model_trace):
         group = likelihood if site["is_observed"] else prior
         masked = site["is_observed"] or not normalised
-        group[name] = reduce_to(_powered(unscaled_log_prob(site, masked), power), dims, sizes)
+        group[name] = reduce_to(_powered(_defined_log_prob(site, masked), power), dims, sizes)
     for name, site in sample_sites(guide_trace):
         if not site["is_observed"] or is_factor(site):  # a factor in the guide is part of ln q
-            guide[name] = reduce_to(unscaled_log_prob(site), dims, sizes)
+            guide[name] = reduce_to(_defined_log_prob(site), dims, sizes)
     return Sites(prior, likelihood, guide, traces=(guide_trace, model_trace))
 
 
@@ -205,7 +217,7 @@ def _collect_enumerated(
             if trace is guide_trace and site["is_observed"] and not is_factor(site):
                 continue
             masked = own is None and (site["is_observed"] or not normalised)
-            term = packed.pack(_powered(unscaled_log_prob(site, masked), factor), to_symbol)
+            term = packed.pack(_powered(_defined_log_prob(site, masked), factor), to_symbol)
             plates = frozenset(symbols[f.name] for f in site["cond_indep_stack"] if f.vectorized)
             factors.setdefault(plates, []).append(term)
 

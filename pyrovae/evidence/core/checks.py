@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...programs import Program, check_kind, drawn_outside
+from ...programs import Program, check_kind, drawn_outside, undefined_laws
 from .apart import check_apart
 from .chunks import choose_chunk
 
@@ -89,7 +89,15 @@ def check_weights(block: Tensor, indices: Tensor, program: Program) -> None:
             f"no number there ({int(bad.sum())} of {bad.numel()} weights in this chunk); try a guide with the prior's "
             "support"
         )
+    wrong = undefined_laws(program, indices)
+    if wrong:
+        raise ValueError(
+            f"expected laws with parameters within their bounds, got others at draws of the guide: {'; '.join(wrong)}: "
+            f"there is no density there ({int(bad.sum())} of {bad.numel()} weights in this chunk); try a positive or a "
+            "bounded function of the latents (softplus, sigmoid)"
+        )
     raise ValueError(
         f"expected finite log-weights (or -inf), got {block[k, n].item()} for datum {int(indices[n])} "
-        f"({int(bad.sum())} of {bad.numel()} in this chunk); the model or guide returned no density there"
+        f"({int(bad.sum())} of {bad.numel()} in this chunk); the model or guide returned no density there, "
+        "as where a parameter leaves its bounds at a rare draw (a probability above 1, a negative rate)"
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-FEW = 29, 23  # data: numbers that few layers and time axes have
+FEW = 29, 23, 31  # data: numbers that few layers and time axes have
 _COPIES = (
     "detach",
     "alias",
@@ -93,7 +93,12 @@ class ByPlace(TorchDispatchMode):
         return out
 
     def _picks_each_its_own(self, name: str, args: tuple[Any, ...]) -> bool:
-        """Whether places pick of rows the row at each place, as `x[i]` and `logits[arange(n), y]` do."""
+        """Whether places pick of rows the row at each place, as `x[i]` and `logits[arange(n), y]` do.
+
+        Or go where the rows say, as the inverse of an order by length does, which packed sequences ask for.
+        """
+        if name in ("scatter", "scatter_"):
+            return id(args[2]) in self._rows
         if name not in ("index", "index_select") or id(args[0]) not in self._rows:
             return False
         picks = enumerate(args[1]) if name == "index" else [(args[1] % args[0].dim(), args[2])]

@@ -206,7 +206,7 @@ class _Look:
     def may_read_places(self) -> bool:
         """Whether the program makes use of numbers by the place of data in the plate, in runs on a few of them.
 
-        In runs on two numbers of data (some again and again where there are fewer): a layer, or an axis, has the size
+        In runs on three numbers of data (some again and again where there are fewer): a layer, or an axis, has the size
         of one of them at most. A table may end before.
         """
         try:

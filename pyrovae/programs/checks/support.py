@@ -7,6 +7,8 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -155,6 +157,11 @@ def in_support(fn: Any, value: Tensor) -> Tensor:
     if isinstance(fn, dist.Independent):
         inside = in_support(fn.base_dist, value)
         return inside.flatten(inside.dim() - fn.reinterpreted_batch_ndims).all(-1)
+    if isinstance(fn, ExpandedDistribution):
+        return in_support(fn.base_dist, value)
+    if isinstance(fn, dist.MaskedMixture):
+        first, second = (in_support(part, value) for part in (fn.component0, fn.component1))
+        return torch.where(fn.mask, second, first)
     return as_tensor(fn.support.check(value))
 
 

@@ -10,6 +10,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..checks.in_support import values_known_later
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
 from ..modes import module_mode
@@ -68,6 +69,7 @@ class CompiledWeights:
             store.active() if store is not None else nullcontext(),
             torch.no_grad(),
             pyro.validation_enabled(False),  # its checks read values
+            values_known_later(),
             module_mode(program.model, program.guide, training=False),
         ):
             self.graph = trace(compute, self._leaves, inputs, modules)
