@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..watch.reading import PLAIN
+from ..watch.trust import PLAIN
 
 Lift = Literal["numbers", "floats", "nothing"]
 # Whole numbers in a tensor of an argument that may be part of a graph.
