@@ -102,7 +102,7 @@ class PythonNumbers(TorchFunctionMode):
     def __enter__(self) -> Any:
         self._former = vars(FakeTensor).get("__hash__")
         # No mode sees a look-up.
-        FakeTensor.__hash__ = self._hash()  # type: ignore[method-assign,assignment]
+        FakeTensor.__hash__ = self._hash()  # type: ignore[method-assign]
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:

@@ -81,6 +81,7 @@ class Ran:
             self.names.update(c.co_names, found)
             # "{0.beta}", attrgetter("config.beta")
             self.words.update(w for text in found if len(text) < _SHORT for w in _WORD.findall(text))
+        self.words.update(w for text in getattr(code, "formats", ()) for w in _WORD.findall(text))
         # vars(self)[name], getattr(self, name): names that no code shows
         self.any_name = code is None or bool(self.names & _BY_NAME) or getattr(code, "by_name", False)
 

@@ -21,12 +21,22 @@ class Recorded(list[tuple[types.CodeType, dict[str, Any]]]):
     Attributes:
         handed: by id, objects that a function of Python's library was given: it may read all of them.
         by_name: attributes were read by a name that came up as it ran.
+        formats: texts that values were written into: "{0.beta}".
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.handed: dict[int, Any] = {}
         self.by_name = False
+        self.formats: set[str] = set()
+
+    def note_call(self, called: Any) -> None:
+        """Notes a call of a function in C that reads attributes."""
+        if id(called) in _BY_NAME:
+            self.by_name = True
+        text = getattr(called, "__self__", None)
+        if isinstance(text, str) and called.__name__ in ("format", "format_map"):
+            self.formats.add(text)
 
     def hand_over(self, frame: types.FrameType) -> None:
         """Notes the objects among the arguments of a call."""
@@ -46,8 +56,8 @@ def recording() -> Iterator[Recorded]:
 
     def note(frame: types.FrameType, event: str, called: Any) -> None:
         if event == "c_call":
-            if id(called) in _BY_NAME and not trusted(frame.f_globals.get("__name__")):
-                found.by_name = True
+            if not trusted(frame.f_globals.get("__name__")):
+                found.note_call(called)
             return
         if event != "call":
             return
