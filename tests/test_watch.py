@@ -5,7 +5,9 @@ import functools
 import math
 import os
 import random
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pyro
@@ -219,19 +221,36 @@ def test_a_change_at_any_step_is_seen_at_that_step(seed):
 
 
 class Hidden(Program):
-    """A number in memory that Python cannot name: what is left to the comparison with an eager step."""
+    """A number in a file, which Python cannot name: what is left to the comparison with an eager step."""
 
     def __init__(self, at):
         super().__init__()
-        self.at, self.memory = at, (ctypes.c_double * 1)(1.0)
+        self.at, self.path = at, Path(tempfile.mkdtemp()) / "weight"
+        self.path.write_text("1.0")
 
     def before(self, i):
         if i == self.at:
-            self.memory[0] = 2.0
+            self.path.write_text("2.0")
         return self.x
 
     def weight(self):
+        return float(self.path.read_text())
+
+
+class InMemory(Program):
+    """The same in the memory of a C object: no comparison can watch it."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = (ctypes.c_double * 1)(1.0)
+
+    def weight(self):
         return self.memory[0]
+
+
+def test_what_no_comparison_can_watch():
+    svi = assert_pyros(InMemory)
+    assert svi.compiled_share == 0 and "which no comparison can watch (test_watch.py, line" in svi.refused
 
 
 @pytest.mark.parametrize("at", [3, 11, 20])

@@ -144,3 +144,45 @@ def test_arguments(case):
     svi = assert_pyros(case)
     assert round(12 * svi.compiled_share) == ARGUMENTS[case]
     assert svi.refused is None
+
+
+# Numbers that Python computes with -------------------------------------------------------------------------
+
+CYCLE = 100 / 3
+RULES = {
+    # Rounded to float32, 100 % (100 / 3) is 4e-6 in place of 33.3.
+    "cyclical": (lambda t: 0.05 + (t % CYCLE) / CYCLE, 11),
+    "quotient": (lambda t: t / 1000 // 0.1 * 0.1 + 0.1, 11),
+    "whole quotient": (lambda t: -(-t // 7) + 1, 11),
+    "seconds": (lambda t: (t + 1.7e9 - 1.7e9) / 60 + 0.1, 11),
+    "beyond 2**63": (lambda t: t * 10**19 / 10**21 + 0.1, 11),
+    "a power": (lambda t: 1 - 0.9**t, 11),
+    # One graph a number, four in all; each number comes for three steps, of which the first is eager.
+    "a table": (lambda t: {97: 5.0}.get(t, 0.1), 8),
+    "a set": (lambda t: 5.0 if t in {97, 99} else 0.1, 8),
+    "a text": (lambda t: float(f"{t}") / 100, 8),
+    "a class": (lambda t: 5.0 if isinstance(t, int) else 0.1, 8),
+    "a whole part": (lambda t: int(t) / 100, 8),
+}
+
+
+class Ruled(Positional):
+    def __init__(self, rule, slow):
+        super().__init__()
+        self.rule, self.slow = rule, slow
+
+    def before(self, i):
+        return (self.x, 97 + i // 3 if self.slow else 95 + i, {})
+
+    def model(self, x, t):
+        super().model(x, self.rule(t))
+
+    def guide(self, x, t):
+        super().guide(x, self.rule(t))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_number_is_one_of_pythons(name):
+    rule, compiled = RULES[name]
+    svi = assert_pyros(lambda: Ruled(rule, compiled == 8))
+    assert round(12 * svi.compiled_share) == compiled

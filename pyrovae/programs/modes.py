@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from .layers import around, layers
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
 @contextmanager
@@ -36,13 +40,19 @@ def module_mode(*programs: Callable[..., Any], training: bool | None) -> Iterato
         for module in owners(fn):
             for part in module.modules():
                 switch(part)
-    handle = register_module_forward_pre_hook(switch)
+    handle = register_module_forward_pre_hook(untraced(switch))
     try:
         yield met
     finally:
         handle.remove()
         for module, mode in before.values():
             module.training = mode
+
+
+def untraced(hook: Hook) -> Hook:
+    """`hook`, which torch.compile runs as it is where a net of a user's was compiled, in place of tracing it."""
+    compiling = "torch._dynamo" in sys.modules  # whose import takes a second
+    return torch.compiler.disable(hook) if compiling else hook
 
 
 def buffers_of(modules: Iterable[nn.Module]) -> dict[str, Tensor]:

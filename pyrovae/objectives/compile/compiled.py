@@ -17,7 +17,8 @@ from ...programs.compile.inputs import objects_in
 from ...programs.compile.tracing import UntraceableError
 from ...programs.watch.ambient import handlers
 from ...programs.watch.reachable import search
-from ...programs.watch.reading import PLAIN, Ran
+from ...programs.watch.reading import Ran
+from ...programs.watch.trust import PLAIN
 from ...programs.watch.watching import Watch
 from ..beta import BetaELBO
 from ..differentiable import surrogate_and_value

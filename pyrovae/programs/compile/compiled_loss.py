@@ -14,6 +14,7 @@ from ..handlers.substitute import Substitute
 from ..watch.layouts import Layouts, layout, say
 from .codegen import compile_module
 from .inputs import HELD, Inputs, Lift, flat, holdable
+from .python_numbers import PythonNumbers, refuse_classes
 from .strides import is_dense, strided_like
 from .tracing import Graph, UntraceableError, trace
 
@@ -70,9 +71,8 @@ class CompiledLoss:
         self._modules, self._programs, self._laws = modules, programs, laws
         self._aliases = [p.detach() for p in self.leaves]
         self._places = list(map(Tensor.data_ptr, self.leaves))
-        dtype = torch.float64 if any(p.dtype == torch.float64 for p in self.leaves) else torch.float32
         device = next((p.device for p in self.leaves), None)
-        self.graph, self.used, self.mentioned = self._first_that_traces(dtype, device, hold)
+        self.graph, self.used, self.mentioned = self._first_that_traces(device, hold)
         self.key = self.inputs.key
         self._layouts = Layouts([*self.leaves, *self.graph.buffers])
         self.noise = [n.buffer() for n in self.graph.noise]
@@ -84,7 +84,7 @@ class CompiledLoss:
             self._call = compile_module(self.graph.module, self._example)
 
     def _first_that_traces(
-        self, dtype: torch.dtype, device: torch.device | None, hold: bool
+        self, device: torch.device | None, hold: bool
     ) -> tuple[Graph, list[Tensor], list[Tensor]]:
         args, kwargs = self._given
         values = (*args, *kwargs.values())
@@ -93,7 +93,7 @@ class CompiledLoss:
             tries += [(lift, True) for lift, _ in tries]
         reasons: dict[bool, UntraceableError] = {}
         for lift, held in tries:
-            self.inputs = Inputs(args, kwargs, lift, dtype, device, held)
+            self.inputs = Inputs(args, kwargs, lift, device, held)
             try:
                 return self.trace()
             except UntraceableError as error:
@@ -112,12 +112,13 @@ class CompiledLoss:
         used: list[int] = []
         mentioned: list[int] = []
         given, inputs = self._tensors(), len(self._tensors())
+        lifted = self.inputs.lifted(*self._given)
 
         def compute(leaves: list[Tensor], flat: list[Tensor]) -> list[Tensor]:
             args, kwargs = self.inputs.filled(*self._given, flat[:inputs])
             values = dict(zip(self._names, leaves, strict=True))
             substitute = Substitute(values, unconstrained=True, modules=self._modules)
-            with substitute, pyro.validation_enabled(False):
+            with PythonNumbers(flat[i] for i in lifted), substitute, pyro.validation_enabled(False):
                 surrogate, value = self._loss(args, kwargs, flat[inputs:])
             if not surrogate.requires_grad:
                 raise UntraceableError("its loss depends on no trained parameter")
@@ -136,6 +137,8 @@ class CompiledLoss:
         graph = trace(
             compute, self.leaves, [*given, *self._extra], self._modules, self._programs, literals, self._laws
         )
+        if lifted:
+            refuse_classes(graph.ran)
         return graph, [self.leaves[i] for i in used], [self.leaves[i] for i in mentioned]
 
     def __call__(self, tensors: Sequence[Tensor], extra: Sequence[Tensor] = ()) -> Tensor:

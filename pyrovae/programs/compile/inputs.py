@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..watch.reading import PLAIN
+from ..watch.trust import PLAIN
 
 Lift = Literal["numbers", "floats", "nothing"]
 # Whole numbers in a tensor of an argument that may be part of a graph.
 HELD = 4096
+# Whole numbers that are inputs.
+LARGEST = 2**31
 
 
 def signature(args: Sequence[Any]) -> tuple[Any, ...]:
@@ -78,7 +80,7 @@ class Inputs:
     Args:
         args, kwargs: arguments of the shapes to be compiled for.
         lift: which plain numbers vary as 0-dim tensors; the others are part of the graph.
-        dtype, device: of those.
+        device: of those.
         hold: whole numbers in small tensors are part of the graph, too.
 
     Attributes:
@@ -90,11 +92,10 @@ class Inputs:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         lift: Lift = "nothing",
-        dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         hold: bool = False,
     ) -> None:
-        self.lift, self.dtype, self.device, self.hold = lift, dtype, device, hold
+        self.lift, self.device, self.hold = lift, device, hold
         self.key = self.key_of(args, kwargs)
         self._keyed = bool(kwargs)
         self.plain = not kwargs and not hold and all(_is_tensor(a) for a in args)
@@ -120,10 +121,17 @@ class Inputs:
             _collect(about, value, flat)
         if self._places is None:
             kinds = [about for about, value in flat if not isinstance(value, Tensor)]
-            dtypes = [self.dtype if kind is float else torch.int64 for kind in kinds]
+            dtypes = [torch.float64 if kind is float else torch.int64 for kind in kinds]
             self._places = [torch.empty((), dtype=d, device=self.device) for d in dtypes]
         free = iter(self._places)
         return [v.contiguous() if isinstance(v, Tensor) else next(free).fill_(v) for _, v in flat]
+
+    def lifted(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[int]:
+        """Places among the graph's inputs of those that stand for numbers."""
+        flat: list[tuple[Any, Any]] = []
+        for about, value in zip(self.key, (*args, kwargs) if kwargs else args, strict=True):
+            _collect(about, value, flat)
+        return [i for i, (_, value) in enumerate(flat) if not isinstance(value, Tensor)]
 
     def filled(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
@@ -176,7 +184,8 @@ def _about(value: Any, lift: Lift, hold: bool = False) -> Any:
         return kind, tuple(value), *(_about(v, lift, hold) for v in value.values())
     if issubclass(kind, np.floating | np.integer) and lift != "nothing":
         kind = float if issubclass(kind, np.floating) else int
-    lifted = (kind is float and lift != "nothing") or (kind is int and lift == "numbers")
+    small = kind is int and -LARGEST < value < LARGEST
+    lifted = (kind is float and lift != "nothing") or (small and lift == "numbers")
     return kind if lifted else Value(value)
 
 
@@ -189,7 +198,7 @@ def _fits(about: Any, value: Any) -> bool:
             issubclass(kind, float | int | np.floating) and kind is not bool
         )  # min(1, step / 10) ends as an int
     if about is int:
-        return issubclass(kind, int | np.integer) and kind is not bool
+        return issubclass(kind, int | np.integer) and kind is not bool and -LARGEST < value < LARGEST
     if _is_row(kind):
         parts = about[1:] if isinstance(about, tuple) and about[0] is kind else None
         return parts is not None and len(parts) == len(value) and all(map(_fits, parts, value))

@@ -17,7 +17,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..watch.reachable import search
-from ..watch.reading import Ran, is_of_validation, place_of, recording
+from ..watch.reading import Ran, is_of_validation, place_of
+from ..watch.recorded import recording
 from ..watch.snapshot import Snapshot
 from ..watch.undisturbed import UntraceableError as UntraceableError
 from ..watch.undisturbed import known_literals, undisturbed
@@ -178,6 +179,8 @@ def _refuse_writes(module: fx.GraphModule) -> None:
 def _first_line(error: Exception) -> str:
     """An error in a line: without the shapes that Pyro writes below it, and NumPy by its name."""
     line = next((" ".join(text.split()) for text in str(error).splitlines() if text.strip()), "")
+    if "dynamo-optimized" in line:
+        return "it runs a net of torch.compile, which no other graph can hold; try the net as it was"
     if ".numpy()" in line:
         return "it hands tensors to NumPy (.numpy()), which cannot be in a graph; try torch's functions"
     return f"{type(error).__name__}: {line[:300]}"

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.nn.utils.rnn import PackedSequence
 
 from ..layers import around
+from ..modes import untraced
 
 Axis = int | None
 
@@ -77,8 +78,8 @@ def _recorded() -> Iterator[list[tuple[nn.Module, Any, Any]]]:
         stack[-1].found += done.found if done.has_sites else own
 
     handles = [
-        register_module_forward_pre_hook(before),
-        register_module_forward_hook(after, with_kwargs=True),
+        register_module_forward_pre_hook(untraced(before)),
+        register_module_forward_hook(untraced(after), with_kwargs=True),
     ]
     try:
         with _Sites(stack):

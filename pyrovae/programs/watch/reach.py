@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,9 @@ class Reach:
         modules: of torch.
         functions: of a user's.
         objects: whose class says what is run.
+        wholes: (object, what of it is compared, name).
+        sealed: objects that no comparison can watch, with their names.
+        large: containers of more elements than are compared, with their names.
         full: more was there than is looked at.
     """
 
@@ -40,6 +44,9 @@ class Reach:
     modules: list[nn.Module] = field(default_factory=list)
     functions: list[types.FunctionType] = field(default_factory=list)
     objects: list[Any] = field(default_factory=list)
+    wholes: list[tuple[Any, Callable[[Any], Any], str]] = field(default_factory=list)
+    sealed: list[tuple[Any, str]] = field(default_factory=list)
+    large: list[tuple[Any, str]] = field(default_factory=list)
     full: bool = False
 
     def code(self) -> list[tuple[types.CodeType, dict[str, Any]]]:

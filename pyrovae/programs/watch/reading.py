@@ -3,70 +3,21 @@
 from __future__ import annotations
 
 import dis
+import re
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-# Code of these is taken to keep no state of its own between two steps; the attributes of its objects are watched.
-TRUSTED = {
-    "torch",
-    "pyro",
-    "numpy",
-    "scipy",
-    "opt_einsum",
-    "functorch",
-    "sympy",
-    "mpmath",
-    "networkx",
-    "pyrovae",
-}
-# What those rest on, and may import late.
-TRUSTED |= {"typing_extensions", "filelock", "fsspec", "jinja2", "markupsafe", "triton", "tqdm", "setuptools"}
-TRUSTED |= {"_distutils_hack", "pkg_resources"}
-TRUSTED |= sys.stdlib_module_names - {"__main__"}
-# What changes by itself: no comparison of values would show it.
-CLOCKS = {"random", "time", "datetime", "secrets", "uuid"}
-PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, np.generic)
+from .trust import trusted
 
-
-def trusted(module: str | None) -> bool:
-    """Whether the code of a module of this name is taken to keep no state."""
-    name = (module or "").partition(".")[0]
-    return name in TRUSTED or name.startswith(("namedtuple_", "__editable__"))
-
-
-@contextmanager
-def recording() -> Iterator[list[tuple[types.CodeType, dict[str, Any]]]]:
-    """Yields a list that holds, after the body, the code of a user's that ran in it, with its globals."""
-    found: list[tuple[types.CodeType, dict[str, Any]]] = []
-    known: dict[int, types.CodeType] = {}
-    former: Any = sys.getprofile()
-
-    def note(frame: types.FrameType, event: str, _: Any) -> None:
-        if event == "call" and id(frame.f_code) not in known:
-            known[id(frame.f_code)] = frame.f_code
-            # What a library imports late runs in full, once.
-            if frame.f_code.co_name != "<module>" and not trusted(frame.f_globals.get("__name__")):
-                found.append((frame.f_code, frame.f_globals))
-
-    if hasattr(former, "disable"):
-        former.disable()
-    sys.setprofile(note)
-    try:
-        yield found
-    finally:
-        if former is None or callable(former):
-            sys.setprofile(former)
-        else:  # cProfile's, which is no function
-            sys.setprofile(None)
-            former.enable()
+# Texts of more letters name nothing: descriptions.
+_SHORT = 200
+_WORD = re.compile(r"[^\W\d]\w*")
+_BY_NAME = {"__dict__", "vars", "getattr", "globals", "locals", "__getattribute__", "getattr_static"}
 
 
 def place_of(error: BaseException) -> str:
@@ -108,6 +59,7 @@ class Ran:
 
     Attributes:
         ignored: (id of a container, key) that libraries write as they run: caches.
+        handed: by id, objects that functions of Python's library were given.
 
     Args:
         code: with its globals, as `recording` finds it; None stands for all code that can be reached.
@@ -120,18 +72,26 @@ class Ran:
         self.code = code
         self.values = list(values)
         self.ignored: set[tuple[int, Any]] = set()
+        self.handed: dict[int, Any] = getattr(code, "handed", {})
         self.ids = {id(c) for c, _ in code or ()}
         self.names: set[str] = set()
+        self.words: set[str] = set()
         for c, _ in code or ():
-            self.names.update(c.co_names, (k for k in c.co_consts if isinstance(k, str)))
+            found = list(texts(c.co_consts))
+            self.names.update(c.co_names, found)
+            # "{0.beta}", attrgetter("config.beta")
+            self.words.update(w for text in found if len(text) < _SHORT for w in _WORD.findall(text))
+        self.words.update(w for text in getattr(code, "formats", ()) for w in _WORD.findall(text))
         # vars(self)[name], getattr(self, name): names that no code shows
-        self.any_name = code is None or bool(
-            self.names & {"__dict__", "vars", "getattr", "globals", "locals"}
-        )
+        self.any_name = code is None or bool(self.names & _BY_NAME) or getattr(code, "by_name", False)
 
     def reads(self, name: Any) -> bool:
         """Whether code that ran may read an attribute or a key of this name."""
-        return self.any_name or not isinstance(name, str) or name in self.names
+        return self.any_name or not isinstance(name, str) or name in self.names or name in self.words
+
+    def reads_of(self, owner: Any, names: Iterable[Any]) -> list[Any]:
+        """Names that code which ran may read of an object; all, where a library was handed it."""
+        return list(names) if id(owner) in self.handed else [n for n in names if self.reads(n)]
 
     def runs(self, code: types.CodeType) -> bool:
         """Whether this code ran."""
@@ -148,3 +108,12 @@ class Ran:
                 if instruction.argval == name:
                     return f" ({Path(code.co_filename).name}, line {line})"
         return ""
+
+
+def texts(constants: tuple[Any, ...] | frozenset[Any]) -> Iterator[str]:
+    """Yields texts among constants of code: a `match` holds the attributes of a class in tuples."""
+    for constant in constants:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple | frozenset):
+            yield from texts(constant)

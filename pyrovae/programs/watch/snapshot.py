@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import functools
 import random
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 
 from .reachable import search
-from .reading import PLAIN, Ran
+from .reading import Ran
+from .trust import is_plain
 from .undisturbed import UntraceableError
 
 GONE = type("Gone", (), {"__repr__": lambda self: "gone"})()
@@ -22,7 +24,7 @@ def same(now: Any, before: Any) -> bool:
     """The same object, or a plain value equal to it (nan is nan, and 1 is not True)."""
     if now is before:
         return True
-    plain = type(now) is type(before) and isinstance(now, PLAIN)
+    plain = type(now) is type(before) and is_plain(now)
     return plain and (bool(now == before) or (now != now and before != before))
 
 
@@ -60,11 +62,12 @@ class Snapshot:
         places = {id(p): (p, name) for p, _, name in reach.places} | {
             id(p): (p, "Pyro's store") for p in more
         }
-        self._kept = [(p, dict(p) if hasattr(p, "keys") else type(p)(p), name) for p, name in places.values()]
+        self._kept = [(p, _copy(p), name) for p, name in places.values()]
         self._fields = [(o, n, getattr(o, n, GONE), name) for o, n, name in reach.fields]
         self._generators = [(_put_back(o), name) for o, name in reach.opaque if isinstance(o, _STATES)]
         # What was read cannot be put back: refused before it is.
         self._streams = [(o, name) for o, name in reach.opaque if not isinstance(o, _STATES)]
+        self._wholes = [(o, read, _parts(read(o)), name) for o, read, name in reach.wholes]
         self._reach, self._roots = reach, roots
 
     def refuse_streams(self) -> None:
@@ -102,9 +105,35 @@ class Snapshot:
             if not same(getattr(o, n, GONE), value) and value is not GONE:
                 found.append((name, n, None))
                 setattr(o, n, value)
+        for o, read, kept_parts, name in self._wholes:
+            if not equal_parts(_parts(read(o)), kept_parts):
+                found.append((name, "", None))
+                if isinstance(kept_parts, bytes) and not isinstance(o, memoryview):
+                    o[:] = (
+                        type(o)(kept_parts) if isinstance(o, bytearray) else type(o)(o.typecode, kept_parts)
+                    )
+                elif isinstance(o, contextvars.ContextVar):
+                    o.set(kept_parts[0])
         for put_back, _ in self._generators:
             put_back()
         return found
+
+
+def _copy(place: Any) -> Any:
+    if hasattr(place, "keys"):
+        return dict(place.items())
+    return set(place) if isinstance(place, set | frozenset) else list(place)
+
+
+def _parts(read: Any) -> Any:
+    return read if isinstance(read, bytes) else list(read)
+
+
+def equal_parts(now: Any, before: Any) -> bool:
+    """Whether bytes are equal, or elements the same objects or equal plain values."""
+    if isinstance(now, bytes):
+        return bool(now == before)
+    return len(now) == len(before) and all(map(same, now, before))
 
 
 def _put(place: Any, key: Any, value: Any, attribute: bool) -> None:

@@ -41,7 +41,8 @@ class NumbersTaken(TorchFunctionMode):
 
 
 _TAKES = {Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__float__}
-_TAKES |= {Tensor.__int__, Tensor.__index__}
+_TAKES |= {Tensor.__int__, Tensor.__index__, Tensor.__complex__, Tensor.__contains__, Tensor.__format__}
+_TAKES |= {Tensor.__repr__, Tensor.is_nonzero, torch.is_nonzero}
 
 
 class NoWrites(TorchDispatchMode):

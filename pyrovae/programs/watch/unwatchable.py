@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .ambient import hooks_of_all_modules
 from .reach import Reach
-from .reading import CLOCKS, Ran
+from .reading import Ran
+from .trust import CLOCKS
 
 # Bytes of NumPy arrays that are compared at each step.
 SMALL = 4096
@@ -26,6 +27,14 @@ def unwatchable(ran: Ran, reach: Reach, trained: Iterable[Tensor]) -> str | None
     if reach.opaque:
         name = reach.opaque[0][1]
         return f"it reads {name!r}, which gives something else each time{ran.where(name.split('.')[-1])}"
+    if reach.sealed:
+        value, name = reach.sealed[0]
+        where = ran.where(name.split(".")[-1])
+        return f"it reads {name!r}, a {type(value).__name__}, which no comparison can watch{where}"
+    if reach.large:
+        value, name = reach.large[0]
+        what = f"a {type(value).__name__} of {len(value)} elements"
+        return f"it reads {name!r}, {what}{ran.where(name.split('.')[-1])}: too many to compare at each step"
     clocks = sorted(CLOCKS & ran.names & _modules_named(ran))
     if clocks:
         return f"it uses the module {clocks[0]!r}, whose values no graph can know{ran.where(clocks[0])}"

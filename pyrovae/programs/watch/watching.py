@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from .ambient import ambient
 from .layouts import Layouts
 from .reachable import search
-from .reading import PLAIN, Ran
-from .snapshot import GONE, same
+from .reading import Ran
+from .snapshot import GONE, equal_parts, same
+from .trust import PLAIN
 from .unwatchable import SMALL, unwatchable
 
 _cell = attrgetter("cell_contents")
@@ -76,12 +77,13 @@ class Watch:
         self._objects, self._kinds = reach.objects, list(map(type, reach.objects))
         self._functions, self._bodies = reach.functions, list(map(_body, reach.functions))
         self._arrays = [(a, a.tobytes(), name) for a, name in reach.arrays if a.nbytes <= SMALL]
+        self._wholes = [[o, read, read(o), name] for o, read, name in reach.wholes]
         self._numbers = [(t, t.tolist()) for t in ran.values]
         reached = [t for t in reach.tensors.values() if isinstance(t, nn.Parameter)]
         self._trained = list({id(p): p for p in (*leaves, *reached)}.values())
         self._layouts = Layouts(self._trained)
         self._flags = list(map(_requires_grad, self._trained))
-        self._seldom = bool(self._fields or self._sets or self._arrays or self._numbers)
+        self._seldom = bool(self._fields or self._sets or self._arrays or self._numbers or self._wholes)
         self._ambient = ambient()
 
     def _add(self, place: Any, key: Any, owner: str) -> None:
@@ -115,6 +117,7 @@ class Watch:
             all(getattr(o, n, None) is v for o, n, v, _ in self._fields)
             and all(s == kept for s, kept in self._sets)
             and all(a.tobytes() == kept for a, kept, _ in self._arrays)
+            and all(_are(read(o), kept) for o, read, kept, _ in self._wholes)
             and all(t.tolist() == kept for t, kept in self._numbers)
         )
 
@@ -168,6 +171,12 @@ class Watch:
         )
         yield from (("a set", False) for s, kept in self._sets if s != kept)
         yield from ((f"the array {name}", False) for a, kept, name in self._arrays if a.tobytes() != kept)
+        for whole in self._wholes:
+            o, read, kept, name = whole
+            if equal_parts(read(o), kept):
+                whole[2] = read(o)
+            else:
+                yield f"what is in {name!r}{self.ran.where(name.split('.')[-1])}", False
         yield from (
             (f"a tensor {tuple(t.shape)} whose numbers it takes into Python", False)
             for t, kept in self._numbers
@@ -210,6 +219,12 @@ def _keys(place: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
     if keys is not None:
         return [k for k in keys if k in place] if hasattr(place, "keys") else keys
     return list(place) if hasattr(place, "keys") else range(len(place))
+
+
+def _are(now: Any, kept: Any) -> bool:
+    if isinstance(now, bytes):
+        return bool(now == kept)
+    return len(now) == len(kept) and all(map(is_, now, kept))
 
 
 def _contents(cell: Any) -> Any:
