@@ -42,12 +42,17 @@ def log_prob_within(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
     return log_prob if beyond is None else torch.where(beyond, -torch.inf, log_prob)
 
 
+def chosen(mixture: Any, first: Tensor, second: Tensor) -> Tensor:
+    """Of what belongs to the two laws of a `MaskedMixture`, that of the one in force."""
+    return torch.where(mixture.mask, second, first)
+
+
 def _by_parts(fn: Any, value: Tensor) -> Tensor:
     """The log-density of a law with a mixture in it, each of whose components has bounds of its own."""
     if isinstance(fn, dist.MaskedDistribution):
         return scale_and_mask(_by_parts(fn.base_dist, value), mask=fn._mask)
     if isinstance(fn, dist.MaskedMixture):
-        return torch.where(fn.mask, _by_parts(fn.component1, value), _by_parts(fn.component0, value))
+        return chosen(fn, _by_parts(fn.component0, value), _by_parts(fn.component1, value))
     if isinstance(fn, _SAME):
         return _by_parts(fn.base_dist, value)
     if isinstance(fn, _INDEPENDENT):
@@ -148,7 +153,7 @@ def _outside_of_chosen(fn: Any, value: Tensor) -> Tensor | None:
     if first is None and second is None:
         return None
     inside = torch.zeros((), dtype=torch.bool, device=value.device)
-    return torch.where(fn.mask, inside if second is None else second, inside if first is None else first)
+    return chosen(fn, inside if first is None else first, inside if second is None else second)
 
 
 def _outside_of_transforms(fn: Any, value: Tensor) -> Tensor | None:

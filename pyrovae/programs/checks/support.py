@@ -7,12 +7,12 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
-import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
 from ...devices import as_tensor
+from ..outside import chosen
 from ..plates import PARTICLES
 from ..sites import is_factor, sample_sites
 from .contract import base_of
@@ -160,8 +160,7 @@ def in_support(fn: Any, value: Tensor) -> Tensor:
     if isinstance(fn, ExpandedDistribution):
         return in_support(fn.base_dist, value)
     if isinstance(fn, dist.MaskedMixture):
-        first, second = (in_support(part, value) for part in (fn.component0, fn.component1))
-        return torch.where(fn.mask, second, first)
+        return chosen(fn, in_support(fn.component0, value), in_support(fn.component1, value))
     return as_tensor(fn.support.check(value))
 
 
