@@ -71,3 +71,34 @@ def test_what_is_served():
     for name, (law, x) in served.items():
         weights = pv.log_weights(*pair(law), x, num_samples=5000, seed=0)
         assert not weights.isnan().any(), name
+
+
+@pytest.mark.parametrize("name", ["Gamma", "Bernoulli", "Categorical", "mixture"])
+def test_a_compiled_step_refuses_where_pyro_does(name):
+    """A guide that drifts to where the likelihood is no law ends in Pyro's error, at Pyro's step."""
+    law, x = RARELY[name]
+    sign = -1 if name in ("Gamma", "mixture") else 1
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(sign * 9.0, 0.5))
+            pyro.sample("x", law(z), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, 0.05).expand([len(x)]))
+
+    ended = []
+    for kind, more in ((pyro.infer.SVI, {}), (pv.SVI, {"compile": True})):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        svi = kind(model, guide, pyro.optim.Adam({"lr": 0.1}), pyro.infer.Trace_ELBO(), **more)
+        steps = 0
+        with pytest.raises(ValueError, match="to satisfy the constraint"):
+            while steps < 300:
+                svi.step(x)
+                steps += 1
+        ended.append(steps)
+    assert ended[0] == ended[1] > 10
+    assert svi.compiled_share > 0.5

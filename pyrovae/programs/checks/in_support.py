@@ -1,4 +1,4 @@
-"""Whether values lie in the support of their distribution, as a tensor: what Pyro's validation asks."""
+"""Whether values and parameters lie where their law is one, as a tensor: what Pyro's validation asks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.distributions import Distribution, constraints
 
 from ..outside import may_leave_out, outside
 from ..sites import is_factor
+from ..undefined import undefined
 
 # In the place of False: what was switched off for a trace, and not by the program itself.
 _SWITCHED_OFF = 0
@@ -35,7 +36,8 @@ def values_known_later() -> Iterator[bool]:
 class Support(Messenger):
     """Collects, of each site that validation would look at, whether all values lie in the support.
 
-    Of latents, whether they lie within bounds: a guide may draw where the prior has no density.
+    Of latents, whether they lie within bounds: a guide may draw where the prior has no density. And whether the
+    parameters of laws do.
 
     Attributes:
         inside: 0-dim tensors of bools.
@@ -48,6 +50,9 @@ class Support(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["infer"].get("_deterministic") or _unchecked(msg["fn"]) or is_factor(msg):
             return
+        wrong = undefined(msg["fn"])
+        if wrong is not None:
+            self.inside.append(~wrong.any())
         if not msg["is_observed"] or may_leave_out(msg["fn"]):
             beyond = outside(msg["fn"], msg["value"])
             if beyond is not None:
