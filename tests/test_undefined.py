@@ -1,9 +1,13 @@
 """Laws whose parameters leave their bounds at draws of the guide: refused in words, not counted."""
 
+import math
+from typing import ClassVar
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import constraints
 
 import pyrovae as pv
 
@@ -57,10 +61,29 @@ def test_a_law_that_is_none_at_some_draws_is_refused(name, compile):
         pv.log_weights(*pair(law), x, num_samples=5000, compile=compile)
 
 
+class Mixed(dist.TorchDistribution):
+    """Normal laws at `locs`, and a latent, with equal weights: parameters without a dim for the data."""
+
+    arg_constraints: ClassVar = {"scales": constraints.positive, "locs": constraints.real}
+    support = constraints.real
+
+    def __init__(self, z, scales, locs):
+        self.z, self.scales, self.locs = z, scales, locs
+        super().__init__(batch_shape=z.shape)
+
+    def log_prob(self, value):
+        value = (value - self.z)[..., None]
+        return dist.Normal(self.locs, self.scales).log_prob(value).logsumexp(-1) - math.log(5)
+
+
 def test_what_is_served():
     """Rounding, masked elements, and laws that the program made without validation."""
     served = {
         "rounding": (lambda z: dist.Bernoulli(torch.where(z > 3, 1 + 1e-6, z.sigmoid())), BITS),
+        "a shape of its own": (
+            lambda z: Mixed(z, torch.ones(5), torch.linspace(-1.0, 1.0, 5)),
+            SHARES,
+        ),
         "masked": (lambda z: dist.Gamma(4 + z, 1.0).mask(z > -4), SHARES),
         "unchecked": (lambda z: dist.Gamma(4 + z, 1.0, validate_args=False), SHARES),
         "unchecked, expanded": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, overload
 
 import pyro.distributions as dist
 import torch
@@ -56,7 +56,7 @@ def undefined(fn: Any, every: bool = False) -> Tensor | None:
         value = getattr(fn, name, None)
         beyond = _beyond(constraint, value) if isinstance(value, Tensor) else None
         if beyond is not None:
-            found = _either(found, _reduced(beyond, beyond.dim() - len(fn.batch_shape)))
+            found = _either(found, _by_element(beyond, fn.batch_shape))
     return found
 
 
@@ -89,9 +89,23 @@ def _beyond(constraint: Any, value: Tensor) -> Tensor | None:
     return beyond_bounds(constraint, value, ROUNDING)
 
 
+def _by_element(beyond: Tensor, batch: torch.Size) -> Tensor:
+    """Of each element of the batch; of all alike where a law's parameters have a shape of their own."""
+    found = _reduced(beyond, beyond.dim() - len(batch))
+    try:
+        fits = torch.broadcast_shapes(found.shape, batch) == batch
+    except RuntimeError:
+        fits = False
+    return found if fits else beyond.any()
+
+
 def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a | b
 
 
+@overload
+def _reduced(value: Tensor, dims: int) -> Tensor: ...
+@overload
+def _reduced(value: None, dims: int) -> None: ...
 def _reduced(value: Tensor | None, dims: int) -> Tensor | None:
     return value.flatten(value.dim() - dims).any(-1) if value is not None and dims > 0 else value
