@@ -172,7 +172,7 @@ ESTIMATORS = [pv.IS(50), pv.IS(50, defensive=0.1), pv.Exact(), pv.AIS(5, 4), pv.
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)
 def test_a_branch_on_all_draws_at_once_is_refused(estimator):
     """No three draws show it: among thousands the law of x was twice as wide, and IS .3 nats too high."""
-    with pytest.raises(ValueError, match="log-density of one sample is its own"):
+    with pytest.raises(ValueError, match=r"log-density of one sample is its own|factorise over the data"):
         pv.evidence(*of_all_draws(lambda z: z.abs().max() < 2.5), estimators=[estimator])
 
 
@@ -195,7 +195,7 @@ def test_many_draws_show_what_a_few_do_not():
             pyro.sample("x", dist.Normal(z, widened(z)), obs=x)
 
     _, guide, x = of_all_draws(torch.isfinite)
-    with pytest.raises(ValueError, match="log-density of one sample is its own"):
+    with pytest.raises(ValueError, match=r"log-density of one sample is its own|factorise over the data"):
         pv.log_weights(model, guide, x, num_samples=4000, chunk=pv.Chunk(6, 4000))
 
 
