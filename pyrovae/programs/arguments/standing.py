@@ -207,8 +207,11 @@ class _Look:
         """Whether the program makes use of numbers by the place of data in the plate, in runs on a few of them.
 
         In runs on three numbers of data (some again and again where there are fewer): a layer, or an axis, has the size
-        of one of them at most. A table may end before.
+        of one of them at most. A table may end before. Of a guide that lists values in place of draws the densities
+        alone are compared.
         """
+        if any(is_enumerated(site) for _, site in sample_sites(self.traces[0])):
+            return False
         try:
             return all(map(self._reads_places, FEW))
         except Exception:  # what cannot be watched may read anything
