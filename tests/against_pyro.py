@@ -48,6 +48,23 @@ def ours(*args):
         return pv.SVI(*args, compile=True)
 
 
+def assert_ends_as_pyro(model, guide, x, error):
+    """Both end in an error of Pyro's validation, at the same step, ours after compiled ones."""
+    ended = []
+    for make in (SVI, ours):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        svi = make(model, guide, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO())
+        steps = 0
+        with pytest.raises(ValueError, match=error):
+            while steps < 2000:
+                svi.step(x)
+                steps += 1
+        ended.append(steps)
+    assert ended[0] == ended[1] > 10
+    assert svi.compiled_share > 0.5
+
+
 def assert_pyros(case, **options):
     """The losses and the parameters are Pyro's, to rounding."""
     want, weights, _ = run(SVI, case, **options)

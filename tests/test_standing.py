@@ -118,6 +118,27 @@ def test_rows_of_its_own_are_no_table(pick, n):
     assert inspect_program(model, guide, x).arguments.calling == "sliced"
 
 
+@pytest.mark.parametrize("read", [False, True])
+def test_a_guide_that_lists_its_values(read):
+    """Values that are listed for all data are no table; a table beside them is one, though it counts at no value."""
+    locs, table = torch.tensor([-1.0, 0.0, 2.0]), torch.linspace(-6.0, 6.0, 60)
+
+    def model(x):
+        with pyro.plate("data", len(x)) as i:
+            k = pyro.sample("k", dist.Categorical(torch.tensor([0.2, 0.5, 0.3])))
+            shift = torch.where(k == 5, table[i], 0.0) if read else 0.0
+            pyro.sample("x", dist.Normal(locs[k] + shift, 1.0), obs=x)
+
+    def listing(x):
+        with pyro.plate("data", len(x)):
+            logits = -((x[:, None] - locs) ** 2) / 4
+            pyro.sample("k", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
+
+    for n in (5, 60):
+        called = inspect_program(model, listing, torch.linspace(-2.0, 3.0, n)).arguments.calling
+        assert called == ("whole" if read else "sliced")
+
+
 OTHERS = {
     "a sum along the plate": lambda z, x: z.cumsum(-1),
     "a mean over the draws": lambda z, x: z - z.mean(-1, keepdim=True),

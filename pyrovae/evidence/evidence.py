@@ -181,10 +181,14 @@ def evidence(
                 sharing=sharing,
                 label=label,
             )
-        except (ValueError, NotImplementedError, LinAlgError) as error:
-            if alone and not isinstance(error, LinAlgError):
+        except ValueError as error:
+            if alone:
                 raise
-            refused[e.name] = error if isinstance(error, ValueError) else _unable(error)
+            refused[e.name] = error
+        except (NotImplementedError, LinAlgError) as error:
+            refused[e.name] = _unable(error)
+            if alone:
+                raise refused[e.name] from error
     if certify in refused or not results:
         raise refused[certify if certify in refused else next(iter(refused))]
     results = with_unreached(
@@ -251,18 +255,15 @@ def _shard(shard: tuple[int, int] | None, num_chunks: int, others: Sequence[str]
 
 
 def _unable(error: NotImplementedError | LinAlgError) -> ValueError:
-    if isinstance(error, LinAlgError):
-        why = ValueError(
-            "expected a program that runs wherever this estimator looks, got a matrix that has no factors there "
-            f"({' '.join(str(error).split('Trace Shapes')[0].split())[:200]}); try a larger jitter on its diagonal, a "
-            "prior that rules such values out, or estimators that draw from the guide alone, as pv.IS"
+    if isinstance(error, NotImplementedError):
+        what = f"laws that can do what this estimator needs, got one that cannot ({error}); try"
+    else:
+        said = " ".join(str(error).split("Trace Shapes")[0].split())[:200]
+        what = (
+            f"a program that runs wherever this estimator looks, got a matrix that has no factors there ({said}); try "
+            "a larger jitter on its diagonal, a prior that rules such values out, or"
         )
-        why.__cause__ = error
-        return why
-    return ValueError(
-        f"expected laws that can do what this estimator needs, got one that cannot ({error}); try estimators that draw "
-        "from the guide alone, as pv.IS"
-    )
+    return ValueError(f"expected {what} estimators that draw from the guide alone, as pv.IS")
 
 
 def _uses_weights(e: WeightEstimator | ProgramEstimator) -> bool:

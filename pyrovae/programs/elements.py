@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from .idioms.value_dtypes import in_dtype_of
+from .latents.supports import INDEPENDENT
 from .sites import Sites
-
-_INDEPENDENT = (torch.distributions.Independent, dist.Independent)
 
 
 def elements_of(law: Any, value: Tensor) -> Tensor:
@@ -42,7 +41,7 @@ def check_elements(law: Any) -> None:
         law = law.base_dist
     if hasattr(law, "log_prob_of_elements"):
         return
-    if not isinstance(law, _INDEPENDENT) or law.base_dist.event_dim:
+    if not isinstance(law, INDEPENDENT) or law.base_dist.event_dim:
         raise ValueError(
             "expected a likelihood of numbers that are independent given z, as those of pyrovae.likelihoods are, got "
             f"{type(law).__name__}; try .to_event(...) of a law of single numbers"

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import constraints
 
 from ..devices import as_tensor
-from .latents.supports import declares_its_last_transform, is_circular, parts
+from .latents.supports import INDEPENDENT, MIXTURES, SAME, declares_its_last_transform, is_circular, parts
 
-_SAME = (dist.MaskedDistribution, ExpandedDistribution)
-_INDEPENDENT = (dist.Independent, torch.distributions.Independent)
-_MIXTURES = (dist.MixtureSameFamily, torch.distributions.MixtureSameFamily)
 _LOWER = ("_GreaterThan", "_GreaterThanEq", "_IntegerGreaterThan")
 _UPPER = ("_LessThan", "_IntegerLessThan")
 _BOTH = ("_Interval", "_HalfOpenInterval", "_IntegerInterval")
@@ -42,9 +40,13 @@ def log_prob_within(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
     return log_prob if beyond is None else torch.where(beyond, -torch.inf, log_prob)
 
 
-def chosen(mixture: Any, first: Tensor, second: Tensor) -> Tensor:
-    """Of what belongs to the two laws of a `MaskedMixture`, that of the one in force."""
-    return torch.where(mixture.mask, second, first)
+def chosen(mixture: Any, of_law: Callable[[Any], Tensor | None]) -> Any:
+    """Asks both laws of a `MaskedMixture`, and takes the second's answer where the mask is true; None stands for False."""
+    first, second = of_law(mixture.component0), of_law(mixture.component1)
+    if first is None and second is None:
+        return None
+    no = torch.zeros((), dtype=torch.bool, device=mixture.mask.device)
+    return torch.where(mixture.mask, no if second is None else second, no if first is None else first)
 
 
 def _by_parts(fn: Any, value: Tensor) -> Tensor:
@@ -52,12 +54,13 @@ def _by_parts(fn: Any, value: Tensor) -> Tensor:
     if isinstance(fn, dist.MaskedDistribution):
         return scale_and_mask(_by_parts(fn.base_dist, value), mask=fn._mask)
     if isinstance(fn, dist.MaskedMixture):
-        return chosen(fn, _by_parts(fn.component0, value), _by_parts(fn.component1, value))
-    if isinstance(fn, _SAME):
+        density: Tensor = chosen(fn, lambda law: _by_parts(law, value))
+        return density
+    if isinstance(fn, SAME):
         return _by_parts(fn.base_dist, value)
-    if isinstance(fn, _INDEPENDENT):
+    if isinstance(fn, INDEPENDENT):
         return _summed(_by_parts(fn.base_dist, value), fn.reinterpreted_batch_ndims)
-    if isinstance(fn, _MIXTURES):
+    if isinstance(fn, MIXTURES):
         own = _by_parts(fn.component_distribution, _padded(fn, value))
         return (own + fn.mixture_distribution.logits.log_softmax(-1)).logsumexp(-1)
     if declares_its_last_transform(fn) and _holds_a_mixture(fn):
@@ -76,7 +79,7 @@ def _by_parts(fn: Any, value: Tensor) -> Tensor:
 
 
 def _holds_a_mixture(fn: Any) -> bool:
-    while not isinstance(fn, (*_MIXTURES, dist.MaskedMixture)):
+    while not isinstance(fn, (*MIXTURES, dist.MaskedMixture)):
         if not hasattr(fn, "base_dist"):
             return False
         fn = fn.base_dist
@@ -94,13 +97,14 @@ def outside(fn: Any, value: Tensor) -> Tensor | None:
         beyond = outside(fn.base_dist, value)
         return None if beyond is None else beyond & as_tensor(fn._mask)
     if isinstance(fn, dist.MaskedMixture):
-        return _outside_of_chosen(fn, value)
-    if isinstance(fn, _SAME):
+        beyond = chosen(fn, lambda law: outside(law, value))
+        return beyond
+    if isinstance(fn, SAME):
         return outside(fn.base_dist, value)
-    if isinstance(fn, _INDEPENDENT):
+    if isinstance(fn, INDEPENDENT):
         beyond = outside(fn.base_dist, value)
         return None if beyond is None else _any(beyond, fn.reinterpreted_batch_ndims)
-    if isinstance(fn, _MIXTURES):
+    if isinstance(fn, MIXTURES):
         beyond = outside(fn.component_distribution, _padded(fn, value))
         return None if beyond is None else beyond.all(-1)
     if declares_its_last_transform(fn):
@@ -117,9 +121,9 @@ def is_bounded(fn: Any) -> bool:
     """Whether `outside` has bounds to look at."""
     if isinstance(fn, dist.MaskedMixture):
         return is_bounded(fn.component0) or is_bounded(fn.component1)
-    if isinstance(fn, (*_SAME, *_INDEPENDENT)):
+    if isinstance(fn, (*SAME, *INDEPENDENT)):
         return is_bounded(fn.base_dist)
-    if isinstance(fn, _MIXTURES):
+    if isinstance(fn, MIXTURES):
         return is_bounded(fn.component_distribution)
     if declares_its_last_transform(fn):
         return is_bounded(fn.base_dist) or any(_has_bounds(_codomain(part)) for part in parts(fn.transforms))
@@ -132,10 +136,10 @@ def may_leave_out(fn: Any) -> bool:
     Bounds of more than one value (expanded ones have one), as one that depends on a latent, and those of a law below a
     transform.
     """
-    if isinstance(fn, (*_SAME, *_INDEPENDENT)):
+    if isinstance(fn, (*SAME, *INDEPENDENT)):
         return may_leave_out(fn.base_dist)
     # Angles of data may be of another period, as under a circular law without a transform.
-    if declares_its_last_transform(fn) or isinstance(fn, (*_MIXTURES, dist.MaskedMixture)):
+    if declares_its_last_transform(fn) or isinstance(fn, (*MIXTURES, dist.MaskedMixture)):
         return is_bounded(fn) and not is_circular(fn)
     support = _support(fn)
     while hasattr(support, "base_constraint"):
@@ -147,40 +151,23 @@ def may_leave_out(fn: Any) -> bool:
     )
 
 
-def _outside_of_chosen(fn: Any, value: Tensor) -> Tensor | None:
-    """Of a masked mixture: by its second law where the mask is true, by its first elsewhere."""
-    first, second = (outside(part, value) for part in (fn.component0, fn.component1))
-    if first is None and second is None:
-        return None
-    inside = torch.zeros((), dtype=torch.bool, device=value.device)
-    return chosen(fn, inside if first is None else first, inside if second is None else second)
-
-
 def _outside_of_transforms(fn: Any, value: Tensor) -> Tensor | None:
     """Undoes the transforms one by one, as far as one that is still to come has bounds."""
     steps = list(parts(fn.transforms))[::-1]
-    codomains = [i for i, part in enumerate(steps) if _has_bounds(_codomain(part))]
-    of_base = is_bounded(fn.base_dist)
+    bounded = [i for i, part in enumerate(steps) if _has_bounds(_codomain(part))]
+    last = len(steps) if is_bounded(fn.base_dist) else max(bounded, default=-1)
     found, dims = [], len(fn.event_shape)
-    for i, part in enumerate(steps):
-        if not of_base and i > max(codomains, default=-1):
-            break
+    for i, part in enumerate(steps[: last + 1]):
         beyond = beyond_bounds(_codomain(part), value)
         if beyond is not None:
             found.append(_any(beyond, dims))
-        if of_base or i < max(codomains, default=-1):
+        if i < last:
             value = part.inv(value)
             dims += part.domain.event_dim - part.codomain.event_dim
-    if of_base:
-        beyond = outside(fn.base_dist, value)
-        if beyond is not None:
-            found.append(_any(beyond, dims - len(fn.base_dist.event_shape)))
-    if not found:
-        return None
-    result = found[0]
-    for other in found[1:]:
-        result = result | other
-    return result
+    beyond = outside(fn.base_dist, value) if last == len(steps) else None
+    if beyond is not None:
+        found.append(_any(beyond, dims - len(fn.base_dist.event_shape)))
+    return functools.reduce(torch.logical_or, found) if found else None
 
 
 def _codomain(part: Any) -> Any:
@@ -205,7 +192,7 @@ def _has_bounds(support: Any) -> bool:
 
 
 def beyond_bounds(support: Any, value: Tensor, by: float = 0.0) -> Tensor | None:
-    """Of each number of `value`: whether it lies beyond a bound of the support, by more than `by`."""
+    """Whether each number of `value` lies beyond a bound of the support, by more than `by`; None without bounds."""
     whole = support
     while hasattr(support, "base_constraint"):
         support = support.base_constraint

@@ -7,19 +7,16 @@ from typing import Any, overload
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from ..devices import as_tensor
-from .outside import beyond_bounds
+from .latents.supports import INDEPENDENT, MIXTURES, SAME
+from .outside import beyond_bounds, chosen
 
 # Beyond a bound by so little a parameter is rounded, not wrong.
 ROUNDING = 1e-5
-_SAME = (dist.MaskedDistribution, ExpandedDistribution)
-_INDEPENDENT = (dist.Independent, torch.distributions.Independent)
-_MIXTURES = (dist.MixtureSameFamily, torch.distributions.MixtureSameFamily)
 _TRANSFORMED = torch.distributions.TransformedDistribution
 # The logarithm of their scale is no number where it is negative: that shows by itself.
 _SHOW = (torch.distributions.Normal, torch.distributions.Laplace, torch.distributions.Cauchy)
@@ -36,11 +33,14 @@ def undefined(fn: Any, every: bool = False) -> Tensor | None:
     if isinstance(fn, dist.MaskedDistribution):
         found = undefined(fn.base_dist, every)
         return None if found is None else found & as_tensor(fn._mask)
-    if isinstance(fn, _SAME):
+    if isinstance(fn, dist.MaskedMixture):
+        found = chosen(fn, lambda law: undefined(law, every))
+        return found
+    if isinstance(fn, SAME):
         return undefined(fn.base_dist, every)
-    if isinstance(fn, _INDEPENDENT):
+    if isinstance(fn, INDEPENDENT):
         return _reduced(undefined(fn.base_dist, every), fn.reinterpreted_batch_ndims)
-    if isinstance(fn, _MIXTURES):
+    if isinstance(fn, MIXTURES):
         return _either(
             _reduced(undefined(fn.component_distribution, every), 1),
             undefined(fn.mixture_distribution, every),
@@ -71,7 +71,7 @@ def undefined_in(sites: Iterable[tuple[str, Any]]) -> list[str]:
 
 
 def _inner(fn: Any) -> Any:
-    while hasattr(fn, "base_dist") and isinstance(fn, (*_SAME, *_INDEPENDENT)):
+    while hasattr(fn, "base_dist") and isinstance(fn, (*SAME, *INDEPENDENT)):
         fn = fn.base_dist
     return fn
 
@@ -90,7 +90,7 @@ def _beyond(constraint: Any, value: Tensor) -> Tensor | None:
 
 
 def _by_element(beyond: Tensor, batch: torch.Size) -> Tensor:
-    """Of each element of the batch; of all alike where a law's parameters have a shape of their own."""
+    """Reduces to the batch; to one answer for all of it where a law's parameters have a shape of their own."""
     found = _reduced(beyond, beyond.dim() - len(batch))
     try:
         fits = torch.broadcast_shapes(found.shape, batch) == batch

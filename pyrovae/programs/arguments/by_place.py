@@ -75,17 +75,17 @@ class ByPlace(TorchDispatchMode):
             places = []
         self.found |= bool(places) and name not in _COPIES
         self.found |= any(self.n in t.shape for t in outside) and name not in _COPIES
+        # Of n times the same number nothing is picked, as of values of a class that are listed for all data.
+        picks = name in _PICKS and not any(self.n in t.shape for t in given if id(t) in self._made)
         for made in tree_leaves(out):
             if not isinstance(made, Tensor):
                 continue
             kind = self._made
             if of_rows:
                 kind = self._rows
-            elif self.n in made.shape and (
-                places or name in _PICKS or any(self.n in t.shape for t in outside)
-            ):
+            elif self.n in made.shape and (places or picks or any(self.n in t.shape for t in outside)):
                 kind = self._places
-                self.found |= name in _PICKS and not places
+                self.found |= picks and not places
             elif self.n in made.shape and _varies(made, self.n):
                 kind = self._places
             if not any(id(made) in k for k in (self._rows, self._places)):

@@ -55,12 +55,11 @@ def as_it_stands(program: Any) -> Any:
         return program
     with pyro.validation_enabled(False), torch.no_grad():
         try:
-            look = _first_look(program)
+            look, by_place = _first_look(program)
             random = look.random()
             if random:  # there is nothing to compare
                 return replace(program, random=random)
             (model, guide), place = look.stands(args.calling == "whole")
-            by_place = args.calling != "whole" and look.may_read_places()
         except Exception:  # what does not run here is refused where it is run in earnest
             return program
     if not model:
@@ -75,23 +74,27 @@ def as_it_stands(program: Any) -> Any:
     return replace(program, beside=not guide)
 
 
-def _first_look(program: Any) -> _Look:
-    """At some of the data, here and there; at all of them where the program reads anything by their place.
+def _first_look(program: Any) -> tuple[_Look, bool]:
+    """Runs on some of the data, here and there; on all where the program takes them whole, or reads by their place.
 
-    Of a program that takes its data whole, at all.
+    And whether it does the latter.
     """
     x, whole = program.arguments.x, program.arguments.calling == "whole"
     every = torch.arange(len(x), device=x.device)
     few = min(len(x), max(FEWEST, NUMBERS * len(x) // max(1, x.numel())))
     sliced = replace(program, arguments=replace(program.arguments, calling="sliced"))
-    if whole or few == len(x):
-        return _Look(sliced, every)
+    if whole:
+        return _Look(sliced, every), False
+    if few == len(x):
+        look = _Look(sliced, every)
+        return look, look.may_read_places()
     # Sorted data may be alike for long.
     look = _Look(
         sliced,
         every[torch.linspace(0, len(x) - 1, few, dtype=torch.float64, device="cpu").long().to(x.device)],
     )
-    return _Look(sliced, every) if look.may_read_places() else look
+    by_place = look.may_read_places()
+    return _Look(sliced, every) if by_place else look, by_place
 
 
 @dataclass(frozen=True)
@@ -207,11 +210,8 @@ class _Look:
         """Whether the program makes use of numbers by the place of data in the plate, in runs on a few of them.
 
         In runs on three numbers of data (some again and again where there are fewer): a layer, or an axis, has the size
-        of one of them at most. A table may end before. Of a guide that lists values in place of draws the densities
-        alone are compared.
+        of one of them at most. A table may end before.
         """
-        if any(is_enumerated(site) for _, site in sample_sites(self.traces[0])):
-            return False
         try:
             return all(map(self._reads_places, FEW))
         except Exception:  # what cannot be watched may read anything

@@ -160,7 +160,8 @@ def in_support(fn: Any, value: Tensor) -> Tensor:
     if isinstance(fn, ExpandedDistribution):
         return in_support(fn.base_dist, value)
     if isinstance(fn, dist.MaskedMixture):
-        return chosen(fn, in_support(fn.component0, value), in_support(fn.component1, value))
+        inside: Tensor = chosen(fn, lambda law: in_support(law, value))
+        return inside
     return as_tensor(fn.support.check(value))
 
 

@@ -6,15 +6,11 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import transforms as t
 from torch.nn.functional import logsigmoid
 
-from .supports import bijection
-
-_SAME = (dist.MaskedDistribution, ExpandedDistribution)
-_INDEPENDENT = (dist.Independent, torch.distributions.Independent)
+from .supports import INDEPENDENT, SAME, bijection
 
 
 def log_density_of_u(fn: Any, u: Tensor) -> Tensor | None:
@@ -24,9 +20,9 @@ def log_density_of_u(fn: Any, u: Tensor) -> Tensor | None:
     it falls off as e^(-.05 u). Gamma, inverse Gamma, Weibull, Beta and Dirichlet, and laws whose last transform is the
     bijection itself (logit-normal).
     """
-    if isinstance(fn, _SAME):
+    if isinstance(fn, SAME):
         return log_density_of_u(fn.base_dist, u)
-    if isinstance(fn, _INDEPENDENT):
+    if isinstance(fn, INDEPENDENT):
         found = log_density_of_u(fn.base_dist, u)
         return None if found is None else _summed(found, fn.reinterpreted_batch_ndims)
     if isinstance(fn, torch.distributions.Gamma):

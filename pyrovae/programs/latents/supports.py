@@ -18,8 +18,10 @@ from ...devices import as_tensor
 CIRCULAR = (torch.distributions.VonMises, dist.SineBivariateVonMises, dist.SineSkewed)
 # Their draws are rounded, their densities are those of the numbers before rounding.
 ROUNDED = (dist.RelaxedBernoulliStraightThrough, dist.RelaxedOneHotCategoricalStraightThrough)
-_INDEPENDENT = (dist.Independent, torch.distributions.Independent)
-_SAME = (dist.MaskedDistribution, ExpandedDistribution)
+# Wrappers: around a law on the same numbers, on several of them, and on one of several laws.
+SAME = (dist.MaskedDistribution, ExpandedDistribution)
+INDEPENDENT = (dist.Independent, torch.distributions.Independent)
+MIXTURES = (dist.MixtureSameFamily, torch.distributions.MixtureSameFamily)
 
 
 def bijection(fn: Any) -> t.Transform:
@@ -34,9 +36,9 @@ def bijection(fn: Any) -> t.Transform:
         NotImplementedError: for a support that no map from the reals is known for, as a sphere; for a law whose draws
             are rounded. Says what to try.
     """
-    if isinstance(fn, _SAME):
+    if isinstance(fn, SAME):
         return bijection(fn.base_dist)
-    if isinstance(fn, _INDEPENDENT) and is_circular(fn):
+    if isinstance(fn, INDEPENDENT) and is_circular(fn):
         return t.IndependentTransform(bijection(fn.base_dist), fn.reinterpreted_batch_ndims)
     if is_transformed(fn) and (is_circular(fn) or _hides_bounds(fn)):
         return t.ComposeTransform([bijection(fn.base_dist), *fn.transforms])
@@ -105,7 +107,7 @@ def parts(transforms: Any) -> Iterator[t.Transform]:
 
 def _hides_bounds(fn: Any) -> bool:
     """Whether a law declares all real numbers, and what is below its last transform has bounds."""
-    if isinstance(fn, (*_SAME, *_INDEPENDENT)):
+    if isinstance(fn, (*SAME, *INDEPENDENT)):
         return _hides_bounds(fn.base_dist)
     if not declares_its_last_transform(fn) or not is_real(fn.support):
         return False

@@ -1,4 +1,4 @@
-"""What of a user's ran: code, and objects that were handed to functions of Python's library."""
+"""Records what of a user's ran: code, and objects that were handed to functions of Python's library."""
 
 from __future__ import annotations
 
