@@ -41,7 +41,7 @@ def log_prob_within(fn: Any, value: Tensor, log_prob: Tensor) -> Tensor:
 
 
 def chosen(mixture: Any, of_law: Callable[[Any], Tensor | None]) -> Any:
-    """Asks both laws of a `MaskedMixture`, and takes the second's answer where the mask is true; None stands for False."""
+    """Asks both laws of a `MaskedMixture`, and takes the answer of the second where masked; None stands for False."""
     first, second = of_law(mixture.component0), of_law(mixture.component1)
     if first is None and second is None:
         return None

@@ -94,6 +94,14 @@ class Arguments:
                 found.append(not isinstance(c.value, Tensor))
         return any(found)
 
+    @property
+    def lists(self) -> bool:
+        """Whether context per datum is a list: labels, numbers, sequences."""
+        found: list[bool] = []
+        for c in self.context:
+            change(c, lambda v: found.append(isinstance(v, Marked) and v.per_datum and isinstance(v.value, list)))
+        return any(found)
+
     def chunks(self, size: int) -> list[Tensor]:
         """Index sets that cover the data, each at most `size` (all of a fixed size if indexed)."""
         every = torch.arange(self.num_data, device=self.x.device)

@@ -76,6 +76,25 @@ def check_observations(program: Program, budget: int | None = None) -> None:
             check_kind(sites.traces[1])
 
 
+def check_elbo(program: Program, budget: int | None = None) -> None:
+    """Refuses guides that draw values of weight 0: their ELBO is -inf, and no gap is a number.
+
+    Raises:
+        ValueError: naming the latents.
+    """
+    count = 64 if program.vectorised else 8
+    indices = program.arguments.chunks(choose_chunk(program, count, budget).data)[0]
+    with program.quiet(0, "support"):
+        lost = int((program.run(indices, count).log_weights() == -torch.inf).sum())
+    if lost:
+        where = "; ".join(drawn_outside(program, indices)) or "values that the likelihood does not allow"
+        raise ValueError(
+            f"expected a guide whose ELBO is finite, got {lost} of {count * len(indices)} draws with weight 0 "
+            f"({where}): the gap is infinite; try a guide with the prior's support, or pv.evidence with "
+            "pv.IS, where such draws count as nothing"
+        )
+
+
 def check_weights(block: Tensor, indices: Tensor, program: Program) -> None:
     """-inf is a weight of zero and allowed; NaN and +inf are no weights."""
     if bool((block < torch.inf).all()):  # false for NaN too

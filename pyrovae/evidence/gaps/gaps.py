@@ -14,6 +14,7 @@ from ...checking import checked
 from ...programs import inspect_program
 from ...programs.latents.local_guides import conditional_sites
 from ...progress import Progress, shows_progress
+from ..core.checks import check_elbo
 from ..core.compile_when import Compile
 from ..core.estimate import Estimate
 from ..core.estimator import ProgramEstimator, WeightEstimator
@@ -78,7 +79,8 @@ def gaps(
 
     Raises:
         ValueError: a guide's family without known parameters or pathwise gradients (it is named); discrete
-            latents; a program that does not broadcast; more than 512 latent dims with flow=True; as `evidence`.
+            latents; a program that does not broadcast; a guide whose ELBO is -inf; more than 512 latent dims with
+            flow=True; as `evidence`.
 
     Example:
         >>> from pyrovae.models.ground_truths import linear_gaussian
@@ -93,6 +95,7 @@ def gaps(
     program = inspect_program(model, guide, x, *context, plate=plate, given=given)
     own = OwnGuides(fit, flow, num_samples)
     own.num_chunks(program, budget)  # refuses what it cannot serve, before anything is computed
+    check_elbo(program, budget)
     others = [e for e in estimators if e.name != "ELBO"]
     first = evidence(
         model,

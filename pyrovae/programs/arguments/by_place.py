@@ -1,4 +1,4 @@
-"""Whether a program reads anything by the place of data in their plate, from one run on a few of them."""
+"""Whether a program reads anything by the place of data in their plate, from a run on one of them again and again."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _COPIES = (
     "unsqueeze",
     "expand",
 )
+_WRITES = "copy_", "fill_", "zero_"
 # What makes rows of what is no row of the data.
 _PICKS = (
     "slice",
@@ -33,16 +34,15 @@ _PICKS = (
     "take",
     "stack",
     "cat",
-    "lift_fresh",
     "embedding",
 )
 
 
 class ByPlace(TorchDispatchMode):
-    """Watches a run on n data: `found` tells whether it uses n numbers that come neither from the data nor draws.
+    """Watches a run on n times one datum: `found` tells whether it uses n numbers that differ, or come from elsewhere.
 
-    Such are the plate's indices, a range of n numbers, and n rows of a table; not n times the same number. A layer or
-    an axis of that very size is taken for one.
+    Such are the plate's indices, a range of n numbers, and n rows of a table; not n times the same number, nor what is
+    made of the data or of draws. A layer or an axis of that very size is taken for one.
 
     Args:
         n: data.
@@ -52,6 +52,7 @@ class ByPlace(TorchDispatchMode):
     def __init__(self, n: int, rows: Iterable[Tensor]) -> None:
         super().__init__()
         self.n, self.found = n, False
+        self.lifted: list[Tensor] = []
         # Held, as an id is one of a tensor that lives.
         self._rows = {id(t): t for t in rows}
         self._places: dict[int, Tensor] = {}
@@ -65,10 +66,17 @@ class ByPlace(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Runs `func`, and notes what its result is made of."""
+        name, drawn = func.overloadpacket.__name__, torch.Tag.nondeterministic_seeded in func.tags
+        # What is written over was nothing before, as memory that is not yet filled.
+        written = name in _WRITES or (drawn and name.endswith("_"))
+        given = [t for t in tree_leaves((args[written:], kwargs)) if isinstance(t, Tensor)]
+        if name == "lift_fresh":  # made here, of Python's numbers
+            self._made.update((id(t), t) for t in given)
+            self.lifted += [t.select(t.shape.index(self.n), 0) for t in given if self.n in t.shape]
+        # Their numbers may have been written since they were made.
+        self._places.update((id(t), t) for t in given if id(t) in self._made and _varies(t, self.n))
         out = func(*args, **(kwargs or {}))
-        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        name = func.overloadpacket.__name__
-        of_rows = any(id(t) in self._rows for t in given) or torch.Tag.nondeterministic_seeded in func.tags
+        of_rows = drawn or any(id(t) in self._rows for t in given)
         places = [t for t in given if id(t) in self._places]
         outside = [t for t in given if not any(id(t) in k for k in (self._rows, self._places, self._made))]
         if places and self._picks_each_its_own(name, args):
@@ -86,8 +94,6 @@ class ByPlace(TorchDispatchMode):
             elif self.n in made.shape and (places or picks or any(self.n in t.shape for t in outside)):
                 kind = self._places
                 self.found |= picks and not places
-            elif self.n in made.shape and _varies(made, self.n):
-                kind = self._places
             if not any(id(made) in k for k in (self._rows, self._places)):
                 kind[id(made)] = made
         return out

@@ -209,24 +209,29 @@ class _Look:
     def may_read_places(self) -> bool:
         """Whether the program makes use of numbers by the place of data in the plate, in runs on a few of them.
 
-        In runs on three numbers of data (some again and again where there are fewer): a layer, or an axis, has the size
-        of one of them at most. A table may end before.
+        In runs on three numbers of data: a layer, or an axis, has the size of one of them at most. A table may end
+        before. Each run is on one datum, again and again: numbers that differ are then not made of labels or lists.
         """
+        last = len(self.rows) - 1
         try:
-            return all(map(self._reads_places, FEW))
+            runs = [self._watched(n, last * k // 2) for k, n in enumerate(FEW)]
         except Exception:  # what cannot be watched may read anything
             return True
+        if all(run.found for run in runs):
+            return True
+        lifted = zip(*(run.lifted for run in runs), strict=False)
+        return not self.program.arguments.lists and any(map(_all_equal, lifted))
 
-    def _reads_places(self, count: int) -> bool:
-        first = torch.arange(count, device=self.rows.device) % len(self.rows)
-        draws = self._draws(first)
+    def _watched(self, count: int, row: int) -> ByPlace:
+        copies = torch.full((count,), row, device=self.rows.device)
+        draws = self._draws(copies)
         program = replace(self.program, guide=Substitute(draws)(self.program.guide))
         tensors = [v.u if isinstance(v, BaseDraw) else v for v in draws.values()]
-        with program.on(self.rows[first]) as given:
+        with program.on(self.rows[copies]) as given:
             tensors += tensors_in(given)
             with ByPlace(count, tensors) as watch, seeded(0, "standing", device=self.rows.device):
                 collect(*program.traces(given, None), plate=program.plate, particles=None).log_weights()
-        return watch.found
+        return watch
 
     @staticmethod
     def _sites(program: Any, indices: Tensor, seed: int) -> tuple[Any, Sites]:
@@ -250,6 +255,11 @@ class _Look:
                 site, partial(torch.index_select, dim=axis, index=places) if rows else torch.clone
             )
         return found
+
+
+def _all_equal(tensors: tuple[Tensor, ...]) -> bool:
+    first, *others = tensors
+    return all(torch.equal(first, v) for v in others)
 
 
 def _leaves(traces: Any) -> dict[str, Tensor]:
