@@ -99,7 +99,9 @@ class Arguments:
         """Whether context per datum is a list: labels, numbers, sequences."""
         found: list[bool] = []
         for c in self.context:
-            change(c, lambda v: found.append(isinstance(v, Marked) and v.per_datum and isinstance(v.value, list)))
+            change(
+                c, lambda v: found.append(isinstance(v, Marked) and v.per_datum and isinstance(v.value, list))
+            )
         return any(found)
 
     def chunks(self, size: int) -> list[Tensor]:
