@@ -160,8 +160,8 @@ def in_support(fn: Any, value: Tensor) -> Tensor:
     if isinstance(fn, ExpandedDistribution):
         return in_support(fn.base_dist, value)
     if isinstance(fn, dist.MaskedMixture):
-        inside: Tensor = chosen(fn, lambda law: in_support(law, value))
-        return inside
+        of_component: Tensor = chosen(fn, lambda law: in_support(law, value))
+        return of_component
     return as_tensor(fn.support.check(value))
 
 
