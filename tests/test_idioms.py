@@ -464,3 +464,29 @@ def test_a_squeeze_that_drops_the_dim_of_one_datum():
     right = dist.Normal(0.0, 1.25**0.5).log_prob(X[:3, 0]).double()
     error = found.exp().std(0) / 40**0.5 / right.exp()
     assert ((found.logsumexp(0) - math.log(40) - right).abs() < 4.5 * error).all()
+
+
+def test_a_linear_hmm_is_named_and_reparametrised_has_its_density():
+    """A random walk observed under noise: all steps together are one Gaussian with covariance min(s, t) + [s = t]."""
+    from scipy import stats
+
+    steps, x = 5, torch.randn(3, 5, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def model(x):
+        one = dist.Normal(x.new_zeros(1), 1.0).to_event(1)
+        eye = torch.eye(1, dtype=x.dtype)
+        start = dist.Normal(x.new_zeros(1), 1e-6).to_event(1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.LinearHMM(start, eye, one, eye, one, duration=steps), obs=x)
+
+    def guide(x):
+        pass
+
+    with pytest.raises(ValueError, match=r"law of 'x' with a density, got LinearHMM.*LinearHMMReparam\(\)"):
+        pv.log_weights(model, guide, x, num_samples=1)
+    named = poutine.reparam(model, {"x": pyro.infer.reparam.LinearHMMReparam()})
+    found = pv.log_weights(named, guide, x, num_samples=1)[0]
+    times = torch.arange(1, steps + 1)
+    covariance = torch.minimum(times, times[:, None]).double() + torch.eye(steps)
+    truth = stats.multivariate_normal(cov=covariance.numpy()).logpdf(x[..., 0].numpy())
+    assert (found - torch.as_tensor(truth)).abs().max() < 1e-6

@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from ..devices import in_use
 from ..evidence.weights.diagnostics import pareto_khat
 from ..programs import seeded
-from ..programs.checks.contract import base_of
+from ..programs.latents.supports import base_of
 from .drawn import Density, drawn, error_of_mean, variance_of_mean
 from .infinite import diverges, reaches_beyond
 

@@ -10,12 +10,14 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
+from pyro.infer import reparam
 from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree
 from torch import Tensor
 
 from .idioms.cached_draws import refuse_missing_inverse
 from .idioms.value_dtypes import in_dtype_of
+from .latents.supports import base_of
 from .outside import log_prob_within, may_leave_out
 from .undefined import undefined
 
@@ -87,11 +89,22 @@ def unscaled_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:
         log_prob = fn.log_prob(value, *site["args"], **site["kwargs"])
     except (KeyError, NotImplementedError) as error:
         refuse_missing_inverse(fn, value, site["name"], error)
-        raise
+        if isinstance(error, KeyError):
+            raise
+        raise ValueError(_no_density(fn, site["name"])) from error
     # Of observations, those outside of other bounds are refused.
     if not is_factor(site) and (not site["is_observed"] or may_leave_out(fn)):
         log_prob = log_prob_within(fn, value, log_prob)
     return scale_and_mask(log_prob, 1.0, site["mask"] if masked else None)
+
+
+def _no_density(fn: Any, name: str) -> str:
+    law = type(base_of(fn)).__name__
+    known = hasattr(reparam, f"{law}Reparam")
+    remedy = (
+        f"poutine.reparam(model, {{{name!r}: pyro.infer.reparam.{law}Reparam()}})" if known else "another law"
+    )
+    return f"expected a law of {name!r} with a density, got {law}, whose log_prob is not implemented; try {remedy}"
 
 
 def _defined_log_prob(site: dict[str, Any], masked: bool = True) -> Tensor:

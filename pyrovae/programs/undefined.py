@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from ..devices import as_tensor
-from .latents.supports import INDEPENDENT, MIXTURES, SAME
+from .latents.supports import INDEPENDENT, MIXTURES, SAME, base_of
 from .outside import beyond_bounds, chosen
 
 # Beyond a bound by so little a parameter is rounded, not wrong.
@@ -66,14 +66,8 @@ def undefined_in(sites: Iterable[tuple[str, Any]]) -> list[str]:
     for name, site in sites:
         wrong = undefined(site["fn"], every=True)
         if wrong is not None and bool(wrong.any()):
-            found.append(f"{type(_inner(site['fn'])).__name__} of {name!r}")
+            found.append(f"{type(base_of(site['fn'])).__name__} of {name!r}")
     return found
-
-
-def _inner(fn: Any) -> Any:
-    while hasattr(fn, "base_dist") and isinstance(fn, (*SAME, *INDEPENDENT)):
-        fn = fn.base_dist
-    return fn
 
 
 def _constraints(fn: Any) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from ..checks.agreement import is_enumerated
-from ..checks.contract import base_of, data_frame
+from ..checks.contract import data_frame
 from ..handlers.substitute import Substitute
+from ..latents.supports import base_of
 from ..parameters import scratch
 from ..plates import Arguments, ChooseSubsample
 from ..seeds import seeded

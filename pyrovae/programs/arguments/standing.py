@@ -15,10 +15,10 @@ from pyro import poutine
 from torch import Tensor
 
 from ..checks.agreement import is_enumerated
-from ..checks.contract import base_of, data_frame
+from ..checks.contract import data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import BaseDraw, Held, held
-from ..latents.supports import is_real
+from ..latents.supports import base_of, is_real
 from ..outside import is_bounded
 from ..seeds import seeded
 from ..sites import Sites, collect, sample_sites

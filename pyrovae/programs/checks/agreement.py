@@ -9,8 +9,8 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from ...devices import as_tensor
+from ..latents.supports import base_of
 from ..sites import is_factor, sample_sites
-from .contract import base_of
 
 
 def shared_latents(guide_trace: Any, model_trace: Any) -> Iterator[tuple[str, Any, Any]]:

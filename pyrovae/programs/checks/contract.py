@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arguments.marks import tensors_in
+from ..latents.supports import base_of
 from ..sites import sample_sites
 
 _DRAWS = {how: getattr(torch.distributions.Distribution, how) for how in ("sample", "rsample")}  # that raise
@@ -98,15 +99,6 @@ def data_frame(trace: Any, plate: str, source: str = "model") -> Any:
         f"expected a pyro.plate named {plate!r} over data, with every latent inside, in the {source}; got plates: "
         f"{found}; try {hint}"
     )
-
-
-def base_of(fn: Any) -> Any:
-    """The distribution inside Independent, Expanded and Masked wrappers."""
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, torch.distributions.TransformedDistribution):
-            break
-        fn = fn.base_dist
-    return fn
 
 
 def event_shape_of(fn: Any, event: torch.Size) -> torch.Size:

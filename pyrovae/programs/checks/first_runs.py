@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_leaves
 
 from ..arguments.marks import unmarked
 from ..inspection import Program
+from ..latents.supports import base_of
 from ..sites import is_factor, sample_sites, unscaled_log_prob
-from .contract import base_of, event_shape_of, has_any_length, not_finite_data, refuse_undrawable
+from .contract import event_shape_of, has_any_length, not_finite_data, refuse_undrawable
 
 ROWS = 1024  # data run at once where all are looked at
 

@@ -10,10 +10,10 @@ import torch
 
 from ...devices import as_tensor
 from ..handlers.substitute import Substitute
+from ..latents.supports import base_of
 from ..seeds import seeded
 from ..sites import collect, is_factor, sample_sites
 from .agreement import is_enumerated, mask_of
-from .contract import base_of
 
 
 def has_masks(*traces: Any) -> bool:

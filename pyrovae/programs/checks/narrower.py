@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributions.constraints import MixtureSameFamilyConstraint
 
 from ...devices import as_tensor
+from ..latents.supports import base_of
 from .agreement import is_enumerated, shared_latents
-from .contract import base_of
 from .support import describe, in_support
 
 DRAWS = 32  # of the prior, where supports cannot be compared by their bounds

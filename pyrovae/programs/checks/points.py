@@ -15,11 +15,10 @@ from torch import Tensor
 from ...devices import as_tensor
 from ..handlers.substitute import Substitute
 from ..inspection import Program
-from ..latents.supports import bijection
+from ..latents.supports import base_of, bijection
 from ..seeds import seeded
 from ..sites import is_factor, sample_sites, unscaled_log_prob
 from .agreement import is_enumerated, mask_of, shared_latents
-from .contract import base_of
 
 DRAWS = 3  # at which a map's Jacobian is looked at
 MOST = 256  # numbers of a map that it is looked at for

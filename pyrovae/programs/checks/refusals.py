@@ -8,9 +8,9 @@ import pyro.distributions as dist
 import torch
 
 from ...devices import as_tensor
+from ..latents.supports import base_of
 from ..sites import is_factor, sample_sites, unscaled_log_prob
 from .agreement import check_latents
-from .contract import base_of
 
 
 def refuse(q: Any, p: Any, plate: str, name: str) -> None:

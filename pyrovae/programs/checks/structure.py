@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import torch
 
 from ..declaration import Declaration
+from ..latents.supports import base_of
 from ..sites import is_factor, sample_sites
-from .contract import base_of
 from .measure import is_computed
 
 # Reparameterisers that leave an observed site the density of another number: suffix of the site, class, number.

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ...devices import as_tensor
+from ..latents.supports import base_of
 from ..outside import chosen
 from ..plates import PARTICLES
 from ..sites import is_factor, sample_sites
-from .contract import base_of
 
 
 def check_support(trace: Any) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ...devices import as_tensor, in_use
 from ..inspection import Program
+from ..latents.supports import base_of
 from ..modes import module_mode
 from ..seeds import seeded
 from ..sites import sample_sites
-from .contract import base_of
 
 
 def check_scales(program: Program) -> None:

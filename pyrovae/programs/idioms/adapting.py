@@ -12,10 +12,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..checks.contract import base_of
 from ..checks.explained import explained
 from ..declaration import declaration_of
 from ..handlers.substitute import Substitute
+from ..latents.supports import base_of
 from ..modes import with_modules
 from ..parameters import scratch
 from ..plates import Arguments, ChooseSubsample, alone

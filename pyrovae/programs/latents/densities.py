@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ...devices import as_tensor
 from ..checks.agreement import mask_of
-from ..checks.contract import base_of, data_frame
+from ..checks.contract import data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import without_inverse
 from ..inspection import PARTICLES, Program
 from ..sites import is_factor, reduce_to, sample_sites, unscaled_log_prob
 from .layout import Slot, latent_sites, refuse_discrete
 from .summed import refuse_other_supports, summed_out
+from .supports import base_of
 from .terms import Start, Terms, differentiate
 from .unequal_totals import UnequalTotals
 

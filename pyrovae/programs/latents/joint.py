@@ -12,14 +12,13 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..checks.contract import base_of
 from ..handlers.substitute import Substitute
 from ..inspection import PARTICLES, Program
 from ..particles.apart import refuse_mixed_elements
 from ..particles.rounding import InFloat64, narrowest
 from ..sites import collect, reduce_to, sample_sites
 from .edges import AsGiven, log_density_of_u
-from .supports import bijection
+from .supports import base_of, bijection
 from .unequal_totals import up_to_the_largest
 
 # A table of a program's discrete latents beyond this many entries a datum is not enumerated.

@@ -12,12 +12,12 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ..checks.contract import base_of
 from ..checks.dependencies import dependencies
 from ..inspection import PARTICLES, Program
 from ..seeds import seeded
 from ..sites import collect, is_factor, sample_sites
 from .families import free_parameters, moved
+from .supports import base_of
 
 Offsets = dict[str, dict[str, Tensor]]
 

@@ -24,6 +24,15 @@ INDEPENDENT = (dist.Independent, torch.distributions.Independent)
 MIXTURES = (dist.MixtureSameFamily, torch.distributions.MixtureSameFamily)
 
 
+def base_of(fn: Any) -> Any:
+    """The distribution inside Independent, Expanded and Masked wrappers."""
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, torch.distributions.TransformedDistribution):
+            break
+        fn = fn.base_dist
+    return fn
+
+
 def bijection(fn: Any) -> t.Transform:
     """The map from unconstrained numbers onto the set where a law has its mass.
 

@@ -9,9 +9,10 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor
 
-from ..checks.contract import base_of, data_frame
+from ..checks.contract import data_frame
 from ..handlers.substitute import Substitute
 from ..idioms.cached_draws import Held, held
+from ..latents.supports import base_of
 from ..sites import Sites, sample_sites
 
 DATA = 20  # of a run, on which a sample is run alone

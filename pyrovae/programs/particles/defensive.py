@@ -10,10 +10,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..checks.contract import base_of
 from ..checks.support import in_support
 from ..handlers.substitute import Substitute
 from ..inspection import Program
+from ..latents.supports import base_of
 from ..sites import is_factor, reduce_to, sample_sites
 from .from_prior import drawn_latents, log_density, plated, scored, split_joint
 

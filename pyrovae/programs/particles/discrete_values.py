@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...devices import as_tensor
 from ..checks.agreement import is_enumerated
-from ..checks.contract import base_of
 from ..inspection import PARTICLES, Program
+from ..latents.supports import base_of
 from ..sites import sample_sites
 
 MOST_VALUES = 1024  # of an element: more are not looked at

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks.contract import base_of
 from ..inspection import Program
+from ..latents.supports import base_of
 from ..sites import reduce_to
 from .discrete_values import TURNED, PutInGuide, listed, number_of, put
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from ..checks.contract import base_of
 from ..handlers.substitute import Substitute
 from ..inspection import Program
+from ..latents.supports import base_of
 from ..sites import Sites, reduce_to, sample_sites
 
 DRAWS = 4  # a few tell the size of the error, which has one sign for most draws
