@@ -169,3 +169,20 @@ def test_a_table_trains_a_semi_supervised_model_by_its_label_column(tmp_path, ca
         assert left_out == (name == "with")
         found.append((tmp_path / f"run/scores-{name}.csv").read_text())
     assert found[0] == found[1]
+
+
+def test_a_plot_names_classes_by_their_words():
+    table = gaps(frame({1: "ill", 2: "well", 3: "10"}))
+    data = load(table, columns=ROLES)
+    words = data.words_of_labels("train")
+    own = table.kind.iloc[data.rows["train"].numpy()].fillna("unknown").tolist()
+    assert words == own
+    drawn = pv.plots.plot_latent(torch.randn(len(words), 2), words)
+    names = [t.get_text() for t in drawn.get_legend().get_texts()]
+    assert names == ["10", "ill", "unknown", "well"]
+
+
+def test_a_plot_orders_numbers_by_their_value():
+    labels = [str(k) for k in (10, 2, 1, 2)]
+    drawn = pv.plots.plot_latent(torch.randn(4, 2), labels)
+    assert [t.get_text() for t in drawn.get_legend().get_texts()] == ["1", "2", "10"]

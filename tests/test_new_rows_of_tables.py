@@ -93,3 +93,33 @@ def test_no_active_units_are_counted_where_the_guide_sums_over_labels():
     fit = pv.fit(m2.model, m2.guide, (x, y), epochs=1, objective=m2.objective(1.0), compile=False)
     assert np.isnan(fit.history[0]["active_units"])
     assert np.isfinite(fit.history[0]["elbo"])
+
+
+# What is no number, or is another one than what is written; each is a category of its own.
+CODES = "01", "1", "001", "-1", "1.5", "x", "0x1", "2e3", "0", "00", "12345678901234567", "12345678901234568"
+# Ways to write what is the same category.
+WAYS = {
+    "1": ["1.0", "+1", "1e0"],
+    "1.5": ["1.50", "15e-1"],
+    "2e3": ["2000", "2000.0"],
+    "True": ["TRUE", "true"],
+}
+
+
+@pytest.mark.parametrize("beside", [(), ("x",), ("1.5",), ("",)])
+def test_a_word_of_a_file_does_not_depend_on_the_rows_beside_it(beside, tmp_path):
+    file = tmp_path / "rows.csv"
+
+    def written(words):
+        file.write_text("b,code\n" + "".join(f"0.5,{w}\n" for w in words))
+        return file
+
+    words = (*CODES, "True")
+    spec = pv.data.load(written(words * 4), columns={"b": "real", "code": "category"}, missing="ignore").spec
+    place = {w: i for i, w in enumerate(spec.table[1].words)}
+    assert len(place) == len(words)
+    for word in words:
+        own = "2000" if word == "2e3" else word
+        for way in (word, *WAYS.get(word, ())):
+            (x,) = new_rows(written([way, *beside]), spec).arguments
+            assert int(x[0, 1]) == place[own], way

@@ -23,8 +23,10 @@ def test_missing_and_unknown_files(tmp_path):
     (tmp_path / "a.txt").write_text("1,2")
     with pytest.raises(ValueError, match=r"expected a file ending in .npy, .npz, .pt"):
         load(tmp_path / "a.txt")
-    with pytest.raises(ValueError, match="expected a file"):
+    with pytest.raises(ValueError, match="got a folder"):
         load(tmp_path)
+    (tmp_path / "UPPER.CSV").write_text("a,b\n" + "1,0.5\n2,0.25\n" * 10)
+    assert load(tmp_path / "UPPER.CSV").spec.columns == ("a", "b")
 
 
 class Evil:

@@ -160,7 +160,7 @@ class Pictures:
 
     def latent(self) -> Axes:
         """Places of the test data in the latent space."""
-        labels = self.data.labels["test"][:ENCODED] if self.data.labels else None
+        labels = self.data.words_of_labels("test", ENCODED)
         rows = self._test(slice(ENCODED))
         return plots.plot_latent_space(*self.pair, *rows, labels=labels, site=self.site)
 

@@ -54,6 +54,19 @@ class Dataset:
     is_prepared: bool = False
     names: dict[str, tuple[str, ...]] | None = None
 
+    def words_of_labels(self, split: str, most: int | None = None) -> list[str] | None:
+        """Class of each datum of a split (the first `most`) in words; "unknown" where it is not known; None without.
+
+        Example:
+            >>> import pyrovae as pv
+            >>> pv.data.load("digits").words_of_labels("test", 3)
+            ['3', '4', '2']
+        """
+        if self.labels is None:
+            return None
+        found = self.labels[split][:most].tolist()
+        return ["unknown" if i < 0 else self.classes[i] if self.classes else str(i) for i in found]
+
     @property
     def highest(self) -> float:
         """The largest value in all splits."""

@@ -40,18 +40,21 @@ def read_file(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the suffix is unknown, the file is cut short or corrupt, claims to hold more than it
-            can (before that is read), or holds pickled objects, which could run code when they are loaded.
+        ValueError: If it is a folder, the suffix is unknown, the file is cut short or corrupt, claims to hold more
+            than it can (before that is read), or holds pickled objects, which could run code when they are loaded.
     """
     if not path.exists():
         raise FileNotFoundError(f"expected a data file at {path}, found none")
-    if not path.is_file() or path.suffix not in SUFFIXES:
-        raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path}")
-    if path.suffix in table_files.SUFFIXES:
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "what is no plain file"
+        raise ValueError(f"expected a data file at {path}, got {what}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)} or .h5ad, got {path}")
+    if path.suffix.lower() in table_files.SUFFIXES:
         return table_files.read_table(path)
     check_claim(path, max(path.stat().st_size, _inflated(path)))
     try:
-        found = _read_torch(path) if path.suffix == ".pt" else _read_numpy(path)
+        found = _read_torch(path) if path.suffix.lower() == ".pt" else _read_numpy(path)
     except PermissionError:
         raise
     except UNREADABLE as error:

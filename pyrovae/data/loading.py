@@ -199,7 +199,7 @@ def _is_path(source: str) -> bool:
     if source in SOURCES:
         return False
     path = Path(source)
-    return path.suffix in SUFFIXES or path.name != source or os.path.exists(os.path.expanduser(path))
+    return path.suffix.lower() in SUFFIXES or path.name != source or os.path.exists(os.path.expanduser(path))
 
 
 def _named(name: str) -> Callable[[Request], Raw]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
+from .tables.values import Written, word_of
+
 SUFFIXES = (".csv", ".parquet")
+# Cells that are no longer what was written once they are numbers: zeros before them, more digits than a float has.
+_CODES = re.compile(rb"""(?:^|[,"\s+-])(?:0[0-9]|[0-9]{16})""")
 
 
 def read_table(path: Path) -> Any:
@@ -20,9 +25,9 @@ def read_table(path: Path) -> Any:
     """
     import pandas as pd
 
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
-    _refuse_other_bytes(path)
+    codes = _has_codes(path)
     try:
         # Two rows, so that one value more than there are names is an error, and no name of a row.
         header = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
@@ -37,6 +42,8 @@ def read_table(path: Path) -> Any:
             if frame[name].dtype.kind not in "buif":
                 frame.isetitem(i, frame[name].map(lambda v: v.rstrip() if isinstance(v, str) else v))
         _warn_words(frame, path, 0 if index is None else 1)
+        if codes:
+            _keep_codes(frame, path, 0 if index is None else 1)
         return frame
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"expected a table in {path}, got an empty file") from error
@@ -58,8 +65,13 @@ def read_table(path: Path) -> Any:
         ) from error
 
 
-def _refuse_other_bytes(path: Path) -> None:
-    """Refuses what is not text of single bytes, of which pandas names no place, or a wrong one."""
+def _has_codes(path: Path) -> bool:
+    """Whether some cell may be a code.
+
+    Raises:
+        ValueError: for what is not text of single bytes, of which pandas names no place, or a wrong one.
+    """
+    found = False
     with path.open("rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise ValueError(
@@ -73,6 +85,25 @@ def _refuse_other_bytes(path: Path) -> None:
                     f"expected text in {path}, got a NUL byte in line {number}: it is damaged, or no text; try to "
                     "remove the byte"
                 )
+            found = found or _CODES.search(line) is not None
+    return found
+
+
+def _keep_codes(frame: Any, path: Path, shift: int) -> None:
+    """Keeps what was written beside the numbers that it was read as, where it is another word."""
+    import pandas as pd
+
+    places = [i for i, c in enumerate(frame.columns) if frame[c].dtype.kind in "uif"]
+    wanted = [i + shift for i in places]
+    text = pd.read_csv(path, usecols=wanted, dtype=str, keep_default_na=False, skipinitialspace=True)
+    for k, i in enumerate(places):
+        numbers = frame[frame.columns[i]].tolist()
+        words = [word_of(t) for t in text.iloc[:, k].str.strip()]
+        kept = [
+            Written(v, w) if v == v and w != word_of(v) else v for w, v in zip(words, numbers, strict=True)
+        ]
+        if any(isinstance(v, Written) for v in kept):
+            frame.isetitem(i, pd.Series(kept, index=frame.index, dtype=object))
 
 
 def _warn_words(frame: Any, path: Path, shift: int) -> None:

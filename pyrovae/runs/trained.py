@@ -166,8 +166,7 @@ class Trained:
         from .. import plots
 
         if x is None and isinstance(self.data, Dataset):
-            if labels is None and self.data.labels:
-                labels = self.data.labels["test"][:ENCODED]
+            labels = self.data.words_of_labels("test", ENCODED) if labels is None else labels
             x, *context = (t[:ENCODED] for t in self.data.arguments("test"))  # type: ignore[assignment]
         given = _asked(self, x, tuple(context))
         return plots.plot_latent_space(self.model, self.guide, *given, labels=labels, site=site)
@@ -218,9 +217,8 @@ def _latent(trained: TrainedLike, given: tuple[Any, ...], ev: Evidence) -> str:
     from ..plots.latents.pointed import latent_svg
 
     rows = given or _asked(trained, None, ())
-    labels = None
-    if not given and isinstance(trained.data, Dataset) and trained.data.labels:
-        labels = trained.data.labels["test"]
+    own = not given and isinstance(trained.data, Dataset)
+    labels = trained.data.words_of_labels("test") if own else None
     best = ev.best
     values = [f"ln p(x) {best.symbol} {v:.2f} nats ({best.name})" for v in best.per_datum.tolist()]
     said = "<p>Point at a datum to read its number, its class and ln p(x).</p>"

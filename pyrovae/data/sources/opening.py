@@ -32,7 +32,7 @@ def opened(
     if is_anndata(source):
         return name, frame_of(source, layer, label, needed)
     path = expanded(source) if isinstance(source, str | os.PathLike) else None
-    if path is not None and path.suffix == SUFFIX:
+    if path is not None and path.suffix.lower() == SUFFIX:
         if not path.is_file():
             raise FileNotFoundError(f"expected an .h5ad file at {path}, found none")
         return path.name, read_h5ad(path, layer, label, needed)

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Self
 
 import numpy as np
+
+# Text of a number; with zeros before it, it is a code.
+_NUMBER = re.compile(r"[+-]?(?:(0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+
+
+class Written(float):
+    """A number of a file that is not what was written there, as of 007 and of ids with many digits."""
+
+    text: str
+
+    def __new__(cls, value: float, text: str) -> Self:
+        """The number with its text."""
+        found = super().__new__(cls, value)
+        found.text = text
+        return found
 
 
 def values_of(series: Any) -> np.ndarray[Any, Any]:
@@ -28,7 +45,22 @@ def is_number(value: Any) -> bool:
 
 
 def word_of(value: Any) -> str:
-    """Category of a value: text as it is, whole numbers without a point."""
+    """Category of a value: text as it is, whole numbers without a point; text of a number or a bool is one.
+
+    So that it does not depend on what else stands in the column: of a file, 1.50 is text beside words alone.
+
+    Example:
+        >>> word_of("1.50"), word_of(2.0), word_of("007"), word_of("TRUE")
+        ('1.5', '2', '007', 'True')
+    """
+    if isinstance(value, Written):
+        return value.text
+    if isinstance(value, str):
+        if value.lower() in ("true", "false"):
+            return value.capitalize()
+        if _NUMBER.fullmatch(value):
+            return str(int(value)) if _WHOLE.fullmatch(value) else word_of(float(value))
+        return value
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if is_number(value) and np.isfinite(value) and value == int(value):
