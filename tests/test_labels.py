@@ -186,3 +186,22 @@ def test_a_plot_orders_numbers_by_their_value():
     labels = [str(k) for k in (10, 2, 1, 2)]
     drawn = pv.plots.plot_latent(torch.randn(4, 2), labels)
     assert [t.get_text() for t in drawn.get_legend().get_texts()] == ["1", "2", "10"]
+
+
+@pytest.mark.parametrize("how", ["role", "label"])
+def test_codes_of_a_file_are_classes_as_they_are_written(how, tmp_path):
+    """And a class does not depend on the rows beside it."""
+    path = tmp_path / "rows.csv"
+
+    def written(words):
+        path.write_text("a,kind\n" + "".join(f"0.{i % 9},{w}\n" for i, w in enumerate(words)))
+        return path
+
+    for words in (["01", "1", "02"], ["01", "1", "x"], ["007", "7", "1.5"]):
+        table = written(words * 10)
+        data = load(table, columns={"kind": "label"}) if how == "role" else load(table, label_column="kind")
+        assert data.classes == tuple(sorted(words))
+        spec = conditioned(data).spec
+        for word in words:
+            given = new_rows(written([word]), spec).arguments[1]
+            assert data.classes[int(given.argmax())] == word

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..dataset import Dataset
-from ..sources.labels import to_codes
+from ..sources.labels import as_array, is_missing
 from ..tables.columns import LABEL_NAMES
 from ..tables.values import word_of
 
@@ -87,24 +86,23 @@ def class_columns(labels: Any, rows: Sequence[str], classes: Sequence[str], name
             f"expected a label for each row of {name}, since the program is of p(x | label), got none; try the key y "
             f"beside x, or a column {column!r}"
         )
-    codes, words = to_codes({"": labels})
-    values = np.asarray(codes[""])
+    values = labels if isinstance(labels, Tensor) else as_array(labels)
     if values.shape != (len(rows),):
         raise ValueError(f"expected one label for each of the {len(rows)} rows of {name}, got {values.shape}")
-    found = [word_of(v) if words is None else "" if v < 0 else words[v] for v in values.tolist()]
+    found = ["" if is_missing(v) else word_of(v) for v in values.tolist()]
     gone = [row for row, word in zip(rows, found, strict=True) if word in ("", str(UNKNOWN))]
     if gone:
         raise ValueError(
             f"expected a label for each row of {name}, since the program is of p(x | label), got none in row "
             f"{gone[0]!r} ({len(gone):,} such); try to leave them out"
         )
-    unseen = sorted(set(found) - set(classes))
+    places = {word_of(c): i for i, c in enumerate(classes)}
+    unseen = sorted(set(found) - set(places))
     if unseen:
         raise ValueError(
             f"expected the classes of the training data, {', '.join(classes[:12])}, as labels of {name}, got "
             f"{', '.join(unseen[:6])}, of which nothing was learnt"
         )
-    places = {word: i for i, word in enumerate(classes)}
     return one_hot(torch.tensor([places[word] for word in found], device="cpu"), len(classes)).float()
 
 

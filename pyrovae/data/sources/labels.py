@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ...text import meant
+from ..tables.values import Written, word_of
 from .frames import is_frame
 
 Classes = tuple[str, ...]
@@ -43,18 +44,25 @@ def to_codes(labels: dict[str, Any]) -> tuple[dict[str, Any], Classes | None]:
         The labels, those that are no words as they are, -1 where one is missing (None, NaN); and the words in their
         order, or None.
     """
-    arrays = {split: y if isinstance(y, Tensor) else _array(y) for split, y in labels.items()}
+    arrays = {split: y if isinstance(y, Tensor) else as_array(y) for split, y in labels.items()}
     held = {s: y[~_absent(y)] for s, y in arrays.items() if not isinstance(y, Tensor)}
     some = [y for y in held.values() if y.size]
     if len(held) < len(arrays) or not some or not all(map(_are_words, some)):
         return {s: y if isinstance(y, Tensor) else _numbers(y) for s, y in arrays.items()}, None
     words = np.unique(np.concatenate([y.astype(str) for y in held.values()]))
     codes = {s: np.searchsorted(words, y.astype(str)) for s, y in held.items()}
-    return {s: _filled(_array(y), codes[s]) for s, y in labels.items()}, tuple(words.tolist())
+    return {s: _filled(as_array(y), codes[s]) for s, y in labels.items()}, tuple(words.tolist())
 
 
-def _array(y: Any) -> np.ndarray[Any, Any]:
+def as_array(y: Any) -> np.ndarray[Any, Any]:
+    """Labels as an array, of objects where they are a list; codes of a file as they are written there."""
     values = y.to_numpy() if hasattr(y, "to_numpy") else y
+    if (
+        isinstance(values, np.ndarray)
+        and values.dtype.kind == "O"
+        and any(isinstance(v, Written) for v in values.flat)
+    ):
+        values = np.array([v if is_missing(v) else word_of(v) for v in values], dtype=object)
     # A list with a missing value stays what it is: numpy makes the word "nan" of it, or "None".
     return np.array(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
 
@@ -64,13 +72,13 @@ def _are_words(held: np.ndarray[Any, Any]) -> bool:
 
 
 def _absent(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Whether each label is missing: None, NaN, or what pandas has for it, which is equal to nothing."""
     if y.dtype.kind != "O":
         return np.isnan(y) if y.dtype.kind == "f" else np.zeros(y.shape, dtype=bool)
-    return np.vectorize(_is_missing, otypes=[bool])(y)
+    return np.vectorize(is_missing, otypes=[bool])(y)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a label is None, NaN, or what pandas has for it, which is equal to nothing."""
     same = value is not None and (isinstance(value, str) or value == value)
     return not (same is True or (isinstance(same, np.bool_) and bool(same)))
 

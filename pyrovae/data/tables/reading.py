@@ -14,7 +14,7 @@ from ...text import meant
 from ..sources.frames import names_of
 from .columns import NAMED, Column, Declared
 from .labels import likely_label, read_labels
-from .values import is_number, present, values_of, word_of
+from .values import Written, is_number, present, values_of, word_of
 
 MOST = 0.5  # share of distinct words in the rows, from which they are names of rows and no categories
 FEW = 20  # words that are always categories
@@ -96,7 +96,7 @@ def _words(
             raise ValueError(
                 f"expected finite numbers or words in the {role} column {column!r} of {name}, got {odd}"
             )
-    if role == "label" and numeric and all(v == int(v) for v in held):
+    if role == "label" and numeric and all(v == int(v) and not isinstance(v, Written) for v in held):
         return None
     found = sorted({word_of(v) for v in held}, key=(lambda w: (float(w), w)) if numeric else None)
     if order is not None:
