@@ -324,6 +324,8 @@ def test_levels_are_a_categorical_with_a_mean():
     for bad in (-1.0, 0.5, 6.0):
         with pytest.raises(ValueError, match="support"):
             q.log_prob(torch.full((3, 2), bad))
+        trusting = Levels(logits, validate_args=False)
+        assert bool((trusting.log_prob(torch.full((3, 2), bad)) == -torch.inf).all())
 
 
 @pytest.mark.parametrize("levels", [2, 5, 17, 256])

@@ -123,6 +123,7 @@ def spec(support, width=2, **other):
         (np.zeros((0, 2)), spec("real"), "at least one row"),
         (np.array([[0.0, 1.0], [0.5, 1.0]]), spec("binary"), r"expected bits.*0.5 in row '1'"),
         (np.array([[0.0, -1.0]]), spec("nonnegative_integer"), r"whole numbers >= 0.*-1"),
+        (np.array([[0.0, 17.0]]), spec("levels", levels=17), r"whole numbers from 0 to 16.*17"),
         (np.array([[0.0, 1.5]]), spec("unit_interval"), r"\[0, 1\].*1.5"),
         (np.array([[0.0, np.nan]]), spec("real", columns=("a", "b")), r"finite.*nan in row '0', column 'b'"),
         ({"x": np.zeros((2, 2)), "z": np.zeros(3)}, spec("real"), "one array of rows"),

@@ -65,11 +65,13 @@ class Levels(TorchDistribution):
             return index.reshape(shape).to(self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, `[*sample, *batch]`."""
+        """Log-probability in nats, `[*sample, *batch]`; -inf of what is no level."""
         if self._validate_args:
             self._validate_sample(value)
-        index, logits = torch.broadcast_tensors(value.long().unsqueeze(-1), self.logits)
-        return logits.gather(-1, index[..., :1]).squeeze(-1) - self.logits.logsumexp(-1)
+        level = value.long().clamp(0, self.num_levels - 1)  # an index beyond ends a GPU's whole process
+        index, logits = torch.broadcast_tensors(level.unsqueeze(-1), self.logits)
+        found = logits.gather(-1, index[..., :1]).squeeze(-1) - self.logits.logsumexp(-1)
+        return torch.where(level == value, found, -torch.inf)
 
     def __repr__(self) -> str:
         return f"Levels({self.num_levels}, batch_shape={tuple(self.batch_shape)})"

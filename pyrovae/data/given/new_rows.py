@@ -200,7 +200,7 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
     whole, in_unit = x == x.floor(), (x >= 0) & (x <= 1)
     inside = {
         "binary": (x == 0) | (x == 1),
-        "levels": whole & (x >= 0),
+        "levels": whole & (x >= 0) & (x < (spec.levels or torch.inf)),
         "nonnegative_integer": whole & (x >= 0),
         "unit_interval": in_unit,
         "real": torch.ones_like(whole),
@@ -209,6 +209,8 @@ def _check(x: Tensor, spec: DataSpec, names: Sequence[str], name: str) -> None:
     if not inside.all():
         how = f" (binarisation {spec.binarisation!r})" if spec.binarisation else ""
         words = {"binary": f"bits{how}", "unit_interval": "numbers in [0, 1]"}
+        if spec.levels is not None:
+            words["levels"] = f"whole numbers from 0 to {spec.levels - 1}"
         raise ValueError(
             f"expected {words.get(spec.support, 'whole numbers >= 0')}, as in training, got "
             f"{_where(x, ~inside, spec, names, name)}; try to bring the rows into the form of the training data"
