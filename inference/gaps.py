@@ -32,7 +32,6 @@ from pyrovae.inference.running.attending import attending, remove
 from pyrovae.inference.running.evaluating import PARTIAL, CompileName, load_runs, place_of, prepare
 from pyrovae.inference.running.running import console, progress, run_script, write_all
 from pyrovae.json_files import read_json
-from pyrovae.runs.reusing import code_of
 from pyrovae.text import visible
 
 
@@ -119,9 +118,7 @@ def run(options: Options) -> None:
     place = place_of(loaded, options.out_dir)
     prepare(place)
     # What figures depend on: who comes late to a shared command shows what the others have found.
-    asked = repr(
-        (fit, estimators, options.flow, options.draws, options.seed, data_hash(*rows), code_of(loaded))
-    )
+    asked = repr((fit, estimators, options.flow, options.draws, options.seed, data_hash(*rows), loaded.code))
     partial = place / PARTIAL
     with ExitStack() as stack:
         here = stack.enter_context(attending(partial, options.claim_expiry)) if options.shared else None

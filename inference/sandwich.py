@@ -94,7 +94,7 @@ def run(options: Options) -> None:
     console.print(title, highlight=False)
     print(result.table("markdown" if options.markdown else "terminal"))
     figure = result.plot()
-    summary = json.dumps(summarise(result) | {"weights_hash": loaded.weights_hash}, indent=1)
+    summary = json.dumps(summarise(result) | loaded.identity, indent=1)
     write_all(
         [
             lambda: plots.save(figure, place / f"sandwich.{options.format}", loaded.weights_hash),

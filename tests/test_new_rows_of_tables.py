@@ -123,3 +123,14 @@ def test_a_word_of_a_file_does_not_depend_on_the_rows_beside_it(beside, tmp_path
         for way in (word, *WAYS.get(word, ())):
             (x,) = new_rows(written([way, *beside]), spec).arguments
             assert int(x[0, 1]) == place[own], way
+
+
+def test_codes_of_a_long_file_are_the_same_from_its_first_row_to_its_last(tmp_path):
+    """Parts of a file are no files of their own, with types of their own."""
+    file, width, rows = tmp_path / "long.csv", 128, 20_000
+    words = ["01"] * rows
+    words[-1] = "x"
+    other = ",1" * (width - 1)
+    names = ",".join(f"c{i}" for i in range(width - 1))
+    file.write_text(f"code,{names}\n" + "".join(f"{w}{other}\n" for w in words))
+    assert set(pv.data.files.read_file(file)["code"]) == {"01", "x"}

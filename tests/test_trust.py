@@ -246,6 +246,24 @@ def test_ones_own_code_opens_and_others_do_not(tmp_path, capsys, monkeypatch):
         pv.load(run)
 
 
+def test_stored_evidence_is_of_the_code_that_computed_it(tmp_path):
+    mine, run = tmp_path / "mine.py", str(tmp_path / "mine")
+    mine.write_text(PROGRAM)
+    assert train.main(["--model", f"{mine}:build", "--out", run, "--epochs", "1", *FLAGS]) == 0
+    ask = [run, "--num-samples", "5", "--limit", "9", *FLAGS]
+    mine.write_text(PROGRAM.replace("1.5", "0.5"))
+    assert evaluate.main([*ask, "--trust"]) == 0
+    other = pv.load(run, trust=True).stored_evidence
+    mine.write_text(PROGRAM)
+    loaded = pv.load(run)
+    assert loaded.stored_evidence is None and "none yet" in repr(loaded)
+    assert evaluate.main(ask) == 0
+    own = pv.load(run).stored_evidence
+    assert own["IS"].log_evidence != other["IS"].log_evidence
+    mine.write_text(PROGRAM.replace("1.5", "0.5"))
+    assert pv.load(run, trust=True).stored_evidence is None
+
+
 def test_saving_is_ones_own_too(tmp_path):
     file = tmp_path / "saved.py"
     file.write_text(PROGRAM)

@@ -13,7 +13,7 @@ def with_sandwich_of(run: pv.Run, evidence: pv.Evidence) -> pv.Evidence:
     """Adds the gaps that `sandwich` has left in the run's folder, where they are of these weights."""
     try:
         found = read_json(run.folder / SANDWICH)
-        if found.get("weights_hash") != run.weights_hash:
+        if not run.is_of(found):
             return evidence
         gaps = {name: float(gap) for name, gap in found["gaps"].items() if name in evidence}
     except (OSError, ValueError, AttributeError, KeyError, TypeError):  # not there, or not of `sandwich`

@@ -36,7 +36,8 @@ def read_table(path: Path) -> Any:
         if len(names) == 1:
             _refuse_blank_lines(path)
         index = 0 if names[0] == "" and len(names) > 1 else None
-        frame = pd.read_csv(path, index_col=index, skipinitialspace=True)
+        # Not in parts, each of which has types of its own.
+        frame = pd.read_csv(path, index_col=index, skipinitialspace=True, low_memory=False)
         frame.columns = names if index is None else names[1:]
         for i, name in enumerate(frame.columns):  # blanks after a word are none of it, as those before it
             if frame[name].dtype.kind not in "buif":

@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 from ..files import replacing
 from ..json_files import read_json
@@ -140,6 +141,13 @@ def _records() -> list[Path]:
         return [p for p in (state_folder() / "code").glob("*.json") if p.is_file()]
     except OSError:
         return []
+
+
+def code_of(config: dict[str, Any]) -> str | None:
+    """Hash of the user's code that a run's program is built by: weights alone do not say what it computes."""
+    options = config.get("model")
+    reference = str(options.get("model")) if isinstance(options, dict) else ""
+    return None if not reference or reference in BUILT_IN else find(reference).key()
 
 
 def find(reference: str) -> Code:

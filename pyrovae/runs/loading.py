@@ -14,7 +14,7 @@ from ..data import DataSpec
 from ..programs import ParameterStore, inspect_program, module_mode, store_of
 from ..programs.declaration import with_plate
 from ..programs.placed import placed
-from .consent import check_consent
+from .consent import check_consent, code_of
 from .data import Data, as_data, check_same, check_sizes, load_again, moved, training_rows
 from .folder import CONFIG, WEIGHTS, read_config
 from .run import Run
@@ -116,7 +116,7 @@ def load(
     plate = config.get("plate") if isinstance(config.get("plate"), str) else None
     store, modules, digest = with_weights(*pair, rows, folder, config, plate)
     bound = with_plate(store.bind(pair[0]), plate), store.bind(pair[1])
-    return Run(folder, config, spec, *bound, store, modules, where, digest, given, root)
+    return Run(folder, config, spec, *bound, store, modules, where, digest, given, root, code_of(config))
 
 
 def device_of(device: Device | str) -> torch.device:

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from ..evidence import ELBO, IS, Evidence
 from ..evidence.data_hash import data_hash
-from .consent import BUILT_IN, find
 from .evidence_file import TEST, split_of
-from .folder import program_hash
 from .run import Run
 
 
@@ -46,7 +44,7 @@ def _answers(
 ) -> bool:
     if (
         not {"weights_hash", "measure"} <= set(ev.attributes)
-        or ev.attributes.get("code") != code_of(run)
+        or ev.attributes.get("code") != run.code
         or [e.name for e in asked] != list(ev)
     ):
         return False
@@ -65,16 +63,8 @@ def _answers(
 
 def marked(ev: Evidence, run: Run, asked: Sequence[Any], split: str) -> Evidence:
     """The evidence with what it is of: weights as they were loaded, program, code, split and question."""
-    own = {"weights_hash": run.weights_hash, "program_hash": program_hash(run.config), "code": code_of(run)}
-    own |= {"split": split, "asked": repr(list(asked))}
+    own = {**run.identity, "split": split, "asked": repr(list(asked))}
     return replace(ev, attributes={**ev.attributes, **own})
-
-
-def code_of(run: Run) -> str | None:
-    """Hash of the user's code that a run's program is built by: weights alone do not say what it computes."""
-    options = run.config.get("model")
-    reference = str(options.get("model")) if isinstance(options, dict) else ""
-    return None if not reference or reference in BUILT_IN else find(reference).key()
 
 
 def name_of(run: Run, place: Path, split: str, num_data: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ class Run(Trained):
         modules: the torch modules they run.
         device: where they are.
         weights_hash: of the weights as they were loaded; results carry it.
+        code: hash of the user's code that built it, as it was when it was loaded; None for programs of the library.
 
     Example:
         >>> import pyrovae as pv
@@ -60,6 +61,7 @@ class Run(Trained):
     weights_hash: str
     given: Data | None = field(default=None, repr=False)
     root: str | os.PathLike[str] | None = field(default=None, repr=False)
+    code: str | None = field(default=None, repr=False)
 
     @cached_property
     def data(self) -> Any:
@@ -99,7 +101,7 @@ class Run(Trained):
 
     @property
     def stored_evidence(self) -> Evidence | None:
-        """Evidence of the test split that `evaluate` found for this very program and weights, from evidence.nc.
+        """Evidence of the test split that `evaluate` found for this very program, code and weights, from evidence.nc.
 
         None where there is none. Of other splits it is in files of their names: evidence-train.nc.
 
@@ -118,9 +120,20 @@ class Run(Trained):
         if not path.is_file():
             return None
         ev = read_evidence(path)
-        # Of former weights, or of the program that another config.json said. Files of before say less.
-        own = {"weights_hash": self.weights_hash, "program_hash": program_hash(self.config)}
-        return None if any(ev.attributes.get(k, v) != v for k, v in own.items()) else ev
+        return ev if self.is_of(ev.attributes) else None
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """Hashes of its weights, of what config.json says of the program, and of the user's code."""
+        return {
+            "weights_hash": self.weights_hash,
+            "program_hash": program_hash(self.config),
+            "code": self.code,
+        }
+
+    def is_of(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether a result is of this program and its weights, by what it says; files of before say less."""
+        return all(attributes.get(k, v) == v for k, v in self.identity.items())
 
     @property
     def label(self) -> tuple[str, str, str]:
