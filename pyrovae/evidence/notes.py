@@ -60,7 +60,9 @@ def _of_weights(e: Estimate, estimates: dict[str, Estimate]) -> list[str]:
     share = e.unreliable_share
     if share > 0 and e.lower_only is None:
         bound = "the mean is still a lower bound" if e.direction == "<=" else "the mean is no bound"
-        out.append(f"{name}{share:.0%} of the data support no two-sided interval ({_why(e)}); {bound}")
+        out.append(
+            f"{name}{share:.0%} of the data support no two-sided interval ({why_unsupported(e)}); {bound}"
+        )
     single = float((e.ess < ALONE).double().mean())
     if single > 0:
         out.append(
@@ -96,8 +98,8 @@ def _of_rounding(estimates: Iterable[Estimate]) -> list[str]:
     ]
 
 
-def _why(e: Estimate) -> str:
-    """Shares of the data by reason, of those that hold for any."""
+def why_unsupported(e: Estimate) -> str:
+    """Shares of the data without a two-sided interval by reason, of those that hold for any."""
     assert e.ess is not None and e.khat is not None
     few = e.num_samples <= MIN_ESS
     drawn = "chains" if "num_temperatures" in e.details else "samples"

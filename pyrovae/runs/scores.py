@@ -19,6 +19,7 @@ from ..data.given.own import own_context
 from ..data.spec import KNOWN
 from ..evidence import IS, ColumnTerms, Estimate, Evidence, column_terms
 from ..evidence.evidence import evidence
+from ..evidence.notes import why_unsupported
 from ..files import replacing, write_whole
 from ..pages.tables import html_table
 from ..results import TrainedLike
@@ -123,8 +124,10 @@ class Scores:
         bad = int((~self.estimate.reliable).sum())
         remarks = list(self.notes)
         if bad:
+            e = self.estimate
+            why = "" if e.ess is None or e.khat is None else f" ({why_unsupported(e)})"
             remarks.append(
-                f"{bad:,} of {len(self.names):,} rows are not supported by their draws (k-hat, ESS): their ln p is a "
+                f"{bad:,} of {len(self.names):,} rows are not supported by their draws{why}: their ln p is a "
                 "lower bound, and may be higher; try more --num-samples, or --estimators adaptive"
             )
         return remarks

@@ -209,7 +209,7 @@ class Gaps:
         parts = {"amortisation": self.amortisation, "approximation": self.approximation}
         share, rest = self.flow_share, self.rest
         if share is not None and rest is not None and share.mean > 0 and rest.mean > 0:
-            parts = {"amortisation": self.amortisation, "family": share, "beyond the flow": rest}
+            parts = {"amortisation": self.amortisation, "won by a flow": share, "left by the flow": rest}
         return {name: (p.mean, p.se) for name, p in parts.items()}
 
     def _levels(self) -> list[Estimate]:
