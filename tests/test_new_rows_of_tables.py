@@ -1,5 +1,7 @@
 """New rows of tables whose columns have roles or missing values, and what is said of models that sum over labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,10 +129,19 @@ def test_a_word_of_a_file_does_not_depend_on_the_rows_beside_it(beside, tmp_path
 
 def test_codes_of_a_long_file_are_the_same_from_its_first_row_to_its_last(tmp_path):
     """Parts of a file are no files of their own, with types of their own."""
-    file, width, rows = tmp_path / "long.csv", 128, 20_000
+    file, width, rows = tmp_path / "long.csv", 128, 9_000
     words = ["01"] * rows
     words[-1] = "x"
     other = ",1" * (width - 1)
     names = ",".join(f"c{i}" for i in range(width - 1))
     file.write_text(f"code,{names}\n" + "".join(f"{w}{other}\n" for w in words))
     assert set(pv.data.files.read_file(file)["code"]) == {"01", "x"}
+
+
+def test_words_of_an_order_and_of_runs_of_before_may_be_written_otherwise():
+    table = pd.DataFrame({"a": np.linspace(0, 1, 30), "s": ["1.50", "2", "x"] * 10})
+    order = ["1.50", "2.0", "x"]
+    spec = pv.data.load(table, columns={"a": "real", "s": {"role": "ordinal", "order": order}}).spec
+    former = replace(spec, table=(spec.table[0], replace(spec.table[1], words=("1.50", "2.0", "x"))))
+    for known in (spec, former):
+        assert new_rows(table[:3], known).arguments[0][:, 1].tolist() == [0, 1, 2]

@@ -237,6 +237,26 @@ def test_a_table_beyond_the_first_rows_is_looked_at(rows):
     assert inspect_program(model, guide, torch.zeros(rows)).arguments.calling == "whole"
 
 
+@pytest.mark.parametrize("odd", [1, 4])
+def test_numbers_that_python_makes_of_the_data_are_the_datums(odd):
+    """Also where most data have the same."""
+    table = [-1.0, 2.0]
+    x = torch.zeros(40)
+    x[odd] = 1.0
+
+    def model(x):
+        loc = torch.tensor([table[int(v)] for v in x.tolist()])
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(loc, 1.0))
+            pyro.sample("x", dist.Bernoulli(logits=z), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+
+    assert inspect_program(model, guide, x).arguments.calling == "sliced"
+
+
 def test_what_all_data_have_is_no_matter_of_place():
     scale = torch.linspace(0.5, 1.0, N)  # as many numbers as data, which all of them have
     model = shifted_by(lambda i, n: scale.mean().expand(n))

@@ -100,6 +100,7 @@ def _words(
         return None
     found = sorted({word_of(v) for v in held}, key=(lambda w: (float(w), w)) if numeric else None)
     if order is not None:
+        order = tuple(map(word_of, order))
         odd = [w for w in found if w not in order]
         if odd or len(set(order)) < len(order):
             raise ValueError(
@@ -142,7 +143,7 @@ def read_columns(
 
 def _numbers(values: np.ndarray[Any, Any], column: Column, name: str, missing: bool) -> np.ndarray[Any, Any]:
     found = np.full(len(values), np.nan)
-    places = {w: i for i, w in enumerate(column.words or ())}
+    places = {word_of(w): i for i, w in enumerate(column.words or ())}  # as runs of before have them
     where = f"column {column.name!r} of {name}"
     for i, value in enumerate(values):
         if value is None:
