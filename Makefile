@@ -13,7 +13,7 @@ SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --extra dev --inexact
 help:
 	@echo "make compare  train priors x guides x objectives on digits, compare ELBO with evidence"
 	@echo "make test     run the test suite, without what takes long"
-	@echo "make test-slow  what takes long: compilers, kills, several processes, tutorials; CI runs both"
+	@echo "make test-slow  what takes long: compilers, kills, several processes, tutorials; CI runs a third"
 	@echo "make check    lint, format check, types"
 	@echo "make docs     the documentation as a site, its tutorials run, in build/site"
 	@echo "make gpu      all that needs a CUDA device, in six minutes; without one it says so"

@@ -44,7 +44,13 @@ atexit.register(shutil.rmtree, os.environ["PYROVAE_STATE"], ignore_errors=True)
 FORKING = ("test_kept", "test_estimators", "test_checkpoints", "test_distributed")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    """`--share K/N` takes every N-th test, from the K-th on."""
+    parser.addoption("--share", metavar="K/N", help="run every N-th test of those chosen, from the K-th on")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
     """Tests that fork come first, then the longest, so that none is left alone at the end; `cuda` ones wait.
 
     A process in which autograd has started threads, as a few tests make it do, can fork no child that trains.
@@ -54,6 +60,13 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device: nothing to capture on"))
+    if share := config.getoption("share"):
+        first, _, every = share.partition("/")
+        if not (first.isdigit() and every.isdigit() and 1 <= int(first) <= int(every)):
+            raise pytest.UsageError(f"expected --share K/N with K from 1 to N, got {share}")
+        kept = items[int(first) - 1 :: int(every)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 def _call(function, *args):
