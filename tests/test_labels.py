@@ -182,10 +182,17 @@ def test_a_plot_names_classes_by_their_words():
     assert names == ["10", "ill", "unknown", "well"]
 
 
-def test_a_plot_orders_numbers_by_their_value():
-    labels = [str(k) for k in (10, 2, 1, 2)]
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["10", "2", "1", "²"], ["1", "2", "10", "²"]),
+        (torch.tensor([10, 2, -1, 2]), ["-1", "2", "10"]),
+        (torch.tensor([10.0, 2.0, 1.5, 2.0]), ["1.5", "2.0", "10.0"]),
+    ],
+)
+def test_a_plot_orders_numbers_by_their_value(labels, names):
     drawn = pv.plots.plot_latent(torch.randn(4, 2), labels)
-    assert [t.get_text() for t in drawn.get_legend().get_texts()] == ["1", "2", "10"]
+    assert [t.get_text() for t in drawn.get_legend().get_texts()] == names
 
 
 @pytest.mark.parametrize("how", ["role", "label"])

@@ -191,11 +191,9 @@ def groups_of(labels: Tensor | Sequence[Any] | None, num_data: int) -> dict[str,
     array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if array.shape != (num_data,):
         raise ValueError(f"expected labels [{num_data}], one for each z, got shape {array.shape}")
-    # Numbers in words go by their value, and before other words.
-    classes = sorted(
-        np.unique(array).tolist(),
-        key=lambda c: (not str(c).isdigit(), int(c) if str(c).isdigit() else 0, str(c)),
-    )
+    classes = np.unique(array).tolist()
+    if array.dtype.kind == "U":  # numbers in words go by their value, and before other words
+        classes.sort(key=lambda c: (not c.isdecimal(), int(c) if c.isdecimal() else 0, c))
     if len(classes) > MAX_CLASSES:
         raise ValueError(f"expected at most {MAX_CLASSES} classes, got {len(classes)}; try labels=None")
     few = len(classes) <= len(CLASSES)
